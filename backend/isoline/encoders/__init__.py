@@ -1,0 +1,1 @@
+"""How a viewer wants its objects: one file a dialect."""

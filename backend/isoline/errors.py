@@ -1,0 +1,136 @@
+"""Everything that can go wrong, each with what happened, where, and the remedy.
+
+IsolineError
+├── RequestError            the caller can mend the request
+│   ├── Malformed               not JSON, a wrong type, an unknown key
+│   ├── BadParameter            a model parameter out of its bounds
+│   ├── BadRegion               empty, or outside the image
+│   ├── BadSpacing              missing, contradicting the file, or outside the model's range
+│   ├── ChoiceNeeded            several channels or planes and none chosen
+│   ├── TooLarge                a body, an image or a region over a limit
+│   ├── NotSupported            the image, model and format do not go together
+│   └── NotAllowed              a path outside the configured roots, a foreign job
+├── NotFound                no such model, image, job, format or route
+│   ├── UnknownModel
+│   ├── UnknownImage
+│   ├── UnknownFormat
+│   └── UnknownJob
+├── Conflict                the thing exists and is in the wrong state
+│   └── WeightsMissing          the model is known, its weights are not here yet
+├── Unreadable              the file is there and cannot be decoded
+├── Busy                    the queue or the streams are full; try again
+└── Broken                  our own side failed: a model raised, a disk is full
+"""
+
+from __future__ import annotations
+
+
+class IsolineError(Exception):
+    """An error with a message for a person: what happened and where, then how to mend it."""
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(what, remedy)
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.remedy}" if self.remedy else self.what
+
+    @property
+    def code(self) -> str:
+        """The class name: what a client compares, stable across versions."""
+        return type(self).__name__
+
+
+class RequestError(IsolineError):
+    """The caller can mend the request."""
+
+
+class Malformed(RequestError):
+    """Not JSON, a wrong type, an unknown key."""
+
+
+class BadParameter(RequestError):
+    """A model parameter that does not exist or is out of its bounds."""
+
+
+class BadRegion(RequestError):
+    """A region that is empty or lies outside the image."""
+
+
+class BadSpacing(RequestError):
+    """A pixel size that is missing, contradicts the file, or does not suit the model."""
+
+
+class ChoiceNeeded(RequestError):
+    """The image has several channels or planes and the request chose none."""
+
+
+class TooLarge(RequestError):
+    """A body, an image or a region over a limit."""
+
+
+class NotSupported(RequestError):
+    """The image, the model and the format do not go together."""
+
+
+class NotAllowed(RequestError):
+    """A path outside the configured roots, or another user's job."""
+
+
+class NotFound(IsolineError):
+    """No such thing under that name."""
+
+
+class UnknownModel(NotFound):
+    """No model of that name is installed."""
+
+
+class UnknownImage(NotFound):
+    """No image of that name lies under the configured roots."""
+
+
+class UnknownFormat(NotFound):
+    """No encoder of that name is installed."""
+
+
+class UnknownJob(NotFound):
+    """No job of that id, or it has outlived its time to live."""
+
+
+class Conflict(IsolineError):
+    """The thing exists and is in the wrong state for this."""
+
+
+class WeightsMissing(Conflict):
+    """The model is known, its weights are not on this machine yet."""
+
+
+class Unreadable(IsolineError):
+    """The file is there and cannot be decoded."""
+
+
+class Busy(IsolineError):
+    """The queue or the streams are full."""
+
+
+class Broken(IsolineError):
+    """Our own side failed: a model raised, a worker died, a disk is full."""
+
+
+_STATUS: tuple[tuple[type[IsolineError], int], ...] = (
+    (TooLarge, 413),
+    (NotAllowed, 403),
+    (Malformed, 400),
+    (RequestError, 422),
+    (NotFound, 404),
+    (Conflict, 409),
+    (Unreadable, 422),
+    (Busy, 429),
+    (Broken, 500),
+)
+
+
+def http_status(error: IsolineError) -> int:
+    """Return the HTTP status of `error`: the first row of the table that it is an instance of."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)

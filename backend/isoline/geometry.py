@@ -1,0 +1,142 @@
+"""Every conversion between coordinate frames, and nothing else does one.
+
+Two frames exist for a slide, both with x to the right, y down and the origin at the *corner* of
+the first pixel, so that pixel n spans [n, n + 1) and its centre is n + 0.5:
+
+    image   level-0 pixels, floats: what viewers draw in and what goes over the wire
+    grid    pixels of the working resolution, integers: what models and contours live in
+
+    image = grid * scale     (scale: image pixels per grid pixel, per axis, seldom a whole number)
+
+A level of a pyramid is a third, private frame of the sources; only `Level.downsample` names it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class XY(NamedTuple):
+    """A pair of per-axis numbers: a point, a scale or a spacing. The name around it says which."""
+
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, order=True)
+class Box:
+    """Whole pixels [x0, x1) x [y0, y1) of one frame; empty when either side is not positive."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    @property
+    def width(self) -> int:
+        return max(0, self.x1 - self.x0)
+
+    @property
+    def height(self) -> int:
+        return max(0, self.y1 - self.y0)
+
+    @property
+    def area(self) -> int:
+        return self.width * self.height
+
+    @property
+    def empty(self) -> bool:
+        return self.area == 0
+
+    def grow(self, margin: int) -> Box:
+        return Box(self.x0 - margin, self.y0 - margin, self.x1 + margin, self.y1 + margin)
+
+    def shift(self, dx: int, dy: int) -> Box:
+        return Box(self.x0 + dx, self.y0 + dy, self.x1 + dx, self.y1 + dy)
+
+    def intersect(self, other: Box) -> Box:
+        return Box(
+            max(self.x0, other.x0),
+            max(self.y0, other.y0),
+            min(self.x1, other.x1),
+            min(self.y1, other.y1),
+        )
+
+    def meets(self, other: Box) -> bool:
+        return not self.intersect(other).empty
+
+    def contains(self, other: Box) -> bool:
+        return self.intersect(other) == other
+
+    def slices_of(self, inner: Box) -> tuple[slice, slice]:
+        """Return the (y, x) slices that cut `inner` out of an array that covers this box."""
+        return (
+            slice(inner.y0 - self.y0, inner.y1 - self.y0),
+            slice(inner.x0 - self.x0, inner.x1 - self.x0),
+        )
+
+
+@dataclass(frozen=True)
+class Rect:
+    """Real numbers [x0, x1) x [y0, y1), in image coordinates unless said otherwise."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The lattice of pixels a model works on: one image at one spacing.
+
+    The grid has floor(size / scale) pixels, so that each of them lies wholly on the image.
+    """
+
+    image_size: tuple[int, int]
+    """(width, height) in image pixels."""
+    scale: XY
+    """Image pixels per grid pixel."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in grid pixels."""
+        width, height = self.image_size
+        return math.floor(width / self.scale.x), math.floor(height / self.scale.y)
+
+    @property
+    def bounds(self) -> Box:
+        return Box(0, 0, *self.size)
+
+    @property
+    def pixel_area(self) -> float:
+        """The area of one grid pixel in image pixels."""
+        return self.scale.x * self.scale.y
+
+    def to_image(self, xy: NDArray[np.generic]) -> NDArray[np.float64]:
+        """Turn (..., 2) grid coordinates (x, y) into image coordinates."""
+        return np.multiply(xy, self.scale, dtype=np.float64)
+
+    def to_grid(self, xy: NDArray[np.generic]) -> NDArray[np.float64]:
+        """Turn (..., 2) image coordinates (x, y) into grid coordinates, unrounded."""
+        return np.divide(xy, self.scale, dtype=np.float64)
+
+    def rect(self, box: Box) -> Rect:
+        """Return the image rectangle that `box`, in grid pixels, covers."""
+        sx, sy = self.scale
+        return Rect(box.x0 * sx, box.y0 * sy, box.x1 * sx, box.y1 * sy)
+
+    def cover(self, rect: Rect) -> Box:
+        """Return the smallest box of grid pixels that holds the image rectangle `rect`."""
+        sx, sy = self.scale
+        return Box(
+            math.floor(rect.x0 / sx),
+            math.floor(rect.y0 / sy),
+            math.ceil(rect.x1 / sx),
+            math.ceil(rect.y1 / sy),
+        )

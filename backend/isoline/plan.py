@@ -1,0 +1,87 @@
+"""Which tiles a request runs, and in which order: pure arithmetic on one lattice.
+
+The lattice is anchored at the image's origin, never at the region, so the same pixels meet the
+same tile in every request. A tile computes more than it answers for:
+
+    +-----------------+
+    |  read           |     read  = cell grown by halo, also beyond the image (padded there)
+    |   +---------+   |     write = cell cut to the grid: what this tile answers for
+    |   |  write  |   |
+    |   +---------+   |     the write boxes of all tiles cover the grid once
+    |                 |
+    +-----------------+
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from isoline.geometry import XY, Box, Grid
+
+
+@dataclass(frozen=True, order=True)
+class Tile:
+    """One cell of a lattice, named by its place."""
+
+    row: int
+    column: int
+    write: Box
+    read: Box
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.column, self.row
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """The tiles of one grid."""
+
+    grid: Grid
+    tile_px: int
+    halo_px: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(columns, rows)."""
+        width, height = self.grid.size
+        return -(-width // self.tile_px), -(-height // self.tile_px)
+
+    def tile(self, column: int, row: int) -> Tile:
+        side = self.tile_px
+        cell = Box(column * side, row * side, (column + 1) * side, (row + 1) * side)
+        write = cell.intersect(self.grid.bounds)
+        return Tile(row, column, write, cell.grow(self.halo_px))
+
+    def has(self, column: int, row: int) -> bool:
+        columns, rows = self.shape
+        return 0 <= column < columns and 0 <= row < rows
+
+    def tiles(self, area: Box, chosen: Callable[[Box], bool]) -> Iterator[Tile]:
+        """Yield, in raster order, the tiles that meet `area` (grid pixels) and are `chosen`."""
+        area = area.intersect(self.grid.bounds)
+        if area.empty:
+            return
+        side = self.tile_px
+        for row in range(area.y0 // side, -(-area.y1 // side)):
+            for column in range(area.x0 // side, -(-area.x1 // side)):
+                tile = self.tile(column, row)
+                if chosen(tile.write):
+                    yield tile
+
+    def order(self, focus: XY | None) -> Callable[[Tile], tuple[int, int, int]]:
+        """Return the sort key of tiles around `focus` (grid pixels): rings, then rows in a ring.
+
+        Rings of whole rows keep the frontier of open regions short; without a focus the order is
+        raster.
+        """
+        if focus is None:
+            return lambda tile: (0, tile.row, tile.column)
+        column, row = int(focus.x // self.tile_px), int(focus.y // self.tile_px)
+
+        def key(tile: Tile) -> tuple[int, int, int]:
+            ring = max(abs(tile.column - column), abs(tile.row - row))
+            return ring, tile.row, tile.column
+
+        return key

@@ -1,0 +1,84 @@
+"""What a source of pixels is: metadata, and one primitive that reads native level pixels."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoline.geometry import XY, Box
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of a pyramid."""
+
+    size: tuple[int, int]
+    """(width, height) in pixels of this level."""
+    downsample: XY
+    """Image (level-0) pixels per pixel of this level: pixel n spans [n * d, (n + 1) * d)."""
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What isoline sees in a file."""
+
+    reader: str
+    """Name of the source that reads it."""
+    fingerprint: str
+    """Hex digest of the content; two copies of a file share it, whatever their names."""
+    kind: Literal["slide", "image"]
+    """A slide has glass around the tissue; a plain image is all subject."""
+    levels: tuple[Level, ...]
+    """Finest first; the first is what image coordinates are counted in."""
+    spacing_um: XY | None
+    """Micrometres per level-0 pixel, None where the file does not say."""
+    channels: tuple[str, ...]
+    """("red", "green", "blue") in brightfield, else one name per fluorescence channel."""
+    dtype: np.dtype[np.generic]
+    background: tuple[int, ...]
+    """What lies outside the image, one value per channel."""
+    z_planes: int = 1
+    problems: tuple[str, ...] = ()
+    """What `isoline check` should tell the user, a sentence each."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) at level 0."""
+        return self.levels[0].size
+
+    @property
+    def is_rgb(self) -> bool:
+        return self.channels == ("red", "green", "blue")
+
+
+class Source(ABC):
+    """One open image. Safe to read from several threads at once."""
+
+    name: str
+    """The name of the reader, as registered."""
+    info: ImageInfo
+
+    @classmethod
+    @abstractmethod
+    def open(cls, path: Path) -> Source:
+        """Open the image at `path`.
+
+        Raises Unreadable with the reason when this reader cannot make sense of the file.
+        """
+
+    @abstractmethod
+    def read_level(self, level: int, box: Box, z: int = 0) -> NDArray[np.generic]:
+        """Return (c, y, x) native pixels of `box`, in pixels of `level` and wholly inside it.
+
+        A pixel depends only on its place: read alone or in any box, its value is the same.
+        Raises Unreadable when the file is damaged there.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back the file; reading afterwards is an error."""
