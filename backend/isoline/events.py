@@ -8,13 +8,13 @@ Events are values of this process; `wire` turns them into JSON in the dialect of
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isoline.contours import Polygons
-from isoline.geometry import Grid, Rect
+from isoline.geometry import XY, Grid, Rect
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,12 @@ class Started:
     labels: tuple[Label, ...]
     grid: Grid
     tiles: int
+    spacing_um: XY | None
+    """Micrometres per image pixel, None where neither the file nor the request says."""
+    kind: Literal["objects", "regions"]
+    """Things to count, or areas: what a viewer makes of a result."""
+    z: int = 0
+    """The plane that was read."""
 
 
 @dataclass(frozen=True)
