@@ -226,6 +226,8 @@ def _winds(edges: _Edges, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDA
     np.add.at(start, np.searchsorted(y, edges.y0[right]), edges.turn[right])
     np.add.at(start, np.searchsorted(y, edges.y1[right]), -edges.turn[right])
     step[:, 0] += np.cumsum(start)[:-1]
+    if not between.any():
+        return np.repeat(step[:, :1] != 0, len(x), axis=1)
     inside: NDArray[np.bool_] = np.cumsum(step[:, :-1], axis=1, dtype=np.int32) != 0
     return inside
 
@@ -318,7 +320,7 @@ def _point(value: object, where: str) -> tuple[float, float]:
         x, y = value[:2]
         if _is_number(x) and _is_number(y):
             return float(x), float(y)
-    raise BadRegion(f"{where}: expected two numbers below 1e9, got {_brief(value)}", _FORMS)
+    raise BadRegion(f"{where}: expected two numbers below 1e9, got {brief(value)}", _FORMS)
 
 
 def _is_number(value: object) -> TypeGuard[float]:
@@ -331,7 +333,7 @@ def _kind(value: object, where: str) -> str:
     kind = _member(value, "type")
     if isinstance(kind, str):
         return kind
-    raise BadRegion(f"{where}: expected GeoJSON, got {_brief(value)}", _FORMS)
+    raise BadRegion(f"{where}: expected GeoJSON, got {brief(value)}", _FORMS)
 
 
 def _member(value: object, key: str) -> object:
@@ -341,9 +343,10 @@ def _member(value: object, key: str) -> object:
 def _list(value: object, where: str) -> list[object]:
     if isinstance(value, list):
         return value
-    raise BadRegion(f"{where}: expected a list, got {_brief(value)}", _FORMS)
+    raise BadRegion(f"{where}: expected a list, got {brief(value)}", _FORMS)
 
 
-def _brief(value: object) -> str:
+def brief(value: object) -> str:
+    """Return `value` as an error message quotes it: cut short."""
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."

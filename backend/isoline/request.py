@@ -1,0 +1,38 @@
+"""What a caller asks for: one image, one model, where and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from isoline.geometry import XY
+from isoline.models.base import Value
+from isoline.prompts import Region
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """One request, its types right and nothing else checked: `pipeline.prepare` does the rest."""
+
+    image: str
+    """The name of the image under the configured roots."""
+    model: str
+    region: Region | None = None
+    """None: the whole image."""
+    focus: XY | None = None
+    """Where the user looks, in image coordinates; tiles nearest to it run first."""
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    """Of the model, as given: neither checked nor completed."""
+    tile: int | None = None
+    """Side of a tile in grid pixels; None: the model's own."""
+    spacing_um: XY | None = None
+    """Micrometres per image pixel, as the caller states them."""
+    at_um: float | None = None
+    """Working resolution in micrometres per pixel; None: the model's own."""
+    channel: tuple[str | int, ...] | None = None
+    """Channels by name or index, in the order in which the model takes them."""
+    z: int | None = None
+    format: str = "geojson"
+    """The name of the encoder."""
+    simplify_px: float | None = None
+    """How far a simplified outline may stray, in grid pixels; None: outlines are exact."""

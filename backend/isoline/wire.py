@@ -1,0 +1,313 @@
+"""Strict JSON to types, and events to JSON: what travels between a viewer and isoline.
+
+Reading refuses what it does not know and names the place: a misspelt key that is silently ignored
+would be a wrong result. `docs/protocol.md` is this file in prose; its examples are run as tests.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
+from difflib import get_close_matches
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from isoline.encoders.base import Encoder, scope_key
+from isoline.errors import IsolineError, Malformed, TooLarge, http_status
+from isoline.events import (
+    Cancelled,
+    Contours,
+    Done,
+    Event,
+    Failed,
+    Label,
+    Progress,
+    Started,
+    Warned,
+)
+from isoline.geometry import XY
+from isoline.models.base import Choice, ModelSpec, Number, Parameter, Regions, Switch, Value
+from isoline.prompts import Region, brief
+from isoline.request import SegmentRequest
+
+MAX_BODY_BYTES = 16 << 20
+MAX_TEXT = 4096
+
+Json: TypeAlias = Mapping[str, object]
+T = TypeVar("T")
+
+_REQUEST_KEYS = (
+    "image", "model", "region", "focus", "parameters", "tile", "spacing_um", "at_um", "channel",
+    "z", "format", "simplify_px",
+)  # fmt: skip
+
+
+# Requests
+
+
+def read_request(body: bytes) -> SegmentRequest:
+    """Return the request that `body` spells in JSON.
+
+    Raises TooLarge, Malformed with the place in the body, or BadRegion.
+    """
+    return request_of(_object_in(body))
+
+
+def request_of(value: object) -> SegmentRequest:
+    """Return the request that parsed JSON says. Raises Malformed or BadRegion."""
+    given = _object(value, "the request", _REQUEST_KEYS)
+    for key in ("image", "model"):
+        if key not in given:
+            raise Malformed(f"the request has no {key!r}", f'add "{key}": "NAME"')
+
+    def maybe(key: str, read: Callable[[object, str], T]) -> T | None:
+        return None if given.get(key) is None else read(given[key], key)
+
+    return SegmentRequest(
+        image=_text(given["image"], "image"),
+        model=_text(given["model"], "model"),
+        region=maybe("region", region_of),
+        focus=maybe("focus", _pair),
+        parameters=maybe("parameters", _parameters) or {},
+        tile=maybe("tile", _whole),
+        spacing_um=maybe("spacing_um", _spacing),
+        at_um=maybe("at_um", _positive),
+        channel=maybe("channel", _channels),
+        z=maybe("z", _whole),
+        format=maybe("format", _text) or "geojson",
+        simplify_px=maybe("simplify_px", _not_negative),
+    )
+
+
+def request_json(request: SegmentRequest) -> Json:
+    """Return what `request_of` turns back into `request`."""
+    everything = {
+        "image": request.image,
+        "model": request.model,
+        "region": request.region and request.region.to_geojson(),
+        "focus": request.focus and [*request.focus],
+        "parameters": dict(request.parameters) or None,
+        "tile": request.tile,
+        "spacing_um": request.spacing_um and [*request.spacing_um],
+        "at_um": request.at_um,
+        "channel": request.channel and [*request.channel],
+        "z": request.z,
+        "format": request.format,
+        "simplify_px": request.simplify_px,
+    }
+    return {key: value for key, value in everything.items() if value is not None}
+
+
+def read_focus(body: bytes) -> XY:
+    """Return the image point in `{"focus": [x, y]}`. Raises TooLarge or Malformed."""
+    given = _object(_object_in(body), "the body", ("focus",))
+    if "focus" not in given:
+        raise Malformed("the body has no 'focus'", 'send {"focus": [x, y]}, in image pixels')
+    return _pair(given["focus"], "focus")
+
+
+def region_of(value: object, where: str = "region") -> Region:
+    """Return the region that parsed JSON says: [x0, y0, x1, y1] or GeoJSON.
+
+    Raises Malformed or BadRegion.
+    """
+    if not isinstance(value, list):
+        return Region.from_geojson(value, where)
+    if len(value) != 4:
+        raise _wrong(where, "[x0, y0, x1, y1] or a GeoJSON geometry", value)
+    x0, y0, x1, y1 = (_number(value[k], f"{where}[{k}]") for k in range(4))
+    return Region.rectangle(x0, y0, x1, y1)
+
+
+# Answers
+
+
+def encode_event(seq: int, event: Event, started: Started, encoder: Encoder) -> bytes:
+    """Return `event` as one JSON object without line breaks, in the dialect of `encoder`.
+
+    `started` is the first event of the same job, `seq` the number of the event in it.
+    """
+    match event:
+        case Started():
+            return _event(seq, "started", _started(event, encoder))
+        case Contours(objects, provisional, replaces):
+            keys = {"provisional": provisional, "replaces": _names(replaces, encoder)}
+            # the encoder's text is long: it is set in before the last brace, never parsed again
+            head = _event(seq, "contours", keys)[:-1]
+            features = encoder.features(objects, started, provisional)
+            return b'%b,"features":[%b]}' % (head, features)
+        case Warned(code, message, area):
+            corners = area and [area.x0, area.y0, area.x1, area.y1]
+            return _event(seq, "warned", {"code": code, "message": message, "area": corners})
+        case Progress() | Done() | Failed() | Cancelled():
+            return _event(seq, type(event).__name__.lower(), asdict(event))
+
+
+def problem(error: IsolineError) -> bytes:
+    """Return the body of an `application/problem+json` answer (RFC 9457)."""
+    return orjson.dumps(
+        {
+            "type": f"urn:isoline:problem:{error.code}",
+            "title": re.sub(r"(?<=[a-z])(?=[A-Z])", " ", error.code).capitalize(),
+            "status": http_status(error),
+            "detail": error.what,
+            "code": error.code,
+            "remedy": error.remedy,
+        }
+    )
+
+
+def model_json(spec: ModelSpec) -> Json:
+    """Return what a viewer needs to offer a model: its names, labels and parameters."""
+    return {
+        "name": spec.name,
+        "title": spec.title,
+        "description": spec.description,
+        "version": spec.version,
+        "kind": "regions" if isinstance(spec.output, Regions) else "objects",
+        "labels": [_label(label) for label in spec.labels],
+        "spacings_um": spec.spacings_um,
+        "channels": spec.channels,
+        "tile_px": spec.tile_px,
+        "fixed_tile": spec.fixed_tile,
+        "parameters": [_parameter(parameter) for parameter in spec.parameters],
+        "licence": spec.licence,
+        "cite": spec.cite,
+    }
+
+
+def _event(seq: int, name: str, keys: Json) -> bytes:
+    return orjson.dumps({"event": name, "seq": seq, **keys})
+
+
+def _started(started: Started, encoder: Encoder) -> Json:
+    scope, spacing = started.scope, started.spacing_um
+    return {
+        "job": started.job,
+        "image": started.image,
+        "image_size": started.grid.image_size,
+        "spacing_um": None if spacing is None else [*spacing],
+        "z": started.z,
+        "model": scope.model,
+        "version": scope.version,
+        "parameters": dict(scope.parameters),
+        "fingerprint": scope.image,
+        "scope": scope_key(scope),
+        "kind": started.kind,
+        "labels": [_label(label) for label in started.labels],
+        "scale": [*started.grid.scale],
+        "tiles": started.tiles,
+        "format": encoder.name,
+    }
+
+
+def _label(label: Label) -> Json:
+    return {"name": label.name, "color": label.color}
+
+
+def _names(ids: NDArray[np.uint8], encoder: Encoder) -> list[str]:
+    return [encoder.id_text(raw.tobytes()) for raw in ids]
+
+
+def _parameter(parameter: Parameter) -> Json:
+    kinds = {Number: "number", Choice: "choice", Switch: "switch"}
+    return {"kind": kinds[type(parameter)], **asdict(parameter)}
+
+
+# Strict reading, a type at a time
+
+
+def _object_in(body: bytes) -> object:
+    if len(body) > MAX_BODY_BYTES:
+        raise TooLarge(
+            f"the body has {len(body)} bytes", f"send at most {MAX_BODY_BYTES}: simplify the region"
+        )
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"the body is not JSON: {error}", "send one JSON object in UTF-8") from None
+
+
+def _object(value: object, where: str, keys: Collection[str]) -> Mapping[str, object]:
+    if not isinstance(value, dict):
+        raise _wrong(where, "a JSON object", value)
+    for key in value:
+        if key not in keys:
+            near = get_close_matches(str(key), keys, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(keys)}"
+            raise Malformed(f"{where} has an unknown key {brief(key)}", hint)
+    return value
+
+
+def _parameters(value: object, where: str) -> Mapping[str, Value]:
+    if not isinstance(value, dict):
+        raise _wrong(where, "a JSON object", value)
+    for name, given in value.items():
+        if not isinstance(given, float | int | bool | str):
+            raise _wrong(f"{where}.{name}", "a number, a text, true or false", given)
+    return value
+
+
+def _channels(value: object, where: str) -> tuple[str | int, ...]:
+    if not isinstance(value, list) or not value:
+        raise _wrong(where, "a list of channel names or indices", value)
+    return tuple(
+        _text(channel, f"{where}[{k}]")
+        if isinstance(channel, str)
+        else _whole(channel, f"{where}[{k}]")
+        for k, channel in enumerate(value)
+    )
+
+
+def _spacing(value: object, where: str) -> XY:
+    if isinstance(value, list):
+        x, y = _pair(value, where)
+        return XY(_positive(x, f"{where}[0]"), _positive(y, f"{where}[1]"))
+    both = _positive(value, where)
+    return XY(both, both)
+
+
+def _pair(value: object, where: str) -> XY:
+    if not isinstance(value, list) or len(value) != 2:
+        raise _wrong(where, "[x, y]", value)
+    return XY(_number(value[0], f"{where}[0]"), _number(value[1], f"{where}[1]"))
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT:
+        raise _wrong(where, "a text", value)
+    return value
+
+
+def _whole(value: object, where: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise _wrong(where, "a whole number from 0", value)
+    return value
+
+
+def _positive(value: object, where: str) -> float:
+    number = _number(value, where)
+    if number <= 0:
+        raise _wrong(where, "a number above 0", value)
+    return number
+
+
+def _not_negative(value: object, where: str) -> float:
+    number = _number(value, where)
+    if number < 0:
+        raise _wrong(where, "a number from 0", value)
+    return number
+
+
+def _number(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
+        raise _wrong(where, "a number", value)
+    return float(value)
+
+
+def _wrong(where: str, expected: str, value: object) -> Malformed:
+    return Malformed(f"{where}: expected {expected}, got {brief(value)}")
