@@ -29,10 +29,11 @@ from isoline.events import (
     Started,
     Warned,
 )
-from isoline.geometry import XY
+from isoline.geometry import XY, Rect
 from isoline.models.base import Choice, ModelSpec, Number, Parameter, Regions, Switch, Value
 from isoline.prompts import Region, brief
 from isoline.request import SegmentRequest
+from isoline.sources.base import ImageInfo
 
 MAX_BODY_BYTES = 16 << 20
 MAX_TEXT = 4096
@@ -49,7 +50,7 @@ _REQUEST_KEYS = (
 # Requests
 
 
-def read_request(body: bytes) -> SegmentRequest:
+def parse_request(body: bytes) -> SegmentRequest:
     """Return the request that `body` spells in JSON.
 
     Raises TooLarge, Malformed with the place in the body, or BadRegion.
@@ -102,12 +103,27 @@ def request_json(request: SegmentRequest) -> Json:
     return {key: value for key, value in everything.items() if value is not None}
 
 
-def read_focus(body: bytes) -> XY:
+def parse_focus(body: bytes) -> XY:
     """Return the image point in `{"focus": [x, y]}`. Raises TooLarge or Malformed."""
     given = _object(_object_in(body), "the body", ("focus",))
     if "focus" not in given:
         raise Malformed("the body has no 'focus'", 'send {"focus": [x, y]}, in image pixels')
     return _pair(given["focus"], "focus")
+
+
+def parse_box(text: str | None) -> Rect:
+    """Return the image rectangle in a query's `X0,Y0,X1,Y1`. Raises Malformed."""
+    numbers = re.fullmatch(r"{0},{0},{0},{0}".format(r"(-?\d{1,9}(?:\.\d{1,9})?)"), text or "")
+    if numbers is None:
+        raise _wrong("box", "X0,Y0,X1,Y1 in image pixels", text)
+    return Rect(*map(float, numbers.groups()))
+
+
+def parse_integer(text: str, where: str, low: int, high: int) -> int:
+    """Return the whole number in a query's value `text`. Raises Malformed outside its bounds."""
+    if re.fullmatch(r"-?[0-9]{1,18}", text) is None or not low <= int(text) <= high:
+        raise _wrong(where, f"a whole number from {low} to {high}", text)
+    return int(text)
 
 
 def region_of(value: object, where: str = "region") -> Region:
@@ -147,13 +163,13 @@ def encode_event(seq: int, event: Event, started: Started, encoder: Encoder) -> 
             return _event(seq, type(event).__name__.lower(), asdict(event))
 
 
-def problem(error: IsolineError) -> bytes:
+def problem(error: IsolineError, status: int | None = None) -> bytes:
     """Return the body of an `application/problem+json` answer (RFC 9457)."""
     return orjson.dumps(
         {
             "type": f"urn:isoline:problem:{error.code}",
             "title": re.sub(r"(?<=[a-z])(?=[A-Z])", " ", error.code).capitalize(),
-            "status": http_status(error),
+            "status": http_status(error) if status is None else status,
             "detail": error.what,
             "code": error.code,
             "remedy": error.remedy,
@@ -161,8 +177,8 @@ def problem(error: IsolineError) -> bytes:
     )
 
 
-def model_json(spec: ModelSpec) -> Json:
-    """Return what a viewer needs to offer a model: its names, labels and parameters."""
+def model_json(spec: ModelSpec, problem: str | None = None) -> Json:
+    """Return what a viewer needs to offer a model; `problem`: why it cannot run here and now."""
     return {
         "name": spec.name,
         "title": spec.title,
@@ -177,6 +193,26 @@ def model_json(spec: ModelSpec) -> Json:
         "parameters": [_parameter(parameter) for parameter in spec.parameters],
         "licence": spec.licence,
         "cite": spec.cite,
+        "problem": problem,
+    }
+
+
+def image_json(name: str, info: ImageInfo) -> Json:
+    """Return what a viewer needs to know of an image."""
+    return {
+        "name": name,
+        "kind": info.kind,
+        "reader": info.reader,
+        "fingerprint": info.fingerprint,
+        "size": info.size,
+        "spacing_um": info.spacing_um and [*info.spacing_um],
+        "levels": [
+            {"size": level.size, "downsample": [*level.downsample]} for level in info.levels
+        ],
+        "channels": info.channels,
+        "dtype": info.dtype.name,
+        "z_planes": info.z_planes,
+        "problems": info.problems,
     }
 
 

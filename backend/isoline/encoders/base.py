@@ -11,18 +11,26 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import Enum
 from itertools import pairwise, repeat
-from typing import BinaryIO, ClassVar, NamedTuple, TypeAlias
+from typing import BinaryIO, ClassVar, NamedTuple
 from uuid import UUID
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+from orjson import Fragment
 
+from isoline.contours import Polygons
 from isoline.events import Cancelled, Contours, Done, End, Event, Failed, Objects, Scope, Started
+from isoline.geometry import Grid
 
-Ring: TypeAlias = list[list[float]]
-"""Corners [x, y] in image coordinates; the first is not repeated."""
+
+class RingStyle(Enum):
+    """How a dialect lists the corners of a ring."""
+
+    CLOSED = "[x, y], the first repeated at the end"
+    OPEN_3D = "[x, y, 0], the first not repeated"
 
 
 class Encoder(ABC):
@@ -109,8 +117,8 @@ class Item(NamedTuple):
     """16 bytes."""
     label: int
     """Index into `Started.labels`."""
-    parts: list[list[Ring]]
-    """Its polygons, each a shell followed by its holes."""
+    parts: list[list[Fragment]]
+    """Its polygons, each a shell followed by its holes, each of these a JSON list of corners."""
     area_um2: float | None
     """None where the image has no pixel size."""
     measurements: dict[str, np.float32]
@@ -118,11 +126,10 @@ class Item(NamedTuple):
     incomplete: bool
 
 
-def items(objects: Objects, started: Started) -> Iterator[Item]:
+def items(objects: Objects, started: Started, ring: RingStyle) -> Iterator[Item]:
     """Yield the objects one by one."""
     polygons = objects.polygons
-    points: list[list[float]] = image_corners(objects, started).tolist()
-    rings = [points[a:b] for a, b in pairwise(polygons.ring_start.tolist())]
+    rings = _rings(polygons, started.grid, ring)
     parts = [rings[a:b] for a, b in pairwise(polygons.part_start.tolist())]
     return map(
         Item,
@@ -135,15 +142,33 @@ def items(objects: Objects, started: Started) -> Iterator[Item]:
     )
 
 
-def image_corners(objects: Objects, started: Started) -> NDArray[np.generic]:
+def image_corners(polygons: Polygons, grid: Grid) -> NDArray[np.generic]:
     """Return (c, 2) x, y in image coordinates: whole where the scale is, else to 3 decimals.
 
     Equal corners stay equal, so neighbours still share their edges.
     """
-    corners, scale = objects.polygons.corners, started.grid.scale
-    if all(float(s).is_integer() for s in scale):
-        return corners * np.array(scale, np.int64)
-    return np.round(started.grid.to_image(corners), 3)
+    if all(float(s).is_integer() for s in grid.scale):
+        return polygons.corners * np.array(grid.scale, np.int64)
+    return np.round(grid.to_image(polygons.corners), 3)
+
+
+def _rings(polygons: Polygons, grid: Grid, style: RingStyle) -> list[Fragment]:
+    """Return the JSON text of every ring.
+
+    All corners become text in one go and rings are slices of it: lists of lists of numbers would
+    cost several times as much.
+    """
+    corners, start = image_corners(polygons, grid), polygons.ring_start
+    if style is RingStyle.CLOSED:
+        corners = np.insert(corners, start[1:], corners[start[:-1]], axis=0)
+        start = start + np.arange(len(start))
+    else:
+        corners = np.column_stack([corners, np.zeros(len(corners), corners.dtype)])
+    text = orjson.dumps(np.ascontiguousarray(corners), option=orjson.OPT_SERIALIZE_NUMPY)
+    corner_ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("]")) + 1
+    ends = corner_ends[start[1:] - 1].tolist()
+    # between two rings stands a comma, before the first a bracket
+    return [Fragment(b"[%b]" % text[a + 1 : b]) for a, b in pairwise([0, *ends])]
 
 
 def _areas_um2(objects: Objects, started: Started) -> Iterable[float | None]:

@@ -11,7 +11,7 @@ import hashlib
 import orjson
 from orjson import Fragment
 
-from isoline.encoders.base import Encoder, items, join, outcome, scope_key
+from isoline.encoders.base import Encoder, RingStyle, items, join, outcome, scope_key
 from isoline.events import End, Label, Objects, Started
 
 
@@ -29,7 +29,7 @@ class DSA(Encoder):
         styles = [_style(label) for label in started.labels]
         scope = scope_key(started.scope)
         elements: list[dict[str, object]] = []
-        for item in items(objects, started):
+        for item in items(objects, started, RingStyle.OPEN_3D):
             user: dict[str, object] = {**item.measurements, "scope": scope}
             if item.area_um2 is not None:
                 user["area_um2"] = item.area_um2
@@ -40,7 +40,7 @@ class DSA(Encoder):
             if len(item.parts) > 1:
                 user["object"] = self.id_text(item.id)
             for k, part in enumerate(item.parts):
-                shell, *holes = [[[x, y, 0] for x, y in ring] for ring in part]
+                shell, *holes = part
                 elements.append(
                     {
                         "id": self.id_text(_part_id(item.id, k)),

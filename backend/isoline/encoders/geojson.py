@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 
-from isoline.encoders.base import Encoder, Item, items, join, outcome, scope_key
+from isoline.encoders.base import Encoder, Item, RingStyle, items, join, outcome, scope_key
 from isoline.events import End, Objects, Started
 
 
@@ -21,7 +21,7 @@ class GeoJSON(Encoder):
             for label in started.labels
         ]
         features: list[dict[str, object]] = []
-        for item in items(objects, started):
+        for item in items(objects, started, RingStyle.CLOSED):
             properties: dict[str, object] = {**labels[item.label], "incomplete": item.incomplete}
             if item.area_um2 is not None:
                 properties["area_um2"] = item.area_um2
@@ -56,8 +56,7 @@ class GeoJSON(Encoder):
 
 
 def geometry(item: Item) -> dict[str, object]:
-    """Return the Polygon or MultiPolygon of one object, its rings closed."""
-    polygons = [[[*ring, ring[0]] for ring in part] for part in item.parts]
-    if len(polygons) == 1:
-        return {"type": "Polygon", "coordinates": polygons[0]}
-    return {"type": "MultiPolygon", "coordinates": polygons}
+    """Return the Polygon or MultiPolygon of one object."""
+    if len(item.parts) == 1:
+        return {"type": "Polygon", "coordinates": item.parts[0]}
+    return {"type": "MultiPolygon", "coordinates": item.parts}

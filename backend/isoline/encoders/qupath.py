@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from orjson import Fragment, dumps
 
-from isoline.encoders.base import Encoder, items, join, scope_key
+from isoline.encoders.base import Encoder, RingStyle, items, join, scope_key
 from isoline.encoders.geojson import geometry
 from isoline.events import End, Objects, Started
 
@@ -38,7 +38,7 @@ class QuPath(Encoder):
         metadata = [Fragment(dumps(origin)), Fragment(dumps({**origin, "incomplete": "true"}))]
 
         features: list[dict[str, object]] = []
-        for item in items(objects, started):
+        for item in items(objects, started, RingStyle.CLOSED):
             numbers: dict[str, object] = {**item.measurements}
             if item.area_um2 is not None:
                 numbers[AREA] = item.area_um2

@@ -1,0 +1,265 @@
+"""What every part of a kind must do: inherit a class, and pytest runs its tests on yours."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from shapely.geometry.base import BaseGeometry
+
+from isoline.encoders.base import ContourFile, Encoder
+from isoline.errors import IsolineError, Unreadable
+from isoline.events import Cancelled, Contours, Done, Objects, Progress, Started
+from isoline.geometry import XY, Box
+from isoline.sources.base import Level, Source
+from tests import results
+
+# each inheritor runs the same function: examples of one must not be replayed on another
+_SHARED = settings(
+    max_examples=50, database=None, suppress_health_check=[HealthCheck.differing_executors]
+)
+
+
+class Seen(NamedTuple):
+    """One object as a reader of the dialect sees it."""
+
+    id: str
+    label: str
+    shape: BaseGeometry
+    incomplete: bool
+
+
+class EncoderContract(ABC):
+    """What every encoder does. Inherit, name the encoder, and read its text back.
+
+    `see` should use a reader that knows the dialect and nothing of isoline.
+    """
+
+    encoder: Encoder
+
+    @abstractmethod
+    def see(self, features: list[Any]) -> list[Seen]:
+        """Return the objects in parsed features, in their order."""
+
+    @abstractmethod
+    def features_in(self, document: Any) -> list[Any]:
+        """Return the features in a parsed file."""
+
+    def encoded(self, objects: Objects, started: Started, provisional: bool = False) -> list[Any]:
+        text = self.encoder.features(objects, started, provisional)
+        assert b"\n" not in text
+        features = json.loads(b"[" + text + b"]", parse_constant=_refuse)
+        assert isinstance(features, list)
+        return features
+
+    def test_it_has_a_name_a_suffix_and_a_media_type(self) -> None:
+        assert self.encoder.name.isidentifier()
+        assert self.encoder.suffix.startswith(".")
+        assert "json" in self.encoder.media_type
+
+    @pytest.mark.parametrize(
+        ("scale", "bounds"),
+        [
+            (XY(1.0, 1.0), (3, 5, 4, 6)),
+            (XY(2.0, 4.0), (6, 20, 8, 24)),
+            (XY(4.0004, 16.006), (12.001, 80.03, 16.002, 96.036)),
+        ],
+    )
+    def test_the_golden_pixel(self, scale: XY, bounds: tuple[float, ...]) -> None:
+        """Pixel n spans [n, n + 1): a viewer that is half a pixel off is wrong here."""
+        pixel = results.objects_of([[[results.rectangle(3, 5, 4, 6)]]])
+        (seen,) = self.see(self.encoded(pixel, results.started(scale)))
+        assert seen.shape.equals(shapely.box(*bounds))
+
+    @_SHARED
+    @given(objects=results.batches(), incomplete=st.booleans(), provisional=st.booleans())
+    def test_ids_labels_and_exact_areas_come_back(
+        self, objects: Objects, incomplete: bool, provisional: bool
+    ) -> None:
+        objects = replace(objects, incomplete=np.full(len(objects), incomplete))
+        started = results.started(XY(2.0, 3.0))
+        seen = self.see(self.encoded(objects, started, provisional))
+        assert [s.id for s in seen] == [self.encoder.id_text(bytes(raw)) for raw in objects.ids]
+        assert [s.label for s in seen] == [started.labels[k].name for k in objects.label]
+        assert [s.shape.area for s in seen] == [6.0 * area for area in objects.area_px]
+        assert all(s.shape.is_valid for s in seen)
+        assert all(s.incomplete is incomplete for s in seen)
+
+    def test_what_is_not_known_is_left_out(self) -> None:
+        """A NaN is no JSON, and a null is a trap in more than one viewer."""
+        shapes = [[[results.rectangle(0, 0, 2, 2)]], [[results.rectangle(4, 0, 6, 2)]]]
+        numbers = {"contrast": [math.nan, 1.5], "depth": [math.inf, -math.inf]}
+        objects = results.objects_of(shapes, measurements=numbers)
+        text = self.encoder.features(objects, results.started(spacing_um=None), False)
+        for word in (b"null", b"NaN", b"Infinity", b"depth"):
+            assert word not in text
+        assert text.count(b"contrast") == 1
+
+    @pytest.mark.parametrize("end", [None, Done(2, 1, 0, 0, 0.5), Cancelled(1, 3)])
+    def test_a_file_holds_what_is_final_and_is_whole_however_the_job_ended(
+        self, end: Done | Cancelled | None
+    ) -> None:
+        first, second = (
+            results.objects_of([[[results.rectangle(x, 0, x + 3, 3)]]], first=x) for x in (0, 10)
+        )
+        piece = results.objects_of([[[results.rectangle(20, 0, 23, 3)]]])
+        nothing = results.objects_of([])
+        stream = io.BytesIO()
+        with ContourFile(stream, self.encoder) as file:
+            file.write(results.STARTED)
+            file.write(Progress(0, 2, None))
+            for event in (Contours(nothing), Contours(piece, provisional=True), Contours(first)):
+                file.write(event)
+            file.write(Contours(second, replaces=piece.ids))
+            if end is not None:
+                file.write(end)
+        features = self.features_in(json.loads(stream.getvalue()))
+        assert [s.shape.bounds[0] for s in self.see(features)] == [0, 10]
+
+    def test_a_file_without_results_is_whole(self) -> None:
+        stream = io.BytesIO()
+        with ContourFile(stream, self.encoder) as file:
+            file.write(results.STARTED)
+        assert self.features_in(json.loads(stream.getvalue())) == []
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is not JSON")
+
+
+class SourceContract:
+    """Inherit, name the source, and give a good and a damaged file as fixtures.
+
+    class TestMySource(SourceContract):
+        source = MySource
+
+        @pytest.fixture
+        def path(self) -> Path: ...
+
+        @pytest.fixture
+        def damaged(self) -> Path: ...
+    """
+
+    source: ClassVar[type[Source]]
+
+    @pytest.fixture
+    def path(self) -> Path:
+        """An image of at least two tiles, not square, its size no multiple of the tile's."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def damaged(self) -> Path:
+        """A file of the same kind that cannot be opened, or not be read everywhere."""
+        raise NotImplementedError
+
+    def test_metadata_makes_sense(self, path: Path) -> None:
+        info = self.source.open(path).info
+        assert info.reader == self.source.name
+        bytes.fromhex(info.fingerprint)
+        assert info.levels[0] == Level(info.size, XY(1.0, 1.0))
+        widths = [level.size[0] for level in info.levels]
+        assert widths == sorted(widths, reverse=True)
+        for level in info.levels:
+            for whole, part, scale in zip(info.size, level.size, level.downsample, strict=True):
+                assert abs(whole / scale - part) < 1
+        assert len(set(info.channels)) == len(info.channels) == len(info.background)
+        assert info.dtype in (np.uint8, np.uint16)
+        assert info.z_planes >= 1
+        assert info.spacing_um is None or min(info.spacing_um) > 0
+        assert all(problem and problem[-1] != "." for problem in info.problems)
+
+    def test_a_read_has_the_shape_of_its_box(self, path: Path) -> None:
+        source = self.source.open(path)
+        for index, level in enumerate(source.info.levels):
+            width, height = level.size
+            for box in (Box(0, 0, 1, 1), Box(width - 7, height - 3, width, height)):
+                for z in range(source.info.z_planes):
+                    pixels = source.read_level(index, box, z)
+                    assert pixels.shape == (len(source.info.channels), box.height, box.width)
+                    assert pixels.dtype == source.info.dtype
+
+    def test_a_pixel_depends_only_on_its_place(self, path: Path) -> None:
+        source = self.source.open(path)
+        for index, level in enumerate(source.info.levels):
+            whole = _corner(level, 700)
+            expected = source.read_level(index, whole)
+            for box in _boxes(whole):
+                rows, columns = whole.slices_of(box)
+                np.testing.assert_array_equal(
+                    source.read_level(index, box), expected[:, rows, columns]
+                )
+
+    def test_what_is_read_is_the_callers(self, path: Path) -> None:
+        source = self.source.open(path)
+        box = Box(0, 0, 9, 5)
+        first = source.read_level(0, box)
+        kept = first.copy()
+        first[:] = 17
+        np.testing.assert_array_equal(source.read_level(0, box), kept)
+
+    def test_eight_threads_read_what_one_reads(self, path: Path) -> None:
+        alone, shared = self.source.open(path), self.source.open(path)
+        jobs = [
+            (index, box)
+            for index, level in enumerate(alone.info.levels)
+            for box in _boxes(_corner(level, 500))
+        ]
+        with ThreadPoolExecutor(8) as threads:
+            together = list(threads.map(lambda job: shared.read_level(*job), jobs))
+        for job, pixels in zip(jobs, together, strict=True):
+            np.testing.assert_array_equal(pixels, alone.read_level(*job))
+
+    def test_reading_after_close_is_an_error(self, path: Path) -> None:
+        source = self.source.open(path)
+        source.close()
+        with pytest.raises(ValueError, match="closed"):
+            source.read_level(0, Box(0, 0, 1, 1))
+
+    def test_a_damaged_file_is_unreadable(self, damaged: Path) -> None:
+        with pytest.raises(Unreadable, match=damaged.name.split(".")[0]):
+            _read_everything(self.source.open(damaged))
+
+    def test_a_file_that_is_not_there_is_unreadable(self, tmp_path: Path) -> None:
+        with pytest.raises(Unreadable):
+            self.source.open(tmp_path / "nothing.tif")
+
+    def test_a_file_of_something_else_is_refused(self, tmp_path: Path) -> None:
+        for content in (b"", b"II*\0", b"not an image at all" * 99, bytes(4096)):
+            file = tmp_path / "other.tif"
+            file.write_bytes(content)
+            with pytest.raises(IsolineError):
+                self.source.open(file)
+
+
+def _corner(level: Level, side: int) -> Box:
+    """Return the far corner of the level, where tiles are cut."""
+    width, height = level.size
+    return Box(max(0, width - side), max(0, height - side), width, height)
+
+
+def _boxes(whole: Box) -> list[Box]:
+    rng = np.random.default_rng(5)
+    boxes = [Box(whole.x0, whole.y0, whole.x0 + 1, whole.y1)]
+    for _ in range(6):
+        x0, y0 = rng.integers(0, whole.width - 1), rng.integers(0, whole.height - 1)
+        x1, y1 = rng.integers(x0 + 1, whole.width), rng.integers(y0 + 1, whole.height)
+        boxes.append(Box(int(x0), int(y0), int(x1), int(y1)).shift(whole.x0, whole.y0))
+    return boxes
+
+
+def _read_everything(source: Source) -> None:
+    for index, level in enumerate(source.info.levels):
+        width, height = level.size
+        for top in range(0, height, 512):
+            source.read_level(index, Box(0, top, width, min(top + 512, height)))
