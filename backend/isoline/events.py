@@ -61,6 +61,18 @@ class Objects:
     def __len__(self) -> int:
         return len(self.polygons)
 
+    def select(self, which: NDArray[np.bool_]) -> Objects:
+        """Return the objects of a mask (n,)."""
+        return Objects(
+            self.polygons.select(which),
+            self.ids[which],
+            self.label[which],
+            self.area_px[which],
+            self.anchor[which],
+            self.incomplete[which],
+            {name: column[which] for name, column in self.measurements.items()},
+        )
+
 
 @dataclass(frozen=True)
 class Started:

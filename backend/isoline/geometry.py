@@ -120,11 +120,12 @@ class Grid:
 
     def to_image(self, xy: NDArray[np.generic]) -> NDArray[np.float64]:
         """Turn (..., 2) grid coordinates (x, y) into image coordinates."""
-        return np.multiply(xy, self.scale, dtype=np.float64)
+        image: NDArray[np.float64] = np.multiply(xy, self.scale, dtype=np.float64)
+        return image
 
-    def to_grid(self, xy: NDArray[np.generic]) -> NDArray[np.float64]:
-        """Turn (..., 2) image coordinates (x, y) into grid coordinates, unrounded."""
-        return np.divide(xy, self.scale, dtype=np.float64)
+    def point(self, xy: XY) -> XY:
+        """Turn one image point into grid coordinates, unrounded."""
+        return XY(xy.x / self.scale.x, xy.y / self.scale.y)
 
     def rect(self, box: Box) -> Rect:
         """Return the image rectangle that `box`, in grid pixels, covers."""

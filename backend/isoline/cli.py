@@ -1,0 +1,335 @@
+"""The command `isoline`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from isoline import __version__, config, registry
+from isoline.config import Settings
+from isoline.errors import BadParameter, IsolineError, Malformed
+from isoline.geometry import XY
+from isoline.models.base import ModelSpec, Number, Switch, Value
+
+
+class _Friendly(click.Group):
+    """Says what went wrong and how to mend it in two lines, never in a traceback."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except IsolineError as error:
+            click.secho(f"isoline: {error.what}", fg="red", err=True)
+            if error.remedy:
+                click.echo(f"  {error.remedy}", err=True)
+            context.exit(2)
+
+
+class _Pair(click.ParamType[XY]):
+    """Two numbers, `X,Y`, or one for both."""
+
+    name = "X,Y"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> XY:
+        numbers = _numbers(value)
+        if len(numbers) == 1:
+            numbers *= 2
+        if len(numbers) != 2:
+            self.fail(f"{value!r} is not X,Y", parameter, context)
+        return XY(*numbers)
+
+
+class _Box(click.ParamType[tuple[float, ...]]):
+    """Four numbers, `X0,Y0,X1,Y1`, in image pixels."""
+
+    name = "X0,Y0,X1,Y1"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> tuple[float, ...]:
+        numbers = _numbers(value)
+        if len(numbers) != 4:
+            self.fail(f"{value!r} is not X0,Y0,X1,Y1", parameter, context)
+        return numbers
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        return ()
+
+
+@click.group(cls=_Friendly, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option("-v", "--verbose", is_flag=True, help="Say what happens on stderr.")
+def main(verbose: bool) -> None:
+    """Contours that stream into the viewer while the rest is still being computed."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+
+
+_config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    help="isoline.toml; without it, the defaults.",
+)
+
+
+# --- segment -----------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="See `isoline models`.")
+@click.option("--region", type=_Box(), help="Only this rectangle, in image pixels.")
+@click.option("--roi", type=click.Path(path_type=Path), help="Only the polygons of this GeoJSON.")
+@click.option("--focus", type=_Pair(), help="Where to begin, in image pixels.")
+@click.option("--tile", type=int, help="Side of a tile in working pixels.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Processes [default: one per core].")
+@click.option("--param", "params", multiple=True, metavar="K=V", help="A parameter of the model.")
+@click.option("--spacing-um", type=_Pair(), help="The image's pixel size, where it has none.")
+@click.option("--at-um", type=float, help="Working resolution [default: the model's].")
+@click.option("--channel", "channels", multiple=True, help="A channel, by name or index.")
+@click.option("--z", type=int, help="A plane of a stack.")
+@click.option("--simplify-px", type=float, help="How far outlines may stray [default: exact].")
+@click.option("--format", "format_", default="geojson", help="geojson, qupath, dsa or ndjson.")
+@click.option("--out", required=True, help="The file to write; - for standard output.")
+@_config_option
+def segment(
+    image: Path,
+    model: str,
+    region: tuple[float, ...] | None,
+    roi: Path | None,
+    focus: XY | None,
+    tile: int | None,
+    workers: int | None,
+    params: tuple[str, ...],
+    spacing_um: XY | None,
+    at_um: float | None,
+    channels: tuple[str, ...],
+    z: int | None,
+    simplify_px: float | None,
+    format_: str,
+    out: str,
+    config_path: Path | None,
+) -> None:
+    """Segment IMAGE and write the contours as they come."""
+    from isoline.console import segment_file
+    from isoline.prompts import Region
+    from isoline.request import SegmentRequest
+
+    if region is not None and roi is not None:
+        raise Malformed("--region and --roi are both given", "choose one")
+    where = Region.rectangle(*region) if region is not None else None
+    if roi is not None:
+        where = Region.from_geojson(_read_json(roi), str(roi))
+    request = SegmentRequest(
+        image=image.name,
+        model=model,
+        region=where,
+        focus=focus,
+        parameters=_parameters(registry.model(model).spec, params),
+        tile=tile,
+        spacing_um=spacing_um,
+        at_um=at_um,
+        channel=tuple(int(each) if each.isdigit() else each for each in channels) or None,
+        z=z,
+        format="geojson" if format_ == "ndjson" else format_,
+        simplify_px=simplify_px,
+    )
+    settings = config.load(config_path)
+    if workers is not None:
+        engine = dataclasses.replace(settings.engine, workers=workers)
+        settings = dataclasses.replace(settings, engine=engine)
+    sys.exit(segment_file(image, request, settings, out, events_only=format_ == "ndjson"))
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Malformed(f"cannot read {path}: {error.strerror}", "check --roi") from error
+    except ValueError as error:
+        raise Malformed(f"{path} is not JSON: {error}", "give a GeoJSON file") from error
+
+
+def _parameters(spec: ModelSpec, given: tuple[str, ...]) -> Mapping[str, Value]:
+    declared = {parameter.name: parameter for parameter in spec.parameters}
+    values: dict[str, Value] = {}
+    for pair in given:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise BadParameter(f"--param {pair}: expected K=V", "for example --param below=120")
+        values[name] = _value(declared.get(name), text)
+    return values
+
+
+def _value(parameter: object, text: str) -> Value:
+    """Read `text` as the parameter's type; what does not fit is left for the check to name."""
+    if isinstance(parameter, Switch) and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if isinstance(parameter, Number):
+        try:
+            return float(text)
+        except ValueError:
+            return text
+    return text
+
+
+# --- serve -------------------------------------------------------------------------------------
+
+
+@main.command()
+@_config_option
+@click.option("--host", help="Address to listen on [default: 127.0.0.1].")
+@click.option("--port", type=click.IntRange(1, 65535), help="[default: 8765]")
+@click.option(
+    "--images",
+    "directories",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Serve the images below this directory.",
+)
+def serve(
+    config_path: Path | None, host: str | None, port: int | None, directories: tuple[Path, ...]
+) -> None:
+    """Serve the HTTP API, and a small viewer at /."""
+    from isoline import server
+
+    settings = with_address(config.load(config_path), host, port)
+    roots = dict(settings.images) | {path.resolve().name: path for path in directories}
+    if not roots:
+        raise Malformed(
+            "no images to serve", "pass --images DIRECTORY, or a --config with [images]"
+        )
+    settings = dataclasses.replace(settings, images=roots)
+    address = f"http://{settings.server.host}:{settings.server.port}"
+    click.echo(f"isoline {__version__} serves {', '.join(sorted(roots))} at {address}", err=True)
+    server.serve(settings)
+
+
+def with_address(settings: Settings, host: str | None, port: int | None) -> Settings:
+    """Return `settings` with the address of the command line in place of its own."""
+    given = settings.server
+    given = dataclasses.replace(given, host=host or given.host, port=port or given.port)
+    return dataclasses.replace(settings, server=given)
+
+
+# --- what there is -----------------------------------------------------------------------------
+
+
+@main.group(invoke_without_command=True)
+@_config_option
+@click.pass_context
+def models(context: click.Context, config_path: Path | None) -> None:
+    """List the models, or fetch the weights of one."""
+    from isoline.weights import weight_files
+
+    context.obj = config.load(config_path)
+    if context.invoked_subcommand is not None:
+        return
+    for name in registry.model_names():
+        try:
+            spec = registry.model(name).spec
+            weight_files(spec, context.obj.weights)
+            click.echo(f"{name:12} {spec.title}")
+        except IsolineError as error:
+            click.echo(f"{name:12} {error}")
+
+
+@models.command()
+@click.argument("name")
+@click.pass_obj
+def pull(settings: Settings, name: str) -> None:
+    """Fetch and check the weights of the model NAME."""
+    from isoline import weights
+
+    for path in weights.pull(registry.model(name).spec, settings.weights).values():
+        click.echo(path)
+
+
+@main.command()
+@_config_option
+def images(config_path: Path | None) -> None:
+    """List the images that the server would serve."""
+    from isoline.images import Images
+
+    for name in Images(config.load(config_path).images).names():
+        click.echo(name)
+
+
+@main.command()
+@click.argument("image", type=click.Path(path_type=Path))
+def check(image: Path) -> None:
+    """Say what isoline sees in IMAGE."""
+    from isoline.images import Images
+
+    info = Images.of_file(image).find(image.name).info
+    spacing = info.spacing_um
+    rows = {
+        "reader": info.reader,
+        "kind": info.kind,
+        "size": "{} x {} px".format(*info.size),
+        "levels": ", ".join(
+            f"{level.size[0]} x {level.size[1]} (1:{level.downsample.x:g})" for level in info.levels
+        ),
+        "spacing": f"{spacing.x:.4g} x {spacing.y:.4g} um" if spacing else "unknown",
+        "channels": ", ".join(info.channels) + f" ({info.dtype})",
+        "z planes": str(info.z_planes),
+        "fingerprint": info.fingerprint,
+    }
+    for name, value in rows.items():
+        click.echo(f"{name:12} {value}")
+    for problem in info.problems:
+        click.secho(f"! {problem}", fg="yellow")
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="End after the first result instead of serving on.")
+@click.option(
+    "--out",
+    "directory",
+    default=".",
+    type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
+    help="Where contours.geojson and contours.png go [default: here].",
+)
+def demo(once: bool, directory: Path) -> None:
+    """Fetch a real slide, serve it, and segment a region of it."""
+    from isoline import demo as first_look
+
+    first_look.run(config.load(None), directory, once=once)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.option("--format", "format_", default="geojson", help="The dialect that it reads.")
+@click.option("--save", type=click.Path(path_type=Path), help="Write the cases here as files.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def conformance(command: tuple[str, ...], format_: str, save: Path | None) -> None:
+    """Replay recorded gestures and events to COMMAND, a viewer's adapter, and judge it."""
+    from isoline import conformance
+
+    if save is not None:
+        conformance.save(save, format_)
+    elif not command:
+        raise Malformed("no adapter to test", "give its command after --")
+    verdicts = list(conformance.run(command, format_)) if command else []
+    for verdict in verdicts:
+        click.echo(f"{'wrong' if verdict.problem else 'ok':6}{verdict.case.name}")
+        if verdict.problem:
+            click.secho(f"      {verdict.problem}\n      {verdict.case.why}", fg="red")
+    passed = sum(verdict.problem is None for verdict in verdicts)
+    click.echo(f"{passed} of {len(verdicts)} cases passed")
+    sys.exit(passed < len(verdicts))

@@ -1,0 +1,170 @@
+"""A first look: a real slide, a server, and contours that come through its HTTP API."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import requests
+from PIL import Image, ImageDraw
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from isoline import client as api
+from isoline import datasets
+from isoline.config import Settings
+from isoline.errors import Broken
+
+REGION = (2600, 3900, 6696, 7996)
+"""4096 x 4096 pixels of tumour in the sample slide."""
+CLOSE_UP = (4000, 5400, 5024, 6424)
+"""Shown beside it at full resolution."""
+MODEL = "nuclei"
+PICTURE_PX = 1024
+_COLOR = (0, 255, 128)
+
+
+@dataclass
+class Drawn:
+    """What a viewer would show: every feature that is final."""
+
+    features: list[dict[str, Any]] = field(default_factory=list)
+    first_contour: float | None = None
+    """Seconds from the request to the first contour."""
+    seconds: float = 0.0
+
+
+def run(settings: Settings, directory: Path, *, once: bool) -> None:
+    """Fetch the sample slide, serve it, segment a region as a viewer would, show the result.
+
+    `contours.geojson` and `contours.png` go to `directory`. Unless `once`, the server stays up
+    until Ctrl-C. Raises Broken when the slide cannot be fetched or the server does not start.
+    """
+    slide = datasets.fetch(datasets.SAMPLE_SLIDE, settings.data / "samples")
+    console = Console(stderr=True, highlight=False)
+    with _server(settings, slide.parent) as url:
+        name = f"{slide.parent.name}/{slide.name}"
+        console.print(f"serving {slide.name} at {url}")
+        drawn = _segment(api.Client(url, settings.server.token), name, console)
+        geojson, picture = directory / "contours.geojson", directory / "contours.png"
+        collection = {"type": "FeatureCollection", "features": drawn.features}
+        geojson.write_text(json.dumps(collection), encoding="utf-8")
+        _draw(url, settings.server.token, name, drawn.features).save(picture)
+        console.print(
+            f"{len(drawn.features):,} nuclei in {drawn.seconds:.1f} s, the first contours after"
+            f" {drawn.first_contour or drawn.seconds:.2f} s\n"
+            f"wrote {geojson} and {picture}"
+        )
+        if not once:
+            console.print(
+                f"\nStill serving. Next:\n"
+                f"  open {url} in a browser and segment what you see\n"
+                f"  isoline segment {slide} --model tissue --out tissue.geojson\n"
+                f"  isoline serve --images YOUR_SLIDES\n"
+                f"Ctrl-C ends the server."
+            )
+            with contextlib.suppress(KeyboardInterrupt):
+                while True:
+                    time.sleep(3600)
+
+
+@contextlib.contextmanager
+def _server(settings: Settings, images: Path) -> Iterator[str]:
+    """Run `isoline serve` on a free port of loopback for the length of a block."""
+    port = _free_port(settings.server.port)
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "isoline", "serve", "--images", str(images)]
+    process = subprocess.Popen([*command, "--port", str(port)])
+    try:
+        _await(process, api.Client(url))
+        yield url
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+def _free_port(wish: int) -> int:
+    for port in (wish, 0):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise Broken("no port of 127.0.0.1 is free", "end another server")
+
+
+def _await(process: subprocess.Popen[bytes], client: api.Client) -> None:
+    for _ in range(1200):
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(api.ClientError):
+            if client.health()["status"] == "ready":
+                return
+        time.sleep(0.1)
+    raise Broken("the server did not start", "run `isoline -v serve --images .` to see why")
+
+
+def _segment(client: api.Client, image: str, console: Console) -> Drawn:
+    drawn = Drawn()
+    shown: dict[str, dict[str, Any]] = {}
+    began = time.monotonic()
+    centre = ((REGION[0] + REGION[2]) / 2, (REGION[1] + REGION[3]) / 2)
+    columns = (TextColumn("segmenting"), BarColumn(), TextColumn("{task.fields[count]:,} nuclei"))
+    with Progress(*columns, TimeRemainingColumn(), console=console) as bar:
+        task = bar.add_task("", total=None, count=0)
+        job = client.submit(image, MODEL, region=REGION, focus=centre, tile=512)
+        for event in job.events():
+            match event:
+                case api.Contours():
+                    drawn.first_contour = drawn.first_contour or time.monotonic() - began
+                    for gone in event.replaces:
+                        shown.pop(gone, None)
+                    shown |= {feature["id"]: feature for feature in event.features}
+                    bar.update(task, count=len(shown))
+                case api.Progress():
+                    bar.update(task, completed=event.tiles_done, total=event.tiles)
+                case api.Warned():
+                    console.print(f"warning: {event.message}")
+                case api.Failed():
+                    raise Broken(event.message, event.remedy)
+    drawn.seconds = time.monotonic() - began
+    drawn.features = list(shown.values())
+    return drawn
+
+
+def _draw(url: str, token: str, image: str, features: list[dict[str, Any]]) -> Image.Image:
+    """Return the region and a close-up of it, side by side, with the contours over the tissue."""
+    both = Image.new("RGB", (2 * PICTURE_PX, PICTURE_PX))
+    for column, box in enumerate((REGION, CLOSE_UP)):
+        answer = requests.get(
+            f"{url}/v1/images/{quote(image)}/region",
+            params={"box": ",".join(map(str, box)), "size": str(PICTURE_PX)},
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=60,
+        )
+        answer.raise_for_status()
+        x0, y0, x1, y1 = map(float, answer.headers["X-Isoline-Box"].split(","))
+        tissue = Image.open(io.BytesIO(answer.content))
+        scale = (x1 - x0) / tissue.width, (y1 - y0) / tissue.height
+        pen = ImageDraw.Draw(tissue)
+        for feature in features:
+            for ring in _rings(feature["geometry"]):
+                line = [((x - x0) / scale[0], (y - y0) / scale[1]) for x, y in ring]
+                pen.line(line, fill=_COLOR, width=1 if scale[0] > 2 else 2)
+        both.paste(tissue, (column * PICTURE_PX, 0))
+    return both
+
+
+def _rings(geometry: dict[str, Any]) -> Iterator[list[list[float]]]:
+    many = geometry["type"] == "MultiPolygon"
+    for polygon in geometry["coordinates"] if many else [geometry["coordinates"]]:
+        yield from polygon

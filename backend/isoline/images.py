@@ -1,0 +1,88 @@
+"""Images by name: which files a request may speak of, and what is in them."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from isoline import registry
+from isoline.errors import NotAllowed, UnknownImage
+from isoline.sources.base import ImageInfo
+
+_SUFFIXES = (
+    *(".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif"),
+    *(".czi", ".dcm", ".png", ".jpg", ".jpeg"),
+)
+"""What `Images.names` lists; a file of another kind can still be asked for by name."""
+
+_REMEMBERED = 4096
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image that exists and may be read."""
+
+    name: str
+    path: Path
+    info: ImageInfo
+
+
+class Images:
+    """The files under a few named roots; an image is called `root/path/below/it`."""
+
+    def __init__(self, roots: Mapping[str, Path]) -> None:
+        """Serve the files below `roots`; a root called "" lends its files without a prefix."""
+        self._roots = {name: path.resolve() for name, path in roots.items()}
+        self._lock = threading.Lock()
+        self._infos: OrderedDict[tuple[Path, int, int], ImageInfo] = OrderedDict()
+
+    @classmethod
+    def of_file(cls, path: Path) -> Images:
+        """Serve the directory of `path`, so that the image is called by its file name."""
+        return cls({"": path.resolve().parent})
+
+    def names(self) -> Iterator[str]:
+        """Yield the name of every image below the roots, sorted within each."""
+        for root, directory in self._roots.items():
+            for path in sorted(directory.rglob("*")):
+                inside = path.resolve().is_relative_to(directory)
+                if inside and path.suffix.lower() in _SUFFIXES and path.is_file():
+                    relative = path.relative_to(directory).as_posix()
+                    yield f"{root}/{relative}" if root else relative
+
+    def find(self, name: str) -> Found:
+        """Open the image called `name` just far enough to know what is in it.
+
+        Raises UnknownImage, NotAllowed outside the roots, or Unreadable.
+        """
+        path = self.path(name)
+        state = path.stat()
+        key = (path, state.st_size, state.st_mtime_ns)
+        with self._lock:
+            info = self._infos.get(key)
+        if info is None:
+            source = registry.open_image(path)
+            info = source.info
+            source.close()
+            with self._lock:
+                self._infos[key] = info
+                if len(self._infos) > _REMEMBERED:
+                    self._infos.popitem(last=False)
+        return Found(name, path, info)
+
+    def path(self, name: str) -> Path:
+        """Return the path of the image called `name`; it exists and lies below its root."""
+        root, _, relative = name.partition("/") if "" not in self._roots else ("", "", name)
+        directory = self._roots.get(root)
+        known = f"the roots are {', '.join(sorted(self._roots))}" if "" not in self._roots else ""
+        if directory is None or "\0" in name:
+            raise UnknownImage(f"no image is called {name!r}", known or "see `isoline images`")
+        path = (directory / relative).resolve()
+        if not path.is_relative_to(directory):
+            raise NotAllowed(f"{name!r} lies outside the configured roots", known)
+        if not relative or not path.exists():
+            raise UnknownImage(f"no image is called {name!r}", "see `isoline images`")
+        return path

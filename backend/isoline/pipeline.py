@@ -1,0 +1,230 @@
+"""The whole way of one request: prepare(), where every mistake is found, then events().
+
+image, model, grid, plan  ->  survey  ->  engine: read, infer, contour  ->  assembly  ->  batches
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+
+from isoline import registry
+from isoline.assembly import Assembly, carry_of
+from isoline.engines.base import Agenda, Engine
+from isoline.errors import BadParameter, BadRegion, BadSpacing
+from isoline.events import Cancelled, Done, Event, Progress, Scope, Started, Warned
+from isoline.geometry import XY, Box, Grid
+from isoline.images import Images
+from isoline.journal import Arrays, Batch
+from isoline.models.base import Bounded, ModelSpec, Output, Regions, Value
+from isoline.parameters import check_parameters
+from isoline.pixels import Selection, choose
+from isoline.plan import Lattice, Tile
+from isoline.prompts import Region
+from isoline.request import SegmentRequest
+from isoline.spacing import image_spacing, working_grid
+from isoline.stitch import Pieces, Place
+from isoline.surveys import Surveys
+from isoline.weights import weight_files
+from isoline.work import Computed, Task
+
+SMALLEST_TILE, LARGEST_TILE = 64, 4096
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request in which nothing is wrong."""
+
+    task: Task
+    lattice: Lattice
+    tiles: tuple[Tile, ...]
+    """Those whose write box meets the region, in raster order."""
+    started: Started
+    focus: XY | None
+    """In grid pixels."""
+    format: str
+    warnings: tuple[str, ...]
+
+
+def prepare(request: SegmentRequest, images: Images, weights: Path) -> Prepared:
+    """Find everything that `request` names and check it; nothing is computed yet.
+
+    Raises a RequestError, NotFound, Conflict or Unreadable that says what is wrong.
+    """
+    model = registry.model(request.model)
+    spec = model.spec
+    weight_files(spec, weights)
+    registry.encoder(request.format)
+    parameters = check_parameters(spec, request.parameters)
+    output = model.output(parameters)
+
+    found = images.find(request.image)
+    info = found.info
+    selection = choose(info, spec.channels, request.channel, request.z)
+    stated = image_spacing(found.name, info, request.spacing_um)
+    grid = working_grid(found.name, info, spec, stated, request.at_um)
+    spacing = None if stated is None else XY(stated.x * grid.scale.x, stated.y * grid.scale.y)
+
+    halo = _halo_px(found.name, spec, output, spacing)
+    lattice = Lattice(grid, _tile_px(spec, request.tile), halo)
+    tiles = _tiles(found.name, lattice, request.region)
+    scope = _scope(info.fingerprint, spec, parameters, grid, selection, request.simplify_px)
+    task = Task(
+        path=found.path,
+        reader=info.reader,
+        fingerprint=info.fingerprint,
+        selection=selection,
+        grid=grid,
+        spacing_um=spacing,
+        model=request.model,
+        output=output,
+        parameters=parameters,
+        scope=scope,
+        region=request.region,
+        simplify_px=request.simplify_px,
+        is_slide=info.kind == "slide",
+    )
+    started = Started(
+        job="",
+        image=request.image,
+        scope=scope,
+        labels=spec.labels,
+        grid=grid,
+        tiles=len(tiles),
+        spacing_um=stated,
+        kind="regions" if isinstance(output, Regions) else "objects",
+        z=request.z or 0,
+    )
+    focus = grid.point(request.focus) if request.focus is not None else None
+    warnings = request.region.warnings if request.region is not None else ()
+    return Prepared(task, lattice, tiles, started, focus, request.format, warnings)
+
+
+def events(
+    prepared: Prepared,
+    engine: Engine,
+    surveys: Surveys,
+    agenda: Agenda,
+    replay: Iterable[Batch] = (),
+) -> Iterator[Batch]:
+    """Run `prepared` and yield what it gives, a batch a tile, numbered without gaps.
+
+    `agenda` holds the tiles of `prepared`; others may move its focus or cancel it meanwhile.
+    `replay` is what an earlier run of the same job gave before it was cut off: its tiles are not
+    computed again, and the batches go on where it ended.
+    """
+    seq = 0
+
+    def batch(place: Place | None, told: Iterable[Event], carry: Arrays | None = None) -> Batch:
+        nonlocal seq
+        made = Batch(seq, place, tuple(told), carry)
+        seq = made.last_seq + 1
+        return made
+
+    began = time.monotonic()
+    task = prepared.task.surveyed(surveys.get(prepared.task, engine))
+    assembly = Assembly(task, prepared.lattice, prepared.tiles)
+    for earlier in replay:
+        assembly.replay(earlier)
+        seq = earlier.last_seq + 1
+    agenda.drop(lambda tile: not assembly.needs(tile))
+    if seq == 0:
+        started = replace(prepared.started, tiles=assembly.tiles)
+        yield batch(None, [started, *(Warned("Region", each) for each in prepared.warnings)])
+
+    agenda.add(() if len(agenda) else assembly.pull())
+    pace = _Pace(assembly)
+    for result in engine.run(task, agenda):
+        told = assembly.take(result)
+        if not len(agenda):
+            agenda.add(assembly.pull())
+        pieces = result.found if isinstance(result, Computed) else None
+        carry = carry_of(pieces) if isinstance(pieces, Pieces) else None
+        yield batch(result.tile.place, [*told, pace.progress()], carry)
+
+    end: Done | Cancelled = Cancelled(assembly.finished, assembly.tiles)
+    last = assembly.finish()
+    if assembly.finished == assembly.tiles:
+        seconds = time.monotonic() - began
+        end = Done(assembly.objects, assembly.tiles, assembly.failed, assembly.skipped, seconds)
+    yield batch(None, [*last, end])
+
+
+class _Pace:
+    """How fast the tiles of this run finish."""
+
+    def __init__(self, assembly: Assembly) -> None:
+        self._assembly = assembly
+        self._began = time.monotonic()
+        self._before = assembly.finished
+
+    def progress(self) -> Progress:
+        finished, tiles = self._assembly.finished, self._assembly.tiles
+        seconds = (time.monotonic() - self._began) / (finished - self._before)
+        return Progress(finished, tiles, round(seconds * (tiles - finished), 1))
+
+
+def _tile_px(spec: ModelSpec, asked: int | None) -> int:
+    if asked is None or asked == spec.tile_px:
+        return spec.tile_px
+    if spec.fixed_tile:
+        raise BadParameter(
+            f"{spec.name} works on tiles of {spec.tile_px} only: its layers normalise over them",
+            "leave tile out",
+        )
+    if not SMALLEST_TILE <= asked <= LARGEST_TILE:
+        raise BadParameter(
+            f"a tile of {asked} pixels is out of range",
+            f"choose {SMALLEST_TILE} to {LARGEST_TILE}, or leave tile out",
+        )
+    return asked
+
+
+def _halo_px(name: str, spec: ModelSpec, output: Output, spacing_um: XY | None) -> int:
+    if not isinstance(output, Bounded):
+        return spec.reach_px
+    if spacing_um is None:
+        raise BadSpacing(f"{name} has no pixel size", "pass spacing_um, in micrometres per pixel")
+    return ceil(output.max_extent_um / min(spacing_um)) + spec.reach_px + 2
+
+
+def _tiles(name: str, lattice: Lattice, region: Region | None) -> tuple[Tile, ...]:
+    grid = lattice.grid
+    if grid.bounds.empty:
+        raise BadRegion(f"{name} has no pixel at this resolution", "choose a finer at_um")
+    if region is None:
+        return tuple(lattice.tiles(grid.bounds, lambda _: True))
+
+    def is_met(write: Box) -> bool:
+        return region.meets(grid.rect(write))
+
+    tiles = tuple(lattice.tiles(grid.cover(region.bounds), is_met))
+    if not tiles:
+        raise BadRegion(
+            f"the region lies outside {name}", "its size is {} x {} px".format(*grid.image_size)
+        )
+    return tiles
+
+
+def _scope(
+    fingerprint: str,
+    spec: ModelSpec,
+    parameters: Mapping[str, Value],
+    grid: Grid,
+    selection: Selection,
+    simplify_px: float | None,
+) -> Scope:
+    chosen: dict[str, Value] = {
+        **parameters,
+        "scale_x": grid.scale.x,
+        "scale_y": grid.scale.y,
+        "channels": ",".join(map(str, selection.channels)),
+        "z": selection.z,
+    }
+    if simplify_px:
+        chosen["simplify_px"] = simplify_px
+    version = "+".join([spec.version, *(weights.sha256[:16] for weights in spec.weights)])
+    return Scope(fingerprint, spec.name, version, tuple(sorted(chosen.items())))

@@ -1,0 +1,51 @@
+"""Geometry to results: ids, and whether an object belongs to what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoline import contours, ids
+from isoline.contours import Polygons
+from isoline.events import Objects
+from isoline.work import Task
+
+
+def build(
+    task: Task,
+    polygons: Polygons,
+    label: NDArray[np.integer],
+    area_px: NDArray[np.int64],
+    anchor: NDArray[np.int32],
+    *,
+    incomplete: NDArray[np.bool_] | None = None,
+    measurements: Mapping[str, NDArray[np.float32]] | None = None,
+    provisional: bool = False,
+) -> Objects:
+    """Return `polygons` as results of `task`, with their ids.
+
+    Ids come from the exact geometry; only then are outlines simplified, where that was asked for.
+    A provisional piece never shares an id with a final region, even of the same shape.
+    """
+    classes: NDArray[np.uint16] = label.astype(np.uint16)
+    key = ids.scope_key(task.scope) + (b"piece" if provisional else b"")
+    identity = ids.identify(key, classes, polygons)
+    if task.simplify_px:
+        polygons = contours.simplify(polygons, task.simplify_px)
+    if incomplete is None:
+        incomplete = np.zeros(len(label), np.bool_)
+    measured = dict(measurements or {})
+    return Objects(polygons, identity, classes, area_px, anchor, incomplete, measured)
+
+
+def inside(task: Task, anchor: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Return (n,) whether objects with these anchor pixels lie in the region and on tissue."""
+    centres = task.grid.to_image(anchor + 0.5)
+    keep = np.ones(len(anchor), np.bool_)
+    if task.region is not None:
+        keep &= task.region.contains(centres)
+    if task.survey is not None and task.survey.tissue is not None:
+        keep &= task.survey.tissue.at(centres)
+    return keep

@@ -1,0 +1,72 @@
+"""Which resolution a model works at on an image."""
+
+from __future__ import annotations
+
+from isoline.errors import BadSpacing
+from isoline.geometry import XY, Grid
+from isoline.models.base import ModelSpec
+from isoline.sources.base import ImageInfo
+
+CONTRADICTION = 0.05
+"""How far a stated pixel size may lie from the file's own."""
+TOLERANCE = 0.25
+"""How far a working spacing may lie from one that the model was made for."""
+
+
+def image_spacing(name: str, info: ImageInfo, stated_um: XY | None) -> XY | None:
+    """Return micrometres per image pixel: the file's, else the caller's, else None.
+
+    Raises BadSpacing when the two contradict each other.
+    """
+    if stated_um is None or info.spacing_um is None:
+        return info.spacing_um or stated_um
+    for own, stated in zip(info.spacing_um, stated_um, strict=True):
+        if abs(stated / own - 1) > CONTRADICTION:
+            raise BadSpacing(
+                f"{name} has {own:.4g} um per pixel and the request states {stated:.4g}",
+                "leave spacing_um out, or correct the file",
+            )
+    return info.spacing_um
+
+
+def working_grid(
+    name: str, info: ImageInfo, spec: ModelSpec, spacing_um: XY | None, at_um: float | None
+) -> Grid:
+    """Return the grid on which the model works.
+
+    With `at_um` it has exactly that spacing. Without, it has the model's own spacing, moved to the
+    nearest whole number of image pixels where the model tolerates that: pixels are then means of
+    whole pixels, or a level of the pyramid as it stands.
+    """
+    if at_um is None and not spec.spacings_um:
+        return Grid(info.size, XY(1.0, 1.0))
+    if spacing_um is None:
+        raise BadSpacing(f"{name} has no pixel size", "pass spacing_um, in micrometres per pixel")
+    if at_um is None:
+        return Grid(info.size, _suitable_scale(name, spec, spacing_um))
+    wrong = spec.spacings_um and not (
+        spec.spacings_um[0] * (1 - TOLERANCE) <= at_um <= spec.spacings_um[-1] * (1 + TOLERANCE)
+    )
+    if wrong:
+        raise BadSpacing(f"{spec.name} cannot work at {at_um:g} um", _range(spec))
+    return Grid(info.size, XY(at_um / spacing_um.x, at_um / spacing_um.y))
+
+
+def _suitable_scale(name: str, spec: ModelSpec, spacing_um: XY) -> XY:
+    coarsest = max(spacing_um)
+    for nominal in spec.spacings_um:
+        if coarsest <= nominal * (1 + TOLERANCE):
+            return XY(_whole(nominal / spacing_um.x), _whole(nominal / spacing_um.y))
+    raise BadSpacing(f"{name} has {coarsest:.3g} um per pixel, too coarse", _range(spec))
+
+
+def _whole(scale: float) -> float:
+    nearest = max(1, round(scale))
+    return float(nearest) if abs(nearest / scale - 1) <= TOLERANCE else scale
+
+
+def _range(spec: ModelSpec) -> str:
+    finest, coarsest = spec.spacings_um[0], spec.spacings_um[-1]
+    return f"{spec.name} works at {finest * (1 - TOLERANCE):.3g} to " + (
+        f"{coarsest * (1 + TOLERANCE):.3g} um per pixel"
+    )

@@ -1,0 +1,85 @@
+"""What was learnt from whole images, kept on disk: an image is surveyed once per model."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from isoline import registry
+from isoline.engines.base import Engine
+from isoline.geometry import XY
+from isoline.work import Survey, Task, Tissue
+
+_STATISTICS = "statistics."
+
+
+class Surveys:
+    """A directory of surveys, each a .npz named by what it depends on."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def get(self, task: Task, engine: Engine) -> Survey:
+        """Return the survey of the image of `task` for its model, from disk or from `engine`.
+
+        It is empty, and costs nothing, for a model that needs nothing of the whole image.
+        """
+        spec = registry.model(task.model).spec
+        if not (spec.has_statistics or spec.skips_glass):
+            return Survey(None)
+        path = self._directory / f"{_key(task)}.npz"
+        try:
+            return _load(path)
+        except (FileNotFoundError, zipfile.BadZipFile, ValueError, KeyError, EOFError):
+            survey = engine.survey(task)  # never made, or spoilt on disk
+        _save(path, survey)
+        return survey
+
+
+def _key(task: Task) -> str:
+    basis = [
+        task.fingerprint,
+        task.scope.model,
+        task.scope.version,
+        list(task.grid.scale),
+        list(task.spacing_um or ()),
+        repr(task.selection),
+        task.is_slide,
+    ]
+    return hashlib.blake2b(orjson.dumps(basis), digest_size=16).hexdigest()
+
+
+def _load(path: Path) -> Survey:
+    with np.load(path, allow_pickle=False) as stored:
+        tissue = (
+            Tissue(stored["tissue"], XY(*map(float, stored["cell"])))
+            if "tissue" in stored
+            else None
+        )
+        statistics = {
+            name.removeprefix(_STATISTICS): stored[name]
+            for name in stored.files
+            if name.startswith(_STATISTICS)
+        }
+    return Survey(tissue, statistics)
+
+
+def _save(path: Path, survey: Survey) -> None:
+    arrays = {_STATISTICS + name: np.asarray(array) for name, array in survey.statistics.items()}
+    if survey.tissue is not None:
+        arrays |= {"tissue": survey.tissue.mask, "cell": np.asarray(survey.tissue.cell)}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        Path(temporary).replace(path)  # a reader sees the whole survey or none
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

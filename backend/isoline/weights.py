@@ -1,0 +1,32 @@
+"""Where models' weights lie, checked against the sha256 that the spec pins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from isoline import datasets
+from isoline.errors import WeightsMissing
+from isoline.models.base import ModelSpec
+
+
+def weight_files(spec: ModelSpec, directory: Path) -> Mapping[str, Path]:
+    """Return the files of `spec.weights` by name.
+
+    Raises WeightsMissing, with the command that fetches them, when one is absent or altered.
+    """
+    files = {}
+    for weights in spec.weights:
+        path = datasets.find(weights, directory)
+        if path is None:
+            raise WeightsMissing(
+                f"the weights of {spec.name} are not on this machine",
+                f"run `isoline models pull {spec.name}` on the server",
+            )
+        files[weights.file] = path
+    return files
+
+
+def pull(spec: ModelSpec, directory: Path) -> Mapping[str, Path]:
+    """Fetch the files of `spec.weights` that are not there yet, and return them all by name."""
+    return {weights.file: datasets.fetch(weights, directory) for weights in spec.weights}

@@ -1,0 +1,103 @@
+"""What travels between the pipeline and a worker, all of it picklable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoline.events import Objects, Scope
+from isoline.geometry import XY, Box, Grid
+from isoline.models.base import Output, Statistics, Value
+from isoline.pixels import Selection
+from isoline.plan import Tile
+from isoline.prompts import Region
+from isoline.stitch import Pieces
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """Where a slide has tissue, generously: (y, x) cells of `cell` image pixels a side."""
+
+    mask: NDArray[np.bool_]
+    cell: XY
+
+    def at(self, points: NDArray[np.generic]) -> NDArray[np.bool_]:
+        """Return, for (n, 2) image points x, y, whether they lie on tissue."""
+        cells = np.floor(np.divide(points, self.cell, dtype=np.float64)).astype(np.int64)
+        height, width = self.mask.shape
+        x, y = np.clip(cells[:, 0], 0, width - 1), np.clip(cells[:, 1], 0, height - 1)
+        on: NDArray[np.bool_] = self.mask[y, x]
+        return on
+
+    def pixels(self, grid: Grid, box: Box) -> NDArray[np.bool_]:
+        """Return (y, x): which grid pixels of `box` have their centre on tissue."""
+        height, width = self.mask.shape
+        x = ((np.arange(box.x0, box.x1) + 0.5) * grid.scale.x // self.cell.x).astype(np.int64)
+        y = ((np.arange(box.y0, box.y1) + 0.5) * grid.scale.y // self.cell.y).astype(np.int64)
+        on: NDArray[np.bool_] = self.mask[np.ix_(y.clip(0, height - 1), x.clip(0, width - 1))]
+        return on
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was learnt from the whole image before its first tile."""
+
+    tissue: Tissue | None
+    """None for a plain image and for a model that does not skip glass."""
+    statistics: Statistics = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything a worker needs to compute any tile of one job."""
+
+    path: Path
+    reader: str
+    fingerprint: str
+    selection: Selection
+    grid: Grid
+    spacing_um: XY | None
+    """Micrometres per grid pixel."""
+    model: str
+    output: Output
+    parameters: Mapping[str, Value]
+    scope: Scope
+    region: Region | None
+    simplify_px: float | None = None
+    is_slide: bool = False
+    survey: Survey | None = None
+    """None until `Engine.survey` has answered."""
+
+    def surveyed(self, survey: Survey) -> Task:
+        return replace(self, survey=survey)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Seconds that one tile took."""
+
+    read: float
+    infer: float
+    contour: float
+
+
+@dataclass(frozen=True)
+class Computed:
+    """One tile's result: objects that are final, or pieces that the stitcher unites."""
+
+    tile: Tile
+    found: Objects | Pieces
+    stages: Stages
+
+
+@dataclass(frozen=True)
+class TileFailed:
+    """A tile that could not be read, whose model raised, or whose worker died twice."""
+
+    tile: Tile
+    code: str
+    message: str

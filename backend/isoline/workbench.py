@@ -1,0 +1,184 @@
+"""What happens to one tile inside a worker: read, infer, contour."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from isoline import registry, results, stitch
+from isoline.errors import Broken, Unreadable
+from isoline.events import Objects
+from isoline.geometry import XY, Box, Grid
+from isoline.models.base import (
+    Bounded,
+    Classes,
+    Instances,
+    Model,
+    Patch,
+    Prediction,
+    Regions,
+)
+from isoline.pixels import Sampler
+from isoline.plan import Tile
+from isoline.sources.base import Source
+from isoline.stitch import Pieces
+from isoline.tissue_mask import sample_windows, tissue_mask
+from isoline.weights import weight_files
+from isoline.work import Computed, Stages, Survey, Task, Tissue
+
+TISSUE_CELL_UM = 16.0
+"""Side of a cell of the tissue mask."""
+SAMPLES = 24
+SAMPLE_PX = 512
+"""How much tissue a model's statistics see: this many windows of this side, at its own spacing."""
+
+_K = TypeVar("_K", bound=Hashable)
+_V = TypeVar("_V")
+
+
+class _Recent(Generic[_K, _V]):
+    """The last few values made by `make`, given up oldest first through `drop`."""
+
+    def __init__(self, size: int, drop: Callable[[_V], None] = lambda _: None) -> None:
+        self._size = size
+        self._drop = drop
+        self._values: OrderedDict[_K, _V] = OrderedDict()
+
+    def get(self, key: _K, make: Callable[[], _V]) -> _V:
+        if key not in self._values:
+            self._values[key] = make()
+            if len(self._values) > self._size:
+                self._drop(self._values.popitem(last=False)[1])
+        self._values.move_to_end(key)
+        return self._values[key]
+
+    def clear(self) -> None:
+        while self._values:
+            self._drop(self._values.popitem()[1])
+
+
+class Workbench:
+    """The open images and loaded models of one worker, by name."""
+
+    def __init__(self, weights: Path, device: str) -> None:
+        self._weights = weights
+        self._device = device
+        self._sources: _Recent[tuple[Path, str], Source] = _Recent(4, lambda old: old.close())
+        self._models: _Recent[str, Model] = _Recent(4)
+
+    def warm(self) -> None:
+        """Compile the kernels, or load them from numba's cache, before the first tile waits."""
+        stitch.own(np.eye(4, dtype=np.int32), Box(0, 0, 4, 4), Box(0, 0, 4, 4), Box(0, 0, 4, 4))
+
+    def close(self) -> None:
+        self._sources.clear()
+
+    def compute(self, task: Task, tile: Tile) -> Computed:
+        """Return the objects or pieces of `tile`.
+
+        Raises Unreadable where the image is damaged, and whatever the model raises.
+        """
+        began = time.perf_counter()
+        patch = self._patch(task, task.grid, tile.read)
+        read = time.perf_counter()
+        prediction = self._model(task).infer(patch)
+        inferred = time.perf_counter()
+        found = _found(task, tile, prediction)
+        ended = time.perf_counter()
+        return Computed(tile, found, Stages(read - began, inferred - read, ended - inferred))
+
+    def survey(self, task: Task) -> Survey:
+        """Find the tissue of a slide and let the model estimate its statistics from it."""
+        spec = registry.model(task.model).spec
+        tissue = self._tissue(task) if task.is_slide else None
+        if not spec.has_statistics:
+            return Survey(tissue if spec.skips_glass else None)
+        samples = [self._patch(task, task.grid, box) for box in _windows(task.grid, tissue)]
+        statistics = self._model(task).statistics(samples)
+        return Survey(tissue if spec.skips_glass else None, statistics)
+
+    def _source(self, task: Task) -> Source:
+        key = (task.path, task.reader)
+        source = self._sources.get(key, lambda: registry.source(task.reader).open(task.path))
+        if source.info.fingerprint != task.fingerprint:
+            raise Unreadable(
+                f"{task.path.name} changed after the job was accepted", "submit the job again"
+            )
+        return source
+
+    def _model(self, task: Task) -> Model:
+        def load() -> Model:
+            kind = registry.model(task.model)
+            return kind(weight_files(kind.spec, self._weights), self._device)
+
+        return self._models.get(task.model, load)
+
+    def _patch(self, task: Task, grid: Grid, box: Box) -> Patch:
+        sampler = Sampler(self._source(task), grid, task.selection)
+        return Patch(
+            pixels=sampler.read(box),
+            image=grid.bounds.intersect(box).shift(-box.x0, -box.y0),
+            spacing_um=task.spacing_um,
+            parameters=task.parameters,
+            statistics=task.survey.statistics if task.survey else {},
+        )
+
+    def _tissue(self, task: Task) -> Tissue:
+        width, height = task.grid.image_size
+        spacing = task.spacing_um
+        if spacing is None:
+            raise Broken(f"{task.model} looks for tissue on an image without a pixel size")
+        cell = XY(
+            TISSUE_CELL_UM * task.grid.scale.x / spacing.x,
+            TISSUE_CELL_UM * task.grid.scale.y / spacing.y,
+        )
+        overview = Grid((width, height), cell)
+        sampler = Sampler(self._source(task), overview, task.selection)
+        rgb = sampler.read(overview.bounds).astype(np.uint8, copy=False)
+        return Tissue(tissue_mask(rgb), cell)
+
+
+def _windows(grid: Grid, tissue: Tissue | None) -> list[Box]:
+    """Return the windows, in grid pixels, that a model's statistics are estimated from."""
+    if tissue is None:
+        mask, cell = np.ones((1, 1), np.bool_), XY(*grid.size)
+    else:
+        mask = tissue.mask
+        cell = XY(tissue.cell.x / grid.scale.x, tissue.cell.y / grid.scale.y)
+    return sample_windows(mask, cell, grid.bounds, count=SAMPLES, side=SAMPLE_PX)
+
+
+def _found(task: Task, tile: Tile, prediction: Prediction) -> Objects | Pieces:
+    """Turn a prediction into what this tile answers for."""
+    if isinstance(task.output, Bounded):
+        if not isinstance(prediction, Instances):
+            raise Broken(f"{task.model} declares bounded instances and gave classes")
+        return _owned_objects(task, tile, prediction)
+    if not isinstance(prediction, Classes):
+        raise Broken(f"{task.model} declares classes and gave instances")
+    classes = np.array(prediction.classes[tile.read.slices_of(tile.write)])
+    if task.survey is not None and task.survey.tissue is not None:
+        classes[~task.survey.tissue.pixels(task.grid, tile.write)] = 0
+    if isinstance(task.output, Regions) and task.region is not None:
+        classes[~task.region.mask(task.grid, tile.write)] = 0
+    return stitch.cut(classes, tile.write)
+
+
+def _owned_objects(task: Task, tile: Tile, instances: Instances) -> Objects:
+    """Return the instances whose anchor lies in `tile.write`, in the region and on tissue."""
+    owned = stitch.own(instances.labels, tile.read, tile.write, task.grid.bounds)
+    which = owned.number - 1
+    objects = results.build(
+        task,
+        owned.polygons,
+        np.zeros(len(which), np.uint16) if instances.classes is None else instances.classes[which],
+        owned.area_px,
+        owned.anchor,
+        measurements={name: column[which] for name, column in instances.measurements.items()},
+    )
+    return objects.select(results.inside(task, owned.anchor))
