@@ -1,0 +1,554 @@
+"""The HTTP API as an OpenAPI 3.1 document: the routes of `app`, the JSON of `wire`.
+
+Tests compare the paths with the routes, and the schemas with what a server really sends. Answers
+leave room for more keys, since a client ignores what it does not know; requests do not, since the
+server refuses what it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from isoline import __version__
+
+Json: TypeAlias = Mapping[str, object]
+
+JSON, PROBLEM = "application/json", "application/problem+json"
+NDJSON, SSE = "application/x-ndjson", "text/event-stream"
+
+
+def document() -> dict[str, object]:
+    """Return the OpenAPI document of this version."""
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "isoline",
+            "version": __version__,
+            "summary": "Contours that stream in while the rest is still being computed.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "security": [{}, {"token": []}],
+        "paths": {**_catalogue(), **_jobs()},
+        "components": {
+            "schemas": {**_answers(), **_requests(), **_events()},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+# --- Routes ------------------------------------------------------------------------------------
+
+
+def _catalogue() -> dict[str, Json]:
+    name = _parameter("path", "name", {"type": "string"}, "Its slashes may be sent as they are.")
+    box = _parameter(
+        "query",
+        "box",
+        {"type": "string", "examples": ["4000,5000,5024,6024"]},
+        "X0,Y0,X1,Y1 in image pixels; what lies outside the image is background.",
+        required=True,
+    )
+    size = _parameter(
+        "query",
+        "size",
+        {"type": "integer", "minimum": 1, "maximum": 8192, "default": 1024},
+        "The longer side of the picture in pixels.",
+    )
+    html = {"text/html": {"schema": {"type": "string"}}}
+    png = {"image/png": {"schema": {"type": "string", "contentMediaType": "image/png"}}}
+    public: Json = {"security": [{}]}
+    return {
+        "/": {"get": {**_call("viewer", "A small viewer.", html), **public}},
+        "/v1/health": {
+            "get": {**_call("health", "Whether the workers are up.", _json("Health")), **public}
+        },
+        "/v1/models": {"get": _call("models", "The installed models.", _json("Models"))},
+        "/v1/images": {"get": _call("images", "The names of the images.", _json("Images"))},
+        "/v1/images/{name}": {
+            "get": _call("image", "One image.", _json("Image"), [name], errors=(403, 404, 422))
+        },
+        "/v1/images/{name}/region": {
+            "get": _call(
+                "region",
+                "A picture of a part of an image.",
+                png,
+                [name, box, size],
+                errors=(400, 403, 404, 413, 422),
+            )
+        },
+        "/v1/openapi.json": {
+            "get": _call("openapi", "This document.", {JSON: {"schema": {"type": "object"}}})
+        },
+    }
+
+
+def _jobs() -> dict[str, Json]:
+    job_id = _parameter("path", "job_id", {"type": "string"}, "As `POST /v1/jobs` gave it.")
+    after = _parameter(
+        "query",
+        "after",
+        {"type": "integer", "minimum": -1, "default": -1},
+        "The `seq` of the last event that arrived: the stream goes on behind it.",
+    )
+    last_id = _parameter(
+        "header", "Last-Event-ID", {"type": "integer"}, "`after`, as SSE sends it."
+    )
+    dialect = _parameter("query", "format", {"type": "string"}, "Instead of the request's.")
+    mistakes = (400, 403, 404, 409, 413, 422, 429)
+    return {
+        "/v1/jobs": {
+            "get": _call("jobs", "Every job, the oldest first.", _json("Jobs")),
+            "post": _call(
+                "createJob",
+                "Queue a job. Every mistake in the request is found here.",
+                _json("CreatedJob"),
+                status=201,
+                body="SegmentRequest",
+                errors=mistakes,
+            ),
+        },
+        "/v1/jobs/{job_id}": {
+            "parameters": [job_id],
+            "get": _call("job", "How far a job is.", _json("Job"), errors=(404,)),
+            "patch": _call(
+                "focus",
+                "Compute what is near another point first.",
+                _json("Job"),
+                body="Focus",
+                errors=(400, 404, 413),
+            ),
+            "delete": _call(
+                "cancel",
+                "Stop a job within one tile; what it has found stays.",
+                _json("Job"),
+                status=202,
+                errors=(404,),
+            ),
+        },
+        "/v1/jobs/{job_id}/events": {
+            "get": _call(
+                "events",
+                "Everything a job has said and will say. Hanging up does not stop the job.",
+                _STREAM,
+                [job_id, after, last_id, dialect],
+                errors=(400, 404, 503),
+            )
+        },
+        "/v1/segment": {
+            "post": _call(
+                "segment",
+                "Create a job and stream its events; hanging up cancels it.",
+                _STREAM,
+                body="SegmentRequest",
+                errors=(*mistakes, 503),
+            )
+        },
+    }
+
+
+_STREAM: Json = {
+    NDJSON: {"schema": {"$ref": "#/components/schemas/Event", "description": (
+        "One event a line. An empty line each second is a heartbeat."
+    )}},
+    SSE: {"schema": {"$ref": "#/components/schemas/Event", "description": (
+        "One event a message, its `seq` as the id. A comment each second is a heartbeat."
+    )}},
+}  # fmt: skip
+
+_REASONS = {
+    200: "Here it is.",
+    201: "The job is queued.",
+    202: "The job will stop.",
+    400: "Not JSON, a wrong type or an unknown key.",
+    403: "Outside the configured roots.",
+    404: "No such thing.",
+    409: "Not in the state for this: weights are missing.",
+    413: "Over a limit.",
+    422: "Understood, but it cannot be done.",
+    429: "The queue is full.",
+    500: "The server's own fault.",
+    503: "Every event stream is taken.",
+}
+
+
+def _call(
+    name: str,
+    summary: str,
+    answer: Json,
+    parameters: Sequence[Json] = (),
+    *,
+    status: int = 200,
+    body: str | None = None,
+    errors: Sequence[int] = (),
+) -> dict[str, object]:
+    """Return one operation; `body` names the schema of what is sent, `answer` is by media type."""
+    problem = {PROBLEM: {"schema": _ref("Problem")}}
+    responses: dict[str, Json] = {
+        str(status): {"description": _REASONS[status], "content": answer},
+        **{str(code): {"description": _REASONS[code], "content": problem} for code in errors},
+        "default": {"description": "Any other problem.", "content": problem},
+    }
+    operation: dict[str, object] = {"operationId": name, "summary": summary}
+    if parameters:
+        operation["parameters"] = parameters
+    if body is not None:
+        operation["requestBody"] = {"required": True, "content": _json(body)}
+    return {**operation, "responses": responses}
+
+
+def _parameter(
+    place: str, name: str, schema: Json, description: str, required: bool = False
+) -> dict[str, object]:
+    return {
+        "name": name,
+        "in": place,
+        "required": required or place == "path",
+        "description": description,
+        "schema": schema,
+    }
+
+
+def _json(schema: str) -> dict[str, Json]:
+    return {JSON: {"schema": _ref(schema)}}
+
+
+# --- Schemas -----------------------------------------------------------------------------------
+
+
+def _ref(name: str) -> dict[str, object]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _object(keys: Json, optional: Sequence[str] = (), **more: object) -> dict[str, object]:
+    required = [key for key in keys if key not in optional]
+    return {"type": "object", "properties": keys, "required": required, **more}
+
+
+def _list(items: Json, **more: object) -> dict[str, object]:
+    return {"type": "array", "items": items, **more}
+
+
+def _maybe(schema: Json, description: str = "") -> dict[str, object]:
+    return {"anyOf": [schema, {"type": "null"}], **_said(description)}
+
+
+def _text(description: str = "") -> dict[str, object]:
+    return {"type": "string", **_said(description)}
+
+
+def _flag(description: str = "") -> dict[str, object]:
+    return {"type": "boolean", **_said(description)}
+
+
+def _count(description: str = "") -> dict[str, object]:
+    return {"type": "integer", "minimum": 0, **_said(description)}
+
+
+def _said(description: str) -> dict[str, object]:
+    return {"description": description} if description else {}
+
+
+_NUMBER: Json = {"type": "number"}
+_POSITIVE: Json = {"type": "number", "exclusiveMinimum": 0}
+_PAIR = _list(_NUMBER, minItems=2, maxItems=2, description="x, y.")
+_SIZE = _list(_count(), minItems=2, maxItems=2, description="Width, height in pixels.")
+_BOX = _list(_NUMBER, minItems=4, maxItems=4, description="x0, y0, x1, y1 in image pixels.")
+_COLOR = _list(
+    {"type": "integer", "minimum": 0, "maximum": 255},
+    minItems=3,
+    maxItems=3,
+    description="Red, green, blue.",
+)
+_RINGS = _list(_list(_PAIR, minItems=4), minItems=1)
+_VALUES: Json = {
+    "type": "object",
+    "additionalProperties": {"type": ["number", "boolean", "string"]},
+}
+
+
+def _answers() -> dict[str, Json]:
+    label = _object(
+        {
+            "name": _text(),
+            "color": _COLOR,
+        }
+    )
+    job = {
+        "job": _text("The id."),
+        "state": {"enum": ["queued", "running", "done", "failed", "cancelled"]},
+        "image": _text(),
+        "model": _text(),
+        "position": _count("How many jobs wait before it."),
+        "tiles_done": _count(),
+        "tiles": _count(),
+        "seconds_left": _maybe(_NUMBER, "Null until the first tile has been timed."),
+        "objects": _count("Final ones, so far."),
+    }
+    return {
+        "Problem": _object(
+            {
+                "type": _text(),
+                "title": _text(),
+                "status": {"type": "integer"},
+                "detail": _text("What is wrong, and where."),
+                "code": _text("Stable across versions."),
+                "remedy": _text("How to mend it."),
+            },
+            description="RFC 9457, with `code` and `remedy`.",
+        ),
+        "Health": _object(
+            {
+                "status": {"enum": ["starting", "ready"]},
+                "version": _text(),
+                "workers": _count("Processes that compute tiles."),
+            }
+        ),
+        "Images": _object({"images": _list(_text())}),
+        "Image": _object(_image()),
+        "Models": _object({"models": _list(_ref("Model"))}),
+        "Model": _object(_model()),
+        "Label": label,
+        "Parameter": _model_parameter(),
+        "Job": _object(job),
+        "CreatedJob": _object({**job, "events": _text("The path of its event stream.")}),
+        "Jobs": _object({"jobs": _list(_ref("Job"))}),
+    }
+
+
+def _image() -> dict[str, Json]:
+    return {
+        "name": _text(),
+        "kind": {"enum": ["slide", "image"]},
+        "reader": _text(),
+        "fingerprint": _text("Of the content: copies of a file share it."),
+        "size": _SIZE,
+        "spacing_um": _maybe(_PAIR, "Micrometres per pixel, null where the file does not say."),
+        "levels": _list(_object({"size": _SIZE, "downsample": _PAIR}), minItems=1),
+        "channels": _list(_text()),
+        "dtype": _text(),
+        "z_planes": _count(),
+        "problems": _list(_text("A sentence for the user.")),
+    }
+
+
+def _model() -> dict[str, Json]:
+    return {
+        "name": _text(),
+        "title": _text(),
+        "description": _text(),
+        "version": _text(),
+        "kind": {"enum": ["objects", "regions"], "description": "Things to count, or areas."},
+        "labels": _list(_ref("Label"), minItems=1),
+        "spacings_um": _list(_POSITIVE, description="It was made for these; empty: for any."),
+        "channels": _list(_count(), description="How many channels it takes."),
+        "tile_px": _count("Default side of a tile."),
+        "fixed_tile": _flag("Whether it refuses any other tile."),
+        "parameters": _list(_ref("Parameter")),
+        "licence": _text(),
+        "cite": _text(),
+        "problem": _maybe(_text(), "Why it cannot run here and now."),
+    }
+
+
+def _model_parameter() -> dict[str, object]:
+    common = {"name": _text(), "help": _text()}
+    number = {"minimum": _NUMBER, "maximum": _NUMBER, "integer": _flag("No fractions.")}
+    return {
+        "oneOf": [
+            _object({"kind": {"const": "number"}, **common, "default": _NUMBER, **number}),
+            _object(
+                {
+                    "kind": {"const": "choice"},
+                    **common,
+                    "default": _text(),
+                    "choices": _list(_text()),
+                }
+            ),
+            _object({"kind": {"const": "switch"}, **common, "default": _flag()}),
+        ]
+    }
+
+
+def _requests() -> dict[str, Json]:
+    keys = {
+        "image": _text("As `/v1/images` lists it."),
+        "model": _text("As `/v1/models` lists it."),
+        "region": _maybe(
+            {"anyOf": [_BOX, {"type": "object"}]},
+            "[x0, y0, x1, y1], or GeoJSON with polygons, in image pixels; null: the whole image.",
+        ),
+        "focus": _maybe(_PAIR, "Where the user looks: tiles near it run first."),
+        "parameters": _maybe(_VALUES, "Of the model; what is left out has its default."),
+        "tile": _maybe(_count(), "Side of a tile in working pixels."),
+        "spacing_um": _maybe(
+            {"anyOf": [_POSITIVE, _PAIR]}, "Micrometres per pixel, where the file does not say."
+        ),
+        "at_um": _maybe(_POSITIVE, "Working resolution in micrometres per pixel."),
+        "channel": _maybe(
+            _list({"anyOf": [_text(), _count()]}, minItems=1), "Channels by name or index."
+        ),
+        "z": _maybe(_count(), "Plane of a stack."),
+        "format": _maybe(_text(), 'The dialect of the features; "geojson" by default.'),
+        "simplify_px": _maybe(
+            {"type": "number", "minimum": 0}, "How far outlines may stray; null: not at all."
+        ),
+    }
+    optional = [key for key in keys if key not in ("image", "model")]
+    return {
+        "SegmentRequest": _object(
+            keys,
+            optional,
+            additionalProperties=False,
+            examples=[
+                {
+                    "image": "slides/a.svs",
+                    "model": "nuclei",
+                    "region": [4000, 5000, 8096, 9096],
+                    "focus": [6000, 7000],
+                }
+            ],
+        ),
+        "Focus": _object(
+            {"focus": _PAIR}, additionalProperties=False, examples=[{"focus": [12000, 9000]}]
+        ),
+    }
+
+
+# --- Events ------------------------------------------------------------------------------------
+
+
+def _events() -> dict[str, Json]:
+    kinds = {
+        "Started": _event("started", _started()),
+        "Contours": _event(
+            "contours",
+            {
+                "provisional": _flag("Pieces whose seams are still open: shown, never stored."),
+                "replaces": _list(
+                    _text(), description="Ids of pieces that these take the place of."
+                ),
+                "features": _list(
+                    {"type": "object"},
+                    description="In the dialect of `format`; see GeoJSONFeature.",
+                ),
+            },
+        ),
+        "Progress": _event(
+            "progress",
+            {"tiles_done": _count(), "tiles": _count(), "seconds_left": _maybe(_NUMBER)},
+        ),
+        "Warned": _event(
+            "warned", {"code": _text(), "message": _text(), "area": _maybe(_BOX, "Where.")}
+        ),
+        "Done": _event(
+            "done",
+            {
+                "objects": _count(),
+                "tiles": _count(),
+                "tiles_failed": _count(),
+                "tiles_skipped": _count("Glass, not computed."),
+                "seconds": _NUMBER,
+            },
+        ),
+        "Failed": _event("failed", {"code": _text(), "message": _text(), "remedy": _text()}),
+        "Cancelled": _event("cancelled", {"tiles_done": _count(), "tiles": _count()}),
+    }
+    return {
+        **kinds,
+        "Event": {
+            "oneOf": [_ref(name) for name in kinds],
+            "description": (
+                "`started` comes first, one of `done`, `failed` and `cancelled` last. "
+                "Later versions may add kinds and keys: ignore what you do not know."
+            ),
+            "examples": _EVENT_EXAMPLES,
+        },
+        "GeoJSONFeature": _feature(),
+    }
+
+
+_EVENT_EXAMPLES: Sequence[Json] = [
+    {"event": "progress", "seq": 1, "tiles_done": 1, "tiles": 16, "seconds_left": 3.5},
+    {
+        "event": "contours",
+        "seq": 2,
+        "provisional": False,
+        "replaces": [],
+        "features": [
+            {
+                "type": "Feature",
+                "id": "0f3d2c1b-7a56-5e4d-9c8b-6a7f8e9d0c1b",
+                "geometry": {
+                    "type": "Polygon",
+                    "coordinates": [[[10, 20], [13, 20], [13, 21], [10, 21], [10, 20]]],
+                },
+                "properties": {
+                    "label": "Nucleus",
+                    "color": [228, 26, 28],
+                    "model": "nuclei",
+                    "incomplete": False,
+                },
+            }
+        ],
+    },
+    {
+        "event": "done",
+        "seq": 3,
+        "objects": 1,
+        "tiles": 16,
+        "tiles_failed": 0,
+        "tiles_skipped": 4,
+        "seconds": 3.8,
+    },
+]
+
+
+def _event(kind: str, keys: Json) -> dict[str, object]:
+    return _object({"event": {"const": kind}, "seq": _count("Without gaps, from 0."), **keys})
+
+
+def _started() -> dict[str, Json]:
+    return {
+        "job": _text(),
+        "image": _text(),
+        "image_size": _SIZE,
+        "spacing_um": _maybe(_PAIR, "Micrometres per image pixel."),
+        "z": _count(),
+        "model": _text(),
+        "version": _text("Of the model, with its weights."),
+        "parameters": _VALUES,
+        "fingerprint": _text("Of the image's content."),
+        "scope": _text("Equal for runs whose objects have the same ids."),
+        "kind": {"enum": ["objects", "regions"]},
+        "labels": _list(_ref("Label"), minItems=1),
+        "scale": _list(_POSITIVE, minItems=2, maxItems=2, description="Image per working pixel."),
+        "tiles": _count(),
+        "format": _text(),
+    }
+
+
+def _feature() -> dict[str, object]:
+    properties = {
+        "label": _text(),
+        "color": _COLOR,
+        "model": _text(),
+        "incomplete": _flag("A failed, skipped or cancelled tile may have cut it."),
+        "area_um2": _NUMBER,
+        "measurements": {"type": "object", "additionalProperties": _NUMBER},
+    }
+    geometry = {
+        "oneOf": [
+            _object({"type": {"const": "Polygon"}, "coordinates": _RINGS}),
+            _object({"type": {"const": "MultiPolygon"}, "coordinates": _list(_RINGS, minItems=2)}),
+        ],
+        "description": "In image pixels, the origin at the corner of the first one.",
+    }
+    return _object(
+        {
+            "type": {"const": "Feature"},
+            "id": _text(),
+            "geometry": geometry,
+            "properties": _object(properties, ("area_um2", "measurements")),
+        }
+    )

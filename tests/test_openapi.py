@@ -1,0 +1,170 @@
+"""The OpenAPI document says what the server does: no route more, no key less."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import numpy as np
+import pytest
+from flask import Flask
+from jsonschema import Draft202012Validator
+from PIL import Image
+
+from isoline import errors, openapi, registry, wire
+from isoline.app import Backend, create_app
+from isoline.config import Settings
+from isoline.encoders.geojson import GeoJSON
+from isoline.events import Cancelled, Contours, Done, Event, Failed, Progress, Warned
+from isoline.geometry import Rect
+from isoline.images import Images
+from tests import results
+
+DOCUMENT: dict[str, Any] = openapi.document()
+SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
+
+OBJECTS = results.objects_of(
+    [
+        [[results.rectangle(0, 0, 9, 9), results.hole(2, 2, 5, 5)]],
+        [[results.rectangle(20, 0, 22, 2)], [results.rectangle(30, 0, 31, 1)]],
+    ],
+    labels=[0, 1],
+    measurements={"contrast": [0.5, 1.5]},
+)
+EVENTS: tuple[Event, ...] = (
+    results.STARTED,
+    Contours(OBJECTS),
+    Contours(OBJECTS, provisional=True, replaces=OBJECTS.ids),
+    Contours(results.objects_of([])),
+    Progress(1, 2, None),
+    Progress(2, 2, 0.5),
+    Warned("Unreadable", "a tile cannot be read", Rect(0, 0, 512, 512)),
+    Warned("Outline", "it crosses itself"),
+    Done(2, 2, 0, 0, 1.5),
+    Failed("Broken", "the disk is full", "free some space"),
+    Cancelled(1, 2),
+)
+
+
+def check(value: object, schema: str) -> None:
+    """Assert that `value` fits `schema`, and has no key that the schema does not mention."""
+    closed = _closed(DOCUMENT)
+    validator = Draft202012Validator({**closed, "$ref": f"#/components/schemas/{schema}"})
+    validator.validate(json.loads(json.dumps(value)))
+
+
+def _closed(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_closed(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    closed = {key: _closed(value) for key, value in node.items()}
+    if "properties" in node and node.get("type") == "object":
+        closed.setdefault("additionalProperties", False)
+    return closed
+
+
+def test_it_has_the_routes_of_the_app_and_no_others() -> None:
+    documented = {
+        (path, method)
+        for path, operations in DOCUMENT["paths"].items()
+        for method in operations
+        if method != "parameters"
+    }
+    assert documented == set(_routes(_app()))
+
+
+def _app() -> Flask:
+    nothing = cast(Any, None)  # no route is called: only what they are called matters
+    return create_app(Backend(Settings(), Images({}), nothing, nothing))
+
+
+def _routes(app: Flask) -> Iterator[tuple[str, str]]:
+    for rule in app.url_map.iter_rules():
+        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+            yield path, method.lower()
+
+
+def test_every_parameter_in_a_path_is_described() -> None:
+    for path, operations in DOCUMENT["paths"].items():
+        for method, operation in operations.items():
+            if method == "parameters":
+                continue
+            described = [*operations.get("parameters", ()), *operation.get("parameters", ())]
+            names = {each["name"] for each in described if each["in"] == "path"}
+            assert names == set(re.findall(r"{(\w+)}", path))
+
+
+def test_every_operation_has_a_name_of_its_own() -> None:
+    operations = [
+        operation
+        for path in DOCUMENT["paths"].values()
+        for method, operation in path.items()
+        if method != "parameters"
+    ]
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_schemas_are_schemas_and_their_examples_fit(name: str) -> None:
+    Draft202012Validator.check_schema(SCHEMAS[name])
+    for example in SCHEMAS[name].get("examples", ()):
+        check(example, name)
+
+
+def test_references_lead_somewhere() -> None:
+    targets = re.findall(r'"#/components/schemas/(\w+)"', json.dumps(DOCUMENT))
+    assert set(targets) <= set(SCHEMAS)
+
+
+def test_the_server_reads_the_examples_of_requests() -> None:
+    for example in SCHEMAS["SegmentRequest"]["examples"]:
+        wire.parse_request(json.dumps(example).encode())
+    for example in SCHEMAS["Focus"]["examples"]:
+        wire.parse_focus(json.dumps(example).encode())
+
+
+def test_a_request_has_the_keys_that_the_server_reads() -> None:
+    assert tuple(SCHEMAS["SegmentRequest"]["properties"]) == wire._REQUEST_KEYS
+
+
+def test_every_kind_of_event_is_described() -> None:
+    described = {each["$ref"].rpartition("/")[2] for each in SCHEMAS["Event"]["oneOf"]}
+    assert described == {kind.__name__ for kind in get_args(Event)}
+    assert {type(event) for event in EVENTS} == set(get_args(Event))
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_events_are_what_is_described(event: Event) -> None:
+    said = json.loads(wire.encode_event(7, event, results.STARTED, GeoJSON()))
+    check(said, type(event).__name__)
+    check(said, "Event")
+    for feature in said.get("features", ()):
+        check(feature, "GeoJSONFeature")
+
+
+def test_the_check_can_fail() -> None:
+    said = json.loads(wire.encode_event(7, EVENTS[4], results.STARTED, GeoJSON()))
+    for wrong in ({**said, "tiles": -1}, {**said, "new": 1}, {"event": "progress", "seq": 7}):
+        with pytest.raises(Exception, match=r"progress|oneOf|valid"):
+            check(wrong, "Event")
+
+
+@pytest.mark.parametrize("name", registry.model_names())
+def test_models_are_what_is_described(name: str) -> None:
+    check(wire.model_json(registry.model(name).spec), "Model")
+    check(wire.model_json(registry.model(name).spec, "weights are missing"), "Model")
+
+
+def test_images_are_what_is_described(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(tmp_path / "a.png")
+    check(wire.image_json("a.png", Images({"": tmp_path}).find("a.png").info), "Image")
+
+
+def test_problems_are_what_is_described() -> None:
+    check(json.loads(wire.problem(errors.BadRegion("it is empty", "draw it again"))), "Problem")
