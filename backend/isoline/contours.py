@@ -1,7 +1,13 @@
-"""Label images to polygons that run along pixel edges."""
+"""Label images to polygons that run along pixel edges.
+
+Nothing is approximated: the area of an object is the number of its pixels, and neighbours share
+the very edges between them. Every ring is simple and every part is valid in the sense of OGC
+Simple Features (section 6.1.11), so JTS, GEOS and shapely take them as they are.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,3 +36,257 @@ class Polygons:
 
     def __len__(self) -> int:
         return len(self.object_start) - 1
+
+    @classmethod
+    def concatenate(cls, several: Sequence[Polygons]) -> Polygons:
+        """Return the objects of `several`, one after the other."""
+        return cls(
+            np.concatenate([np.empty((0, 2), np.int32), *(each.corners for each in several)]),
+            _joined([each.ring_start for each in several]),
+            _joined([each.part_start for each in several]),
+            _joined([each.object_start for each in several]),
+        )
+
+    def select(self, which: NDArray[np.bool_] | NDArray[np.integer]) -> Polygons:
+        """Return the objects of a mask (n,), or of an index (m,) in its order."""
+        objects = np.flatnonzero(which) if which.dtype == np.bool_ else which
+        parts, object_start = ranges(self.object_start[objects], self.object_start[objects + 1])
+        rings, part_start = ranges(self.part_start[parts], self.part_start[parts + 1])
+        corners, ring_start = ranges(self.ring_start[rings], self.ring_start[rings + 1])
+        return Polygons(self.corners[corners], ring_start, part_start, object_start)
+
+    def shift(self, dx: int, dy: int) -> Polygons:
+        """Return the same objects, moved."""
+        corners = self.corners + np.array([dx, dy], np.int32)
+        return Polygons(corners, self.ring_start, self.part_start, self.object_start)
+
+    @property
+    def object_ring(self) -> NDArray[np.int64]:
+        """(n + 1,) where the rings of each object start."""
+        return self.part_start[self.object_start]
+
+    @property
+    def object_corner(self) -> NDArray[np.int64]:
+        """(n + 1,) where the corners of each object start."""
+        return self.ring_start[self.object_ring]
+
+    def ring_areas2(self) -> NDArray[np.int64]:
+        """Return (r,) twice the signed area of each ring: shells positive, holes negative."""
+        x, y = self.corners[:, 0].astype(np.int64), self.corners[:, 1].astype(np.int64)
+        following = successors(self.ring_start)
+        return _sums(x * y[following] - x[following] * y, self.ring_start)
+
+    def areas2(self) -> NDArray[np.int64]:
+        """Return (n,) twice the area of each object in pixels, holes left out."""
+        return _sums(self.ring_areas2(), self.object_ring)
+
+    def boxes(self) -> NDArray[np.int32]:
+        """Return (n, 4) x0, y0, x1, y1 of each object; no object may be without parts."""
+        if len(self) == 0:
+            return np.empty((0, 4), np.int32)
+        start = self.object_corner[:-1]
+        low = np.minimum.reduceat(self.corners, start, axis=0)
+        high = np.maximum.reduceat(self.corners, start, axis=0)
+        return np.concatenate([low, high], axis=1)
+
+    def records(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return the canonical form of each object as rows, and (n + 1,) where each one starts.
+
+        Every ring is a row (number of corners, 1 for a shell or 0 for a hole), then its corners.
+        Two objects have the same rows if and only if they are the same pixels.
+        """
+        is_shell = np.zeros(len(self.ring_start) - 1, np.int32)
+        is_shell[self.part_start[:-1]] = 1
+        heads = np.stack([np.diff(self.ring_start).astype(np.int32), is_shell], axis=1)
+        rows = np.insert(self.corners, self.ring_start[:-1], heads, axis=0)
+        return rows, self.object_corner + self.object_ring
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The n objects of a label image, as columns."""
+
+    polygons: Polygons
+    label: NDArray[np.int32]
+    """(n,)"""
+    area_px: NDArray[np.int64]
+    """(n,) pixels."""
+
+
+def trace(labels: NDArray[np.integer], origin: tuple[int, int] = (0, 0)) -> Traced:
+    """Trace `labels` (y, x), whose first pixel lies at `origin` (x, y): one object per label > 0.
+
+    Objects come in ascending order of label. Pixels of a label that touch at a corner only, or not
+    at all, become parts of one object.
+    """
+    pieces = trace_components(labels, origin)
+    label = pieces.label
+    if np.all(label[1:] > label[:-1]):
+        return pieces
+    order = np.argsort(label, kind="stable")
+    polygons, area_px, label = pieces.polygons.select(order), pieces.area_px[order], label[order]
+    first = np.flatnonzero(np.diff(label, prepend=0))
+    object_start = np.append(first, len(label))
+    return Traced(
+        Polygons(polygons.corners, polygons.ring_start, polygons.part_start, object_start),
+        label[first],
+        np.add.reduceat(area_px, first),
+    )
+
+
+def trace_components(labels: NDArray[np.integer], origin: tuple[int, int] = (0, 0)) -> Traced:
+    """Trace every 4-connected component of equal `labels` > 0 as an object of its own.
+
+    Objects come in raster order of their first pixels, and have one part each.
+    """
+    import cc3d
+
+    from isoline.kernels.trace import trace_rings
+
+    height, width = labels.shape
+    # a border of background spares the walk every check of bounds
+    padded = np.zeros((height + 2, width + 2), labels.dtype)
+    np.maximum(labels, 0, out=padded[1:-1, 1:-1])
+    component, count = cc3d.connected_components(
+        padded, connectivity=4, out_dtype=np.uint32, return_N=True
+    )
+    corners, ring_start = trace_rings(component.astype(np.uint32, copy=False), count)
+
+    x, y = corners[ring_start[:-1]].T
+    is_shell = corners[ring_start[:-1] + 1, 0] > x
+    # a shell leaves its first corner along the top of its first pixel; a hole lies below its own
+    ring_component = component[np.where(is_shell, y, y - 1), x]
+    shells = np.flatnonzero(is_shell)
+    rank = np.empty(count + 1, np.int64)
+    rank[ring_component[shells]] = np.arange(count)
+
+    corners += np.array([origin[0] - 1, origin[1] - 1], np.int32)
+    polygons = one_part_each(corners, ring_start, rank[ring_component], count)
+    label = padded[y[shells], x[shells]].astype(np.int32)
+    return Traced(polygons, label, polygons.areas2() // 2)
+
+
+def anchors(polygons: Polygons) -> NDArray[np.int32]:
+    """Return (n, 2) x, y of each object's anchor pixel.
+
+    It is the object's own pixel nearest to the centre of its bounding box; the first in raster
+    order where several are. For rings on pixel edges only, not for simplified ones.
+    """
+    from isoline.kernels.anchors import anchor_pixels
+
+    return np.asarray(
+        anchor_pixels(polygons.corners, polygons.ring_start, polygons.object_ring, polygons.boxes())
+    )
+
+
+def simplify(polygons: Polygons, tolerance_px: float) -> Polygons:
+    """Return the objects without the corners that lie within `tolerance_px` of what remains.
+
+    The algorithm of Douglas and Peucker on each object by itself, so neighbours may come to
+    overlap or to part. An object that would become invalid or lose a ring stays as it is.
+    """
+    import shapely
+
+    if len(polygons) == 0:
+        return polygons
+    last, first = polygons.ring_start[1:], polygons.ring_start[:-1]
+    exact = shapely.from_ragged_array(
+        shapely.GeometryType.POLYGON,
+        np.insert(polygons.corners, last, polygons.corners[first], axis=0).astype(np.float64),
+        (polygons.ring_start + np.arange(len(polygons.ring_start)), polygons.part_start),
+    )
+    loose = shapely.simplify(exact, tolerance_px, preserve_topology=True)
+
+    owner = np.repeat(np.arange(len(polygons)), np.diff(polygons.object_start))
+    is_sound = shapely.is_valid(shapely.multipolygons(loose, indices=owner))
+    lost = shapely.is_empty(loose) | (
+        shapely.get_num_interior_rings(loose) < shapely.get_num_interior_rings(exact)
+    )
+    is_sound[owner[lost]] = False
+    parts = np.where(is_sound[owner], loose, exact)
+    _, closed, (ring_start, _) = shapely.to_ragged_array(parts)
+    is_repeated = np.zeros(len(closed), np.bool_)
+    is_repeated[ring_start[1:] - 1] = True
+    return _canonical(
+        Polygons(
+            closed[~is_repeated].astype(np.int32),
+            ring_start - np.arange(len(ring_start)),
+            polygons.part_start,
+            polygons.object_start,
+        )
+    )
+
+
+def one_part_each(
+    corners: NDArray[np.int32],
+    ring_start: NDArray[np.int64],
+    owner: NDArray[np.int64],
+    count: int,
+) -> Polygons:
+    """Gather canonical rings, in any order, into the objects 0 .. count - 1 that own them (r,).
+
+    Every object has one part. Its shell is the ring that starts first in raster order.
+    """
+    first = corners[ring_start[:-1]]
+    order = np.lexsort((first[:, 0], first[:, 1], owner))
+    if np.any(order[1:] < order[:-1]):
+        taken, ring_start = ranges(ring_start[order], ring_start[order + 1])
+        corners = corners[taken]
+    part_start = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=count))])
+    return Polygons(corners, ring_start, part_start, np.arange(count + 1))
+
+
+def ranges(
+    start: NDArray[np.int64], stop: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the numbers of all the ranges [start, stop) in a row, and where each range begins."""
+    length = stop - start
+    begin = np.concatenate([np.zeros(1, np.int64), np.cumsum(length)])
+    return np.repeat(start - begin[:-1], length) + np.arange(begin[-1]), begin
+
+
+def successors(ring_start: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return (c,) the index of the corner that follows each corner in its ring."""
+    following = np.arange(1, ring_start[-1] + 1)
+    following[ring_start[1:] - 1] = ring_start[:-1]
+    return following
+
+
+def _sums(values: NDArray[np.int64], start: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the sum of each run of `values` that `start` delimits; runs may be empty."""
+    total: NDArray[np.int64] = np.concatenate([np.zeros(1, np.int64), np.cumsum(values)])
+    sums: NDArray[np.int64] = total[start[1:]] - total[start[:-1]]
+    return sums
+
+
+def _joined(starts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Return the starts of runs that are put one after the other."""
+    lengths = [np.zeros(1, np.int64), *(np.diff(start) for start in starts)]
+    return np.cumsum(np.concatenate(lengths))
+
+
+def _canonical(polygons: Polygons) -> Polygons:
+    """Turn every ring to start at its first corner in raster order, and sort holes and parts."""
+    start = polygons.ring_start[:-1]
+    length = np.diff(polygons.ring_start)
+    x, y = polygons.corners.T
+    ring = np.repeat(np.arange(len(length)), length)
+    first = np.lexsort((x, y, ring))[start]
+    turned = start[ring] + (np.arange(len(x)) - start[ring] + (first - start)[ring]) % length[ring]
+
+    parts = np.diff(polygons.part_start)
+    part = np.repeat(np.arange(len(parts)), parts)
+    is_hole = np.ones(len(length), np.bool_)
+    is_hole[polygons.part_start[:-1]] = False
+    ring_order = np.lexsort((x[first], y[first], is_hole, part))
+
+    shell = first[polygons.part_start[:-1]]
+    owner = np.repeat(np.arange(len(polygons)), np.diff(polygons.object_start))
+    part_order = np.lexsort((x[shell], y[shell], owner))
+
+    rings, part_start = ranges(polygons.part_start[part_order], polygons.part_start[part_order + 1])
+    rings = ring_order[rings]
+    corners, ring_start = ranges(start[rings], start[rings] + length[rings])
+    return Polygons(
+        polygons.corners[turned][corners], ring_start, part_start, polygons.object_start
+    )
