@@ -5,25 +5,38 @@ from __future__ import annotations
 import io
 import json
 import math
+import pickle
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import cc3d
 import numpy as np
 import pytest
 import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from isoline.encoders.base import ContourFile, Encoder
-from isoline.errors import IsolineError, Unreadable
+from isoline.errors import IsolineError, RequestError, Unreadable
 from isoline.events import Cancelled, Contours, Done, Objects, Progress, Started
 from isoline.geometry import XY, Box
+from isoline.models.base import (
+    Bounded,
+    Choice,
+    Classes,
+    Instances,
+    Model,
+    Number,
+    Value,
+)
 from isoline.sources.base import Level, Source
-from tests import results
+from tests import patches, results
 
 # each inheritor runs the same function: examples of one must not be replayed on another
 _SHARED = settings(
@@ -263,3 +276,118 @@ def _read_everything(source: Source) -> None:
         width, height = level.size
         for top in range(0, height, 512):
             source.read_level(index, Box(0, top, width, min(top + 512, height)))
+
+
+class ModelContract(ABC):
+    """What every model does. Inherit, name the class, and give a picture it finds things in.
+
+    Override the fixture `weights` where the model has any, and `parameters` where the defaults
+    find nothing.
+    """
+
+    kind: type[Model]
+    spacing_um: XY | None
+    parameters: ClassVar[Mapping[str, Value]] = {}
+
+    @pytest.fixture
+    @abstractmethod
+    def pixels(self) -> NDArray[np.generic]:
+        """Return (c, y, x): not square, some 300 to 600 pixels a side."""
+
+    @pytest.fixture
+    def weights(self) -> Mapping[str, Path]:
+        return {}
+
+    @pytest.fixture
+    def model(self, weights: Mapping[str, Path]) -> Model:
+        return self.kind(weights, "cpu")
+
+    @pytest.fixture
+    def picture(self, model: Model, pixels: NDArray[np.generic]) -> patches.Picture:
+        parameters = patches.defaults(self.kind, **self.parameters)
+        picture = patches.Picture(pixels, self.spacing_um, parameters)
+        statistics = model.statistics([picture.patch(picture.bounds)])
+        return replace(picture, statistics=statistics)
+
+    def read(self, picture: patches.Picture) -> Box:
+        """Return a box that a patch may have and that holds the middle of the picture."""
+        spec = self.kind.spec
+        if not spec.fixed_tile:
+            return picture.bounds.grow(patches.halo_of(self.kind, picture))
+        side = spec.tile_px + 2 * spec.reach_px
+        x, y = (picture.bounds.width - side) // 2, (picture.bounds.height - side) // 2
+        return Box(x, y, x + side, y + side)
+
+    def test_its_spec_is_whole(self) -> None:
+        spec = self.kind.spec
+        assert spec.name.isidentifier()
+        assert all((spec.title, spec.description, spec.version, spec.labels, spec.licence))
+        names = [parameter.name for parameter in spec.parameters]
+        assert len(set(names)) == len(names)
+        assert list(spec.spacings_um) == sorted(spec.spacings_um)
+        for parameter in spec.parameters:
+            assert parameter.help
+            if isinstance(parameter, Number):
+                assert parameter.minimum <= parameter.default <= parameter.maximum
+            elif isinstance(parameter, Choice):
+                assert parameter.default in parameter.choices
+        for weights in spec.weights:
+            assert len(bytes.fromhex(weights.sha256)) == 32
+            assert len(bytes.fromhex(weights.archive_sha256)) == 32
+            assert "==" in weights.requirement
+
+    def test_it_answers_in_kind(self, model: Model, picture: patches.Picture) -> None:
+        """Right types and shapes; something is found; instances lie on the image, each whole."""
+        patch = picture.patch(self.read(picture))
+        shape = patch.pixels.shape[1:]
+        prediction = model.infer(patch)
+        if isinstance(model.output(picture.parameters), Bounded):
+            assert isinstance(prediction, Instances)
+            labels = prediction.labels
+            n = int(labels.max())
+            assert labels.dtype == np.int32
+            assert labels.shape == shape
+            assert n > 0
+            assert np.array_equal(np.unique(labels), np.arange(n + 1))
+            assert cc3d.connected_components(labels, connectivity=4, return_N=True)[1] == n
+            beyond = np.ones(shape, np.bool_)
+            beyond[patch.image.y0 : patch.image.y1, patch.image.x0 : patch.image.x1] = False
+            assert not labels[beyond].any()
+            if prediction.classes is not None:
+                assert prediction.classes.shape == (n,)
+            for column in prediction.measurements.values():
+                assert column.dtype == np.float32
+                assert column.shape == (n,)
+                assert np.isfinite(column).all()
+        else:
+            assert isinstance(prediction, Classes)
+            assert prediction.classes.dtype == np.uint8
+            assert prediction.classes.shape == shape
+            assert 0 < prediction.classes.max() <= len(self.kind.spec.labels)
+
+    def test_it_repeats_itself_and_touches_nothing(
+        self, model: Model, picture: patches.Picture
+    ) -> None:
+        patch = picture.patch(self.read(picture))
+        before = patch.pixels.copy()
+        first, second = (pickle.dumps(model.infer(patch)) for _ in range(2))
+        assert first == second
+        assert np.array_equal(patch.pixels, before)
+
+    def test_its_statistics_are_small_arrays(self, picture: patches.Picture) -> None:
+        assert bool(picture.statistics) == self.kind.spec.has_statistics
+        assert len(pickle.dumps(dict(picture.statistics))) < 2**20
+
+    @pytest.mark.parametrize("side", [97, 160])
+    def test_tiles_equal_the_whole(self, model: Model, picture: patches.Picture, side: int) -> None:
+        if self.kind.spec.fixed_tile:
+            with pytest.raises(RequestError):
+                model.infer(picture.patch(Box(0, 0, side, side)))
+            return
+        bounded = isinstance(self.kind.spec.output, Bounded)
+        tiled = patches.objects_by_tile if bounded else patches.classes_by_tile
+        halo = patches.halo_of(self.kind, picture)
+        area = picture.bounds
+        whole = tiled(model, picture, area, max(area.width, area.height), halo)
+        assert len(whole) > 1
+        assert np.array_equal(tiled(model, picture, area, side, halo), whole)

@@ -1,0 +1,113 @@
+"""Stains in brightfield: which light they take, estimated from the pixels of one image.
+
+By Beer and Lambert's law the optical density of a pixel is the sum of its stains' densities, each
+along a fixed direction in (red, green, blue). Densities here are natural logarithms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoline.models.base import Patch
+from isoline.tissue_mask import Glass
+
+HEMATOXYLIN = np.array([0.65, 0.70, 0.29])
+EOSIN = np.array([0.07, 0.99, 0.11])
+DAB = np.array([0.27, 0.57, 0.78])
+"""Densities in (red, green, blue) as measured by Ruifrok and Johnston (2001)."""
+
+_STRIDE = 3
+"""Every third pixel of a sample, each way, says enough about its stains."""
+_FAINTEST = 0.15
+"""Mean optical density below which a pixel is glass."""
+_FEWEST = 1000
+"""Pixels of tissue below which nothing is estimated."""
+
+
+@dataclass(frozen=True)
+class Stains:
+    """Hematoxylin and one counterstain, on the glass of one image."""
+
+    white: NDArray[np.uint8]
+    """(3,) clear glass."""
+    vectors: NDArray[np.float64]
+    """(2, 3) unit vectors of density: hematoxylin, counterstain."""
+
+    @property
+    def density(self) -> NDArray[np.float64]:
+        """(3, 256) optical density of each value of each channel."""
+        levels = np.maximum(np.arange(256), 1)
+        table: NDArray[np.float64] = np.log(self.white.astype(np.float64))[:, None] - np.log(levels)
+        return np.maximum(table, 0)
+
+    @property
+    def unmixing(self) -> NDArray[np.float64]:
+        """(2, 3): amounts of hematoxylin and counterstain = unmixing @ density."""
+        inverse: NDArray[np.float64] = np.linalg.pinv(self.vectors).T
+        return inverse
+
+
+def sampled_pixels(samples: Sequence[Patch]) -> NDArray[np.uint8]:
+    """Return (3, n) pixels from a regular sieve over the part of each sample on the image."""
+    sieves = []
+    for sample in samples:
+        box = sample.image
+        part = sample.pixels[:, box.y0 : box.y1 : _STRIDE, box.x0 : box.x1 : _STRIDE]
+        sieves.append(part.reshape(3, -1).astype(np.uint8))
+    return np.concatenate(sieves, axis=1) if sieves else np.empty((3, 0), np.uint8)
+
+
+def tissue_densities(pixels: NDArray[np.uint8], white: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return (3, m) the optical densities of those of `pixels` (3, n) that are no glass."""
+    table = Stains(white, np.stack([HEMATOXYLIN, EOSIN])).density
+    density = np.stack([table[c][pixels[c]] for c in range(3)])
+    return density[:, density.mean(axis=0) > _FAINTEST]
+
+
+def estimate(pixels: NDArray[np.uint8], trust: float = 0.5) -> Stains:
+    """Estimate the stains of an image from (3, n) of its pixels.
+
+    `trust` weighs what is found by Macenko's method against the known directions of hematoxylin
+    and of eosin or DAB, whichever is nearer: the estimate follows the slide, the priors hold it
+    where the slide shows one stain only.
+    """
+    white = Glass.of(pixels).white
+    density = tissue_densities(pixels, white)
+    priors = np.stack([_unit(HEMATOXYLIN), _unit(EOSIN)])
+    if density.shape[1] < _FEWEST:
+        return Stains(white, priors)
+    found = macenko(density)
+    if found[1] @ _unit(DAB) > found[1] @ _unit(EOSIN):
+        priors[1] = _unit(DAB)
+    blended = trust * found + (1 - trust) * priors
+    if _unit(blended[0]) @ _unit(blended[1]) > np.cos(np.deg2rad(10)):
+        blended = priors  # one stain only: two directions this close cannot be told apart
+    return Stains(white, np.stack([_unit(vector) for vector in blended]))
+
+
+def macenko(density: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (2, 3) unit stain vectors of densities (3, n): the more hematoxylin-like first.
+
+    Macenko et al. (2009): the robust extremes of the angle in the plane of the two largest
+    principal components.
+    """
+    _, components = np.linalg.eigh(np.cov(density))
+    plane = components[:, :0:-1]  # (3, 2), the largest first
+    plane = plane * np.where(plane.sum(axis=0) < 0, -1, 1)
+    along, across = plane.T @ density
+    angles = np.percentile(np.arctan2(across, along), (1, 99))
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1) @ plane.T
+    vectors = np.clip(vectors, 0.01, None)  # no stain adds light
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    # hematoxylin takes the most red, compared with the rest
+    ordered: NDArray[np.float64] = vectors[np.argsort(-vectors[:, 0])]
+    return ordered
+
+
+def _unit(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    unit: NDArray[np.float64] = vector / np.linalg.norm(vector)
+    return unit
