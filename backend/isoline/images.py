@@ -1,12 +1,16 @@
-"""Images by name: which files a request may speak of, and what is in them."""
+"""Images by name: which files a request may speak of, and what is in them.
+
+A name is `root/path/below/it`, or `scheme:rest` where a resolver of that scheme can find it.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from isoline import registry
 from isoline.errors import NotAllowed, UnknownImage
@@ -30,11 +34,40 @@ class Found:
     info: ImageInfo
 
 
-class Images:
-    """The files under a few named roots; an image is called `root/path/below/it`."""
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: what came with the request to be shown where the image is kept. Never written."""
 
-    def __init__(self, roots: Mapping[str, Path]) -> None:
-        """Serve the files below `roots`; a root called "" lends its files without a prefix."""
+    tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """By the scheme of the image's name."""
+
+
+ANYONE = Caller()
+
+
+class Resolver(Protocol):
+    """Finds the images whose names begin with one scheme, such as `upload:`."""
+
+    def find(self, name: str, caller: Caller) -> Found:
+        """Return the image called `name`, scheme and all, if `caller` may read it.
+
+        Whether they may is asked each time, before anything that is remembered. The path is what
+        `registry.source(info.reader)` opens in a worker, which knows no caller.
+        Raises UnknownImage, NotAllowed or Unreadable.
+        """
+
+
+class Images:
+    """The files under a few named roots, and what resolvers find elsewhere."""
+
+    def __init__(
+        self, roots: Mapping[str, Path], resolvers: Mapping[str, Resolver] | None = None
+    ) -> None:
+        """Serve the files below `roots`; a root called "" lends its files without a prefix.
+
+        A name whose part before the first colon is a key of `resolvers` is theirs to find.
+        """
+        self._resolvers = dict(resolvers or {})
         self._roots = {name: path.resolve() for name, path in roots.items()}
         self._lock = threading.Lock()
         self._infos: OrderedDict[tuple[Path, int, int], ImageInfo] = OrderedDict()
@@ -53,11 +86,14 @@ class Images:
                     relative = path.relative_to(directory).as_posix()
                     yield f"{root}/{relative}" if root else relative
 
-    def find(self, name: str) -> Found:
+    def find(self, name: str, caller: Caller = ANYONE) -> Found:
         """Open the image called `name` just far enough to know what is in it.
 
         Raises UnknownImage, NotAllowed outside the roots, or Unreadable.
         """
+        scheme, colon, _ = name.partition(":")
+        if colon and scheme in self._resolvers:
+            return self._resolvers[scheme].find(name, caller)
         path = self.path(name)
         state = path.stat()
         key = (path, state.st_size, state.st_mtime_ns)

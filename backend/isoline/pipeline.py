@@ -17,7 +17,7 @@ from isoline.engines.base import Agenda, Engine
 from isoline.errors import BadParameter, BadRegion, BadSpacing
 from isoline.events import Cancelled, Done, Event, Progress, Scope, Started, Warned
 from isoline.geometry import XY, Box, Grid
-from isoline.images import Images
+from isoline.images import ANYONE, Caller, Images
 from isoline.journal import Arrays, Batch
 from isoline.models.base import Bounded, ModelSpec, Output, Regions, Value
 from isoline.parameters import check_parameters
@@ -49,8 +49,10 @@ class Prepared:
     warnings: tuple[str, ...]
 
 
-def prepare(request: SegmentRequest, images: Images, weights: Path) -> Prepared:
-    """Find everything that `request` names and check it; nothing is computed yet.
+def prepare(
+    request: SegmentRequest, images: Images, weights: Path, caller: Caller = ANYONE
+) -> Prepared:
+    """Find everything that `request` of `caller` names and check it; nothing is computed yet.
 
     Raises a RequestError, NotFound, Conflict or Unreadable that says what is wrong.
     """
@@ -61,7 +63,7 @@ def prepare(request: SegmentRequest, images: Images, weights: Path) -> Prepared:
     parameters = check_parameters(spec, request.parameters)
     output = model.output(parameters)
 
-    found = images.find(request.image)
+    found = images.find(request.image, caller)
     info = found.info
     selection = choose(info, spec.channels, request.channel, request.z)
     stated = image_spacing(found.name, info, request.spacing_um)
