@@ -1,8 +1,8 @@
 """The journal of a job: an append-only file of batches, and the stream that every reader follows.
 
-    file   = magic  version u32  frame*
-    frame  = length u32  crc32 u32  payload                  crc32 over the length and the payload
-    payload = seq u64  count u32  size u32  JSON  arrays     JSON of `size` bytes, arrays at 8 bytes
+    file    = magic  version u32  frame*
+    frame   = length u32  crc32 u32  payload     crc32 over the length and the payload
+    payload = size u32  JSON  arrays             `size` bytes of JSON; arrays begin at 8 bytes
 
 All numbers are little-endian. A batch is what one tile gave: its public events, and what the
 stitcher needs to go on from there. Arrays are raw bytes with type and shape in the JSON; nothing
@@ -46,9 +46,9 @@ from isoline.events import (
 from isoline.geometry import XY, Grid, Rect
 
 MAGIC, VERSION = b"isoline journal\n", 1
-_HEAD = MAGIC + struct.pack("<I", VERSION)
 _FRAME = struct.Struct("<II")
-_BATCH = struct.Struct("<QII")
+_SIZE = struct.Struct("<I")
+_HEAD = MAGIC + _SIZE.pack(VERSION)
 _ALIGNMENT = 8
 _POLL_SECONDS = 0.25
 
@@ -131,8 +131,7 @@ class JournalWriter:
     def _recover(self) -> int:
         """Learn where the journal stands; return the offset of its end."""
         with self._path.open("rb", buffering=0) as stream:
-            for payload in _payloads(stream, self._path):
-                batch = _unpack(payload)
+            for batch in map(_unpack, _payloads(stream, self._path)):
                 self.last_seq, self.ended = batch.last_seq, batch.ends
             end = stream.tell()
         self._stream.truncate(end)
@@ -185,12 +184,10 @@ class JournalReader:
         with self._path.open("rb", buffering=0) as stream:
             while not ended:
                 size = _size(stream)
-                for payload in _payloads(stream, self._path):
-                    seq, count, _ = _BATCH.unpack_from(payload)
-                    batch = _unpack(payload) if count and seq + count - 1 > after else None
-                    if batch is not None:
+                for batch in map(_unpack, _payloads(stream, self._path)):
+                    ended = batch.ends
+                    if batch.events and batch.last_seq > after:
                         yield batch
-                        ended = batch.ends
                 if not ended and not self._grew(stream, size, wait):
                     yield None
 
@@ -257,7 +254,7 @@ def _only_zeros(stream: FileIO, size: int) -> bool:
 
 def _checksum(payload: bytes | bytearray) -> int:
     # the length is in it, so that a run of zeros is no valid frame
-    return zlib.crc32(payload, zlib.crc32(struct.pack("<I", len(payload))))
+    return zlib.crc32(payload, zlib.crc32(_SIZE.pack(len(payload))))
 
 
 def _size(stream: FileIO) -> int:
@@ -276,7 +273,7 @@ class _Columns:
     def add(self, array: NDArray[Any]) -> int:
         if array.dtype.kind not in "biuf":
             raise TypeError(f"a journal holds numbers, not {array.dtype}")
-        self.arrays.append(np.ascontiguousarray(array, array.dtype.newbyteorder("<")))
+        self.arrays.append(array.astype(array.dtype.newbyteorder("<"), copy=False))
         return len(self.arrays) - 1
 
     def add_all(self, named: Arrays) -> dict[str, int]:
@@ -286,30 +283,30 @@ class _Columns:
 def _frame(batch: Batch) -> bytes:
     columns = _Columns()
     said = {
+        "seq": batch.seq,
         "tile": batch.tile,
         "events": [_say(event, columns) for event in batch.events],
         "carry": None if batch.carry is None else columns.add_all(batch.carry),
         "arrays": [(array.dtype.str, array.shape) for array in columns.arrays],
     }
     text = orjson.dumps(said, default=list)  # default: for XY
-    head = _BATCH.pack(batch.seq, len(batch.events), len(text))
     payload = bytearray()
-    for piece in [head + text, *(array.tobytes() for array in columns.arrays)]:
+    for piece in [_SIZE.pack(len(text)) + text, *(array.tobytes() for array in columns.arrays)]:
         payload += piece + bytes(-len(piece) % _ALIGNMENT)
     return _FRAME.pack(len(payload), _checksum(payload)) + payload
 
 
 def _unpack(payload: bytearray) -> Batch:
-    seq, _, size = _BATCH.unpack_from(payload)
-    offset = _BATCH.size + size
-    said = orjson.loads(payload[_BATCH.size : offset])
+    (size,) = _SIZE.unpack_from(payload)
+    offset = _SIZE.size + size
+    said = orjson.loads(payload[_SIZE.size : offset])
     arrays: list[NDArray[Any]] = []
     for dtype, shape in said["arrays"]:
         offset += -offset % _ALIGNMENT
         arrays.append(np.ndarray(shape, dtype, payload, offset))
         offset += arrays[-1].nbytes
     return Batch(
-        seq,
+        said["seq"],
         None if said["tile"] is None else (said["tile"][0], said["tile"][1]),
         tuple(_hear(event, arrays) for event in said["events"]),
         said["carry"] and {name: arrays[k] for name, k in said["carry"].items()},
