@@ -222,3 +222,10 @@ def test_an_outline_of_too_many_corners_is_refused() -> None:
     angle = np.linspace(0, 6, MAX_VERTICES + 1)
     with pytest.raises(BadRegion, match="vertices"):
         Region(((np.stack([np.cos(angle), np.sin(angle)], axis=1),),))
+
+
+def test_an_edge_along_a_row_meets_the_tiles_that_it_passes() -> None:
+    """Neither a corner of the region nor the centre of the tile lies in the other."""
+    region = Region.rectangle(1000.0, 1000.0, 2300.0, 1999.0)
+    assert region.meets(Rect(1024, 768, 1280, 1024))
+    assert not region.meets(Rect(1024, 512, 1280, 768))

@@ -95,7 +95,7 @@ class Assembly:
 
     def finish(self) -> tuple[Event, ...]:
         """Close what is open; return the last results."""
-        return tuple(self._closed(self._union.finish(), None))
+        return tuple(self._closed(self._union.finish()))
 
     def _is_glass(self, tile: Tile) -> bool:
         survey = self._task.survey
@@ -108,16 +108,16 @@ class Assembly:
         warned = Warned(code, message, self._task.grid.rect(tile.write))
         if isinstance(self._task.output, Bounded):
             return (warned,)
-        return (warned, *self._closed(self._union.close(tile.place), None))
+        return (warned, *self._closed(self._union.close(tile.place)))
 
     def _unite(self, place: Place, pieces: Pieces) -> Iterator[Event]:
-        self._end_at_edges(place)
+        yield from self._end_at_edges(place)
         closed = self._union.add(place, pieces)
         if isinstance(self._task.output, Regions):
             yield from self._show(place, pieces, closed)
-        yield from self._closed(closed, place)
+        yield from self._closed(closed)
 
-    def _end_at_edges(self, place: Place) -> None:
+    def _end_at_edges(self, place: Place) -> Iterator[Event]:
         """Tell the union of neighbours in which regions are known to have no pixel.
 
         That is glass, and for regions, which are cut to what was asked for, every tile beyond.
@@ -131,7 +131,7 @@ class Assembly:
                 continue
             if self._lattice.has(*neighbour):
                 self._ended.add(neighbour)
-                self._union.close(neighbour, complete=True)
+                yield from self._closed(self._union.close(neighbour, complete=True))
 
     def _show(self, place: Place, pieces: Pieces, closed: Closed) -> Iterator[Event]:
         """Show the pieces of `place` that are still open."""
@@ -150,7 +150,7 @@ class Assembly:
             self._shown[column, row, number] = raw.tobytes()
         yield Contours(objects, provisional=True)
 
-    def _closed(self, closed: Closed, place: Place | None) -> Iterator[Event]:
+    def _closed(self, closed: Closed) -> Iterator[Event]:
         """Give out regions that are final, in place of the pieces that were shown."""
         if not len(closed):
             return

@@ -99,9 +99,10 @@ class Region:
         """
         centre = np.array([[(rect.x0 + rect.x1) / 2, (rect.y0 + rect.y1) / 2]])
         for k in self._near(rect):
-            edges = self._edges[k]
             # without an edge in it, the rectangle is inside or outside as a whole
-            if any(_passes(ring, rect) for ring in edges) or _inside(edges, centre)[0]:
+            if any(_passes(ring, rect) for ring in self.polygons[k]):
+                return True
+            if _inside(self._edges[k], centre)[0]:
                 return True
         return False
 
@@ -232,15 +233,17 @@ def _winds(edges: _Edges, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDA
     return inside
 
 
-def _passes(edges: _Edges, rect: Rect) -> bool:
+def _passes(ring: Ring, rect: Rect) -> bool:
     """Return whether an edge touches `rect`: their boxes meet, and the edge's line parts it."""
+    following = np.roll(ring, -1, axis=0)
+    low, high = np.minimum(ring, following), np.maximum(ring, following)
     near = (
-        (np.minimum(edges.x0, edges.x1) <= rect.x1)
-        & (np.maximum(edges.x0, edges.x1) >= rect.x0)
-        & (edges.y0 <= rect.y1)
-        & (edges.y1 >= rect.y0)
+        (low[:, 0] <= rect.x1)
+        & (high[:, 0] >= rect.x0)
+        & (low[:, 1] <= rect.y1)
+        & (high[:, 1] >= rect.y0)
     )
-    x0, y0, x1, y1, _ = (column[near] for column in edges)
+    (x0, y0), (x1, y1) = ring[near].T, following[near].T
     corners = np.array(
         [(rect.x0, rect.y0), (rect.x1, rect.y0), (rect.x1, rect.y1), (rect.x0, rect.y1)]
     )
