@@ -17,10 +17,10 @@ from isoline.geometry import XY, Box
 
 MARGIN_CELLS = 2
 """How far `tissue_mask` reaches beyond what looks like tissue, in its own pixels."""
-SPECK_CELLS = 16
+SPECK_CELLS = 64
 """Pieces smaller than this that are paler than tissue are dust to `tissue_mask`."""
 
-_THRESHOLDS = (12, 18)
+_THRESHOLDS = (10, 15)
 """Bounds on the least evidence of tissue; they hold where a slide is nearly all glass or tissue."""
 
 

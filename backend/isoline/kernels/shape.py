@@ -191,21 +191,31 @@ def _gathered(
 
 
 @numba.njit(cache=True, nogil=True)
+def _cut_out(
+    labels: NDArray[np.int32], number: int, box: NDArray[np.int32], pad: int
+) -> NDArray[np.bool_]:
+    """Return the object `number` of `labels` in its box with a rim of `pad` pixels."""
+    x0, y0, x1, y1 = box
+    mask = np.zeros((y1 - y0 + 1 + 2 * pad, x1 - x0 + 1 + 2 * pad), np.bool_)
+    for y in range(y0, y1 + 1):
+        for x in range(x0, x1 + 1):
+            mask[y - y0 + pad, x - x0 + pad] = labels[y, x] == number
+    return mask
+
+
+@numba.njit(cache=True, nogil=True)
 def fill(labels: NDArray[np.int32], box: NDArray[np.int32]) -> None:
     """Fill the holes of the objects 1 .. n, in place; what lies in a hole becomes part of it.
 
     `box` (n, 4) are their boxes.
     """
     for k in range(len(box)):
+        filled = _filled(_cut_out(labels, k + 1, box[k], 1))
         x0, y0, x1, y1 = box[k]
-        window = labels[y0 : y1 + 1, x0 : x1 + 1]
-        mask = np.zeros((window.shape[0] + 2, window.shape[1] + 2), np.bool_)
-        mask[1:-1, 1:-1] = window == k + 1
-        filled = _filled(mask)[1:-1, 1:-1]
-        for y in range(window.shape[0]):
-            for x in range(window.shape[1]):
-                if filled[y, x]:
-                    window[y, x] = k + 1
+        for y in range(y0, y1 + 1):
+            for x in range(x0, x1 + 1):
+                if filled[y - y0 + 1, x - x0 + 1]:
+                    labels[y, x] = k + 1
 
 
 @numba.njit(cache=True, nogil=True)
@@ -228,22 +238,23 @@ def tidy(
     result = np.zeros_like(labels)
     origin = np.empty(labels.size + 1, np.int32)
     count = 0
-    pad = radius + 1
+    pad = radius + 1  # a disc that touches the object stays within the window
     for k in range(n):
-        x0, y0, x1, y1 = box[k]
-        mask = np.zeros((y1 - y0 + 1 + 2 * pad, x1 - x0 + 1 + 2 * pad), np.bool_)
-        mask[pad:-pad, pad:-pad] = labels[y0 : y1 + 1, x0 : x1 + 1] == k + 1
-        depth = _depth(_opened(mask, radius))
-        parts = _parted(depth, neck, neck_percent, min_area)[pad:-pad, pad:-pad]
-        area = np.bincount(parts.ravel())
+        opened = _opened(_cut_out(labels, k + 1, box[k], pad), radius)
+        parts = _parted(_depth(opened), neck, neck_percent, min_area)
+        area = np.zeros(parts.max() + 1, np.int32)
+        for part in parts.flat:
+            area[part] += 1
         number = np.zeros(area.size, np.int32)
-        for i in range(1, area.size):
-            if area[i] >= min_area:
+        for part in range(1, area.size):
+            if area[part] >= min_area:
                 origin[count] = k
                 count += 1
-                number[i] = count
-        for y in range(parts.shape[0]):
-            for x in range(parts.shape[1]):
-                if number[parts[y, x]] > 0:
-                    result[y0 + y, x0 + x] = number[parts[y, x]]
+                number[part] = count
+        x0, y0, x1, y1 = box[k]
+        for y in range(y0, y1 + 1):
+            for x in range(x0, x1 + 1):
+                part = parts[y - y0 + pad, x - x0 + pad]
+                if number[part] > 0:
+                    result[y, x] = number[part]
     return result, origin[:count].copy()
