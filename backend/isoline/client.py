@@ -30,6 +30,8 @@ SILENCE_SECONDS = 15.0
 """A stream shows a sign of life each second; after this long without one it is taken for dead."""
 RETRIES = 6
 """How often in a row a lost stream is taken up again before the client gives up."""
+FIRST_PAUSE_SECONDS = 0.2
+"""Between the first two tries; it doubles from one to the next."""
 
 
 # What a job says: `docs/protocol.md` has the meaning of each
@@ -312,7 +314,7 @@ class Job:
             if failures > RETRIES:
                 what = f"the events of job {self.id} broke off after number {after}: {lost}"
                 raise ClientError(0, "Lost", what, f"call events(after={after}) later")
-            time.sleep(min(4.0, 0.1 * 2**failures))
+            time.sleep(FIRST_PAUSE_SECONDS * 2 ** (failures - 1))
 
     def state(self) -> Json:
         """Return where the job is in its life, as the server says it."""

@@ -41,7 +41,7 @@ MAX_TEXT = 4096
 Json: TypeAlias = Mapping[str, object]
 T = TypeVar("T")
 
-_REQUEST_KEYS = (
+REQUEST_KEYS = (
     "image", "model", "region", "focus", "parameters", "tile", "spacing_um", "at_um", "channel",
     "z", "format", "simplify_px",
 )  # fmt: skip
@@ -60,7 +60,7 @@ def parse_request(body: bytes) -> SegmentRequest:
 
 def request_of(value: object) -> SegmentRequest:
     """Return the request that parsed JSON says. Raises Malformed or BadRegion."""
-    given = _object(value, "the request", _REQUEST_KEYS)
+    given = _object(value, "the request", REQUEST_KEYS)
     for key in ("image", "model"):
         if key not in given:
             raise Malformed(f"the request has no {key!r}", f'add "{key}": "NAME"')
