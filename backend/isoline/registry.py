@@ -1,0 +1,162 @@
+"""Names -> sources, models and encoders, through entry points that are loaded at first use.
+
+A package adds one by an entry point in the group `isoline.sources`, `isoline.models` or
+`isoline.encoders`. Importing this file imports none of them; one that fails to import is listed
+with its reason and leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from isoline.errors import Broken, IsolineError, NotFound, UnknownFormat, UnknownModel, Unreadable
+from isoline.sources.base import Remote
+
+if TYPE_CHECKING:
+    from isoline.encoders.base import Encoder
+    from isoline.models.base import Model
+    from isoline.sources.base import Source
+
+READERS = ("openslide", "tiff", "large_image", "plain")
+"""The order in which readers are tried: tests/benchmarks/readers.py says why."""
+_PLAIN = {b"\x89PNG": (".png",), b"\xff\xd8\xff": (".jpg", ".jpeg", ".jpe")}
+
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True)
+class Installed(Generic[Kind]):
+    """What is installed of one kind."""
+
+    working: dict[str, type[Kind]]
+    broken: dict[str, str]
+    """Name -> why it can't be imported."""
+
+
+def source(name: str) -> type[Source]:
+    """Return the reader of that name; raises NotFound, or Broken when it does not import."""
+    return cast("type[Source]", _load("source", name, NotFound))
+
+
+def model(name: str) -> type[Model]:
+    """Return the model of that name; raises UnknownModel, or Broken when it does not import."""
+    return cast("type[Model]", _load("model", name, UnknownModel))
+
+
+def encoder(name: str) -> type[Encoder]:
+    """Return the encoder of that name; raises UnknownFormat, or Broken when it won't import."""
+    return cast("type[Encoder]", _load("encoder", name, UnknownFormat))
+
+
+def source_names() -> tuple[str, ...]:
+    """Return the names of the installed sources, also of those that may not import."""
+    return tuple(sorted(_entry_points("source")))
+
+
+def model_names() -> tuple[str, ...]:
+    """Return the names of the installed models, also of those that may not import."""
+    return tuple(sorted(_entry_points("model")))
+
+
+def encoder_names() -> tuple[str, ...]:
+    """Return the names of the installed encoders, also of those that may not import."""
+    return tuple(sorted(_entry_points("encoder")))
+
+
+def sources() -> Installed[Source]:
+    """Load every reader that can be loaded."""
+    return cast("Installed[Source]", _load_all("source", source_names()))
+
+
+def models() -> Installed[Model]:
+    """Load every model that can be loaded."""
+    return cast("Installed[Model]", _load_all("model", model_names()))
+
+
+def encoders() -> Installed[Encoder]:
+    """Load every encoder that can be loaded."""
+    return cast("Installed[Encoder]", _load_all("encoder", encoder_names()))
+
+
+def open_image(path: Path | Remote, reader: str | None = None) -> Source:
+    """Open the image at `path` with `reader`, or with the first of `READERS` that can.
+
+    A remote image opens itself.
+
+    Raises Unreadable with every reader's reason when none can, NotFound for a reader that does
+    not exist, TooLarge for a plain image over the limit.
+    """
+    if isinstance(path, Remote):
+        return path.open()
+    path = Path(path)
+    if not path.is_file():
+        raise Unreadable(f"{path.name} is not a file", "check the path")
+    if reader is not None:
+        return source(reader).open(path)
+    reasons: list[str] = []
+    for name in _readers_for(path):
+        try:
+            return source(name).open(path)
+        except (Unreadable, Broken, NotFound) as error:
+            reasons.append(f"{name}: {error}")
+    raise Unreadable(
+        f"no reader understands {path.name} ({'; '.join(reasons)})",
+        "use an image that OpenSlide reads, a tiled TIFF, a DICOM whole slide, PNG or JPEG",
+    )
+
+
+def _readers_for(path: Path) -> Iterable[str]:
+    """Return the readers to try; a PNG or JPEG needs no library of slides.
+
+    Both the first bytes and the suffix must say so: the head of a MIRAX slide is a JPEG too.
+    """
+    with path.open("rb") as file:
+        head = file.read(4)
+    for magic, suffixes in _PLAIN.items():
+        if head.startswith(magic) and path.suffix.lower() in suffixes:
+            return ("plain",)
+    return READERS
+
+
+@cache
+def _entry_points(kind: str) -> dict[str, metadata.EntryPoint]:
+    return {entry.name: entry for entry in metadata.entry_points(group=f"isoline.{kind}s")}
+
+
+def _load(kind: str, name: str, unknown: type[NotFound]) -> type[Any]:
+    entries = _entry_points(kind)
+    if name not in entries:
+        raise unknown(f"there is no {kind} named {name!r}", _suggestion(name, entries))
+    try:
+        return cast("type[Any]", entries[name].load())
+    except Exception as error:  # a plugin is foreign code: importing it can raise anything
+        raise Broken(
+            f"the {kind} {name!r} is installed but cannot be imported: {error}",
+            f"repair or remove the package behind {entries[name].value}",
+        ) from error
+
+
+def _suggestion(name: str, entries: Iterable[str]) -> str:
+    existing = sorted(entries)
+    if not existing:
+        return "nothing is registered: install isoline with pip"
+    close = difflib.get_close_matches(name, existing, n=1)
+    listed = f"there are {', '.join(existing)}"
+    return f"did you mean {close[0]!r}? {listed}" if close else listed
+
+
+def _load_all(kind: str, names: Iterable[str]) -> Installed[Any]:
+    working: dict[str, type[Any]] = {}
+    broken: dict[str, str] = {}
+    for name in names:
+        try:
+            working[name] = _load(kind, name, NotFound)
+        except IsolineError as error:
+            broken[name] = str(error)
+    return Installed(working, broken)

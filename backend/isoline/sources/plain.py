@@ -1,0 +1,125 @@
+"""Small images held in memory whole: PNG, JPEG and flat TIFF."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from isoline.errors import TooLarge, Unreadable
+from isoline.geometry import XY, Box
+from isoline.sources.base import ImageInfo, Level, Source
+from isoline.sources.fingerprint import fingerprint
+from isoline.sources.pyramid import RGB, white
+from isoline.sources.spacing import NO_SPACING, believable
+
+FORMATS = ("PNG", "JPEG", "TIFF")
+MAX_PIXELS = 100_000_000
+"""300 MB of RGB; a file that claims more is refused before a pixel of it is decoded."""
+
+_ORIENTATION, _RESOLUTION_UNIT, _X_RESOLUTION, _Y_RESOLUTION = 274, 296, 282, 283
+_GREY_MODES = {"1": "L", "L": "L", "I;16": "I;16", "I;16B": "I;16B"}
+
+
+class PlainSource(Source):
+    """A plain image: one level, 8-bit grey or RGB, or 16-bit grey."""
+
+    name = "plain"
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with Image.open(path, formats=FORMATS) as image:
+                pixels, problems = _decode(image, path.name)
+                spacing = _spacing(image)
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            raise Unreadable(f"{path.name}: {error}") from error
+        except Image.DecompressionBombError as error:
+            # Pillow's own limit, which other libraries of this process may have lifted
+            raise TooLarge(
+                f"{path.name} is too large for an image that is not tiled: {error}",
+                "convert it to a tiled TIFF",
+            ) from error
+        self._pixels: NDArray[np.generic] | None = pixels
+        height, width, samples = pixels.shape
+        self.info = ImageInfo(
+            reader=self.name,
+            fingerprint=fingerprint(path),
+            kind="image",
+            levels=(Level((width, height), XY(1.0, 1.0)),),
+            spacing_um=spacing,
+            channels=RGB if samples == 3 else ("grey",),
+            dtype=pixels.dtype,
+            background=white(pixels.dtype) if samples == 3 else (0,),
+            problems=(*problems, *(() if spacing else (NO_SPACING,))),
+        )
+
+    @classmethod
+    def open(cls, path: Path) -> PlainSource:
+        return cls(path)
+
+    def read_level(self, level: int, box: Box, z: int = 0) -> NDArray[np.generic]:
+        if self._pixels is None:
+            raise ValueError("read from a closed image")
+        rows, columns = Box(0, 0, *self.info.size).slices_of(box)
+        return np.moveaxis(self._pixels[rows, columns].copy(), 2, 0)
+
+    def close(self) -> None:
+        self._pixels = None
+
+
+def _decode(image: Image.Image, name: str) -> tuple[NDArray[np.generic], tuple[str, ...]]:
+    """Return (y, x, 1 or 3) pixels and what the user should know about them."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise TooLarge(
+            f"{name} is {width} x {height} pixels; an image that is not tiled may have "
+            f"{MAX_PIXELS // 1_000_000} million",
+            "convert it to a tiled TIFF",
+        )
+    problems = []
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        problems.append("the camera's note to turn the image is ignored; pixels lie as stored")
+    if getattr(image, "n_frames", 1) > 1:
+        if image.format == "TIFF":
+            raise Unreadable(f"{name} holds several images: planes, channels or levels")
+        problems.append("the file holds several images; only the first is read")
+    if image.mode in _GREY_MODES:
+        grey = np.asarray(image.convert(_GREY_MODES[image.mode]))
+        return grey.astype(grey.dtype.newbyteorder("="))[..., None], tuple(problems)
+    if image.mode in ("I", "F"):
+        raise Unreadable(f"{name} has 32 bits per pixel; isoline reads 8 and 16")
+    return np.asarray(_over_white(image)), tuple(problems)
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """Return an RGB image, what is transparent laid over white."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layered = Image.new("RGBA", image.size, "white")
+    layered.alpha_composite(image.convert("RGBA"))
+    return layered.convert("RGB")
+
+
+def _spacing(image: Image.Image) -> XY | None:
+    """Return the pixel size where the file gives one with its unit: PNG pHYs or TIFF tags.
+
+    Pillow turns pHYs into dots per inch, and drops it when its unit is not the metre. JPEG
+    carries a density for printing, never of the specimen.
+    """
+    if image.format == "PNG" and "dpi" in image.info:
+        x, y = image.info["dpi"]
+        return believable(_per(25_400.0, float(x)), _per(25_400.0, float(y)))
+    if image.format == "TIFF":
+        tags = image.getexif()
+        unit_um = {2: 25_400.0, 3: 10_000.0}.get(tags.get(_RESOLUTION_UNIT, 1))
+        if unit_um is None:
+            return None
+        x, y = (float(tags.get(tag, 0)) for tag in (_X_RESOLUTION, _Y_RESOLUTION))
+        return believable(_per(unit_um, x), _per(unit_um, y))
+    return None
+
+
+def _per(unit_um: float, pixels: float) -> float | None:
+    return unit_um / pixels if pixels > 0 else None

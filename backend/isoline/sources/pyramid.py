@@ -1,0 +1,101 @@
+"""What pyramids have in common: how a level relates to the first, and boxes pasted from tiles."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from threading import Lock
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoline.geometry import XY, Box
+from isoline.sources.base import Level
+
+RGB = ("red", "green", "blue")
+CACHE_BYTES = 64 << 20
+"""Decoded tiles that one open image keeps: those that neighbouring reads share."""
+
+
+def level(image_size: tuple[int, int], size: tuple[int, int]) -> Level:
+    """Return the level of `size`; each axis is scaled by a whole number where that explains it.
+
+    A scanner that reduces 13835 pixels by 4 writes 3458 and drops the rest: the scale is 4, not
+    13835 / 3458, which would be off by three pixels at the far side.
+    """
+    x, y = (_downsample(whole, part) for whole, part in zip(image_size, size, strict=True))
+    return Level(size, XY(x, y))
+
+
+def _downsample(whole: int, part: int) -> float:
+    factor = round(whole / part)
+    if part in (whole // factor, math.ceil(whole / factor)):
+        return float(factor)
+    return whole / part
+
+
+def white(dtype: np.dtype[np.generic]) -> tuple[int, int, int]:
+    """Return the colour of glass in RGB of this unsigned type."""
+    brightest = 256**dtype.itemsize - 1
+    return brightest, brightest, brightest
+
+
+def scale_problems(levels: tuple[Level, ...]) -> tuple[str, ...]:
+    """Return a sentence for every level whose scale is not a whole number."""
+    return tuple(
+        f"level {index} is scaled by {level.downsample.x:.4f} x {level.downsample.y:.4f}, "
+        "which are not whole numbers"
+        for index, level in enumerate(levels)
+        if not (level.downsample.x.is_integer() and level.downsample.y.is_integer())
+    )
+
+
+class TileCache:
+    """Decoded tiles, the least recently used thrown out beyond `limit` bytes. Thread-safe."""
+
+    def __init__(self, limit: int = CACHE_BYTES) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._tiles: OrderedDict[Hashable, NDArray[np.generic]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: Hashable, decode: Callable[[], NDArray[np.generic]]) -> NDArray[np.generic]:
+        """Return the tile under `key`, decoded now if it isn't here. Not to be written to."""
+        with self._lock:
+            if key in self._tiles:
+                self._tiles.move_to_end(key)
+                return self._tiles[key]
+        # outside the lock: two threads may decode the same tile, none waits for another's
+        tile = decode()
+        with self._lock:
+            if key not in self._tiles:
+                self._tiles[key] = tile
+                self._bytes += tile.nbytes
+            while self._bytes > self._limit:
+                self._bytes -= self._tiles.popitem(last=False)[1].nbytes
+        return tile
+
+    def clear(self) -> None:
+        with self._lock:
+            self._tiles.clear()
+            self._bytes = 0
+
+
+def paste(
+    out: NDArray[np.generic],
+    box: Box,
+    tile_size: tuple[int, int],
+    tile: Callable[[int, int], NDArray[np.generic]],
+) -> None:
+    """Fill `out` (y, x, ...), the pixels of `box`, from tiles named by column and row.
+
+    Tile (i, j) starts at (i, j) * `tile_size`; pixels it has beyond its place are left out.
+    """
+    wide, tall = tile_size
+    for row in range(box.y0 // tall, -(-box.y1 // tall)):
+        for column in range(box.x0 // wide, -(-box.x1 // wide)):
+            x, y = column * wide, row * tall
+            place = Box(x, y, x + wide, y + tall)
+            part = box.intersect(place)
+            out[box.slices_of(part)] = tile(column, row)[place.slices_of(part)]
