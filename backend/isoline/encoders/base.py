@@ -7,7 +7,6 @@ signed area, which is what RFC 7946 calls counterclockwise.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ import orjson
 from numpy.typing import NDArray
 from orjson import Fragment
 
+from isoline import ids
 from isoline.contours import Polygons
 from isoline.events import Cancelled, Contours, Done, End, Event, Failed, Objects, Scope, Started
 from isoline.geometry import Grid
@@ -106,8 +106,7 @@ def scope_key(scope: Scope) -> str:
 
     A viewer keeps it with each result, to find what an earlier run of the same scope left there.
     """
-    text = orjson.dumps([scope.image, scope.model, scope.version, scope.parameters])
-    return hashlib.sha256(text).hexdigest()[:16]
+    return ids.scope_key(scope).hex()[:16]
 
 
 class Item(NamedTuple):
