@@ -72,8 +72,8 @@ class Job:
         return JournalReader(self.directory / JOURNAL, self.journal).follow(after, wait)
 
     def record(self, batch: Batch) -> None:
-        """Write `batch` to the journal and take note of what it says."""
-        self.journal.append(batch)
+        """Take note of what `batch` says and write it to the journal."""
+        # first the state: who reads the last event must not find the job still running
         for event in batch.events:
             if isinstance(event, Progress):
                 self.progress = event
@@ -81,6 +81,7 @@ class Job:
                 self.objects += len(event.objects)
             elif type(event) in _END:
                 self.state, self.ended = _END[type(event)], time.time()
+        self.journal.append(batch)
 
 
 class Jobs:

@@ -36,8 +36,8 @@ class Threshold(Model):
         output=Unbounded(),
         channels=(1, 3),
         parameters=(
-            Number("below", 128, 0, 256, "Foreground where luminance < below.", integer=True),
-            Number("above", 255, -1, 255, "Foreground where luminance > above.", integer=True),
+            Number("below", 128, 0, 255, "Foreground where luminance < below.", integer=True),
+            Number("above", 255, 0, 255, "Foreground where luminance > above.", integer=True),
             Choice(
                 "output",
                 "instances",
