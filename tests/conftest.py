@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -16,6 +17,11 @@ from isoline import datasets
 from isoline.errors import IsolineError
 from isoline.models.base import Weights
 from tests.slides import Shapes, disks
+
+pytest.register_assert_rewrite("tests.contracts")
+# a loaded machine is slow, which says nothing about the code
+settings.register_profile("isoline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("isoline")
 
 Labelled: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int32]]
 

@@ -40,7 +40,9 @@ from tests import patches, results
 
 # each inheritor runs the same function: examples of one must not be replayed on another
 _SHARED = settings(
-    max_examples=50, database=None, suppress_health_check=[HealthCheck.differing_executors]
+    max_examples=50,
+    database=None,
+    suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
 )
 
 
