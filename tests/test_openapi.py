@@ -10,6 +10,7 @@ from typing import Any, cast, get_args
 
 import numpy as np
 import pytest
+import requests
 from flask import Flask
 from jsonschema import Draft202012Validator
 from PIL import Image
@@ -22,6 +23,7 @@ from isoline.events import Cancelled, Contours, Done, Event, Failed, Progress, W
 from isoline.geometry import Rect
 from isoline.images import Images
 from tests import results
+from tests.serving import serving
 
 DOCUMENT: dict[str, Any] = openapi.document()
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
@@ -79,7 +81,7 @@ def test_it_has_the_routes_of_the_app_and_no_others() -> None:
 
 def _app() -> Flask:
     nothing = cast(Any, None)  # no route is called: only what they are called matters
-    return create_app(Backend(Settings(), Images({}), nothing, nothing))
+    return create_app(Backend(Settings(), Images({}), nothing, nothing, nothing))
 
 
 def _routes(app: Flask) -> Iterator[tuple[str, str]]:
@@ -130,7 +132,7 @@ def test_the_server_reads_the_examples_of_requests() -> None:
 
 
 def test_a_request_has_the_keys_that_the_server_reads() -> None:
-    assert tuple(SCHEMAS["SegmentRequest"]["properties"]) == wire._REQUEST_KEYS
+    assert tuple(SCHEMAS["SegmentRequest"]["properties"]) == wire.REQUEST_KEYS
 
 
 def test_every_kind_of_event_is_described() -> None:
@@ -168,3 +170,91 @@ def test_images_are_what_is_described(tmp_path: Path) -> None:
 
 def test_problems_are_what_is_described() -> None:
     check(json.loads(wire.problem(errors.BadRegion("it is empty", "draw it again"))), "Problem")
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    images = tmp_path_factory.mktemp("images")
+    flat = np.full((300, 400, 3), 230, np.uint8)
+    flat[100:120, 50:90] = 40
+    Image.fromarray(flat).save(images / "flat.png")
+    with serving(images, tmp_path_factory.mktemp("data")) as address:
+        yield address
+
+
+WHOLE = {"image": "slides/flat.png", "model": "threshold"}
+ANSWERS: tuple[tuple[str, str, str, object], ...] = (
+    ("get", "/", "", None),
+    ("get", "/v1/health", "", None),
+    ("get", "/v1/models", "", None),
+    ("get", "/v1/images", "", None),
+    ("get", "/v1/images/{name}", "", None),
+    ("get", "/v1/images/{name}/region", "?box=0,0,40,30&size=8", None),
+    ("get", "/v1/openapi.json", "", None),
+    ("get", "/v1/jobs", "", None),
+    ("post", "/v1/jobs", "", WHOLE),
+    ("get", "/v1/jobs/{job_id}", "", None),
+    ("patch", "/v1/jobs/{job_id}", "", {"focus": [3, 4]}),
+    ("get", "/v1/jobs/{job_id}/events", "", None),
+    ("delete", "/v1/jobs/{job_id}", "", None),
+    ("post", "/v1/segment", "", WHOLE),
+)
+PROBLEMS: tuple[tuple[str, str, str, object], ...] = (
+    ("get", "/v1/images/{name}", "/../x.png", None),
+    ("get", "/v1/images/{name}/region", "?box=0,0,0,0", None),
+    ("get", "/v1/images/{name}/region", "?box=wide", None),
+    ("get", "/v1/jobs/{job_id}", "x", None),
+    ("get", "/v1/jobs/{job_id}/events", "?after=last", None),
+    ("post", "/v1/jobs", "", {**WHOLE, "model": "nucleus"}),
+    ("post", "/v1/jobs", "", {**WHOLE, "model": "epithelium"}),
+    ("post", "/v1/jobs", "", {**WHOLE, "tile": 1}),
+    ("post", "/v1/segment", "", {**WHOLE, "colour": "red"}),
+    ("patch", "/v1/jobs/{job_id}", "", {"focus": 3}),
+)
+
+
+def test_every_route_is_called_here() -> None:
+    """Uploads have tests of their own."""
+    called = {(path, method) for method, path, _, _ in ANSWERS}
+    assert called == {route for route in _routes(_app()) if not route[0].startswith("/v1/uploads")}
+
+
+@pytest.mark.parametrize(("method", "path", "more", "body"), ANSWERS)
+def test_answers_are_what_is_described(
+    url: str, method: str, path: str, more: str, body: object
+) -> None:
+    answer = _called(url, method, path, more, body)
+    assert answer.status_code < 300, answer.text
+    _check_answer(method, path, answer)
+
+
+@pytest.mark.parametrize(("method", "path", "more", "body"), PROBLEMS)
+def test_refusals_are_what_is_described(
+    url: str, method: str, path: str, more: str, body: object
+) -> None:
+    answer = _called(url, method, path, more, body)
+    assert 400 <= answer.status_code < 500, answer.text
+    _check_answer(method, path, answer)
+
+
+def _called(url: str, method: str, path: str, more: str, body: object) -> requests.Response:
+    job = ""
+    if "{job_id}" in path:
+        job = requests.post(f"{url}/v1/jobs", json=WHOLE, timeout=20).json()["job"]
+    full = path.format(name="slides/flat.png", job_id=job) + more
+    return requests.request(method, url + full, json=body, timeout=20)
+
+
+def _check_answer(method: str, path: str, answer: requests.Response) -> None:
+    """Assert that status, media type, headers and body are among those described."""
+    described = DOCUMENT["paths"][path][method]["responses"][str(answer.status_code)]
+    kind = answer.headers["Content-Type"].partition(";")[0]
+    schema = described["content"][kind]["schema"]
+    assert set(described.get("headers", ())) <= set(answer.headers)
+    if kind == openapi.NDJSON:
+        for line in filter(None, answer.text.split("\n")):
+            check(json.loads(line), "Event")
+    elif "$ref" in schema:
+        check(answer.json(), schema["$ref"].rpartition("/")[2])
+    else:
+        assert answer.content

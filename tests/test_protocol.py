@@ -25,8 +25,9 @@ from isoline.events import (
     Progress,
     Warned,
 )
-from isoline.geometry import XY
+from isoline.geometry import XY, Box
 from isoline.models.base import Choice, ModelSpec, Number, Switch, Unbounded
+from isoline.sources.upload import Layer, Manifest
 from tests import results
 
 TEXT = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text()
@@ -50,7 +51,8 @@ def keys_of(value: Any) -> Any:
 
 def test_every_example_has_a_test() -> None:
     tested = {
-        "request", "job", "focus", "event", "qupath", "dsa", "model", "problem",
+        "request", "upload", "uploaded", "job", "focus", "event", "qupath", "dsa", "model",
+        "problem",
     }  # fmt: skip
     assert {name for name, _ in EXAMPLES} == tested
 
@@ -69,6 +71,18 @@ def test_every_key_of_a_request_is_in_the_table() -> None:
 def test_a_focus_is_accepted() -> None:
     (example,) = examples("focus")
     assert wire.parse_focus(json.dumps(example).encode()) == XY(*example["focus"])
+
+
+def test_an_upload_is_accepted() -> None:
+    (example,) = examples("upload")
+    asked = wire.parse_upload(json.dumps(example).encode())
+    assert asked.size == tuple(example["size"])
+    (answer,) = examples("uploaded")
+    layers = tuple(Layer(level["downsample"], Box(*level["area"])) for level in answer["levels"])
+    manifest = Manifest(
+        asked.size, asked.spacing_um, asked.channels, asked.dtype, "slide", 512, layers
+    )
+    assert json.loads(json.dumps(wire.upload_json(answer["upload"], manifest))) == answer
 
 
 def test_a_job_is_what_the_client_reads() -> None:

@@ -20,9 +20,11 @@ from isoline.config import Settings
 from isoline.encoders.base import Encoder
 from isoline.engines.local import LocalEngine
 from isoline.errors import Broken, IsolineError, NotAllowed, http_status
-from isoline.images import Images
+from isoline.file_uris import FileUris
+from isoline.images import Images, Resolver
 from isoline.jobs import Job, Jobs
 from isoline.surveys import Surveys
+from isoline.uploads import Uploads
 from isoline.weights import weight_files
 
 log = logging.getLogger(__name__)
@@ -39,13 +41,19 @@ class Backend:
     images: Images
     engine: LocalEngine
     jobs: Jobs
+    uploads: Uploads
 
     @classmethod
     def start(cls, settings: Settings) -> Backend:
         """Start the workers and open the stores that `settings` name."""
         engine = LocalEngine(settings.engine.worker_count, settings.weights, settings.engine.device)
         jobs = Jobs(settings.jobs, engine, Surveys(settings.surveys), settings.limits)
-        return cls(settings, Images(settings.images), engine, jobs)
+        uploads = Uploads(settings.uploads, settings.limits)
+        resolvers: dict[str, Resolver] = {
+            "file": FileUris(settings.file_uris, Images(settings.images)),
+            "upload": uploads,
+        }
+        return cls(settings, Images(settings.images, resolvers), engine, jobs, uploads)
 
     def close(self) -> None:
         self.jobs.close()
@@ -59,6 +67,7 @@ def create_app(backend: Backend) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     _guard(app, backend.settings)
     _serve_catalogue(app, backend)
+    _serve_uploads(app, backend.uploads)
     _serve_jobs(app, backend)
     return app
 
@@ -81,7 +90,7 @@ def _guard(app: Flask, settings: Settings) -> None:
         origin = request.headers.get("Origin")
         if origin and origin in settings.server.allow_origins:
             response.headers["Access-Control-Allow-Origin"] = origin
-            response.headers["Access-Control-Allow-Methods"] = "GET, POST, PATCH, DELETE"
+            response.headers["Access-Control-Allow-Methods"] = "GET, POST, PUT, PATCH, DELETE"
             response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type"
             response.vary.add("Origin")
         return response
@@ -180,6 +189,27 @@ def _model(name: str, settings: Settings) -> Mapping[str, object]:
     except IsolineError as error:
         problem = str(error)
     return {**wire.model_json(spec), "problem": problem}
+
+
+# --- Pixels of images that the server does not see ---------------------------------------------
+
+
+def _serve_uploads(app: Flask, uploads: Uploads) -> None:
+    @app.post("/v1/uploads")
+    def create_upload() -> Response:
+        asked = wire.parse_upload(request.get_data())
+        upload, manifest = uploads.create(asked, pipeline.footprint(asked))
+        return _json(wire.upload_json(upload, manifest), 201)
+
+    @app.put("/v1/uploads/<upload>/tiles/<int:level>/<int:column>/<int:row>")
+    def put_tile(upload: str, level: int, column: int, row: int) -> Response:
+        uploads.put(upload, level, column, row, request.get_data())
+        return Response(status=204)
+
+    @app.delete("/v1/uploads/<upload>")
+    def delete_upload(upload: str) -> Response:
+        uploads.delete(upload)
+        return Response(status=204)
 
 
 # --- Jobs --------------------------------------------------------------------------------------

@@ -59,6 +59,12 @@ class Limits:
     """Event streams open at once; short requests have threads of their own."""
     job_hours: float = 24.0
     """How long a finished job can be replayed."""
+    uploads: int = 32
+    """Uploads kept at once."""
+    upload_pixels: int = 200_000_000
+    """The largest upload; its tiles are kept as PNG."""
+    upload_hours: float = 24.0
+    """How long an upload is kept after its last use."""
     region_pixels: int = 4096 * 4096
     """The largest picture that `/v1/images/NAME/region` renders."""
 
@@ -69,6 +75,8 @@ class Settings:
 
     images: Mapping[str, Path] = field(default_factory=dict)
     """[images]: root name = directory; an image is called `root/path/below/it`."""
+    file_uris: Mapping[str, str] = field(default_factory=dict)
+    """[file_uris]: prefix of file URIs or paths as viewers know them = root, or root/folder."""
     data: Path = field(default_factory=datasets.default_directory)
     """Where weights, sample data, surveys and jobs are kept."""
     server: Server = Server()
@@ -89,6 +97,10 @@ class Settings:
     @property
     def jobs(self) -> Path:
         return self.data / "jobs"
+
+    @property
+    def uploads(self) -> Path:
+        return self.data / "uploads"
 
     @property
     def surveys(self) -> Path:
@@ -116,15 +128,24 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
     for name, directory in images.items():
         if not directory.is_dir():
             raise Malformed(f"images.{name}: {directory} is not a directory", "mend the path")
+    file_uris = _expect(table.pop("file_uris", {}), dict, "file_uris")
+    for prefix, folder in file_uris.items():
+        if _expect(folder, str, f"file_uris.{prefix!r}").split("/")[0] not in images:
+            raise Malformed(
+                f"file_uris.{prefix!r}: {folder!r} does not begin with a root of [images]",
+                f"the roots are {', '.join(images) or 'none'}",
+            )
     server = _section(Server, table.pop("server", {}), "server")
     if environment.get("ISOLINE_TOKEN"):
         server = dataclasses.replace(server, token=environment["ISOLINE_TOKEN"])
     engine = _section(Engine, table.pop("engine", {}), "engine")
     limits = _section(Limits, table.pop("limits", {}), "limits")
     data = table.pop("data", None)
-    _refuse_unknown(table, ("images", "data", "server", "engine", "limits"), "")
+    _refuse_unknown(table, ("images", "file_uris", "data", "server", "engine", "limits"), "")
     where = (base / _expect(data, str, "data")).expanduser() if data is not None else None
-    return Settings(images, where or datasets.default_directory(), server, engine, limits)
+    return Settings(
+        images, file_uris, where or datasets.default_directory(), server, engine, limits
+    )
 
 
 def _root_name(name: str) -> str:

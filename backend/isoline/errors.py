@@ -5,6 +5,7 @@ IsolineError
 │   ├── Malformed               not JSON, a wrong type, an unknown key
 │   ├── BadParameter            a model parameter out of its bounds
 │   ├── BadRegion               empty, or outside the image
+│   ├── WrongImage              a file of that name, but not the one that the viewer shows
 │   ├── BadSpacing              missing, contradicting the file, or outside the model's range
 │   ├── ChoiceNeeded            several channels or planes and none chosen
 │   ├── TooLarge                a body, an image or a region over a limit
@@ -16,6 +17,7 @@ IsolineError
 │   ├── UnknownFormat
 │   └── UnknownJob
 ├── Conflict                the thing exists and is in the wrong state
+│   ├── UploadState             an upload that lacks tiles, or is in use and can't be changed
 │   └── WeightsMissing          the model is known, its weights are not here yet
 ├── Unreadable              the file is there and cannot be decoded
 ├── Busy                    the queue or the streams are full; try again
@@ -56,6 +58,10 @@ class BadParameter(RequestError):
 
 class BadRegion(RequestError):
     """A region that is empty or lies outside the image."""
+
+
+class WrongImage(RequestError):
+    """There is a file of that name, but it is not the one that the viewer shows."""
 
 
 class BadSpacing(RequestError):
@@ -100,6 +106,10 @@ class UnknownJob(NotFound):
 
 class Conflict(IsolineError):
     """The thing exists and is in the wrong state for this."""
+
+
+class UploadState(Conflict):
+    """An upload that lacks tiles, or is in use and can't be changed any more."""
 
 
 class WeightsMissing(Conflict):

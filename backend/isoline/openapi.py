@@ -29,7 +29,7 @@ def document() -> dict[str, object]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{}, {"token": []}],
-        "paths": {**_catalogue(), **_jobs()},
+        "paths": {**_catalogue(), **_uploads(), **_jobs()},
         "components": {
             "schemas": {**_answers(), **_requests(), **_events()},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
@@ -75,10 +75,47 @@ def _catalogue() -> dict[str, Json]:
                 png,
                 [name, box, size],
                 errors=(400, 403, 404, 413, 422),
+                headers={
+                    "X-Isoline-Box": _header("What it shows, moved to whole pixels of its own.")
+                },
             )
         },
         "/v1/openapi.json": {
             "get": _call("openapi", "This document.", {JSON: {"schema": {"type": "object"}}})
+        },
+    }
+
+
+def _uploads() -> dict[str, Json]:
+    upload = _parameter("path", "upload", {"type": "string"}, "As `POST /v1/uploads` gave it.")
+    place = [
+        _parameter("path", name, {"type": "integer", "minimum": 0}, said)
+        for name, said in (
+            ("level", "Index into `levels`."),
+            ("column", "x of its first pixel over `tile_px`, rounded down."),
+            ("row", "y of its first pixel over `tile_px`, rounded down."),
+        )
+    ]
+    png = {"image/png": {"schema": {"type": "string", "contentMediaType": "image/png"}}}
+    put = _call("putTile", "Send one tile.", {}, place, status=204, errors=(400, 404, 409, 413))
+    return {
+        "/v1/uploads": {
+            "post": _call(
+                "createUpload",
+                "Say which image is about to be uploaded and for what; hear which pixels to send.",
+                _json("Upload"),
+                status=201,
+                body="UploadRequest",
+                errors=(400, 404, 409, 413, 422, 429),
+            )
+        },
+        "/v1/uploads/{upload}": {
+            "parameters": [upload],
+            "delete": _call("deleteUpload", "Forget it.", {}, status=204, errors=(404,)),
+        },
+        "/v1/uploads/{upload}/tiles/{level}/{column}/{row}": {
+            "parameters": [upload],
+            "put": {**put, "requestBody": {"required": True, "content": png}},
         },
     }
 
@@ -160,6 +197,7 @@ _REASONS = {
     200: "Here it is.",
     201: "The job is queued.",
     202: "The job will stop.",
+    204: "Done; there is nothing to say.",
     400: "Not JSON, a wrong type or an unknown key.",
     403: "Outside the configured roots.",
     404: "No such thing.",
@@ -181,11 +219,16 @@ def _call(
     status: int = 200,
     body: str | None = None,
     errors: Sequence[int] = (),
+    headers: Json | None = None,
 ) -> dict[str, object]:
     """Return one operation; `body` names the schema of what is sent, `answer` is by media type."""
     problem = {PROBLEM: {"schema": _ref("Problem")}}
     responses: dict[str, Json] = {
-        str(status): {"description": _REASONS[status], "content": answer},
+        str(status): {
+            "description": _REASONS[status],
+            "content": answer,
+            **({"headers": headers} if headers else {}),
+        },
         **{str(code): {"description": _REASONS[code], "content": problem} for code in errors},
         "default": {"description": "Any other problem.", "content": problem},
     }
@@ -207,6 +250,10 @@ def _parameter(
         "description": description,
         "schema": schema,
     }
+
+
+def _header(description: str) -> dict[str, object]:
+    return {"description": description, "required": True, "schema": {"type": "string"}}
 
 
 def _json(schema: str) -> dict[str, Json]:
@@ -308,6 +355,19 @@ def _answers() -> dict[str, Json]:
         "Image": _object(_image()),
         "Models": _object({"models": _list(_ref("Model"))}),
         "Model": _object(_model()),
+        "Upload": _object(
+            {
+                "upload": _text("The id."),
+                "image": _text("What a request calls this image."),
+                "tile_px": _count("Side of a tile; at the edges of an area tiles are smaller."),
+                "levels": _list(
+                    _object({"downsample": _count("Image pixels per pixel."), "area": _BOX}),
+                    minItems=1,
+                    description="Full resolution, then the overview; `area` in pixels of each.",
+                ),
+                "pixels": _count("To be sent in all."),
+            }
+        ),
         "Label": label,
         "Parameter": _model_parameter(),
         "Job": _object(job),
@@ -389,6 +449,9 @@ def _requests() -> dict[str, Json]:
             _list({"anyOf": [_text(), _count()]}, minItems=1), "Channels by name or index."
         ),
         "z": _maybe(_count(), "Plane of a stack."),
+        "image_size": _maybe(
+            _SIZE, "What the viewer shows: a file of another size is refused as WrongImage."
+        ),
         "format": _maybe(_text(), 'The dialect of the features; "geojson" by default.'),
         "simplify_px": _maybe(
             {"type": "number", "minimum": 0}, "How far outlines may stray; null: not at all."
@@ -406,6 +469,28 @@ def _requests() -> dict[str, Json]:
                     "model": "nuclei",
                     "region": [4000, 5000, 8096, 9096],
                     "focus": [6000, 7000],
+                }
+            ],
+        ),
+        "UploadRequest": _object(
+            {
+                "size": _SIZE,
+                "spacing_um": _maybe({"anyOf": [_POSITIVE, _PAIR]}, "Micrometres per pixel."),
+                "channels": _list(_text(), minItems=1, description="RGB by default."),
+                "dtype": {"enum": ["uint8", "uint16"]},
+                "is_slide": _flag("Whether there is glass around the tissue; true by default."),
+                "request": {
+                    "type": "object",
+                    "description": "A SegmentRequest; its image may be left out.",
+                },
+            },
+            ["spacing_um", "channels", "dtype", "is_slide"],
+            additionalProperties=False,
+            examples=[
+                {
+                    "size": [31872, 13835],
+                    "spacing_um": [0.2457, 0.2457],
+                    "request": {"model": "nuclei", "region": [4000, 5000, 6048, 7048]},
                 }
             ],
         ),

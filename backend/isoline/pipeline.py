@@ -8,23 +8,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, floor
 from pathlib import Path
 
 from isoline import registry
 from isoline.assembly import Assembly, carry_of
 from isoline.engines.base import Agenda, Engine
-from isoline.errors import BadParameter, BadRegion, BadSpacing
+from isoline.errors import BadParameter, BadRegion, BadSpacing, WrongImage
 from isoline.events import Cancelled, Done, Event, Progress, Scope, Started, Warned
 from isoline.geometry import XY, Box, Grid
 from isoline.images import ANYONE, Caller, Images
 from isoline.journal import Arrays, Batch
-from isoline.models.base import Bounded, ModelSpec, Output, Regions, Value
+from isoline.models.base import Bounded, ModelSpec, Output, Regions, Unbounded, Value
 from isoline.parameters import check_parameters
 from isoline.pixels import Selection, choose
 from isoline.plan import Lattice, Tile
 from isoline.prompts import Region
-from isoline.request import SegmentRequest
+from isoline.request import SegmentRequest, UploadRequest
+from isoline.sources.base import ImageInfo
 from isoline.spacing import image_spacing, working_grid
 from isoline.stitch import Pieces, Place
 from isoline.surveys import Surveys
@@ -65,6 +66,7 @@ def prepare(
 
     found = images.find(request.image, caller)
     info = found.info
+    _check_size(found.name, info, request.image_size)
     selection = choose(info, spec.channels, request.channel, request.z)
     stated = image_spacing(found.name, info, request.spacing_um)
     grid = working_grid(found.name, info, spec, stated, request.at_um)
@@ -103,6 +105,35 @@ def prepare(
     focus = grid.point(request.focus) if request.focus is not None else None
     warnings = request.region.warnings if request.region is not None else ()
     return Prepared(task, lattice, tiles, started, focus, request.format, warnings)
+
+
+def footprint(asked: UploadRequest) -> Box:
+    """Return the image pixels that the results of a request depend on: its region and its halo.
+
+    Raises a RequestError, NotFound or Conflict that says what is wrong with the request.
+    """
+    request, name = asked.request, "the image"
+    model = registry.model(request.model)
+    output = model.output(check_parameters(model.spec, request.parameters))
+    info = asked.info
+    choose(info, model.spec.channels, request.channel, request.z)
+    stated = image_spacing(name, info, request.spacing_um)
+    grid = working_grid(name, info, model.spec, stated, request.at_um)
+    spacing = None if stated is None else XY(stated.x * grid.scale.x, stated.y * grid.scale.y)
+    halo = _halo_px(name, model.spec, output, spacing)
+    if isinstance(output, Unbounded):
+        halo += model.spec.tile_px  # objects may be of any size: most are smaller than a tile
+    whole = Box(0, 0, *asked.size)
+    if request.region is None:
+        return whole
+    box = grid.cover(request.region.bounds)
+    if not box.meets(grid.bounds):
+        raise BadRegion(
+            "the region lies outside the image", "its size is {} x {}".format(*asked.size)
+        )
+    area = grid.rect(box.grow(halo))
+    near = Box(floor(area.x0) - 1, floor(area.y0) - 1, ceil(area.x1) + 1, ceil(area.y1) + 1)
+    return near.intersect(whole)
 
 
 def events(
@@ -167,6 +198,14 @@ class _Pace:
         finished, tiles = self._assembly.finished, self._assembly.tiles
         seconds = (time.monotonic() - self._began) / (finished - self._before)
         return Progress(finished, tiles, round(seconds * (tiles - finished), 1))
+
+
+def _check_size(name: str, info: ImageInfo, shown: tuple[int, int] | None) -> None:
+    if shown is not None and shown != info.size:
+        raise WrongImage(
+            "{} is {} x {} pixels here, and {} x {} in the viewer".format(name, *info.size, *shown),
+            "it is another file or another series of it: correct [file_uris], or upload the pixels",
+        )
 
 
 def _tile_px(spec: ModelSpec, asked: int | None) -> int:

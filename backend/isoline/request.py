@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
 
 from isoline.geometry import XY
 from isoline.models.base import Value
 from isoline.prompts import Region
+from isoline.sources.base import ImageInfo, Level
 
 
 @dataclass(frozen=True)
@@ -34,5 +38,37 @@ class SegmentRequest:
     z: int | None = None
     format: str = "geojson"
     """The name of the encoder."""
+    image_size: tuple[int, int] | None = None
+    """(width, height) of what the viewer shows: a file of another size is not that image."""
     simplify_px: float | None = None
     """How far a simplified outline may stray, in grid pixels; None: outlines are exact."""
+
+
+@dataclass(frozen=True)
+class UploadRequest:
+    """Pixels that a viewer is about to send, because the server does not see the file."""
+
+    size: tuple[int, int]
+    """(width, height) of the whole image at full resolution."""
+    request: SegmentRequest
+    """What they are for: it decides which pixels are wanted."""
+    spacing_um: XY | None = None
+    channels: tuple[str, ...] = ("red", "green", "blue")
+    dtype: Literal["uint8", "uint16"] = "uint8"
+    is_slide: bool = True
+    """Whether there is glass around the tissue."""
+
+    @property
+    def info(self) -> ImageInfo:
+        """What will be known of the image once it is here."""
+        dtype = np.dtype(self.dtype)
+        return ImageInfo(
+            reader="upload",
+            fingerprint="",
+            kind="slide" if self.is_slide else "image",
+            levels=(Level(self.size, XY(1.0, 1.0)),),
+            spacing_um=self.spacing_um,
+            channels=self.channels,
+            dtype=dtype,
+            background=(0,) * len(self.channels),
+        )

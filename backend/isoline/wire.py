@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from difflib import get_close_matches
 from typing import TypeAlias, TypeVar
 
@@ -32,19 +32,23 @@ from isoline.events import (
 from isoline.geometry import XY, Rect
 from isoline.models.base import Choice, ModelSpec, Number, Parameter, Regions, Switch, Value
 from isoline.prompts import Region, brief
-from isoline.request import SegmentRequest
+from isoline.request import SegmentRequest, UploadRequest
 from isoline.sources.base import ImageInfo
+from isoline.sources.upload import Manifest
 
 MAX_BODY_BYTES = 16 << 20
 MAX_TEXT = 4096
+MAX_SIDE = 1 << 24
+MAX_CHANNELS = 64
 
 Json: TypeAlias = Mapping[str, object]
 T = TypeVar("T")
 
 REQUEST_KEYS = (
     "image", "model", "region", "focus", "parameters", "tile", "spacing_um", "at_um", "channel",
-    "z", "format", "simplify_px",
+    "z", "image_size", "format", "simplify_px",
 )  # fmt: skip
+_UPLOAD_KEYS = ("size", "spacing_um", "channels", "dtype", "is_slide", "request")
 
 
 # Requests
@@ -79,6 +83,7 @@ def request_of(value: object) -> SegmentRequest:
         at_um=maybe("at_um", _positive),
         channel=maybe("channel", _channels),
         z=maybe("z", _whole),
+        image_size=maybe("image_size", _size),
         format=maybe("format", _text) or "geojson",
         simplify_px=maybe("simplify_px", _not_negative),
     )
@@ -97,10 +102,55 @@ def request_json(request: SegmentRequest) -> Json:
         "at_um": request.at_um,
         "channel": request.channel and [*request.channel],
         "z": request.z,
+        "image_size": request.image_size and [*request.image_size],
         "format": request.format,
         "simplify_px": request.simplify_px,
     }
     return {key: value for key, value in everything.items() if value is not None}
+
+
+def parse_upload(body: bytes) -> UploadRequest:
+    """Return the upload that `body` announces. Raises TooLarge, Malformed or BadRegion."""
+    given = _object(_object_in(body), "the upload", _UPLOAD_KEYS)
+    for key in ("size", "request"):
+        if key not in given:
+            raise Malformed(f"the upload has no {key!r}", f"known keys: {', '.join(_UPLOAD_KEYS)}")
+    wanted = _object(given["request"], "request", REQUEST_KEYS)
+    spacing = given.get("spacing_um")
+    channels = given.get("channels", ["red", "green", "blue"])
+    if not isinstance(channels, list) or not 0 < len(channels) <= MAX_CHANNELS:
+        raise _wrong("channels", f"a list of 1 to {MAX_CHANNELS} names", channels)
+    names = tuple(_text(name, f"channels[{k}]") for k, name in enumerate(channels))
+    if len(set(names)) < len(names):
+        raise _wrong("channels", "names that differ", channels)
+    dtype = given.get("dtype", "uint8")
+    if dtype not in ("uint8", "uint16"):
+        raise _wrong("dtype", '"uint8" or "uint16"', dtype)
+    is_slide = given.get("is_slide", True)
+    if not isinstance(is_slide, bool):
+        raise _wrong("is_slide", "true or false", is_slide)
+    return UploadRequest(
+        size=_size(given["size"], "size"),
+        request=request_of({"image": "upload:", **wanted}),
+        spacing_um=None if spacing is None else _spacing(spacing, "spacing_um"),
+        channels=names,
+        dtype="uint16" if dtype == "uint16" else "uint8",
+        is_slide=is_slide,
+    )
+
+
+def upload_json(upload: str, manifest: Manifest) -> Json:
+    """Return what a viewer needs to send the pixels that are wanted."""
+    return {
+        "upload": upload,
+        "image": f"upload:{upload}",
+        "tile_px": manifest.tile_px,
+        "levels": [
+            {"downsample": layer.downsample, "area": astuple(layer.area)}
+            for layer in manifest.layers
+        ],
+        "pixels": sum(layer.area.area for layer in manifest.layers),
+    }
 
 
 def parse_focus(body: bytes) -> XY:
@@ -311,6 +361,15 @@ def _pair(value: object, where: str) -> XY:
     if not isinstance(value, list) or len(value) != 2:
         raise _wrong(where, "[x, y]", value)
     return XY(_number(value[0], f"{where}[0]"), _number(value[1], f"{where}[1]"))
+
+
+def _size(value: object, where: str) -> tuple[int, int]:
+    if not isinstance(value, list) or len(value) != 2:
+        raise _wrong(where, "[width, height]", value)
+    width, height = (_whole(value[k], f"{where}[{k}]") for k in range(2))
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
+        raise _wrong(where, f"two whole numbers from 1 to {MAX_SIDE}", value)
+    return width, height
 
 
 def _text(value: object, where: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from isoline import registry, results, stitch
 from isoline.errors import Broken, Unreadable
 from isoline.events import Objects
-from isoline.geometry import XY, Box, Grid
+from isoline.geometry import XY, Box, Grid, Rect
 from isoline.models.base import (
     Bounded,
     Classes,
@@ -25,7 +25,7 @@ from isoline.models.base import (
 )
 from isoline.pixels import Sampler
 from isoline.plan import Tile
-from isoline.sources.base import Source
+from isoline.sources.base import ImageInfo, Source
 from isoline.stitch import Pieces
 from isoline.tissue_mask import sample_windows, tissue_mask
 from isoline.weights import weight_files
@@ -98,7 +98,8 @@ class Workbench:
         tissue = self._tissue(task) if task.is_slide else None
         if not spec.has_statistics:
             return Survey(tissue if spec.skips_glass else None)
-        samples = [self._patch(task, task.grid, box) for box in _windows(task.grid, tissue)]
+        bounds = _covered(task.grid, self._source(task).info)
+        samples = [self._patch(task, task.grid, box) for box in _windows(task.grid, tissue, bounds)]
         statistics = self._model(task).statistics(samples)
         return Survey(tissue if spec.skips_glass else None, statistics)
 
@@ -143,14 +144,22 @@ class Workbench:
         return Tissue(tissue_mask(rgb), cell)
 
 
-def _windows(grid: Grid, tissue: Tissue | None) -> list[Box]:
-    """Return the windows, in grid pixels, that a model's statistics are estimated from."""
+def _covered(grid: Grid, info: ImageInfo) -> Box:
+    """Return the part of `grid` that shows more than background."""
+    if info.covered is None:
+        return grid.bounds
+    area = info.covered
+    return grid.bounds.intersect(grid.cover(Rect(area.x0, area.y0, area.x1, area.y1)))
+
+
+def _windows(grid: Grid, tissue: Tissue | None, bounds: Box) -> list[Box]:
+    """Return the windows in `bounds`, grid pixels, that a model's statistics are estimated from."""
     if tissue is None:
         mask, cell = np.ones((1, 1), np.bool_), XY(*grid.size)
     else:
         mask = tissue.mask
         cell = XY(tissue.cell.x / grid.scale.x, tissue.cell.y / grid.scale.y)
-    return sample_windows(mask, cell, grid.bounds, count=SAMPLES, side=SAMPLE_PX)
+    return sample_windows(mask, cell, bounds, count=SAMPLES, side=SAMPLE_PX)
 
 
 def _found(task: Task, tile: Tile, prediction: Prediction) -> Objects | Pieces:

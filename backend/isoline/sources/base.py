@@ -43,6 +43,8 @@ class ImageInfo:
     background: tuple[int, ...]
     """What lies outside the image, one value per channel."""
     z_planes: int = 1
+    covered: Box | None = None
+    """The part of level 0 that has pixels of its own, None where all of it has."""
     problems: tuple[str, ...] = ()
     """What `isoline check` should tell the user, a sentence each."""
 
