@@ -143,12 +143,8 @@ def trace_components(labels: NDArray[np.integer], origin: tuple[int, int] = (0, 
 
     from isoline.kernels.trace import trace_rings
 
-    height, width = labels.shape
-    # a border of background spares the walk every check of bounds
-    padded = np.zeros((height + 2, width + 2), labels.dtype)
-    np.maximum(labels, 0, out=padded[1:-1, 1:-1])
     component, count = cc3d.connected_components(
-        padded, connectivity=4, out_dtype=np.uint32, return_N=True
+        np.ascontiguousarray(labels), connectivity=4, out_dtype=np.uint32, return_N=True
     )
     corners, ring_start = trace_rings(component.astype(np.uint32, copy=False), count)
 
@@ -159,10 +155,12 @@ def trace_components(labels: NDArray[np.integer], origin: tuple[int, int] = (0, 
     shells = np.flatnonzero(is_shell)
     rank = np.empty(count + 1, np.int64)
     rank[ring_component[shells]] = np.arange(count)
+    label = labels[y[shells], x[shells]].astype(np.int32)
 
-    corners += np.array([origin[0] - 1, origin[1] - 1], np.int32)
+    corners += np.array(origin, np.int32)
     polygons = one_part_each(corners, ring_start, rank[ring_component], count)
-    label = padded[y[shells], x[shells]].astype(np.int32)
+    if label.min(initial=0) < 0:
+        polygons, label = polygons.select(label > 0), label[label > 0]
     return Traced(polygons, label, polygons.areas2() // 2)
 
 
@@ -183,37 +181,39 @@ def simplify(polygons: Polygons, tolerance_px: float) -> Polygons:
     """Return the objects without the corners that lie within `tolerance_px` of what remains.
 
     The algorithm of Douglas and Peucker on each object by itself, so neighbours may come to
-    overlap or to part. An object that would become invalid or lose a ring stays as it is.
+    overlap or to part. An object that would become invalid stays as it is.
     """
+    from isoline.kernels.simplify import needed_corners
+
+    is_needed = needed_corners(polygons.corners, polygons.ring_start, float(tolerance_px))
+    length = _sums(is_needed.astype(np.int64), polygons.ring_start)
+    ring_start = np.concatenate([np.zeros(1, np.int64), np.cumsum(length)])
+    corners = polygons.corners[is_needed]
+    loose = Polygons(corners, ring_start, polygons.part_start, polygons.object_start)
+
+    is_turned = np.sign(loose.ring_areas2()) != np.sign(polygons.ring_areas2())
+    is_sound = is_valid(loose) & (_sums(is_turned.astype(np.int64), polygons.object_ring) == 0)
+    which = np.arange(len(polygons))
+    return Polygons.concatenate([loose, polygons]).select(
+        np.where(is_sound, which, which + len(polygons))
+    )
+
+
+def is_valid(polygons: Polygons) -> NDArray[np.bool_]:
+    """Return (n,) whether each object is valid in the sense of OGC Simple Features."""
     import shapely
 
-    if len(polygons) == 0:
-        return polygons
-    last, first = polygons.ring_start[1:], polygons.ring_start[:-1]
-    exact = shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON,
-        np.insert(polygons.corners, last, polygons.corners[first], axis=0).astype(np.float64),
-        (polygons.ring_start + np.arange(len(polygons.ring_start)), polygons.part_start),
+    stops, starts = polygons.ring_start[1:], polygons.ring_start[:-1]
+    closed = np.insert(polygons.corners, stops, polygons.corners[starts], axis=0)
+    offsets = (
+        polygons.ring_start + np.arange(len(polygons.ring_start)),
+        polygons.part_start,
+        polygons.object_start,
     )
-    loose = shapely.simplify(exact, tolerance_px, preserve_topology=True)
-
-    owner = np.repeat(np.arange(len(polygons)), np.diff(polygons.object_start))
-    is_sound = shapely.is_valid(shapely.multipolygons(loose, indices=owner))
-    lost = shapely.is_empty(loose) | (
-        shapely.get_num_interior_rings(loose) < shapely.get_num_interior_rings(exact)
-    )
-    is_sound[owner[lost]] = False
-    parts = np.where(is_sound[owner], loose, exact)
-    _, closed, (ring_start, _) = shapely.to_ragged_array(parts)
-    is_repeated = np.zeros(len(closed), np.bool_)
-    is_repeated[ring_start[1:] - 1] = True
-    return _canonical(
-        Polygons(
-            closed[~is_repeated].astype(np.int32),
-            ring_start - np.arange(len(ring_start)),
-            polygons.part_start,
-            polygons.object_start,
-        )
+    kind = shapely.GeometryType.MULTIPOLYGON
+    return np.asarray(
+        shapely.is_valid(shapely.from_ragged_array(kind, closed.astype(np.float64), offsets)),
+        np.bool_,
     )
 
 
@@ -263,30 +263,3 @@ def _joined(starts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     """Return the starts of runs that are put one after the other."""
     lengths = [np.zeros(1, np.int64), *(np.diff(start) for start in starts)]
     return np.cumsum(np.concatenate(lengths))
-
-
-def _canonical(polygons: Polygons) -> Polygons:
-    """Turn every ring to start at its first corner in raster order, and sort holes and parts."""
-    start = polygons.ring_start[:-1]
-    length = np.diff(polygons.ring_start)
-    x, y = polygons.corners.T
-    ring = np.repeat(np.arange(len(length)), length)
-    first = np.lexsort((x, y, ring))[start]
-    turned = start[ring] + (np.arange(len(x)) - start[ring] + (first - start)[ring]) % length[ring]
-
-    parts = np.diff(polygons.part_start)
-    part = np.repeat(np.arange(len(parts)), parts)
-    is_hole = np.ones(len(length), np.bool_)
-    is_hole[polygons.part_start[:-1]] = False
-    ring_order = np.lexsort((x[first], y[first], is_hole, part))
-
-    shell = first[polygons.part_start[:-1]]
-    owner = np.repeat(np.arange(len(polygons)), np.diff(polygons.object_start))
-    part_order = np.lexsort((x[shell], y[shell], owner))
-
-    rings, part_start = ranges(polygons.part_start[part_order], polygons.part_start[part_order + 1])
-    rings = ring_order[rings]
-    corners, ring_start = ranges(start[rings], start[rings] + length[rings])
-    return Polygons(
-        polygons.corners[turned][corners], ring_start, part_start, polygons.object_start
-    )

@@ -6,12 +6,6 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-EAST, SOUTH, WEST, NORTH = 0, 1, 2, 3
-STEP = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])
-"""What one step in each direction adds to a corner's x, y; a right turn is the next direction."""
-LEFT_AHEAD = np.array([(0, -1), (0, 0), (-1, 0), (-1, -1)])
-"""From a corner to the pixel ahead and left of it; the one ahead and right is the next row."""
-
 
 @numba.njit(cache=True, nogil=True)
 def trace_rings(
@@ -19,7 +13,7 @@ def trace_rings(
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Return the corners (c, 2) x, y and the starts (r + 1,) of the rings in `component` (y, x).
 
-    Each of the numbers 1 .. `count` is one 4-connected component; the outermost pixels are 0.
+    Each of the numbers 1 .. `count` is one 4-connected component; 0 is background.
     A ring keeps its component on the right, holds only corners where it turns, and starts at its
     first corner in raster order. Shells come in raster order, and so do the holes of each shell,
     all of them after it.
@@ -34,62 +28,76 @@ def trace_rings(
     has_shell = np.zeros(count + 1, np.bool_)
     edge_done = np.zeros((height, width), np.bool_)  # the lower edge of each pixel
     n_corners = n_rings = 0
-    for y in range(1, height - 1):
-        for x in range(1, width - 1):
+    for y in range(height):
+        for x in range(width):
             here = component[y, x]
             if here == 0:
                 continue
-            if not has_shell[here]:
+            for is_hole in range(2):
+                if is_hole:
+                    # the shell has been walked, so a lower edge that is left belongs to a hole
+                    if _is(here, component, x, y + 1) or edge_done[y, x]:
+                        continue
+                elif has_shell[here]:
+                    continue
                 has_shell[here] = True
-                ring_start = _with_room(ring_start, n_rings + 1)
+                if n_rings + 2 > len(ring_start):
+                    ring_start = _doubled(ring_start)
                 ring_start[n_rings] = n_corners
                 n_rings += 1
-                corners, n_corners = _walk(component, x, y, EAST, corners, n_corners, edge_done)
-            # the shell has been walked, so an edge that is left belongs to a hole
-            if component[y + 1, x] != here and not edge_done[y, x]:
-                ring_start = _with_room(ring_start, n_rings + 1)
-                ring_start[n_rings] = n_corners
-                n_rings += 1
-                corners, n_corners = _walk(
-                    component, x, y + 1, SOUTH, corners, n_corners, edge_done
-                )
+                end = _walk(component, x, y, is_hole, corners, n_corners, edge_done)
+                while end < 0:
+                    corners = _doubled(corners)
+                    end = _walk(component, x, y, is_hole, corners, n_corners, edge_done)
+                n_corners = end
     ring_start[n_rings] = n_corners
     return corners[:n_corners].copy(), ring_start[: n_rings + 1].copy()
 
 
 @numba.njit(cache=True, nogil=True)
-def _walk(component, x, y, direction, corners, n, edge_done):  # type: ignore[no-untyped-def]
-    """Append the ring that leaves its corner (x, y) in `direction`, and mark its lower edges."""
-    x0, y0, direction0 = x, y, direction
-    right = (direction + 1) & 3
-    here = component[y + LEFT_AHEAD[right, 1], x + LEFT_AHEAD[right, 0]]
+def _walk(component, first_x, first_y, is_hole, corners, n, edge_done):  # type: ignore[no-untyped-def]
+    """Write the ring of a pixel from corner `n` on, and mark its lower edges.
+
+    It starts eastwards above the pixel if this is the first one of its component, and southwards
+    below it if a hole begins there. Returns where the ring ends, or -1 if there is no room.
+    """
+    here = component[first_y, first_x]
+    x0, y0 = first_x, first_y + is_hole
+    dx0, dy0 = 1 - is_hole, is_hole
+    x, y, dx, dy = x0, y0, dx0, dy0
     turns = True
     while True:
         if turns:
-            corners = _with_room(corners, n)
+            if n == len(corners):
+                return -1
             corners[n, 0], corners[n, 1] = x, y
             n += 1
-        x += STEP[direction, 0]
-        y += STEP[direction, 1]
-        if direction == WEST:
+        x += dx
+        y += dy
+        if dx < 0:
             edge_done[y - 1, x] = True
-        right = (direction + 1) & 3
+        # the pixels ahead, left and right of the way
         turns = True
-        if component[y + LEFT_AHEAD[direction, 1], x + LEFT_AHEAD[direction, 0]] == here:
-            direction = (direction + 3) & 3
-        elif component[y + LEFT_AHEAD[right, 1], x + LEFT_AHEAD[right, 0]] != here:
-            direction = right
+        if _is(here, component, x + ((dx + dy - 1) >> 1), y + ((dy - dx - 1) >> 1)):
+            dx, dy = dy, -dx
+        elif not _is(here, component, x + ((dx - dy - 1) >> 1), y + ((dx + dy - 1) >> 1)):
+            dx, dy = -dy, dx
         else:
             turns = False
-        if x == x0 and y == y0 and direction == direction0:
-            return corners, n
+        if x == x0 and y == y0 and dx == dx0 and dy == dy0:
+            return n
 
 
 @numba.njit(cache=True, nogil=True)
-def _with_room(array, index):  # type: ignore[no-untyped-def]
-    """Return `array`, or a copy twice as long if it ends before `index`."""
-    if index < len(array):
-        return array
+def _is(here, component, x, y):  # type: ignore[no-untyped-def]
+    """Return whether the pixel at (x, y) belongs to `here`; nothing does outside the image."""
+    height, width = component.shape
+    return 0 <= y < height and 0 <= x < width and component[y, x] == here
+
+
+@numba.njit(cache=True, nogil=True)
+def _doubled(array):  # type: ignore[no-untyped-def]
+    """Return a copy of `array` with twice the room along its first axis."""
     longer = np.empty((2 * len(array), *array.shape[1:]), array.dtype)
     longer[: len(array)] = array
     return longer
