@@ -101,7 +101,7 @@ class Assembly:
         survey = self._task.survey
         if survey is None or survey.tissue is None:
             return False
-        return not survey.tissue.pixels(self._task.grid, tile.write).any()
+        return not survey.tissue.meets(self._task.grid, tile.write)
 
     def _fail(self, tile: Tile, code: str, message: str) -> tuple[Event, ...]:
         self.failed += 1

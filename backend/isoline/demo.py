@@ -25,9 +25,9 @@ from isoline import datasets
 from isoline.config import Settings
 from isoline.errors import Broken
 
-REGION = (2600, 3900, 6696, 7996)
-"""4096 x 4096 pixels of tumour in the sample slide."""
-CLOSE_UP = (4000, 5400, 5024, 6424)
+REGION = (4400, 5200, 8496, 9296)
+"""4096 x 4096 pixels of tissue in the sample slide."""
+CLOSE_UP = (6000, 6700, 6768, 7468)
 """Shown beside it at full resolution."""
 MODEL = "nuclei"
 PICTURE_PX = 1024

@@ -15,6 +15,7 @@ from isoline.models.base import Output, Statistics, Value
 from isoline.pixels import Selection
 from isoline.plan import Tile
 from isoline.prompts import Region
+from isoline.sources.base import Remote
 from isoline.stitch import Pieces
 
 
@@ -35,11 +36,25 @@ class Tissue:
 
     def pixels(self, grid: Grid, box: Box) -> NDArray[np.bool_]:
         """Return (y, x): which grid pixels of `box` have their centre on tissue."""
-        height, width = self.mask.shape
-        x = ((np.arange(box.x0, box.x1) + 0.5) * grid.scale.x // self.cell.x).astype(np.int64)
-        y = ((np.arange(box.y0, box.y1) + 0.5) * grid.scale.y // self.cell.y).astype(np.int64)
-        on: NDArray[np.bool_] = self.mask[np.ix_(y.clip(0, height - 1), x.clip(0, width - 1))]
+        rows, columns = self._cells(grid, np.arange(box.x0, box.x1), np.arange(box.y0, box.y1))
+        on: NDArray[np.bool_] = self.mask[np.ix_(rows, columns)]
         return on
+
+    def meets(self, grid: Grid, box: Box) -> bool:
+        """Return whether any cell between the first and the last pixel of `box` is tissue."""
+        rows, columns = self._cells(
+            grid, np.array([box.x0, box.x1 - 1]), np.array([box.y0, box.y1 - 1])
+        )
+        return bool(self.mask[rows[0] : rows[1] + 1, columns[0] : columns[1] + 1].any())
+
+    def _cells(
+        self, grid: Grid, x: NDArray[np.int64], y: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows and columns of cells that hold the centres of grid pixels y and x."""
+        height, width = self.mask.shape
+        columns = ((x + 0.5) * grid.scale.x // self.cell.x).astype(np.int64)
+        rows = ((y + 0.5) * grid.scale.y // self.cell.y).astype(np.int64)
+        return rows.clip(0, height - 1), columns.clip(0, width - 1)
 
 
 @dataclass(frozen=True)
@@ -55,7 +70,7 @@ class Survey:
 class Task:
     """Everything a worker needs to compute any tile of one job."""
 
-    path: Path
+    path: Path | Remote
     reader: str
     fingerprint: str
     selection: Selection
