@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from isoline.sources.base import Source
 
 READERS = ("openslide", "tiff", "large_image", "plain")
-"""The order in which readers are tried: tests/benchmarks/readers.py says why."""
+"""The order in which readers are tried: tests/benchmarks/readers.py says why.
+
+Those of other packages come after them."""
 _PLAIN = {b"\x89PNG": (".png",), b"\xff\xd8\xff": (".jpg", ".jpeg", ".jpe")}
 
 Kind = TypeVar("Kind")
@@ -121,7 +123,9 @@ def _readers_for(path: Path) -> Iterable[str]:
     for magic, suffixes in _PLAIN.items():
         if head.startswith(magic) and path.suffix.lower() in suffixes:
             return ("plain",)
-    return READERS
+    entries = _entry_points("source").items()
+    added = [name for name, entry in entries if not entry.value.startswith("isoline.")]
+    return (*READERS, *added)
 
 
 @cache
