@@ -1,4 +1,4 @@
-"""How many objects a second one core turns from labels into outlines with ids.
+"""How many objects a second one core traces, names, journals and encodes.
 
     python -m tests.benchmarks.objects
 
@@ -7,16 +7,21 @@ Each tile is read with a halo, as the pipeline reads it; what counts are the obj
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.events import Scope
+from isoline.encoders.geojson import GeoJSON
+from isoline.events import Contours, Objects, Scope
 from isoline.geometry import Box
 from isoline.ids import identify, scope_key
+from isoline.journal import Batch, JournalWriter
 from isoline.stitch import Owned, own
 from tests.benchmarks.measuring import describe_machine, interleaved, median, seconds, spread
+from tests.results import STARTED
 
 TILE_PX, HALO_PX = 1024, 128
 WRITE = Box(TILE_PX, TILE_PX, 2 * TILE_PX, 2 * TILE_PX)
@@ -48,19 +53,38 @@ def nuclei(per_tile: int, ragged: bool) -> NDArray[np.int32]:
     return labels
 
 
-def measure(labels: NDArray[np.int32]) -> tuple[Owned, dict[str, list[float]]]:
+def measure(labels: NDArray[np.int32], folder: Path) -> tuple[Owned, dict[str, list[float]]]:
     """Return what is owned, and the seconds of five runs of each step."""
     owned = own(labels, READ, WRITE, IMAGE)
+    label = np.zeros(len(owned.number), np.uint16)
+    objects = Objects(
+        owned.polygons,
+        identify(KEY, label, owned.polygons),
+        label,
+        owned.area_px,
+        owned.anchor,
+        np.zeros(len(label), np.bool_),
+        {"score": np.linspace(0, 1, len(label), dtype=np.float32)},
+    )
+    journal = JournalWriter(folder / f"journal-{len(label)}-{owned.polygons.corners.size}")
 
     def trace_and_own() -> None:
         own(labels, READ, WRITE, IMAGE)
 
     def ids() -> None:
-        identify(KEY, np.zeros(len(owned.number), np.uint16), owned.polygons)
+        identify(KEY, label, owned.polygons)
+
+    def write() -> None:
+        journal.append(Batch(journal.last_seq + 1, (1, 1), (Contours(objects),)))
+
+    def encode() -> None:
+        GeoJSON().features(objects, STARTED, False)
 
     steps: dict[str, Callable[[], float]] = {
         "trace + own": lambda: seconds(trace_and_own),
         "ids": lambda: seconds(ids),
+        "journal": lambda: seconds(write),
+        "encode": lambda: seconds(encode),
     }
     return owned, interleaved(steps)
 
@@ -69,17 +93,22 @@ def main() -> None:
     """Print one line for each density and kind of outline."""
     print(describe_machine())
     print(f"tiles of {TILE_PX} + 2 x {HALO_PX} px, one core, medians of 5 (least to most)")
-    for ragged in (False, True):
-        for density in DENSITIES:
-            owned, times = measure(nuclei(density, ragged))
-            count = len(owned.number)
-            total = sum(median(times[step]) for step in times)
-            corners = len(owned.polygons.corners) / count
-            print(
-                f"{count:5d} {'ragged' if ragged else 'smooth'} objects of {corners:3.0f} corners: "
-                f"{count / total:7.0f} objects/s"
-                + "".join(f"; {step} {spread([1e3 * t for t in times[step]])} ms" for step in times)
-            )
+    with tempfile.TemporaryDirectory() as folder:
+        for ragged in (False, True):
+            for density in DENSITIES:
+                _print_row(nuclei(density, ragged), ragged, Path(folder))
+
+
+def _print_row(labels: NDArray[np.int32], ragged: bool, folder: Path) -> None:
+    owned, times = measure(labels, folder)
+    count = len(owned.number)
+    total = sum(median(times[step]) for step in times)
+    corners = len(owned.polygons.corners) / count
+    print(
+        f"{count:5d} {'ragged' if ragged else 'smooth'} objects of {corners:3.0f} corners: "
+        f"{count / total:7.0f} objects/s"
+        + "".join(f"; {step} {spread([1e3 * t for t in times[step]])} ms" for step in times)
+    )
 
 
 if __name__ == "__main__":
