@@ -450,7 +450,8 @@ class TestEpithelium:
     ) -> None:
         """patch1 is a gland: lumen across its upper half, a crypt below, stroma at its foot."""
         small = cv2.resize(patch1[0], None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-        picture = patches.Picture(planar(np.asarray(small, np.uint8)), XY(1.0, 1.0), {})
+        asked = patches.defaults(Epithelium, lumen=True)
+        picture = patches.Picture(planar(np.asarray(small, np.uint8)), XY(1.0, 1.0), asked)
         model = Epithelium(shell, "cpu")
         picture = replace(picture, statistics=model.statistics([picture.patch(picture.bounds)]))
         offset = (READ_PX - 64) // 2
@@ -461,6 +462,11 @@ class TestEpithelium:
         assert (found[34:50, 20:40] == 1).mean() > 0.8
         assert (found[26:34, 0:10] == 2).mean() > 0.8
         assert (found[52:62, 40:60] == 0).mean() > 0.8
+
+        picture = replace(picture, parameters=patches.defaults(Epithelium))
+        alone = model.infer(picture.patch(read))
+        assert isinstance(alone, Classes)
+        assert np.array_equal(alone.classes, np.where(prediction.classes == 1, 1, 0))
 
     def test_the_strongest_logit_wins_above_even_odds(self) -> None:
         logits = np.array([[[-1, 2, 1, 1]], [[-2, 1, 2, 1]], [[-3, 0, 0, 3]]], np.float32)

@@ -19,6 +19,7 @@ from isoline.models.base import (
     Patch,
     Regions,
     Statistics,
+    Switch,
     Weights,
 )
 
@@ -49,6 +50,9 @@ class Epithelium(Model):
         fixed_tile=True,
         skips_glass=True,
         has_statistics=True,
+        parameters=(
+            Switch("lumen", False, "Outline lumens too; glass beside the tissue looks like one."),
+        ),
         weights=(
             Weights(
                 file=_GRAPH,
@@ -107,7 +111,10 @@ class Epithelium(Model):
                 f"use tiles of {_TILE_PX} pixels",
             )
         (logits,) = self._session.run(None, {"input": network_input(patch)[None]})
-        return Classes(decide(logits[0]))
+        classes = decide(logits[0])
+        if not patch.parameters["lumen"]:
+            classes[classes == 2] = 0
+        return Classes(classes)
 
 
 def network_input(patch: Patch) -> NDArray[np.float32]:
