@@ -21,8 +21,9 @@ from isoline.encoders.base import Encoder
 from isoline.engines.local import LocalEngine
 from isoline.errors import Broken, IsolineError, NotAllowed, http_status
 from isoline.file_uris import FileUris
-from isoline.images import Images, Resolver
+from isoline.images import Caller, Descriptions, Images, Resolver
 from isoline.jobs import Job, Jobs
+from isoline.sources.girder import GirderImages
 from isoline.surveys import Surveys
 from isoline.uploads import Uploads
 from isoline.weights import weight_files
@@ -52,6 +53,7 @@ class Backend:
         resolvers: dict[str, Resolver] = {
             "file": FileUris(settings.file_uris, Images(settings.images)),
             "upload": uploads,
+            "girder": GirderImages(settings.girder, settings.server.token, Descriptions().of),
         }
         return cls(settings, Images(settings.images, resolvers), engine, jobs, uploads)
 
@@ -124,6 +126,12 @@ def _problem(status: int, error: IsolineError) -> Response:
     return Response(wire.problem(error), status, content_type="application/problem+json")
 
 
+def _caller() -> Caller:
+    """Return who asks, as the keepers of images elsewhere know them."""
+    token = request.headers.get("Girder-Token")
+    return Caller({"girder": token} if token else {})
+
+
 def _json(value: object, status: int = 200) -> Response:
     return Response(orjson.dumps(value), status, content_type="application/json")
 
@@ -154,13 +162,15 @@ def _serve_catalogue(app: Flask, backend: Backend) -> None:
 
     @app.get("/v1/images/<path:name>")
     def image(name: str) -> Response:
-        return _json(wire.image_json(name, images.find(name).info))
+        return _json(wire.image_json(name, images.find(name, _caller()).info))
 
     @app.get("/v1/images/<path:name>/region")
     def region(name: str) -> Response:
         box = wire.parse_box(request.args.get("box"))
         side = wire.parse_integer(request.args.get("size", "1024"), "size", 1, 8192)
-        picture = pictures.render(images.find(name), box, side, settings.limits.region_pixels)
+        picture = pictures.render(
+            images.find(name, _caller()), box, side, settings.limits.region_pixels
+        )
         buffer = io.BytesIO()
         Image.fromarray(picture.pixels).save(buffer, "PNG", compress_level=1)
         response = Response(buffer.getvalue(), content_type="image/png")
@@ -222,7 +232,7 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
     def submit() -> tuple[Job, Encoder]:
         body = request.get_data()
         asked = wire.parse_request(body)
-        prepared = pipeline.prepare(asked, backend.images, backend.settings.weights)
+        prepared = pipeline.prepare(asked, backend.images, backend.settings.weights, _caller())
         return jobs.submit(body, prepared), registry.encoder(asked.format)()
 
     def stream(job: Job, encoder: Encoder, after: int, when_left: Callable[[], None]) -> Response:

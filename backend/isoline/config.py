@@ -70,6 +70,16 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Girder:
+    """[girder.NAME]: a Digital Slide Archive whose slides are called `girder:NAME/ITEM`."""
+
+    url: str
+    """Where its pages begin: without /api/v1."""
+    path_mapping: Mapping[str, Path] = field(default_factory=dict)
+    """Path prefix on Girder's machine = directory here that holds the same files."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything in `isoline.toml`."""
 
@@ -82,6 +92,7 @@ class Settings:
     server: Server = Server()
     engine: Engine = Engine()
     limits: Limits = Limits()
+    girder: Mapping[str, Girder] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.server.host not in LOOPBACK and not self.server.token:
@@ -140,11 +151,17 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
         server = dataclasses.replace(server, token=environment["ISOLINE_TOKEN"])
     engine = _section(Engine, table.pop("engine", {}), "engine")
     limits = _section(Limits, table.pop("limits", {}), "limits")
+    girder = {
+        _root_name(name): _girder(given, f"girder.{name}", base)
+        for name, given in _expect(table.pop("girder", {}), dict, "girder").items()
+    }
     data = table.pop("data", None)
-    _refuse_unknown(table, ("images", "file_uris", "data", "server", "engine", "limits"), "")
+    _refuse_unknown(
+        table, ("images", "file_uris", "data", "server", "engine", "limits", "girder"), ""
+    )
     where = (base / _expect(data, str, "data")).expanduser() if data is not None else None
     return Settings(
-        images, file_uris, where or datasets.default_directory(), server, engine, limits
+        images, file_uris, where or datasets.default_directory(), server, engine, limits, girder
     )
 
 
@@ -152,6 +169,20 @@ def _root_name(name: str) -> str:
     if not name or "/" in name:
         raise Malformed(f"images.{name!r}: a root's name is one word without '/'", "rename it")
     return name
+
+
+def _girder(table: object, name: str, base: Path) -> Girder:
+    given = _expect(table, dict, name)
+    _refuse_unknown(given, ("url", "path_mapping"), f"{name}.")
+    url = _expect(given.get("url", ""), str, f"{name}.url").rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise Malformed(f"{name}.url: {url!r} is no address", 'write "https://archive.example"')
+    prefixes = _expect(given.get("path_mapping", {}), dict, f"{name}.path_mapping")
+    mapping = {
+        prefix: (base / _expect(directory, str, f"{name}.path_mapping")).expanduser()
+        for prefix, directory in prefixes.items()
+    }
+    return Girder(url, mapping)
 
 
 def _section(kind: type[Any], table: object, name: str) -> Any:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from isoline import registry
 from isoline.errors import NotAllowed, UnknownImage
-from isoline.sources.base import ImageInfo
+from isoline.sources.base import ImageInfo, Remote
 
 _SUFFIXES = (
     *(".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif"),
@@ -30,7 +30,7 @@ class Found:
     """An image that exists and may be read."""
 
     name: str
-    path: Path
+    path: Path | Remote
     info: ImageInfo
 
 
@@ -52,9 +52,34 @@ class Resolver(Protocol):
         """Return the image called `name`, scheme and all, if `caller` may read it.
 
         Whether they may is asked each time, before anything that is remembered. The path is what
-        `registry.source(info.reader)` opens in a worker, which knows no caller.
+        `registry.open_image` opens in a worker, which knows no caller: a `Remote` carries the
+        caller's rights with it.
         Raises UnknownImage, NotAllowed or Unreadable.
         """
+
+
+class Descriptions:
+    """What is in each file, remembered until the file changes. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._infos: OrderedDict[tuple[Path, int, int], ImageInfo] = OrderedDict()
+
+    def of(self, path: Path) -> ImageInfo:
+        """Open the file just far enough to know what is in it. Raises Unreadable."""
+        state = path.stat()
+        key = (path, state.st_size, state.st_mtime_ns)
+        with self._lock:
+            info = self._infos.get(key)
+        if info is None:
+            source = registry.open_image(path)
+            info = source.info
+            source.close()
+            with self._lock:
+                self._infos[key] = info
+                if len(self._infos) > _REMEMBERED:
+                    self._infos.popitem(last=False)
+        return info
 
 
 class Images:
@@ -69,8 +94,7 @@ class Images:
         """
         self._resolvers = dict(resolvers or {})
         self._roots = {name: path.resolve() for name, path in roots.items()}
-        self._lock = threading.Lock()
-        self._infos: OrderedDict[tuple[Path, int, int], ImageInfo] = OrderedDict()
+        self._descriptions = Descriptions()
 
     @classmethod
     def of_file(cls, path: Path) -> Images:
@@ -95,19 +119,7 @@ class Images:
         if colon and scheme in self._resolvers:
             return self._resolvers[scheme].find(name, caller)
         path = self.path(name)
-        state = path.stat()
-        key = (path, state.st_size, state.st_mtime_ns)
-        with self._lock:
-            info = self._infos.get(key)
-        if info is None:
-            source = registry.open_image(path)
-            info = source.info
-            source.close()
-            with self._lock:
-                self._infos[key] = info
-                if len(self._infos) > _REMEMBERED:
-                    self._infos.popitem(last=False)
-        return Found(name, path, info)
+        return Found(name, path, self._descriptions.of(path))
 
     def path(self, name: str) -> Path:
         """Return the path of the image called `name`; it exists and lies below its root."""

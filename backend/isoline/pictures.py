@@ -44,7 +44,7 @@ def render(found: Found, rect: Rect, side: int, cap: int) -> Picture:
     box = grid.cover(rect)
     if box.area > cap:
         raise TooLarge(f"{box.width} x {box.height} pixels are too many", f"ask for at most {cap}")
-    source = registry.source(found.info.reader).open(found.path)
+    source = registry.open_image(found.path, found.info.reader)
     try:
         pixels = Sampler(source, grid, choose(found.info, (3,), None, None)).read(box)
     finally:

@@ -25,7 +25,7 @@ from isoline.models.base import (
 )
 from isoline.pixels import Sampler
 from isoline.plan import Tile
-from isoline.sources.base import ImageInfo, Source
+from isoline.sources.base import ImageInfo, Remote, Source
 from isoline.stitch import Pieces
 from isoline.tissue_mask import sample_windows, tissue_mask
 from isoline.weights import weight_files
@@ -68,7 +68,9 @@ class Workbench:
     def __init__(self, weights: Path, device: str) -> None:
         self._weights = weights
         self._device = device
-        self._sources: _Recent[tuple[Path, str], Source] = _Recent(4, lambda old: old.close())
+        self._sources: _Recent[tuple[Path | Remote, str], Source] = _Recent(
+            4, lambda old: old.close()
+        )
         self._models: _Recent[str, Model] = _Recent(4)
 
     def warm(self) -> None:
@@ -105,7 +107,7 @@ class Workbench:
 
     def _source(self, task: Task) -> Source:
         key = (task.path, task.reader)
-        source = self._sources.get(key, lambda: registry.source(task.reader).open(task.path))
+        source = self._sources.get(key, lambda: registry.open_image(*key))
         if source.info.fingerprint != task.fingerprint:
             raise Unreadable(
                 f"{task.path.name} changed after the job was accepted", "submit the job again"

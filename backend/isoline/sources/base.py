@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from isoline.errors import Unreadable
 from isoline.geometry import XY, Box
 
 
@@ -66,12 +67,12 @@ class Source(ABC):
     info: ImageInfo
 
     @classmethod
-    @abstractmethod
     def open(cls, path: Path) -> Source:
         """Open the image at `path`.
 
         Raises Unreadable with the reason when this reader cannot make sense of the file.
         """
+        raise Unreadable(f"{path.name}: {cls.__name__} reads no files", "choose another reader")
 
     @abstractmethod
     def read_level(self, level: int, box: Box, z: int = 0) -> NDArray[np.generic]:
@@ -84,3 +85,20 @@ class Source(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give back the file; reading afterwards is an error."""
+
+
+class Remote(ABC):
+    """An image that is no file here: all that a worker needs to open it, rights included.
+
+    Picklable and hashable; two that are equal show the same pixels to the same user. Whatever
+    grants access is left out of its repr.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What messages call it."""
+
+    @abstractmethod
+    def open(self) -> Source:
+        """Open the image. Raises Unreadable."""
