@@ -62,7 +62,7 @@ class _EventLines:
         self._stream = stream
         self._encoder = encoder
         self._started: events.Started | None = None
-        self._seq = 0
+        self._seq = -1
 
     def __enter__(self) -> _EventLines:
         return self
