@@ -86,13 +86,13 @@ class Workbench:
         Raises Unreadable where the image is damaged, and whatever the model raises.
         """
         began = time.perf_counter()
-        patch = self._patch(task, task.grid, tile.read)
+        patch = self.patch(task, tile.read)
         read = time.perf_counter()
-        prediction = self._model(task).infer(patch)
+        prediction = self.model(task).infer(patch)
         inferred = time.perf_counter()
-        found = _found(task, tile, prediction)
+        answer = found(task, tile, prediction)
         ended = time.perf_counter()
-        return Computed(tile, found, Stages(read - began, inferred - read, ended - inferred))
+        return Computed(tile, answer, Stages(read - began, inferred - read, ended - inferred))
 
     def survey(self, task: Task) -> Survey:
         """Find the tissue of a slide and let the model estimate its statistics from it."""
@@ -101,8 +101,8 @@ class Workbench:
         if not spec.has_statistics:
             return Survey(tissue if spec.skips_glass else None)
         bounds = _covered(task.grid, self._source(task).info)
-        samples = [self._patch(task, task.grid, box) for box in _windows(task.grid, tissue, bounds)]
-        statistics = self._model(task).statistics(samples)
+        samples = [self.patch(task, box) for box in _windows(task.grid, tissue, bounds)]
+        statistics = self.model(task).statistics(samples)
         return Survey(tissue if spec.skips_glass else None, statistics)
 
     def _source(self, task: Task) -> Source:
@@ -114,14 +114,18 @@ class Workbench:
             )
         return source
 
-    def _model(self, task: Task) -> Model:
+    def model(self, task: Task) -> Model:
+        """Return the model of `task`, its weights loaded."""
+
         def load() -> Model:
             kind = registry.model(task.model)
             return kind(weight_files(kind.spec, self._weights), self._device)
 
         return self._models.get(task.model, load)
 
-    def _patch(self, task: Task, grid: Grid, box: Box) -> Patch:
+    def patch(self, task: Task, box: Box) -> Patch:
+        """Read `box`, in grid pixels, for the model."""
+        grid = task.grid
         sampler = Sampler(self._source(task), grid, task.selection)
         return Patch(
             pixels=sampler.read(box),
@@ -164,7 +168,7 @@ def _windows(grid: Grid, tissue: Tissue | None, bounds: Box) -> list[Box]:
     return sample_windows(mask, cell, bounds, count=SAMPLES, side=SAMPLE_PX)
 
 
-def _found(task: Task, tile: Tile, prediction: Prediction) -> Objects | Pieces:
+def found(task: Task, tile: Tile, prediction: Prediction) -> Objects | Pieces:
     """Turn a prediction into what this tile answers for."""
     if isinstance(task.output, Bounded):
         if not isinstance(prediction, Instances):
