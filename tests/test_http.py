@@ -20,7 +20,7 @@ from PIL import Image
 from isoline import client as api
 from isoline.client import Client, ClientError
 from tests.serving import serving
-from tests.slides import Shapes
+from tests.slides import Shapes, bit_flipped
 
 SLIDE = "slides/disks.tif"
 SQUARE = [1000, 1000, 2024, 2024]
@@ -47,8 +47,9 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def images(disk_slide: Shapes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(disk_slide: Shapes, real_slide: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("images")
+    bit_flipped(real_slide, folder / "damaged.svs")
     shutil.copy(disk_slide.path, folder / "disks.tif")
     flat = np.full((300, 400, 3), 230, np.uint8)
     flat[100:120, 50:90] = 40
@@ -70,7 +71,12 @@ def server(
 
 def test_what_there_is(server: Running) -> None:
     assert server.client.health() == {"status": "ready", "version": "0.1.0", "workers": 2}
-    assert set(server.client.images()) == {SLIDE, "slides/flat.png", "slides/broken.svs"}
+    assert set(server.client.images()) == {
+        SLIDE,
+        "slides/damaged.svs",
+        "slides/flat.png",
+        "slides/broken.svs",
+    }
     models = {model["name"]: model for model in server.client.models()}
     assert models["threshold"]["problem"] is None
     assert "isoline models pull epithelium" in models["epithelium"]["problem"]
@@ -207,6 +213,18 @@ def test_a_model_that_raises_costs_its_tiles_and_no_more(server: Running) -> Non
     assert "ArithmeticError: the middle is dark" in warned[0].message
     assert warned[0].area is not None
     assert warned[0].area[2] - warned[0].area[0] == 256
+
+
+def test_damage_in_a_slide_costs_its_tile_and_no_more(server: Running) -> None:
+    """One compressed block of 240 x 240 pixels at the origin of the slide is damaged."""
+    job = server.client.submit("slides/damaged.svs", "threshold", region=[0, 0, 2048, 2048])
+    events = list(job.events())
+    warned = [event for event in events if isinstance(event, api.Warned)]
+    assert [event.area for event in warned] == [(0.0, 0.0, 1024.0, 1024.0)]
+    assert warned[0].code == "Unreadable"
+    end = events[-1]
+    assert isinstance(end, api.Done)
+    assert (end.tiles, end.tiles_failed) == (4, 1)
 
 
 def test_a_worker_that_dies_costs_its_tile_and_no_more(server: Running) -> None:
