@@ -1,0 +1,181 @@
+"""Annotations that grow, and what a later run may replace in them.
+
+large_image_annotation keeps an annotation and its elements in two collections that belong together
+by `annotationId` and `_version`. Saving through its REST API writes every element anew; appending
+here adds rows at the annotation's current version and raises its counters, so that a batch costs
+the same however large the annotation has become.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bson import ObjectId
+from girder import events
+from girder.exceptions import RestException
+from girder_large_image_annotation.models.annotation import Annotation
+from girder_large_image_annotation.models.annotationelement import Annotationelement
+
+from isoline_dsa.elements import MARK, Element, is_touched, marked
+
+
+def create(item: Any, user: Any, name: str, provenance: dict[str, Any]) -> ObjectId:
+    """Create an empty annotation that is about to grow and return its id."""
+    document = {
+        "name": f"{name} (growing)",
+        "description": "Isoline is still adding to it. It can be edited once the run has ended.",
+        "display": {"visible": False},
+        "attributes": {MARK: provenance},
+        "elements": [],
+    }
+    created = Annotation().createAnnotation(item, user, document)
+    return ObjectId(created["_id"])
+
+
+def append(annotation_id: ObjectId, elements: Sequence[Element]) -> None:
+    """Add `elements` at the annotation's current version; the cost is that of the batch alone."""
+    annotation = Annotation().collection.find_one(
+        {"_id": annotation_id}, {"_version": 1, "itemId": 1}
+    )
+    if annotation is None or not elements:
+        return
+    batch = {**annotation, "annotation": {"elements": [marked(each) for each in elements]}}
+    count, details = Annotationelement().updateElements(batch)
+    Annotation().collection.update_one(
+        {"_id": annotation_id}, {"$inc": {"_elementCount": count, "_detailsCount": details}}
+    )
+
+
+def count(annotation_id: ObjectId) -> int:
+    """Return how many elements the annotation says that it has."""
+    found = Annotation().collection.find_one({"_id": annotation_id}, {"_elementCount": 1}) or {}
+    return int(found.get("_elementCount", 0))
+
+
+def recount(annotation_id: ObjectId) -> set[str]:
+    """Make the counters true after a crash, and return the ids of the elements that are there."""
+    seen: set[str] = set()
+    details = 0
+    for row in _rows(annotation_id, {"element.id": 1, "bbox.details": 1}):
+        if _id_of(row) in seen:  # stored twice by a process that died in between
+            Annotationelement().collection.delete_one({"_id": row["_id"]})
+            continue
+        seen.add(_id_of(row))
+        details += row["bbox"]["details"]
+    Annotation().collection.update_one(
+        {"_id": annotation_id}, {"$set": {"_elementCount": len(seen), "_detailsCount": details}}
+    )
+    return seen
+
+
+def finish(annotation_id: ObjectId, name: str, description: str) -> None:
+    """Give a grown annotation its name and a new version, so that every viewer reads it again."""
+    _renew(
+        annotation_id,
+        {
+            "annotation.name": name,
+            "annotation.description": description,
+            "annotation.display.visible": True,
+        },
+    )
+
+
+def remove(annotation_id: ObjectId) -> None:
+    """Remove the annotation, if it is still there."""
+    annotation = Annotation().load(annotation_id, force=True, getElements=False)
+    if annotation is not None and annotation.get("_active", True):
+        Annotation().remove(annotation)
+
+
+def replace_earlier(item_id: ObjectId, scope: str, mine: Sequence[ObjectId]) -> None:
+    """Let the annotations `mine` take the place of earlier ones made from the same `scope`.
+
+    What a user has changed, added or drawn stays where it is; the element of `mine` that a changed
+    one came from goes. What nobody touched and `mine` holds again goes from the earlier ones.
+    """
+    new = {_id_of(row) for one in mine for row in _rows(one, {"element.id": 1})}
+    earlier = Annotation().collection.find(
+        {
+            "itemId": item_id,
+            "_active": {"$ne": False},
+            f"annotation.attributes.{MARK}.scope": scope,
+            "_id": {"$nin": list(mine)},
+        },
+        {"_id": 1},
+    )
+    for annotation in list(earlier):
+        again: set[str] = set()
+        touched: set[str] = set()
+        for row in _rows(annotation["_id"], {"element": 1}):
+            if _id_of(row) in new:
+                (touched if is_touched(row["element"]) else again).add(_id_of(row))
+        if _drop(annotation["_id"], again) == 0:
+            remove(annotation["_id"])
+        for one in mine:
+            _drop(one, touched)
+        new -= touched
+
+
+def refuse_edits_while_growing() -> None:
+    """Have Girder refuse changes, by anyone, to an annotation that a run still adds to."""
+    for route in ("put.annotation/:id", "patch.annotation/:id", "delete.annotation/:id"):
+        events.bind(f"rest.{route}.before", MARK, _refuse_if_growing)
+    events.bind("rest.put.annotation/:id/history/revert.before", MARK, _refuse_if_growing)
+
+
+def _refuse_if_growing(event: Any) -> None:
+    from isoline_dsa.runs import Run  # the model needs the database, which is up by now
+
+    if Run().is_growing(event.info["id"]):
+        raise RestException(
+            "Isoline is still adding to this annotation. Wait for the run to end, or stop it.", 423
+        )
+
+
+def _rows(annotation_id: ObjectId, fields: dict[str, int]) -> Iterator[Any]:
+    """Yield the rows of the annotation's current elements."""
+    annotation = Annotation().collection.find_one({"_id": annotation_id}, {"_version": 1})
+    if annotation is not None:
+        query = {"annotationId": annotation_id, "_version": annotation["_version"]}
+        yield from Annotationelement().collection.find(query, fields)
+
+
+def _id_of(row: Any) -> str:
+    """Return the id of a row's element; one that a user drew is called after its row."""
+    return str(row["element"].get("id", row["_id"]))
+
+
+def _drop(annotation_id: ObjectId, ids: set[str]) -> int:
+    """Delete the elements `ids` and return how many are left."""
+    if ids:
+        chosen = [
+            (row["_id"], row["bbox"]["details"])
+            for row in _rows(annotation_id, {"element.id": 1, "bbox.details": 1})
+            if _id_of(row) in ids
+        ]
+        for k in range(0, len(chosen), 1000):
+            some = [row_id for row_id, _ in chosen[k : k + 1000]]
+            Annotationelement().collection.delete_many({"_id": {"$in": some}})
+        lost = {"_elementCount": -len(chosen), "_detailsCount": -sum(d for _, d in chosen)}
+        Annotation().collection.update_one({"_id": annotation_id}, {"$inc": lost})
+        _renew(annotation_id, {})
+    return count(annotation_id)
+
+
+def _renew(annotation_id: ObjectId, changes: dict[str, Any]) -> None:
+    """Move the annotation and its elements to a new version: elements first, so none is lost."""
+    annotation = Annotation().collection.find_one({"_id": annotation_id}, {"_version": 1})
+    if annotation is None:
+        return
+    version = Annotationelement().getNextVersionValue()
+    Annotationelement().collection.update_many(
+        {"annotationId": annotation_id, "_version": annotation["_version"]},
+        {"$set": {"_version": version}},
+    )
+    now = datetime.datetime.now(datetime.timezone.utc)
+    Annotation().collection.update_one(
+        {"_id": annotation_id},
+        {"$set": {**changes, "_version": version, "updated": now}, "$unset": {"groups": ""}},
+    )

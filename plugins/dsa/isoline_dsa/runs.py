@@ -1,0 +1,301 @@
+"""Runs: what a user asked for, kept in the database, and the thread that stores what arrives.
+
+A run outlives the browser, and Girder: it names a job of the isoline server and the last event
+that was stored. When the process that follows it dies, the next look at the run takes it up where
+it was left; batches that had been stored by then are recognised by the ids of their elements.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import requests
+from bson import ObjectId
+from girder.constants import AccessType, TokenScope
+from girder.models.item import Item
+from girder.models.model_base import Model
+from girder.models.token import Token
+from girder.models.user import User
+
+from isoline_dsa import annotations, settings
+from isoline_dsa.elements import MAX_ELEMENTS, parts
+from isoline_dsa.server import Server, ServerError, lines
+
+log = logging.getLogger(__name__)
+
+RUNNING, STOPPED = "running", "stopped"
+ENDS = {"done": "done", "cancelled": "cancelled", "failed": "failed"}
+BEAT_SECONDS = 2.0
+"""How often a follower shows that it lives."""
+DEAD_SECONDS = 10.0
+"""After this long without a sign a run may be taken over."""
+PATIENCE_SECONDS = 60.0
+"""How long a follower waits for a server that went away."""
+TOKEN_DAYS = 2.0
+
+_PROCESS = uuid.uuid4().hex
+
+
+class Run(Model):  # type: ignore[misc]
+    """The collection `isoline_run`."""
+
+    def initialize(self) -> None:
+        """Name the collection, its indices, and what users may see."""
+        self.name = "isoline_run"
+        self.ensureIndices(["itemId", "annotations", "state"])
+        self.exposeFields(
+            AccessType.READ,
+            (
+                *("_id", "itemId", "creatorId", "created", "model", "title", "state", "message"),
+                *("open", "annotations", "elements", "objects", "tiles", "tilesDone", "warnings"),
+            ),
+        )
+
+    def validate(self, doc: Any) -> Any:
+        """Accept every document: only this module makes them."""
+        return doc
+
+    def begin(self, item: Any, user: Any, request: dict[str, Any], title: str) -> Any:
+        """Send `request` to the isoline server and follow its job. Raises ServerError.
+
+        `title` is what users will call the run and its annotation.
+        """
+        image = f"girder:{settings.name()}/{item['_id']}"
+        asked = {**request, "image": image, "format": "dsa"}
+        job = Server().submit(asked, _read_token(user))
+        run = self.save(
+            {
+                "itemId": item["_id"],
+                "creatorId": user["_id"],
+                "created": _now(),
+                "job": job,
+                "model": request["model"],
+                "title": title,
+                "scope": None,
+                "state": RUNNING,
+                "message": "",
+                "open": True,
+                "annotations": [],
+                "elements": 0,
+                "objects": 0,
+                "tiles": 0,
+                "tilesDone": 0,
+                "warnings": [],
+                "seq": -1,
+                "process": _PROCESS,
+                "beat": _now(),
+            }
+        )
+        _follow_in_thread(run)
+        return run
+
+    def open_runs(self, item: Any) -> list[Any]:
+        """Return the runs of `item` that nobody has accepted or discarded, the newest first."""
+        runs = list(self.find({"itemId": item["_id"], "open": True}, sort=[("created", -1)]))
+        return [self.revived(run) for run in runs]
+
+    def revived(self, run: Any) -> Any:
+        """Take up `run` where it was left, if its process has died, and return it as it is now."""
+        stale = _now() - datetime.timedelta(seconds=DEAD_SECONDS)
+        taken = self.collection.find_one_and_update(
+            {"_id": run["_id"], "state": RUNNING, "beat": {"$lt": stale}},
+            {"$set": {"process": _PROCESS, "beat": _now()}},
+            return_document=True,
+        )
+        if taken is None:
+            return run
+        log.info("run %s is taken up after event %d", taken["_id"], taken["seq"])
+        _follow_in_thread(taken)
+        return taken
+
+    def is_growing(self, annotation_id: str) -> bool:
+        """Return whether a living process adds to the annotation."""
+        if not ObjectId.is_valid(annotation_id):
+            return False
+        stale = _now() - datetime.timedelta(seconds=DEAD_SECONDS)
+        query = {
+            "annotations": ObjectId(annotation_id),
+            "state": RUNNING,
+            "beat": {"$gte": stale},
+        }
+        return self.collection.find_one(query, {"_id": 1}) is not None
+
+    def accept(self, run: Any) -> Any:
+        """Make the results ordinary annotations, in place of earlier ones of the same scope."""
+        if run["scope"] and run["annotations"]:
+            annotations.replace_earlier(run["itemId"], run["scope"], run["annotations"])
+        for place, annotation_id in enumerate(run["annotations"]):
+            annotations.finish(annotation_id, _name(run, place), _summary(run))
+        return self._close(run, "accepted")
+
+    def discard(self, run: Any) -> Any:
+        """Remove the results."""
+        for annotation_id in run["annotations"]:
+            annotations.remove(annotation_id)
+        return self._close(run, "discarded")
+
+    def set(self, run: Any, **changes: Any) -> None:
+        """Write `changes` to the database and to `run`."""
+        run.update(changes)
+        self.collection.update_one({"_id": run["_id"]}, {"$set": changes})
+
+    def _close(self, run: Any, verdict: str) -> Any:
+        self.set(run, open=False, verdict=verdict)
+        return run
+
+
+class Follower:
+    """Stores the results of one run as they arrive."""
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+        self._runs = Run()
+        self._server = Server()
+        self._known: set[str] = set()
+        self._beaten = 0.0
+
+    def follow(self) -> None:
+        """Store everything to the end of the run, however it ends."""
+        try:
+            for annotation_id in self._run["annotations"]:
+                self._known |= annotations.recount(annotation_id)
+            for event in self._events():
+                self._take(event)
+            if self._run["state"] == RUNNING:
+                self._end(STOPPED, "The connection to the isoline server was lost.")
+        except ServerError as error:
+            self._end(STOPPED, str(error))
+        except Exception as error:
+            log.exception("run %s", self._run["_id"])
+            self._end("failed", f"Girder could not store the results: {error}")
+
+    def _events(self) -> Iterator[dict[str, Any]]:
+        """Yield the events that are not stored yet; a lost stream is taken up again.
+
+        Raises ServerError when the server does not know the job, or stays away.
+        """
+        lost_since = None
+        while True:
+            try:
+                with self._server.open_events(self._run["job"], self._run["seq"]) as response:
+                    for line in lines(response):
+                        lost_since = None
+                        self._beat()
+                        if line.strip():
+                            yield json.loads(line)
+                        if self._run["state"] != RUNNING:
+                            return
+            except requests.RequestException:
+                pass
+            except ServerError as error:
+                waited = 0.0 if lost_since is None else time.monotonic() - lost_since
+                if error.status not in (429, 502, 503) or waited > PATIENCE_SECONDS:
+                    raise
+            lost_since = lost_since or time.monotonic()
+            self._beat()
+            time.sleep(0.5)
+
+    def _take(self, event: dict[str, Any]) -> None:
+        run, kind = self._run, event["event"]
+        if kind == "started":
+            self._runs.set(run, scope=event["scope"], tiles=event["tiles"], started=event)
+        elif kind == "contours" and not event["provisional"]:
+            self._store(event["features"])
+        elif kind == "progress":
+            run.update(tilesDone=event["tiles_done"], tiles=event["tiles"])
+        elif kind == "warned":
+            self._runs.set(run, warnings=[*run["warnings"], event["message"]][-20:])
+        run["seq"] = event["seq"]
+        if kind in ENDS:
+            run["objects"] = event.get("objects", run["objects"])
+            self._end(ENDS[kind], event.get("message", ""))
+        elif kind == "contours":
+            self._runs.set(run, seq=run["seq"], elements=run["elements"])
+
+    def _store(self, features: list[dict[str, Any]]) -> None:
+        """Append to the last part, and to further ones where it is full."""
+        run = self._run
+        new = [each for each in features if each["id"] not in self._known]
+        self._known.clear()  # only what was stored before a crash can come again
+        if not new:
+            return
+        taken = annotations.count(run["annotations"][-1]) if run["annotations"] else None
+        room = 0 if taken is None else max(0, MAX_ELEMENTS - taken)
+        for place, part in enumerate(parts(new, room)):
+            if place > 0:
+                self._add_annotation()
+            if part:
+                annotations.append(run["annotations"][-1], part)
+        run["elements"] += len(new)
+
+    def _add_annotation(self) -> None:
+        run, started = self._run, self._run["started"]
+        item = Item().load(run["itemId"], force=True, exc=True)
+        user = User().load(run["creatorId"], force=True, exc=True)
+        keys = ("scope", "model", "version", "parameters", "fingerprint")
+        provenance = {"run": str(run["_id"]), **{key: started[key] for key in keys}}
+        place = len(run["annotations"])
+        created = annotations.create(item, user, _name(run, place), {**provenance, "part": place})
+        self._runs.set(run, annotations=[*run["annotations"], created])
+
+    def _end(self, state: str, message: str) -> None:
+        run = self._run
+        for place, annotation_id in enumerate(run["annotations"]):
+            name = f"{_name(run, place)} (to accept)"
+            annotations.finish(annotation_id, name, "Accept or discard it in the Isoline panel.")
+        self._runs.set(
+            run,
+            state=state,
+            message=message,
+            seq=run["seq"],
+            tilesDone=run["tilesDone"],
+            elements=run["elements"],
+            objects=run["objects"],
+        )
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        if now - self._beaten >= BEAT_SECONDS:
+            self._beaten = now
+            self._runs.set(self._run, beat=_now(), tilesDone=self._run["tilesDone"])
+
+
+def _follow_in_thread(run: Any) -> None:
+    name = f"isoline-{run['_id']}"
+    threading.Thread(target=Follower(dict(run)).follow, name=name, daemon=True).start()
+
+
+def _read_token(user: Any) -> str:
+    """Return a token that reads what `user` may read, and can do nothing else.
+
+    The same one serves for a day, so that the isoline server can keep tiles from run to run.
+    """
+    tokens = Token()
+    still_good = _now() + datetime.timedelta(days=TOKEN_DAYS / 2)
+    token = tokens.findOne({"userId": user["_id"], "isoline": True, "expires": {"$gt": still_good}})
+    if token is None:
+        token = tokens.createToken(user, days=TOKEN_DAYS, scope=[TokenScope.DATA_READ])
+        token["isoline"] = True
+        token = tokens.save(token)
+    return str(token["_id"])
+
+
+def _name(run: Any, place: int) -> str:
+    part = f", part {place + 1}" if place or len(run["annotations"]) > 1 else ""
+    return f"{run['title']}{part}"
+
+
+def _summary(run: Any) -> str:
+    started = run.get("started") or {}
+    return f"isoline, {run['model']} {started.get('version', '')}".strip()
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)

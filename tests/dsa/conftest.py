@@ -1,0 +1,101 @@
+"""One real Digital Slide Archive and one isoline server for all tests of the plugin."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from isoline.client import Client
+from tests.dsa.stack import Girder, Stack, running
+from tests.serving import serving
+
+TOKEN = "shared-secret"
+REGION = (6000.0, 6700.0, 6700.0, 7300.0)
+"""A part of the slide with some 80 nuclei."""
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A running archive with its isoline server."""
+
+    stack: Stack
+    isoline: Client
+    isoline_url: str
+
+    @property
+    def admin(self) -> Girder:
+        return self.stack.admin
+
+    @property
+    def item(self) -> str:
+        return self.stack.item
+
+    def start(self, model: str, region: tuple[float, ...] = REGION, **more: Any) -> Any:
+        """Start a run of the administrator's and return what Girder says of it."""
+        body = {"model": model, "region": [*region], **more}
+        return self.admin.call("POST", f"isoline/item/{self.item}/run", json=body)
+
+    def state(self, run: Any) -> Any:
+        return self.admin.call("GET", f"isoline/run/{run['_id']}")
+
+    def ended(self, run: Any) -> Any:
+        """Wait for the end of a run and return it."""
+        return wait_for(lambda: self.state(run), lambda now: now["state"] != "running")
+
+    def accepted(self, run: Any) -> Any:
+        """Wait for the end of a run, accept it, and return it."""
+        self.ended(run)
+        return self.admin.call("POST", f"isoline/run/{run['_id']}/accept")
+
+    def elements(self, annotation: str) -> list[Any]:
+        """Return the stored elements of an annotation."""
+        found = self.admin.call("GET", f"annotation/{annotation}", limit=0)
+        return list(found["annotation"]["elements"])
+
+    def annotations(self) -> list[str]:
+        return [each["_id"] for each in self.admin.call("GET", "annotation", itemId=self.item)]
+
+    def clear(self) -> None:
+        """Remove every annotation, and end every run."""
+        for run in self.admin.call("GET", f"isoline/item/{self.item}")["runs"]:
+            if run["state"] == "running":
+                self.admin.call("POST", f"isoline/run/{run['_id']}/cancel")
+                self.ended(run)
+            self.admin.call("POST", f"isoline/run/{run['_id']}/discard")
+        for annotation in self.annotations():
+            self.admin.call("DELETE", f"annotation/{annotation}")
+
+
+def wait_for(ask: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 60.0) -> Any:
+    """Ask until the answer is good and return it."""
+    deadline = time.monotonic() + seconds
+    while not good(answer := ask()):
+        assert time.monotonic() < deadline, f"still {answer} after {seconds} s"
+        time.sleep(0.1)
+    return answer
+
+
+@pytest.fixture(scope="session")
+def running_archive(
+    tmp_path_factory: pytest.TempPathFactory, real_slide: Path
+) -> Iterator[Archive]:
+    home, data = tmp_path_factory.mktemp("girder"), tmp_path_factory.mktemp("isoline")
+    with running(home, real_slide) as stack:
+        server = f'[girder.archive]\nurl = "{stack.url}"\n'
+        with serving(data, data, more=server, token=TOKEN) as url:
+            for key, value in (("url", url), ("token", TOKEN), ("name", "archive")):
+                stack.admin.call("PUT", "system/setting", key=f"isoline.{key}", value=value)
+            yield Archive(stack, Client(url, TOKEN), url)
+
+
+@pytest.fixture
+def archive(running_archive: Archive) -> Iterator[Archive]:
+    """The archive with no annotations and no runs."""
+    running_archive.clear()
+    yield running_archive
+    running_archive.clear()
