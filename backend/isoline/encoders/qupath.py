@@ -3,7 +3,7 @@
 What QuPath's own classes (0.6 and 0.7) refuse: a null `id`, `name`, `properties` or `geometry`,
 measurements that are no numbers, colours that are no integers, rings that are open or cross
 themselves. What they silently drop: an id that is no UUID, metadata that is no text, null
-measurements.
+measurements. Metadata is shared by all plugins: ours begins with `isoline.`.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ class QuPath(Encoder):
             Fragment(dumps({"name": label.name, "color": label.color})) for label in started.labels
         ]
         plane = Fragment(dumps({"c": -1, "z": started.z, "t": 0}))
-        origin = {"model": started.scope.model, "scope": scope_key(started.scope)}
+        origin = {"isoline.model": started.scope.model, "isoline.scope": scope_key(started.scope)}
         if provisional:
-            origin["provisional"] = "true"
-        metadata = [Fragment(dumps(origin)), Fragment(dumps({**origin, "incomplete": "true"}))]
+            origin["isoline.provisional"] = "true"
+        incomplete = {**origin, "isoline.incomplete": "true"}
+        metadata = [Fragment(dumps(origin)), Fragment(dumps(incomplete))]
 
         features: list[dict[str, object]] = []
         for item in items(objects, started, RingStyle.CLOSED):

@@ -1,0 +1,1710 @@
+/*
+ * Isoline for QuPath 0.5, 0.6 and 0.7 without any installation.
+ *
+ * In the script editor: open an image, select an annotation, run this script. It asks for the server,
+ * the model and its parameters; objects appear while the slide is still running.
+ *
+ * With arguments, in the editor's "Run for project" or from the command line:
+ *
+ *     QuPath script isoline.groovy --project P.qpproj --save --args "--model nuclei --objects annotations"
+ *
+ *     --server URL        http://127.0.0.1:8765 without it
+ *     --token TOKEN       or the environment variable ISOLINE_TOKEN
+ *     --model NAME        without it the models of the server are listed
+ *     --parameters JSON   of the model, such as {"sensitivity": 0.6}
+ *     --options JSON      any other keys of a request, such as {"channel": ["DAPI"]}
+ *     --objects WHERE     selected (the default), annotations or slide
+ *
+ * Made by plugins/qupath/build from the sources of the extension: change them, not this file.
+ * Apache License 2.0.
+ */
+import com.google.gson.Gson
+import com.google.gson.JsonArray
+import com.google.gson.JsonElement
+import com.google.gson.JsonObject
+import com.google.gson.JsonParseException
+import com.google.gson.JsonParser
+import com.google.gson.JsonPrimitive
+import groovy.transform.CompileStatic
+import java.awt.Graphics2D
+import java.awt.image.BufferedImage
+import java.awt.image.WritableRaster
+import java.io.BufferedReader
+import java.io.ByteArrayInputStream
+import java.io.ByteArrayOutputStream
+import java.io.IOException
+import java.io.InputStream
+import java.io.InputStreamReader
+import java.net.ConnectException
+import java.net.URI
+import java.net.http.HttpClient
+import java.net.http.HttpConnectTimeoutException
+import java.net.http.HttpRequest
+import java.net.http.HttpResponse
+import java.net.http.HttpTimeoutException
+import java.nio.channels.UnresolvedAddressException
+import java.nio.charset.StandardCharsets
+import java.time.Duration
+import java.util.ArrayList
+import java.util.Collection
+import java.util.HashMap
+import java.util.HashSet
+import java.util.LinkedHashMap
+import java.util.List
+import java.util.Map
+import java.util.Optional
+import java.util.Set
+import java.util.concurrent.ArrayBlockingQueue
+import java.util.concurrent.BlockingQueue
+import java.util.concurrent.Callable
+import java.util.concurrent.CancellationException
+import java.util.concurrent.ExecutionException
+import java.util.concurrent.Executor
+import java.util.concurrent.ExecutorService
+import java.util.concurrent.Executors
+import java.util.concurrent.Future
+import java.util.concurrent.FutureTask
+import java.util.concurrent.TimeUnit
+import java.util.function.BooleanSupplier
+import java.util.function.Consumer
+import java.util.function.Predicate
+import java.util.function.Supplier
+import javafx.application.Platform
+import javafx.event.ActionEvent
+import javafx.geometry.Insets
+import javafx.scene.Scene
+import javafx.scene.control.Alert
+import javafx.scene.control.Button
+import javafx.scene.control.ButtonType
+import javafx.scene.control.CheckBox
+import javafx.scene.control.ComboBox
+import javafx.scene.control.Control
+import javafx.scene.control.Dialog
+import javafx.scene.control.Label
+import javafx.scene.control.PasswordField
+import javafx.scene.control.ProgressBar
+import javafx.scene.control.TextField
+import javafx.scene.control.Tooltip
+import javafx.scene.layout.GridPane
+import javafx.scene.layout.HBox
+import javafx.scene.layout.VBox
+import javafx.stage.Stage
+import javafx.stage.Window
+import javax.imageio.ImageIO
+import javax.net.ssl.SSLException
+import qupath.lib.geom.Point2
+import qupath.lib.gui.QuPathGUI
+import qupath.lib.images.ImageData
+import qupath.lib.images.servers.ImageServer
+import qupath.lib.images.servers.PixelCalibration
+import qupath.lib.io.GsonTools
+import qupath.lib.io.PathIO
+import qupath.lib.objects.PathObject
+import qupath.lib.objects.hierarchy.PathObjectHierarchy
+import qupath.lib.plugins.workflow.DefaultScriptableWorkflowStep
+import qupath.lib.regions.RegionRequest
+import qupath.lib.scripting.QP
+
+Map<String, String> given = Arguments.parse(binding.hasVariable('args') ? binding.getVariable('args') : null)
+def image = QP.getCurrentImageData()
+def gui = QuPathGUI.getInstance()
+String secret = given['token'] ?: System.getenv('ISOLINE_TOKEN')
+def client = new IsolineClient(given['server'] ?: 'http://127.0.0.1:8765', secret)
+
+if (image == null) {
+    throw new IllegalStateException('Open an image first.')
+}
+if (given['model']) {
+    return Unattended.run(client, image, gui != null, given, binding)
+}
+if (gui != null) {
+    Platform.runLater { Attended.ask(gui, image, client.getUrl(), secret ?: '') }
+    return
+}
+client.models().each { model ->
+    println model.get('name').getAsString() + ': ' + model.get('description').getAsString()
+    println '    ' + model.get('parameters')
+}
+
+/** What follows `--args`. */
+class Arguments {
+
+    static final List<String> KNOWN = ['server', 'token', 'model', 'parameters', 'options', 'objects']
+
+    static Map<String, String> parse(Object args) {
+        Map<String, String> given = [:]
+        List<String> words = []
+        for (Object each in (args ?: [])) {
+            words.addAll(split(String.valueOf(each)))
+        }
+        for (int k = 0; k < words.size(); k += 2) {
+            String key = words[k].replaceFirst('^--', '')
+            if (!KNOWN.contains(key) || k + 1 >= words.size()) {
+                throw new IllegalArgumentException("${words[k]}: known are --${KNOWN.join(', --')}, each with a value")
+            }
+            given[key] = words[k + 1]
+        }
+        return given
+    }
+
+    /** QuPath may hand over all arguments as one word, or in brackets. */
+    private static List<String> split(String text) {
+        if (!(text =~ /^\s*\[?--\w+\s/)) {
+            return [text]
+        }
+        List<String> words = []
+        def matcher = text.trim().replaceFirst(/^\[(.*)\]$/, '$1') =~ /--\w+|\{.*?\}(?=\s+--|\s*$)|"[^"]*"|\S+/
+        while (matcher.find()) {
+            words.add(matcher.group().replaceAll(/^"|"$/, ''))
+        }
+        return words
+    }
+}
+
+/** Runs without asking: in a batch, or headless. */
+class Unattended {
+
+    static long run(IsolineClient client, ImageData<BufferedImage> image, boolean hasWindow,
+            Map<String, String> given, Object binding) {
+        String where = given['objects'] ?: 'selected'
+        if (!Isoline.WHERE.contains(where)) {
+            throw new IllegalArgumentException("--objects: one of ${Isoline.WHERE.join(', ')}")
+        }
+        JsonObject options = JsonParser.parseString(given['options'] ?: '{}').getAsJsonObject()
+        options.addProperty('model', given['model'])
+        if (given['parameters']) {
+            options.add('parameters', JsonParser.parseString(given['parameters']))
+        }
+        List<PathObject> parents = Isoline.parents(image, where)
+        if (parents.isEmpty()) {
+            println "Isoline: no annotation to run on (--objects ${where})"
+        }
+        long objects = 0
+        for (PathObject parent in parents) {
+            Run run = new Run(client, image, parent, options)
+            if (hasWindow) {
+                run.on { work -> Platform.runLater(work) }
+            }
+            Run.Status end = run.call()
+            println "Isoline: ${end.message} ${end.objects} objects"
+            objects += end.objects
+            if (end.state != 'done') {
+                throw new IllegalStateException(end.message)
+            }
+        }
+        Isoline.record(image, client.getUrl(), options, where, step(client, given, binding))
+        return objects
+    }
+
+    /** Return what repeats this run in a workflow's script: this file again, if it is one. */
+    static String step(IsolineClient client, Map<String, String> given, Object binding) {
+        Map<String, String> shown = [server: client.getUrl()] + given.findAll { it.key != 'token' }
+        List<String> words = []
+        shown.each { key, value -> words.addAll(["'--" + key + "'", Isoline.quoted(value)]) }
+        def path = binding.hasVariable('qupath.script.file') ? binding.getVariable('qupath.script.file') : null
+        return path == null
+            ? '// Isoline: run isoline.groovy with the arguments ' + words.join(' ')
+            : "run(new File(${Isoline.quoted(String.valueOf(path))}), [${words.join(', ')}] as String[])"
+    }
+}
+
+/** Asks in windows, as the extension does. */
+class Attended {
+
+    static void ask(QuPathGUI gui, ImageData<BufferedImage> image, String url, String secret) {
+        String[] server = SettingsDialog.ask(url, secret, gui.getStage())
+        if (server == null) {
+            return
+        }
+        IsolineClient client = new IsolineClient(server[0], server[1])
+        Thread.startDaemon('isoline-models') {
+            try {
+                List<JsonObject> models = client.models()
+                Platform.runLater { choose(gui, image, client, models) }
+            } catch (IOException e) {
+                Platform.runLater { say(gui, client.explain(e)) }
+            }
+        }
+    }
+
+    static void choose(QuPathGUI gui, ImageData<BufferedImage> image, IsolineClient client, List<JsonObject> models) {
+        List<PathObject> parents = Isoline.parents(image, 'selected')
+        if (parents.isEmpty()) {
+            say(gui, 'Select an annotation first, or pass --objects slide.')
+            return
+        }
+        JsonObject options = RunForm.ask(models, gui.getStage(), !image.getServer().isRGB())
+        if (options == null) {
+            return
+        }
+        def viewer = gui.getViewer()
+        for (PathObject parent in parents) {
+            Run run = new Run(client, image, parent, options)
+            ProgressWindow.start(run, 'Isoline: ' + options.get('model').getAsString(), gui.getStage(),
+                { [viewer.getCenterPixelX(), viewer.getCenterPixelY()] as double[] }, { })
+        }
+    }
+
+    private static void say(QuPathGUI gui, String words) {
+        Alert alert = new Alert(Alert.AlertType.INFORMATION, words)
+        alert.initOwner(gui.getStage())
+        alert.show()
+    }
+}
+
+/** What scripts call, and what the menu and the script have in common. */
+@CompileStatic
+final class Isoline {
+
+    /** Objects to run on: the selected ones, every annotation, or the whole slide. */
+    public static final List<String> WHERE = List.of("selected", "annotations", "slide");
+
+    private static volatile String token = System.getenv("ISOLINE_TOKEN");
+
+    private Isoline() {}
+
+    /** Use this token from now on; it is never written into a script. */
+    public static void setToken(String given) {
+        token = given;
+    }
+
+    /**
+     * Run a model on the current image and wait for the end; what a recorded workflow calls.
+     *
+     * `options` is JSON with the keys of a request, such as {"model": "nuclei"}; `where` is one
+     * of "selected", "annotations" and "slide". Returns how many objects were added.
+     */
+    public static long run(String url, String options, String where) {
+        ImageData<BufferedImage> image = QP.getCurrentImageData();
+        IsolineClient client = new IsolineClient(url, token);
+        JsonObject request = JsonParser.parseString(options).getAsJsonObject();
+        long objects = 0;
+        for (PathObject parent : parents(image, where)) {
+            Run.Status end = new Run(client, image, parent, request).call();
+            objects += end.objects;
+            if (!end.state.equals("done")) {
+                throw new IllegalStateException(end.message);
+            }
+        }
+        record(image, url, request, where, scriptFor(url, request, where));
+        return objects;
+    }
+
+    /** Return what to run on; empty where nothing suitable is selected. */
+    public static List<PathObject> parents(ImageData<?> image, String where) {
+        List<PathObject> parents = new ArrayList<>();
+        if (where.equals("slide")) {
+            parents.add(image.getHierarchy().getRootObject());
+            return parents;
+        }
+        Collection<PathObject> objects = where.equals("annotations")
+                ? image.getHierarchy().getAnnotationObjects()
+                : image.getHierarchy().getSelectionModel().getSelectedObjects();
+        for (PathObject object : objects) {
+            boolean isResult = object.getMetadata().containsKey(Marks.MODEL);
+            boolean isArea = object.getROI() != null && object.getROI().isArea();
+            // a region that a run made is no place to run again, unless someone selects it
+            if (isArea && !(isResult && where.equals("annotations"))) {
+                parents.add(object);
+            }
+        }
+        return parents;
+    }
+
+    /** Record a step that makes the same run again when the workflow becomes a script. */
+    public static void record(ImageData<?> image, String url, JsonObject options, String where,
+            String script) {
+        Map<String, String> shown = new LinkedHashMap<>();
+        shown.put("server", url);
+        shown.put("objects", where);
+        for (Map.Entry<String, JsonElement> option : options.entrySet()) {
+            shown.put(option.getKey(), option.getValue().toString());
+        }
+        String name = "Isoline: " + options.get("model").getAsString();
+        image.getHistoryWorkflow().addStep(new DefaultScriptableWorkflowStep(name, shown, script));
+    }
+
+    /** Return the line of a script that makes a run with the extension. */
+    public static String scriptFor(String url, JsonObject options, String where) {
+        return "isoline.qupath.Isoline.run(" + quoted(url) + ", " + quoted(new Gson().toJson(options)) +
+                ", " + quoted(where) + ")";
+    }
+
+    /** Return `text` as a Groovy string. */
+    public static String quoted(String text) {
+        return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'";
+    }
+}
+
+/**
+ * One run of a model: from the request to the last object in the hierarchy. No window.
+ *
+ * `call` blocks; the other methods may be called meanwhile from any thread.
+ */
+@CompileStatic
+final class Run {
+
+    /** How far a run is, or how it ended. */
+    public static final class Status {
+        /** One of "starting", "running", "done", "failed", "cancelled", "lost". */
+        public final String state;
+        /** In words, for the user. */
+        public final String message;
+        public final long objects;
+        public final long tilesDone;
+        public final long tiles;
+        /** Seconds; negative where nobody knows. */
+        public final double secondsLeft;
+        /** Features that QuPath could not read. */
+        public final long refused;
+
+        Status(String state, String message, long objects, long tilesDone, long tiles,
+                double secondsLeft, long refused) {
+            this.state = state;
+            this.message = message;
+            this.objects = objects;
+            this.tilesDone = tilesDone;
+            this.tiles = tiles;
+            this.secondsLeft = secondsLeft;
+            this.refused = refused;
+        }
+    }
+
+    private static final long SECOND = 1_000_000_000L;
+    private static final long SILENCE = 15 * SECOND;
+    private static final long LONGEST_PAUSE = 20 * SECOND;
+    private static final int MOST_PENDING = 100_000;
+    private static final int MOST_LINES = 16;
+    private static final String NO_MORE = "no more";
+    private static final int RETRIES = 6;
+    private static final double FOCUS_PX = 64;
+
+    private final IsolineClient client;
+    private final ImageData<BufferedImage> image;
+    private final PathObject parent;
+    private final JsonObject options;
+    private final String model;
+
+    private Executor gui = work -> work.run();
+    private Consumer<Status> listener = status -> { };
+    private Predicate<String> agree = question -> true;
+    private Supplier<double[]> view = () -> null;
+
+    private volatile boolean stopped;
+    private volatile long stoppedAt;
+    private boolean hasEnded;
+    private boolean hasFailed;
+    private volatile String job;
+    private long after = -1;
+    private double[] focus;
+    private long looked;
+
+    private final List<PathObject> pending = new ArrayList<>();
+    private final List<PathObject> added = new ArrayList<>();
+    /** Provisional pieces by id, until their union replaces them. */
+    private final Map<String, PathObject> pieces = new HashMap<>();
+    private final Set<PathObject> replaced = new HashSet<>();
+    /** Objects of earlier runs that the user changed: their ids are taken. */
+    private final Set<String> kept = new HashSet<>();
+    private boolean hasReplacedEarlier;
+    private long lastFlush;
+    private long flushPause;
+    private int flushes;
+
+    private String state = "starting";
+    private String message = "";
+    private long tilesDone;
+    private long tiles;
+    private double secondsLeft = -1;
+    private long refused;
+    private String firstRefusal = "";
+
+    /**
+     * Prepare a run whose objects go below `parent`: a selected object, or the root for the slide.
+     *
+     * `options` are keys of a request: `model`, and `parameters` and others where given.
+     */
+    public Run(IsolineClient client, ImageData<BufferedImage> image, PathObject parent,
+            JsonObject options) {
+        this.client = client;
+        this.image = image;
+        this.parent = parent;
+        this.options = options;
+        this.model = options.get("model").getAsString();
+    }
+
+    /** Change the hierarchy through `executor`: the JavaFX thread, where there is a window. */
+    public Run on(Executor executor) {
+        this.gui = executor;
+        return this;
+    }
+
+    /** Tell `listener` how far it is, from the thread of `call`. */
+    public Run telling(Consumer<Status> listener) {
+        this.listener = listener;
+        return this;
+    }
+
+    /** Ask `agree` before something slow, such as a large upload. */
+    public Run asking(Predicate<String> agree) {
+        this.agree = agree;
+        return this;
+    }
+
+    /** Compute first what is near the x, y that `view` gives, asked again each second. */
+    public Run lookingAt(Supplier<double[]> view) {
+        this.view = view;
+        return this;
+    }
+
+    /** Run to the end. What was received stays, however it ends. Never throws but for bugs. */
+    public Status call() {
+        boolean interrupted = false;
+        try {
+            focus = view.get();
+            submit();
+            follow();
+        } catch (InterruptedException | CancellationException e) {
+            interrupted = e instanceof InterruptedException;
+            end("cancelled", "Cancelled.");
+        } catch (IOException | IllegalArgumentException e) {
+            end("failed", client.explain(e));
+        } catch (RuntimeException e) {
+            end("failed", String.valueOf(e.getMessage()));
+        } finally {
+            interrupted = Thread.interrupted() || interrupted;
+            finish();
+        }
+        if (interrupted) {
+            Thread.currentThread().interrupt();
+        }
+        return status();
+    }
+
+    /** Stop within one tile. What was received stays. */
+    public void cancel() {
+        stopped = true;
+        stoppedAt = System.nanoTime();
+        String running = job;
+        if (running != null) {
+            background(() -> client.cancel(running));
+        }
+    }
+
+    /** Take back what this run added and nobody changed; return how many objects that were. */
+    public int removeResults() {
+        List<PathObject> mine = new ArrayList<>();
+        apply(() -> {
+            for (PathObject object : added) {
+                if (object.getParent() != null && Marks.isUntouched(object)) {
+                    mine.add(object);
+                }
+            }
+            added.clear();
+            remove(mine);
+            changed();
+        });
+        return mine.size();
+    }
+
+    /** Return how often the hierarchy was changed. */
+    public int getFlushes() {
+        return flushes;
+    }
+
+    /** Return how far it is. */
+    public Status status() {
+        return new Status(state, message, added.size() + pending.size(), tilesDone, tiles,
+                secondsLeft, refused);
+    }
+
+    // --- The request ---------------------------------------------------------------------------
+
+    private void submit() throws IOException, InterruptedException {
+        JsonObject request = request();
+        report("starting", "Asking " + client.getUrl());
+        try {
+            if (!request.has("image")) {
+                upload(request);
+            }
+            job = client.submit(request).get("job").getAsString();
+        } catch (IsolineClient.Refused e) {
+            if (!e.code.equals("UnknownImage") && !e.code.equals("WrongImage")) {
+                throw e;
+            }
+            upload(request);
+            job = client.submit(request).get("job").getAsString();
+        }
+        if (stopped) {
+            cancel();
+        }
+    }
+
+    private JsonObject request() {
+        ImageServer<BufferedImage> server = image.getServer();
+        JsonObject request = options.deepCopy();
+        request.addProperty("format", "qupath");
+        String uri = fileUri(server);
+        if (uri != null) {
+            request.addProperty("image", uri);
+            JsonArray size = new JsonArray();
+            size.add(server.getWidth());
+            size.add(server.getHeight());
+            request.add("image_size", size);
+        }
+        JsonArray spacing = spacing(server);
+        if (spacing != null) {
+            request.add("spacing_um", spacing);
+        }
+        if (server.nZSlices() > 1) {
+            request.addProperty("z", plane());
+        }
+        if (parent.getROI() != null && parent.getROI().isArea()) {
+            // toJsonTree throws in QuPath 0.6 and 0.7
+            String feature = GsonTools.getInstance().toJson(parent, PathObject.class);
+            request.add("region", JsonParser.parseString(feature).getAsJsonObject().get("geometry"));
+        }
+        if (focus != null) {
+            JsonArray point = new JsonArray();
+            point.add(focus[0]);
+            point.add(focus[1]);
+            request.add("focus", point);
+        }
+        return request;
+    }
+
+    private void upload(JsonObject request) throws IOException, InterruptedException {
+        ImageServer<BufferedImage> server = image.getServer();
+        int t = parent.getROI() == null ? 0 : parent.getROI().getT();
+        Upload upload = new Upload(client, server, plane(), t);
+        String name = upload.send(request, spacing(server), words -> report("starting", words),
+                agree, () -> stopped);
+        request.addProperty("image", name);
+        request.remove("image_size");
+        request.remove("z");
+    }
+
+    private int plane() {
+        return parent.getROI() == null ? 0 : parent.getROI().getZ();
+    }
+
+    /** Return where the file is, null where there is none that shows what the viewer shows. */
+    private static String fileUri(ImageServer<BufferedImage> server) {
+        // a slide that QuPath shows turned has the size and the URI of the file and other pixels
+        String type = server.getServerType().toLowerCase();
+        Collection<URI> uris = server.getURIs();
+        if (type.contains("rotat") || type.contains("transform") || uris.size() != 1) {
+            return null;
+        }
+        String uri = uris.iterator().next().toString();
+        return uri.startsWith("file:") ? uri : null;
+    }
+
+    private static JsonArray spacing(ImageServer<BufferedImage> server) {
+        PixelCalibration calibration = server.getPixelCalibration();
+        if (!calibration.hasPixelSizeMicrons()) {
+            return null;
+        }
+        JsonArray spacing = new JsonArray();
+        spacing.add(calibration.getPixelWidthMicrons());
+        spacing.add(calibration.getPixelHeightMicrons());
+        return spacing;
+    }
+
+    // --- The stream ----------------------------------------------------------------------------
+
+    /** Read events to the end of the job; a lost connection is taken up where it broke off. */
+    private void follow() throws IOException, InterruptedException {
+        int failures = 0;
+        String lost = "the server closed the stream";
+        while (failures <= RETRIES) {
+            long before = after;
+            try (InputStream body = client.events(job, after)) {
+                if (takeAll(body)) {
+                    return;
+                }
+            } catch (IsolineClient.Refused e) {
+                if (e.status != 429 && e.status < 502) {
+                    throw e;
+                }
+                lost = e.getMessage();
+            } catch (IOException e) {
+                lost = client.explain(e);
+            }
+            flush();
+            failures = after > before ? 1 : failures + 1;
+            if (failures <= RETRIES) {
+                report(state, "Connection lost, trying again");
+                Thread.sleep(Math.min(4000L, 100L << failures));
+            }
+        }
+        end("lost", "The connection was lost, what arrived stays: " + lost);
+    }
+
+    /**
+     * Take in events until the stream ends; return whether the job has ended too.
+     *
+     * Lines are read in a thread of their own: in Java 17 a blocked read swallows the interrupt
+     * with which QuPath kills a script.
+     */
+    private boolean takeAll(InputStream body) throws IOException, InterruptedException {
+        BlockingQueue<String> lines = new ArrayBlockingQueue<>(MOST_LINES);
+        Thread reader = new Thread(() -> read(body, lines), "isoline-reader");
+        reader.setDaemon(true);
+        reader.start();
+        long heard = System.nanoTime();
+        try {
+            while (!hasEnded) {
+                String line = lines.poll(1, TimeUnit.SECONDS);
+                tick();
+                if (line == null) {
+                    if (System.nanoTime() - heard > SILENCE) {
+                        throw new IOException("nothing was heard of the server");
+                    }
+                } else if (line.equals(NO_MORE)) {
+                    return false;
+                } else if (!line.isEmpty()) {
+                    take(line);
+                }
+                heard = line == null ? heard : System.nanoTime();
+                flushIfDue();
+            }
+            return true;
+        } finally {
+            reader.interrupt();
+        }
+    }
+
+    private static void read(InputStream body, BlockingQueue<String> lines) {
+        try {
+            try (BufferedReader reader = new BufferedReader(
+                    new InputStreamReader(body, StandardCharsets.UTF_8), 1 << 16)) {
+                String line = reader.readLine();
+                while (line != null) {
+                    lines.put(line);
+                    line = reader.readLine();
+                }
+            } catch (IOException e) {
+                System.getLogger("isoline").log(System.Logger.Level.DEBUG, e.toString());
+            }
+            lines.put(NO_MORE);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt(); // nobody listens any more
+        }
+    }
+
+    /** Take in one event. Raises IOException for what is no event. */
+    private void take(String line) throws IOException {
+        // the features of an event are its last key: they go to QuPath as text, parsed once
+        int at = line.indexOf(",\"features\":[");
+        String features = null;
+        JsonObject event;
+        try {
+            if (at > 0 && line.endsWith("]}")) {
+                features = line.substring(at + 12, line.length() - 1);
+                event = JsonParser.parseString(line.substring(0, at) + "}").getAsJsonObject();
+            } else {
+                event = JsonParser.parseString(line).getAsJsonObject();
+            }
+        } catch (JsonParseException | IllegalStateException e) {
+            throw new IOException("the server sent something that is no event");
+        }
+        long seq = event.get("seq").getAsLong();
+        if (seq <= after) {
+            return;
+        }
+        after = seq;
+        switch (event.get("event").getAsString()) {
+            case "started":
+                tiles = event.get("tiles").getAsLong();
+                report("running", "Running");
+                break;
+            case "contours":
+                takeFeatures(features == null ? "[]" : features, event.getAsJsonArray("replaces"));
+                break;
+            case "progress":
+                tilesDone = event.get("tiles_done").getAsLong();
+                tiles = event.get("tiles").getAsLong();
+                JsonElement left = event.get("seconds_left");
+                secondsLeft = left == null || left.isJsonNull() ? -1 : left.getAsDouble();
+                report("running", "Running");
+                break;
+            case "warned":
+                report("running", event.get("message").getAsString());
+                break;
+            case "done":
+                long bad = event.get("tiles_failed").getAsLong();
+                hasEnded = true;
+                end("done", bad == 0 ? "Done." : "Done, but " + bad + " tiles failed.");
+                break;
+            case "cancelled":
+                hasEnded = true;
+                end("cancelled", "Cancelled. What arrived stays.");
+                break;
+            case "failed":
+                String remedy = event.get("remedy").getAsString();
+                hasEnded = true;
+                hasFailed = true;
+                end("failed", event.get("message").getAsString() +
+                        (remedy.isEmpty() ? "" : ". Remedy: " + remedy));
+                break;
+            default:
+                break; // of a newer server
+        }
+    }
+
+    private void takeFeatures(String features, JsonArray replaces) {
+        for (JsonElement id : replaces) {
+            PathObject piece = pieces.remove(id.getAsString());
+            if (piece != null) {
+                replaced.add(piece);
+            }
+        }
+        for (PathObject object : read(features)) {
+            if (object.getMetadata().containsKey(Marks.PROVISIONAL)) {
+                pieces.put(object.getID().toString(), object);
+            }
+            Marks.set(object);
+            pending.add(object);
+        }
+    }
+
+    /** Return the objects of a JSON list of features; one that QuPath refuses costs only itself. */
+    private List<PathObject> read(String features) {
+        try {
+            return parse(features);
+        } catch (IOException | RuntimeException whole) {
+            List<PathObject> objects = new ArrayList<>();
+            for (JsonElement feature : JsonParser.parseString(features).getAsJsonArray()) {
+                try {
+                    objects.addAll(parse("[" + feature + "]"));
+                } catch (IOException | RuntimeException e) {
+                    refused += 1;
+                    firstRefusal = firstRefusal.isEmpty() ? String.valueOf(e.getMessage()) : firstRefusal;
+                }
+            }
+            return objects;
+        }
+    }
+
+    private static List<PathObject> parse(String features) throws IOException {
+        String collection = "{\"type\":\"FeatureCollection\",\"features\":" + features + "}";
+        return PathIO.readObjectsFromGeoJSON(
+                new ByteArrayInputStream(collection.getBytes(StandardCharsets.UTF_8)));
+    }
+
+    /** Notice where the user looks, and a server that does not hear that it should stop. */
+    private void tick() {
+        if (stopped && System.nanoTime() - stoppedAt > SILENCE) {
+            throw new CancellationException();
+        }
+        boolean isSoon = System.nanoTime() - looked < SECOND;
+        double[] there = isSoon ? null : view.get();
+        if (there == null) {
+            return;
+        }
+        looked = System.nanoTime();
+        if (focus == null || Math.hypot(there[0] - focus[0], there[1] - focus[1]) > FOCUS_PX) {
+            focus = there;
+            background(() -> client.focus(job, there[0], there[1]));
+        }
+    }
+
+    // --- The hierarchy -------------------------------------------------------------------------
+
+    /**
+     * Bring what is pending into the hierarchy, if the last time is long enough ago.
+     *
+     * Each change makes QuPath draw everything anew: at most once a second, more seldom the more
+     * objects there are and the longer the last change took.
+     */
+    private void flushIfDue() throws InterruptedException {
+        boolean isFull = pending.size() >= MOST_PENDING;
+        long pause = isFull ? SECOND : flushPause;
+        boolean isDue = lastFlush == 0 || System.nanoTime() - lastFlush >= pause;
+        if (isDue && (!pending.isEmpty() || !replaced.isEmpty())) {
+            flush();
+        }
+    }
+
+    private void flush() throws InterruptedException {
+        if (pending.isEmpty() && replaced.isEmpty()) {
+            return;
+        }
+        long began = System.nanoTime();
+        FutureTask<Void> change = new FutureTask<>(this::change, null);
+        gui.execute(change);
+        await(change);
+        flushes += 1;
+        lastFlush = System.nanoTime();
+        long pause = SECOND + added.size() * 10_000L + 4 * (lastFlush - began);
+        flushPause = Math.min(pause, LONGEST_PAUSE);
+        report(state, message);
+    }
+
+    private void change() {
+        if (!hasReplacedEarlier) {
+            hasReplacedEarlier = true;
+            removeEarlier();
+        }
+        List<PathObject> fresh = new ArrayList<>();
+        for (PathObject object : pending) {
+            if (!replaced.contains(object) && !kept.contains(object.getID().toString())) {
+                fresh.add(object);
+            }
+        }
+        List<PathObject> old = new ArrayList<>();
+        for (PathObject piece : replaced) {
+            if (piece.getParent() != null) {
+                old.add(piece);
+            }
+        }
+        remove(old);
+        if (!old.isEmpty()) {
+            added.removeAll(new HashSet<>(old));
+        }
+        parent.addChildObjects(fresh);
+        added.addAll(fresh);
+        pending.clear();
+        replaced.clear();
+        changed();
+    }
+
+    /** Remove what an earlier run of this model left here, except what the user changed. */
+    private void removeEarlier() {
+        List<PathObject> earlier = new ArrayList<>();
+        for (PathObject child : parent.getChildObjects()) {
+            if (Marks.isOf(child, model)) {
+                if (Marks.isUntouched(child)) {
+                    earlier.add(child);
+                } else {
+                    kept.add(child.getID().toString());
+                }
+            }
+        }
+        remove(earlier);
+    }
+
+    private void remove(List<PathObject> objects) {
+        Map<PathObject, List<PathObject>> byParent = new HashMap<>();
+        for (PathObject object : objects) {
+            byParent.computeIfAbsent(object.getParent(), key -> new ArrayList<>()).add(object);
+        }
+        byParent.forEach((above, children) -> above.removeChildObjects(children));
+    }
+
+    private void changed() {
+        PathObjectHierarchy hierarchy = image.getHierarchy();
+        hierarchy.fireHierarchyChangedEvent(this, parent);
+    }
+
+    // --- The end -------------------------------------------------------------------------------
+
+    private void end(String how, String words) {
+        state = how;
+        message = words;
+        if (refused > 0) {
+            message += " QuPath could not read " + refused + " objects: " + firstRefusal;
+        }
+    }
+
+    /** Stop what still runs, show what is still pending, take away pieces that stayed open. */
+    private void finish() {
+        try {
+            if (hasEnded && !hasFailed) {
+                replaced.addAll(pieces.values()); // the server has said all of their unions
+                pieces.clear();
+            } else if (job != null && !hasEnded && !state.equals("lost")) {
+                client.cancel(job);
+            }
+        } catch (IOException e) {
+            message += " The server could not be told to stop: " + client.explain(e);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+        try {
+            if (state.equals("done") && !hasReplacedEarlier) {
+                apply(this::change); // it found nothing: what it found before is gone too
+            }
+            flush();
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+        report(state, message);
+    }
+
+    private void report(String how, String words) {
+        state = how;
+        message = words;
+        listener.accept(status());
+    }
+
+    private void apply(Runnable work) {
+        FutureTask<Void> change = new FutureTask<>(work, null);
+        gui.execute(change);
+        try {
+            await(change);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+    }
+
+    private static void await(FutureTask<Void> change) throws InterruptedException {
+        try {
+            change.get();
+        } catch (ExecutionException e) {
+            throw new IllegalStateException("QuPath refused the objects: " + e.getCause(), e.getCause());
+        }
+    }
+
+    /** A call of the server whose failure changes nothing. */
+    private interface Attempt {
+        void make() throws IOException, InterruptedException;
+    }
+
+    private void background(Attempt attempt) {
+        Thread thread = new Thread(() -> {
+            try {
+                attempt.make();
+            } catch (IOException e) {
+                System.getLogger("isoline").log(System.Logger.Level.DEBUG, client.explain(e));
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+            }
+        }, "isoline-call");
+        thread.setDaemon(true);
+        thread.start();
+    }
+}
+
+/** What an object remembers of the run that made it, so that a later run knows its own. */
+@CompileStatic
+final class Marks {
+
+    static final String MODEL = "isoline.model";
+    static final String PROVISIONAL = "isoline.provisional";
+    private static final String STAMP = "isoline.stamp";
+
+    private Marks() {}
+
+    /** Note how `object` looks now. */
+    static void set(PathObject object) {
+        Map<String, String> metadata = object.getMetadata();
+        // parsed anew for each object; a million copies of the same words cost hundreds of megabytes
+        metadata.replaceAll((key, value) -> value.intern());
+        metadata.put(STAMP, stamp(object));
+    }
+
+    /** Return whether `model` made `object`. */
+    static boolean isOf(PathObject object, String model) {
+        return model.equals(object.getMetadata().get(MODEL));
+    }
+
+    /** Return whether nobody has changed `object`, locked it or drawn something in it since. */
+    static boolean isUntouched(PathObject object) {
+        return !object.isLocked() && !object.hasChildObjects()
+                && stamp(object).equals(object.getMetadata().get(STAMP));
+    }
+
+    /** Return digits that change with the geometry, the class, the name, and in a copy. */
+    private static String stamp(PathObject object) {
+        // the order of the points is QuPath's to choose, and they may be kept as 32-bit floats
+        long sum = 0;
+        for (Point2 point : object.getROI().getAllPoints()) {
+            long corner = Math.round(point.getX() * 10) * 1_000_003L + Math.round(point.getY() * 10);
+            corner = (corner ^ (corner >>> 29)) * -7046029254386353131L;
+            sum += corner ^ (corner >>> 32);
+        }
+        Object pathClass = object.getPathClass();
+        String words = "" + object.getID() + "/" + pathClass + "/" + object.getName();
+        return Long.toHexString(sum * 31 + words.hashCode());
+    }
+}
+
+/** Sends the pixels of a region to a server that does not see the file, in lossless tiles. */
+@CompileStatic
+final class Upload {
+
+    /** From this many pixels on the user is asked first. */
+    public static final long ASK_FROM_PIXELS = 30_000_000;
+
+    private static final int THREADS = 4;
+
+    private final IsolineClient client;
+    private final ImageServer<BufferedImage> server;
+    private final int z;
+    private final int t;
+
+    /** Upload from plane `z` and time `t` of `server`. */
+    public Upload(IsolineClient client, ImageServer<BufferedImage> server, int z, int t) {
+        this.client = client;
+        this.server = server;
+        this.z = z;
+        this.t = t;
+    }
+
+    /**
+     * Send what `request` needs and return the name of the image there.
+     *
+     * `say` hears how far it is; `agree` is asked before a large upload; `stopped` ends it.
+     */
+    public String send(JsonObject request, JsonArray spacing, Consumer<String> say,
+            Predicate<String> agree, BooleanSupplier stopped) throws IOException, InterruptedException {
+        JsonObject wanted = client.announce(announcement(request, spacing));
+        long pixels = wanted.get("pixels").getAsLong();
+        String size = Math.round(pixels / 1e6d) + " million pixels (about " +
+                Math.round(pixels * 1.7d / 1e6d) + " MB)";
+        if (pixels >= ASK_FROM_PIXELS && !agree.test("The server does not see the file of this " +
+                "image. Upload " + size + "? A smaller region, or [file_uris] in the server's " +
+                "configuration, is faster.")) {
+            throw new CancellationException("nothing was uploaded");
+        }
+        say.accept("The server does not see the file: uploading " + size);
+        List<Callable<Void>> tiles = tiles(wanted, say, stopped);
+        ExecutorService threads = Executors.newFixedThreadPool(THREADS);
+        try {
+            for (Future<Void> tile : threads.invokeAll(tiles)) {
+                tile.get();
+            }
+        } catch (ExecutionException e) {
+            if (e.getCause() instanceof IOException) {
+                throw (IOException) e.getCause();
+            }
+            if (e.getCause() instanceof CancellationException) {
+                throw (CancellationException) e.getCause();
+            }
+            throw new IOException("the pixels cannot be read: " + e.getCause(), e.getCause());
+        } finally {
+            threads.shutdownNow();
+        }
+        return wanted.get("image").getAsString();
+    }
+
+    private JsonObject announcement(JsonObject request, JsonArray spacing) throws IOException {
+        JsonArray size = new JsonArray();
+        size.add(server.getWidth());
+        size.add(server.getHeight());
+        JsonObject asked = new JsonObject();
+        asked.add("size", size);
+        if (spacing != null) {
+            asked.add("spacing_um", spacing);
+        }
+        if (!server.isRGB()) {
+            String type = server.getPixelType().name().toLowerCase();
+            if (!type.equals("uint8") && !type.equals("uint16")) {
+                throw new IOException("images of type " + type + " cannot be uploaded");
+            }
+            JsonArray channels = new JsonArray();
+            for (int c = 0; c < server.nChannels(); c++) {
+                channels.add(server.getChannel(c).getName());
+            }
+            asked.add("channels", channels);
+            asked.addProperty("dtype", type);
+        }
+        JsonObject purpose = request.deepCopy();
+        // those are of the file that the server does not see
+        for (String key : List.of("image", "image_size", "spacing_um", "z")) {
+            purpose.remove(key);
+        }
+        asked.add("request", purpose);
+        return asked;
+    }
+
+    private List<Callable<Void>> tiles(JsonObject wanted, Consumer<String> say, BooleanSupplier stopped) {
+        String upload = wanted.get("upload").getAsString();
+        int side = wanted.get("tile_px").getAsInt();
+        List<Callable<Void>> tiles = new ArrayList<>();
+        int[] sent = new int[1];
+        int level = 0;
+        for (JsonElement each : wanted.getAsJsonArray("levels")) {
+            JsonArray area = each.getAsJsonObject().getAsJsonArray("area");
+            int downsample = each.getAsJsonObject().get("downsample").getAsInt();
+            int x0 = area.get(0).getAsInt();
+            int y0 = area.get(1).getAsInt();
+            int x1 = area.get(2).getAsInt();
+            int y1 = area.get(3).getAsInt();
+            for (int row = Math.floorDiv(y0, side); row * side < y1; row++) {
+                for (int column = Math.floorDiv(x0, side); column * side < x1; column++) {
+                    int left = Math.max(x0, column * side);
+                    int top = Math.max(y0, row * side);
+                    int width = Math.min(x1, (column + 1) * side) - left;
+                    int height = Math.min(y1, (row + 1) * side) - top;
+                    int c = column;
+                    int r = row;
+                    int l = level;
+                    tiles.add(() -> {
+                        if (stopped.getAsBoolean()) {
+                            throw new CancellationException("the upload was stopped");
+                        }
+                        client.sendTile(upload, l, c, r, png(downsample, left, top, width, height));
+                        synchronized (sent) {
+                            sent[0] += 1;
+                            say.accept("Uploading: " + sent[0] + " of " + tiles.size() + " tiles");
+                        }
+                        return null;
+                    });
+                }
+            }
+            level += 1;
+        }
+        return tiles;
+    }
+
+    /** Return a tile, `x`, `y`, `width` and `height` in pixels of its level, as the server wants it. */
+    private byte[] png(int downsample, int x, int y, int width, int height) throws IOException {
+        int left = x * downsample;
+        int top = y * downsample;
+        RegionRequest region = RegionRequest.createInstance(server.getPath(), downsample, left, top,
+                Math.min(width * downsample, server.getWidth() - left),
+                Math.min(height * downsample, server.getHeight() - top), z, t);
+        BufferedImage pixels = server.readRegion(region);
+        BufferedImage tile = server.isRGB() ? opaque(pixels, width, height) : stacked(pixels, width, height);
+        ByteArrayOutputStream png = new ByteArrayOutputStream();
+        ImageIO.write(tile, "PNG", png);
+        return png.toByteArray();
+    }
+
+    /** Return `pixels` as RGB without alpha; an overview may be a pixel too large or too small. */
+    private static BufferedImage opaque(BufferedImage pixels, int width, int height) {
+        BufferedImage rgb = new BufferedImage(width, height, BufferedImage.TYPE_3BYTE_BGR);
+        Graphics2D graphics = rgb.createGraphics();
+        graphics.drawImage(pixels, 0, 0, width, height, null);
+        graphics.dispose();
+        return rgb;
+    }
+
+    /** Return the channels of `pixels` below each other, in grey of their depth. */
+    private BufferedImage stacked(BufferedImage pixels, int width, int height) {
+        int bands = server.nChannels();
+        boolean deep = server.getPixelType().name().equals("UINT16");
+        BufferedImage grey = new BufferedImage(width, height * bands,
+                deep ? BufferedImage.TYPE_USHORT_GRAY : BufferedImage.TYPE_BYTE_GRAY);
+        WritableRaster raster = grey.getRaster();
+        for (int band = 0; band < bands; band++) {
+            for (int y = 0; y < height; y++) {
+                for (int x = 0; x < width; x++) {
+                    raster.setSample(x, band * height + y, 0, pixels.getRaster().getSample(
+                            Math.min(x, pixels.getWidth() - 1), Math.min(y, pixels.getHeight() - 1), band));
+                }
+            }
+        }
+        return grey;
+    }
+}
+
+/** One isoline server, over HTTP. Knows neither QuPath nor a window; safe to use from any thread. */
+@CompileStatic
+final class IsolineClient {
+
+    /** The server understood and said no, or something else than isoline answered. */
+    public static final class Refused extends IOException {
+
+        private static final long serialVersionUID = 1L;
+
+        /** HTTP status. */
+        public final int status;
+        /** What to compare: stable across versions. */
+        public final String code;
+
+        Refused(int status, String code, String message) {
+            super(message);
+            this.status = status;
+            this.code = code;
+        }
+    }
+
+    private static final Duration CONNECT = Duration.ofSeconds(5);
+    private static final Duration ANSWER = Duration.ofSeconds(60);
+
+    private final String url;
+    private final String token;
+    private final HttpClient http = HttpClient.newBuilder()
+            .version(HttpClient.Version.HTTP_1_1).connectTimeout(CONNECT).build();
+
+    /** `url` may be what a user types: without http://, with a slash or /v1 at the end. */
+    public IsolineClient(String url, String token) {
+        String typed = url == null ? "" : url.trim();
+        String whole = typed.contains("://") ? typed : "http://" + typed;
+        this.url = whole.replaceFirst("/+(v1(/.*)?)?\\z", "");
+        this.token = token == null ? "" : token.trim();
+    }
+
+    /** Return the address of the server, as it is used. */
+    public String getUrl() {
+        return url;
+    }
+
+    /** Return what the server can run: each with `name`, `title`, `parameters`, `problem`. */
+    public List<JsonObject> models() throws IOException, InterruptedException {
+        List<JsonObject> models = new ArrayList<>();
+        for (JsonElement model : call("GET", "/v1/models", null).getAsJsonArray("models")) {
+            models.add(model.getAsJsonObject());
+        }
+        return models;
+    }
+
+    /** Queue a request and return its job. */
+    public JsonObject submit(JsonObject request) throws IOException, InterruptedException {
+        return call("POST", "/v1/jobs", request);
+    }
+
+    /** Say which pixels are about to be uploaded and for what; return which are wanted. */
+    public JsonObject announce(JsonObject upload) throws IOException, InterruptedException {
+        return call("POST", "/v1/uploads", upload);
+    }
+
+    /** Send one tile of an upload. */
+    public void sendTile(String upload, int level, int column, int row, byte[] png)
+            throws IOException, InterruptedException {
+        String place = String.join("/", "/v1/uploads", upload, "tiles",
+                String.valueOf(level), String.valueOf(column), String.valueOf(row));
+        HttpRequest request = to(place).PUT(HttpRequest.BodyPublishers.ofByteArray(png))
+                .timeout(ANSWER).build();
+        try (InputStream body = send(request)) {
+            body.readAllBytes();
+        }
+    }
+
+    /** Return the stream of what a job says after event number `after`: one event a line. */
+    public InputStream events(String job, long after) throws IOException, InterruptedException {
+        return send(to("/v1/jobs/" + job + "/events?after=" + after).GET().build());
+    }
+
+    /** Look at a point of the image from now on: tiles nearest to it run first. */
+    public void focus(String job, double x, double y) throws IOException, InterruptedException {
+        JsonArray point = new JsonArray();
+        point.add(x);
+        point.add(y);
+        JsonObject body = new JsonObject();
+        body.add("focus", point);
+        call("PATCH", "/v1/jobs/" + job, body);
+    }
+
+    /** Stop a job; what it has found stays. */
+    public void cancel(String job) throws IOException, InterruptedException {
+        call("DELETE", "/v1/jobs/" + job, null);
+    }
+
+    /** Say in words whether this server can be used, and if not, why. Never throws. */
+    public String test() {
+        try {
+            JsonObject health = call("GET", "/v1/health", null);
+            if (!health.has("workers")) {
+                return "Something answers at " + url + ", but it is not isoline.";
+            }
+            int usable = 0;
+            for (JsonObject model : models()) {
+                usable += model.get("problem") == null || model.get("problem").isJsonNull() ? 1 : 0;
+            }
+            boolean ready = "ready".equals(health.get("status").getAsString());
+            return "Connected to isoline " + health.get("version").getAsString() + ": " + usable +
+                    " models" + (ready ? "." : ", its workers are still starting.");
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            return "The test was interrupted.";
+        } catch (IOException | RuntimeException e) {
+            return explain(e);
+        }
+    }
+
+    /** Say in words what went wrong when this server was called. */
+    public String explain(Exception error) {
+        if (error instanceof Refused) {
+            Refused refused = (Refused) error;
+            boolean isAboutToken = refused.status == 403 && refused.getMessage().contains("token");
+            if (refused.status == 401 || isAboutToken) {
+                return token.isEmpty() ? "The server wants a token, and none is set."
+                        : "The server does not accept this token.";
+            }
+            return refused.getMessage();
+        }
+        if (error instanceof HttpConnectTimeoutException || error instanceof HttpTimeoutException) {
+            return url + " does not answer. Is the address right, and does a firewall let it through?";
+        }
+        if (error instanceof ConnectException) {
+            return isUnresolved(error)
+                    ? "There is no machine of that name: " + url
+                    : "Nothing answers at " + url +
+                            ". Is `isoline serve` running there, and is the port right?";
+        }
+        if (error instanceof SSLException) {
+            return url + " does not speak https properly; if it speaks http, write http:// (" +
+                    error.getMessage() + ")";
+        }
+        if (error instanceof IllegalArgumentException) {
+            return "\"" + url + "\" is no address; write one like http://127.0.0.1:8765";
+        }
+        String said = error.getMessage() == null ? error.getClass().getSimpleName() : error.getMessage();
+        return "No proper answer from " + url + ": " + said;
+    }
+
+    private static boolean isUnresolved(Throwable error) {
+        Throwable cause = error;
+        while (cause != null && !(cause instanceof UnresolvedAddressException)) {
+            cause = cause.getCause();
+        }
+        return cause != null;
+    }
+
+    private JsonObject call(String method, String path, JsonObject body)
+            throws IOException, InterruptedException {
+        HttpRequest.BodyPublisher sent = body == null ? HttpRequest.BodyPublishers.noBody()
+                : HttpRequest.BodyPublishers.ofString(body.toString());
+        HttpRequest.Builder request = to(path).timeout(ANSWER).method(method, sent);
+        if (body != null) {
+            request.header("Content-Type", "application/json");
+        }
+        try (InputStream answer = send(request.build())) {
+            String text = new String(answer.readAllBytes(), StandardCharsets.UTF_8);
+            return JsonParser.parseString(text).getAsJsonObject();
+        } catch (JsonParseException | IllegalStateException e) {
+            throw notIsoline(200);
+        }
+    }
+
+    private HttpRequest.Builder to(String path) {
+        HttpRequest.Builder request = HttpRequest.newBuilder(URI.create(url + path));
+        request.header("Accept", "application/x-ndjson, application/json");
+        if (!token.isEmpty()) {
+            request.header("Authorization", "Bearer " + token);
+        }
+        return request;
+    }
+
+    private InputStream send(HttpRequest request) throws IOException, InterruptedException {
+        HttpResponse<InputStream> response =
+                http.send(request, HttpResponse.BodyHandlers.ofInputStream());
+        int status = response.statusCode();
+        if (status >= 200 && status < 300) {
+            return response.body();
+        }
+        try (InputStream body = response.body()) {
+            String text = new String(body.readAllBytes(), StandardCharsets.UTF_8);
+            JsonObject said = JsonParser.parseString(text).getAsJsonObject();
+            String remedy = said.get("remedy").getAsString();
+            throw new Refused(status, said.get("code").getAsString(),
+                    said.get("detail").getAsString() + (remedy.isEmpty() ? "" : ". Remedy: " + remedy));
+        } catch (JsonParseException | IllegalStateException | NullPointerException e) {
+            throw notIsoline(status);
+        }
+    }
+
+    private Refused notIsoline(int status) {
+        return new Refused(status, "NotIsoline",
+                "Something answers at " + url + " (HTTP " + status + "), but it is not isoline.");
+    }
+}
+
+/** Asks for a model and its parameters; built from what the server says it has. */
+@CompileStatic
+final class RunForm {
+
+    private final Map<String, JsonObject> models = new LinkedHashMap<>();
+    private final ComboBox<String> choice = new ComboBox<>();
+    private final TextField channels = new TextField();
+    private final Label about = new Label();
+    private final Label complaint = new Label();
+    private final GridPane fields = new GridPane();
+    private final Map<String, Supplier<JsonPrimitive>> values = new LinkedHashMap<>();
+    private final Dialog<ButtonType> dialog = new Dialog<>();
+
+    private RunForm(List<JsonObject> offered, Window owner, boolean needsChannels) {
+        for (JsonObject model : offered) {
+            if (model.has("title")) {
+                models.put(model.get("title").getAsString(), model);
+            }
+        }
+        choice.getItems().addAll(models.keySet());
+        choice.setOnAction(event -> show());
+        about.setWrapText(true);
+        complaint.setWrapText(true);
+        fields.setHgap(10);
+        fields.setVgap(6);
+        GridPane all = new GridPane();
+        all.setHgap(10);
+        all.setVgap(8);
+        all.setPadding(new Insets(12));
+        all.addRow(0, new Label("Model"), choice);
+        all.add(about, 0, 1, 2, 1);
+        all.add(fields, 0, 2, 2, 1);
+        if (needsChannels) {
+            channels.setTooltip(new Tooltip("Names or numbers from 0, with commas between"));
+            all.addRow(3, new Label("Channels"), channels);
+        }
+        all.add(complaint, 0, 4, 2, 1);
+        dialog.setTitle("Isoline");
+        dialog.initOwner(owner);
+        dialog.getDialogPane().setContent(all);
+        dialog.getDialogPane().setPrefWidth(460);
+        dialog.getDialogPane().getButtonTypes().addAll(ButtonType.OK, ButtonType.CANCEL);
+        Button ok = (Button) dialog.getDialogPane().lookupButton(ButtonType.OK);
+        ok.setText("Run");
+        ok.addEventFilter(ActionEvent.ACTION, event -> {
+            String wrong = complaintNow();
+            complaint.setText(wrong);
+            if (!wrong.isEmpty()) {
+                event.consume();
+            }
+        });
+        if (!models.isEmpty()) {
+            choice.getSelectionModel().select(0);
+            show();
+        }
+    }
+
+    /** Ask, on the JavaFX thread; return the keys of a request, or null where the user gave up. */
+    public static JsonObject ask(List<JsonObject> models, Window owner, boolean needsChannels) {
+        RunForm form = new RunForm(models, owner, needsChannels);
+        Optional<ButtonType> answer = form.dialog.showAndWait();
+        return answer.isPresent() && answer.get().equals(ButtonType.OK) ? form.options() : null;
+    }
+
+    private JsonObject model() {
+        return models.get(choice.getValue());
+    }
+
+    private void show() {
+        fields.getChildren().clear();
+        values.clear();
+        about.setText(model().get("description").getAsString());
+        complaint.setText(complaintNow());
+        int row = 0;
+        for (JsonElement each : model().getAsJsonArray("parameters")) {
+            JsonObject parameter = each.getAsJsonObject();
+            String name = parameter.get("name").getAsString();
+            Control field = field(name, parameter);
+            field.setTooltip(new Tooltip(parameter.get("help").getAsString()));
+            fields.addRow(row, new Label(name.replace("_", " ")), field);
+            row += 1;
+        }
+        dialog.getDialogPane().getScene().getWindow().sizeToScene();
+    }
+
+    private Control field(String name, JsonObject parameter) {
+        JsonElement given = parameter.get("default");
+        switch (parameter.get("kind").getAsString()) {
+            case "switch":
+                CheckBox box = new CheckBox();
+                box.setSelected(given.getAsBoolean());
+                values.put(name, () -> new JsonPrimitive(box.isSelected()));
+                return box;
+            case "choice":
+                ComboBox<String> list = new ComboBox<>();
+                for (JsonElement each : parameter.getAsJsonArray("choices")) {
+                    list.getItems().add(each.getAsString());
+                }
+                list.setValue(given.getAsString());
+                values.put(name, () -> new JsonPrimitive(list.getValue()));
+                return list;
+            default:
+                TextField text = new TextField(given.getAsString());
+                values.put(name, () -> number(text.getText(), parameter));
+                return text;
+        }
+    }
+
+    private static JsonPrimitive number(String text, JsonObject parameter) {
+        String bounds = parameter.get("minimum").getAsString() + " to " + parameter.get("maximum").getAsString();
+        try {
+            double value = Double.parseDouble(text.trim());
+            boolean isWhole = parameter.get("integer").getAsBoolean();
+            if (value >= parameter.get("minimum").getAsDouble() && value <= parameter.get("maximum").getAsDouble()
+                    && (!isWhole || value == Math.rint(value))) {
+                return isWhole ? new JsonPrimitive((long) value) : new JsonPrimitive(value);
+            }
+        } catch (NumberFormatException e) {
+            // said below, with the bounds
+        }
+        throw new IllegalArgumentException(
+                parameter.get("name").getAsString() + ": write a number from " + bounds);
+    }
+
+    /** Return what keeps this model from running, an empty text where nothing does. */
+    private String complaintNow() {
+        JsonElement problem = model().get("problem");
+        if (problem != null && !problem.isJsonNull()) {
+            return "This model cannot run: " + problem.getAsString();
+        }
+        for (Supplier<JsonPrimitive> value : values.values()) {
+            try {
+                value.get();
+            } catch (IllegalArgumentException e) {
+                return e.getMessage();
+            }
+        }
+        return "";
+    }
+
+    private JsonObject options() {
+        JsonObject parameters = new JsonObject();
+        values.forEach((name, value) -> parameters.add(name, value.get()));
+        JsonObject options = new JsonObject();
+        options.addProperty("model", model().get("name").getAsString());
+        options.add("parameters", parameters);
+        if (!channels.getText().isBlank()) {
+            options.add("channel", channels(channels.getText()));
+        }
+        return options;
+    }
+
+    private static JsonArray channels(String text) {
+        JsonArray chosen = new JsonArray();
+        for (String each : new ArrayList<>(List.of(text.split(",")))) {
+            if (each.trim().matches("[0-9]+")) {
+                chosen.add(Integer.parseInt(each.trim()));
+            } else {
+                chosen.add(each.trim());
+            }
+        }
+        return chosen;
+    }
+}
+
+/** A small window beside the viewer while a run goes on; it never keeps the user from working. */
+@CompileStatic
+final class ProgressWindow {
+
+    private final Stage stage = new Stage();
+    private final Label words = new Label("Starting");
+    private final Label numbers = new Label();
+    private final ProgressBar bar = new ProgressBar(-1);
+    private final Button cancel = new Button("Cancel");
+    private final Button remove = new Button("Remove partial results");
+    private final Run run;
+
+    /** Open the window of `run`, on the JavaFX thread. */
+    public ProgressWindow(Run run, String title, Window owner) {
+        this.run = run;
+        words.setWrapText(true);
+        bar.setMaxWidth(Double.MAX_VALUE);
+        cancel.setOnAction(event -> {
+            cancel.setDisable(true);
+            words.setText("Stopping; what arrived stays");
+            run.cancel();
+        });
+        remove.setVisible(false);
+        remove.setOnAction(event -> {
+            int removed = run.removeResults();
+            remove.setDisable(true);
+            words.setText(removed + " objects were removed.");
+        });
+        VBox all = new VBox(8, words, bar, numbers, new HBox(8, cancel, remove));
+        all.setPadding(new Insets(12));
+        all.setPrefWidth(420);
+        stage.initOwner(owner);
+        stage.setTitle(title);
+        stage.setScene(new Scene(all));
+        stage.show();
+    }
+
+    /** Prepare `run` for a life in the GUI, start it in a thread of its own and show how far it is. */
+    public static void start(Run run, String title, Window owner, Supplier<double[]> view,
+            Consumer<Run.Status> atEnd) {
+        ProgressWindow window = new ProgressWindow(run, title, owner);
+        run.on(work -> later(work)).lookingAt(view).asking(ask(owner))
+                .telling(status -> Platform.runLater(() -> window.show(status)));
+        Thread thread = new Thread(() -> {
+            Run.Status end = run.call();
+            Platform.runLater(() -> {
+                window.finish(end);
+                atEnd.accept(end);
+            });
+        }, "isoline-run");
+        thread.setDaemon(true);
+        thread.start();
+    }
+
+    private static void later(Runnable work) {
+        if (Platform.isFxApplicationThread()) {
+            work.run();
+        } else {
+            Platform.runLater(work);
+        }
+    }
+
+    private static Predicate<String> ask(Window owner) {
+        return (String question) -> {
+            FutureTask<Boolean> answer = new FutureTask<>(() -> {
+                Alert alert = new Alert(Alert.AlertType.CONFIRMATION, question, ButtonType.YES, ButtonType.NO);
+                alert.initOwner(owner);
+                return alert.showAndWait().filter(button -> button.equals(ButtonType.YES)).isPresent();
+            });
+            Platform.runLater(answer);
+            try {
+                return answer.get();
+            } catch (Exception e) {
+                return false;
+            }
+        };
+    }
+
+    private void show(Run.Status status) {
+        if (!cancel.isDisabled()) {
+            words.setText(status.message);
+        }
+        bar.setProgress(status.tiles == 0 ? -1 : (double) status.tilesDone / (double) status.tiles);
+        String left = status.secondsLeft < 0 ? "" : ", " + duration(status.secondsLeft) + " left";
+        numbers.setText(String.format("%,d objects, %d of %d tiles%s",
+                status.objects, status.tilesDone, status.tiles, left));
+    }
+
+    private void finish(Run.Status end) {
+        show(end);
+        words.setText(end.message);
+        bar.setProgress(end.state.equals("done") ? 1 : bar.getProgress() < 0 ? 0 : bar.getProgress());
+        remove.setVisible(!end.state.equals("done") && end.objects > 0);
+        cancel.setText("Close");
+        cancel.setDisable(false);
+        cancel.setOnAction(event -> stage.close());
+    }
+
+    private static String duration(double seconds) {
+        long whole = Math.round(seconds);
+        return whole < 60 ? whole + " s" : String.format("%d min %d s", Math.floorDiv(whole, 60L), whole % 60);
+    }
+}
+
+/** Asks for the server and the token, and says in words whether they are right. */
+@CompileStatic
+final class SettingsDialog {
+
+    private SettingsDialog() {}
+
+    /** Ask, on the JavaFX thread; return the address and the token, or null. */
+    public static String[] ask(String url, String token, Window owner) {
+        TextField address = new TextField(url);
+        PasswordField secret = new PasswordField();
+        secret.setText(token);
+        Label answer = new Label();
+        answer.setWrapText(true);
+        answer.setMinHeight(60);
+        Button test = new Button("Test connection");
+        test.setOnAction(event -> {
+            answer.setText("Asking...");
+            IsolineClient client = new IsolineClient(address.getText(), secret.getText());
+            Thread thread = new Thread(() -> {
+                String words = client.test();
+                Platform.runLater(() -> answer.setText(words));
+            }, "isoline-test");
+            thread.setDaemon(true);
+            thread.start();
+        });
+        GridPane all = new GridPane();
+        all.setHgap(10);
+        all.setVgap(8);
+        all.setPadding(new Insets(12));
+        all.addRow(0, new Label("Server"), address);
+        all.addRow(1, new Label("Token"), secret);
+        all.addRow(2, test);
+        all.add(answer, 0, 3, 2, 1);
+        address.setPrefColumnCount(28);
+        Dialog<ButtonType> dialog = new Dialog<>();
+        dialog.setTitle("Isoline: settings");
+        dialog.initOwner(owner);
+        dialog.getDialogPane().setContent(all);
+        dialog.getDialogPane().getButtonTypes().addAll(ButtonType.OK, ButtonType.CANCEL);
+        Optional<ButtonType> button = dialog.showAndWait();
+        boolean isMeant = button.isPresent() && button.get().equals(ButtonType.OK);
+        return isMeant ? new String[] {address.getText().trim(), secret.getText().trim()} : null;
+    }
+}

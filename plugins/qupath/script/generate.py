@@ -1,0 +1,38 @@
+"""Make the script: `main.groovy` and, behind it, the classes of the extension as they are.
+
+The classes keep to the part of Java that Groovy 4 reads in the same way, so that script and jar
+cannot drift apart. Groovy compiles them statically.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SOURCES = HERE.parent / "src" / "isoline" / "qupath"
+CLASSES = (
+    "Isoline", "Run", "Marks", "Upload", "IsolineClient", "RunForm", "ProgressWindow",
+    "SettingsDialog",
+)  # fmt: skip
+MAIN_IMPORTS = ("javafx.scene.control.Alert", "qupath.lib.gui.QuPathGUI")
+
+
+def script() -> str:
+    """Return the text of isoline.groovy."""
+    imports = {"groovy.transform.CompileStatic", *MAIN_IMPORTS}
+    bodies = []
+    for name in CLASSES:
+        java = (SOURCES / f"{name}.java").read_text("utf-8")
+        imports |= set(re.findall(r"^import ([\w.]+);$", java, re.MULTILINE))
+        body = re.split(r"^(?:package|import) .*;\n", java, flags=re.MULTILINE)[-1].strip()
+        top = re.compile(r"^(public )?final class", re.MULTILINE)
+        bodies.append(top.sub("@CompileStatic\nfinal class", body))
+    comment, main = (HERE / "main.groovy").read_text("utf-8").split("*/\n", 1)
+    lines = [f"import {name}" for name in sorted(imports)]
+    return "\n".join([comment + "*/", *lines, main, "\n\n".join(bodies), ""])
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(script(), "utf-8")

@@ -1,0 +1,99 @@
+package isoline.qupath;
+
+import com.google.gson.Gson;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import java.awt.image.BufferedImage;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import qupath.lib.images.ImageData;
+import qupath.lib.objects.PathObject;
+import qupath.lib.plugins.workflow.DefaultScriptableWorkflowStep;
+import qupath.lib.scripting.QP;
+
+/** What scripts call, and what the menu and the script have in common. */
+public final class Isoline {
+
+    /** Objects to run on: the selected ones, every annotation, or the whole slide. */
+    public static final List<String> WHERE = List.of("selected", "annotations", "slide");
+
+    private static volatile String token = System.getenv("ISOLINE_TOKEN");
+
+    private Isoline() {}
+
+    /** Use this token from now on; it is never written into a script. */
+    public static void setToken(String given) {
+        token = given;
+    }
+
+    /**
+     * Run a model on the current image and wait for the end; what a recorded workflow calls.
+     *
+     * `options` is JSON with the keys of a request, such as {"model": "nuclei"}; `where` is one
+     * of "selected", "annotations" and "slide". Returns how many objects were added.
+     */
+    public static long run(String url, String options, String where) {
+        ImageData<BufferedImage> image = QP.getCurrentImageData();
+        IsolineClient client = new IsolineClient(url, token);
+        JsonObject request = JsonParser.parseString(options).getAsJsonObject();
+        long objects = 0;
+        for (PathObject parent : parents(image, where)) {
+            Run.Status end = new Run(client, image, parent, request).call();
+            objects += end.objects;
+            if (!end.state.equals("done")) {
+                throw new IllegalStateException(end.message);
+            }
+        }
+        record(image, url, request, where, scriptFor(url, request, where));
+        return objects;
+    }
+
+    /** Return what to run on; empty where nothing suitable is selected. */
+    public static List<PathObject> parents(ImageData<?> image, String where) {
+        List<PathObject> parents = new ArrayList<>();
+        if (where.equals("slide")) {
+            parents.add(image.getHierarchy().getRootObject());
+            return parents;
+        }
+        Collection<PathObject> objects = where.equals("annotations")
+                ? image.getHierarchy().getAnnotationObjects()
+                : image.getHierarchy().getSelectionModel().getSelectedObjects();
+        for (PathObject object : objects) {
+            boolean isResult = object.getMetadata().containsKey(Marks.MODEL);
+            boolean isArea = object.getROI() != null && object.getROI().isArea();
+            // a region that a run made is no place to run again, unless someone selects it
+            if (isArea && !(isResult && where.equals("annotations"))) {
+                parents.add(object);
+            }
+        }
+        return parents;
+    }
+
+    /** Record a step that makes the same run again when the workflow becomes a script. */
+    public static void record(ImageData<?> image, String url, JsonObject options, String where,
+            String script) {
+        Map<String, String> shown = new LinkedHashMap<>();
+        shown.put("server", url);
+        shown.put("objects", where);
+        for (Map.Entry<String, JsonElement> option : options.entrySet()) {
+            shown.put(option.getKey(), option.getValue().toString());
+        }
+        String name = "Isoline: " + options.get("model").getAsString();
+        image.getHistoryWorkflow().addStep(new DefaultScriptableWorkflowStep(name, shown, script));
+    }
+
+    /** Return the line of a script that makes a run with the extension. */
+    public static String scriptFor(String url, JsonObject options, String where) {
+        return "isoline.qupath.Isoline.run(" + quoted(url) + ", " + quoted(new Gson().toJson(options)) +
+                ", " + quoted(where) + ")";
+    }
+
+    /** Return `text` as a Groovy string. */
+    public static String quoted(String text) {
+        return "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'";
+    }
+}

@@ -1,0 +1,163 @@
+package isoline.qupath;
+
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import java.awt.image.BufferedImage;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.function.Consumer;
+import javafx.application.Platform;
+import javafx.beans.property.StringProperty;
+import javafx.scene.control.Alert;
+import javafx.scene.control.MenuItem;
+import qupath.lib.common.Version;
+import qupath.lib.gui.QuPathGUI;
+import qupath.lib.gui.extensions.QuPathExtension;
+import qupath.lib.gui.prefs.PathPrefs;
+import qupath.lib.gui.viewer.QuPathViewer;
+import qupath.lib.images.ImageData;
+import qupath.lib.objects.PathObject;
+
+/** The menu Extensions > Isoline. Only wires: everything that can be tested is elsewhere. */
+public class IsolineExtension implements QuPathExtension {
+
+    private final StringProperty url =
+            PathPrefs.createPersistentPreference("isoline.url", "http://127.0.0.1:8765");
+    private final StringProperty token = PathPrefs.createPersistentPreference("isoline.token", "");
+    private final List<Run> running = new ArrayList<>();
+    private JsonObject lastOptions;
+
+    @Override
+    public String getName() {
+        return "Isoline";
+    }
+
+    @Override
+    public String getDescription() {
+        return "Segmentation whose objects appear while the slide is still running";
+    }
+
+    @Override
+    public Version getQuPathVersion() {
+        return Version.parse("0.5.0");
+    }
+
+    @Override
+    public Version getVersion() {
+        return Version.parse("0.1.0");
+    }
+
+    @Override
+    public void installExtension(QuPathGUI qupath) {
+        Isoline.setToken(token.get());
+        item(qupath, "Run model...", () -> askAndRun(qupath, "selected"));
+        item(qupath, "Segment selected objects", () -> runAgain(qupath));
+        item(qupath, "Click to segment", () -> click(qupath));
+        item(qupath, "Run on whole slide...", () -> askAndRun(qupath, "slide"));
+        item(qupath, "Cancel", () -> running.forEach(Run::cancel));
+        item(qupath, "Settings...", () -> askSettings(qupath));
+    }
+
+    private static void item(QuPathGUI qupath, String title, Runnable action) {
+        MenuItem item = new MenuItem(title);
+        item.setOnAction(event -> action.run());
+        qupath.getMenu("Extensions>Isoline", true).getItems().add(item);
+    }
+
+    private void askSettings(QuPathGUI qupath) {
+        String[] answer = SettingsDialog.ask(url.get(), token.get(), qupath.getStage());
+        if (answer != null) {
+            url.set(answer[0]);
+            token.set(answer[1]);
+            Isoline.setToken(answer[1]);
+        }
+    }
+
+    private void askAndRun(QuPathGUI qupath, String where) {
+        ImageData<BufferedImage> image = qupath.getImageData();
+        if (image == null) {
+            say(qupath, "Open an image first.");
+            return;
+        }
+        if (Isoline.parents(image, where).isEmpty()) {
+            say(qupath, "Select an annotation first, or choose Run on whole slide.");
+            return;
+        }
+        withModels(qupath, models -> {
+            JsonObject options = RunForm.ask(models, qupath.getStage(), !image.getServer().isRGB());
+            if (options != null) {
+                lastOptions = options;
+                start(qupath, image, options, where);
+            }
+        });
+    }
+
+    private void runAgain(QuPathGUI qupath) {
+        ImageData<BufferedImage> image = qupath.getImageData();
+        if (lastOptions == null || image == null || Isoline.parents(image, "selected").isEmpty()) {
+            askAndRun(qupath, "selected");
+        } else {
+            start(qupath, image, lastOptions, "selected");
+        }
+    }
+
+    /** Ask a model that takes prompts for what the selected points, boxes and lines point at. */
+    private void click(QuPathGUI qupath) {
+        ImageData<BufferedImage> image = qupath.getImageData();
+        withModels(qupath, models -> {
+            JsonObject clickable = null;
+            for (JsonObject model : models) {
+                JsonElement prompts = model.get("prompts");
+                boolean takes = prompts != null && prompts.isJsonArray() && prompts.getAsJsonArray().size() > 0;
+                clickable = clickable == null && takes ? model : clickable;
+            }
+            if (clickable == null || image == null) {
+                say(qupath, clickable == null ? "No model on this server takes clicks." : "Open an image first.");
+                return;
+            }
+            JsonObject options = new JsonObject();
+            options.addProperty("model", clickable.get("name").getAsString());
+            options.add("prompts", Prompts.of(image.getHierarchy().getSelectionModel().getSelectedObjects()));
+            start(qupath, image, options, "slide");
+        });
+    }
+
+    private void start(QuPathGUI qupath, ImageData<BufferedImage> image, JsonObject options, String where) {
+        QuPathViewer viewer = qupath.getViewer();
+        for (PathObject parent : Isoline.parents(image, where)) {
+            Run run = new Run(client(), image, parent, options);
+            running.add(run);
+            ProgressWindow.start(run, "Isoline: " + options.get("model").getAsString(), qupath.getStage(),
+                    () -> viewer == null ? null : new double[] {viewer.getCenterPixelX(), viewer.getCenterPixelY()},
+                    end -> running.remove(run));
+        }
+        Isoline.record(image, url.get(), options, where, Isoline.scriptFor(url.get(), options, where));
+    }
+
+    private IsolineClient client() {
+        return new IsolineClient(url.get(), token.get());
+    }
+
+    /** Ask the server what it can run, off the JavaFX thread, and go on there. */
+    private void withModels(QuPathGUI qupath, Consumer<List<JsonObject>> next) {
+        IsolineClient client = client();
+        Thread thread = new Thread(() -> {
+            try {
+                List<JsonObject> models = client.models();
+                Platform.runLater(() -> next.accept(models));
+            } catch (Exception e) {
+                Platform.runLater(() -> say(qupath, client.explain(e)));
+            }
+        }, "isoline-models");
+        thread.setDaemon(true);
+        thread.start();
+    }
+
+    private static void say(QuPathGUI qupath, String words) {
+        Alert alert = new Alert(Alert.AlertType.INFORMATION, words);
+        alert.initOwner(qupath.getStage());
+        alert.setTitle("Isoline");
+        alert.setHeaderText(null);
+        alert.show();
+    }
+}

@@ -1,0 +1,194 @@
+package isoline.qupath;
+
+import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
+import com.google.gson.JsonObject;
+import java.awt.Graphics2D;
+import java.awt.image.BufferedImage;
+import java.awt.image.WritableRaster;
+import java.io.ByteArrayOutputStream;
+import java.io.IOException;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.Callable;
+import java.util.concurrent.CancellationException;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.function.BooleanSupplier;
+import java.util.function.Consumer;
+import java.util.function.Predicate;
+import javax.imageio.ImageIO;
+import qupath.lib.images.servers.ImageServer;
+import qupath.lib.regions.RegionRequest;
+
+/** Sends the pixels of a region to a server that does not see the file, in lossless tiles. */
+public final class Upload {
+
+    /** From this many pixels on the user is asked first. */
+    public static final long ASK_FROM_PIXELS = 30_000_000;
+
+    private static final int THREADS = 4;
+
+    private final IsolineClient client;
+    private final ImageServer<BufferedImage> server;
+    private final int z;
+    private final int t;
+
+    /** Upload from plane `z` and time `t` of `server`. */
+    public Upload(IsolineClient client, ImageServer<BufferedImage> server, int z, int t) {
+        this.client = client;
+        this.server = server;
+        this.z = z;
+        this.t = t;
+    }
+
+    /**
+     * Send what `request` needs and return the name of the image there.
+     *
+     * `say` hears how far it is; `agree` is asked before a large upload; `stopped` ends it.
+     */
+    public String send(JsonObject request, JsonArray spacing, Consumer<String> say,
+            Predicate<String> agree, BooleanSupplier stopped) throws IOException, InterruptedException {
+        JsonObject wanted = client.announce(announcement(request, spacing));
+        long pixels = wanted.get("pixels").getAsLong();
+        String size = Math.round(pixels / 1e6d) + " million pixels (about " +
+                Math.round(pixels * 1.7d / 1e6d) + " MB)";
+        if (pixels >= ASK_FROM_PIXELS && !agree.test("The server does not see the file of this " +
+                "image. Upload " + size + "? A smaller region, or [file_uris] in the server's " +
+                "configuration, is faster.")) {
+            throw new CancellationException("nothing was uploaded");
+        }
+        say.accept("The server does not see the file: uploading " + size);
+        List<Callable<Void>> tiles = tiles(wanted, say, stopped);
+        ExecutorService threads = Executors.newFixedThreadPool(THREADS);
+        try {
+            for (Future<Void> tile : threads.invokeAll(tiles)) {
+                tile.get();
+            }
+        } catch (ExecutionException e) {
+            if (e.getCause() instanceof IOException) {
+                throw (IOException) e.getCause();
+            }
+            if (e.getCause() instanceof CancellationException) {
+                throw (CancellationException) e.getCause();
+            }
+            throw new IOException("the pixels cannot be read: " + e.getCause(), e.getCause());
+        } finally {
+            threads.shutdownNow();
+        }
+        return wanted.get("image").getAsString();
+    }
+
+    private JsonObject announcement(JsonObject request, JsonArray spacing) throws IOException {
+        JsonArray size = new JsonArray();
+        size.add(server.getWidth());
+        size.add(server.getHeight());
+        JsonObject asked = new JsonObject();
+        asked.add("size", size);
+        if (spacing != null) {
+            asked.add("spacing_um", spacing);
+        }
+        if (!server.isRGB()) {
+            String type = server.getPixelType().name().toLowerCase();
+            if (!type.equals("uint8") && !type.equals("uint16")) {
+                throw new IOException("images of type " + type + " cannot be uploaded");
+            }
+            JsonArray channels = new JsonArray();
+            for (int c = 0; c < server.nChannels(); c++) {
+                channels.add(server.getChannel(c).getName());
+            }
+            asked.add("channels", channels);
+            asked.addProperty("dtype", type);
+        }
+        JsonObject purpose = request.deepCopy();
+        // those are of the file that the server does not see
+        for (String key : List.of("image", "image_size", "spacing_um", "z")) {
+            purpose.remove(key);
+        }
+        asked.add("request", purpose);
+        return asked;
+    }
+
+    private List<Callable<Void>> tiles(JsonObject wanted, Consumer<String> say, BooleanSupplier stopped) {
+        String upload = wanted.get("upload").getAsString();
+        int side = wanted.get("tile_px").getAsInt();
+        List<Callable<Void>> tiles = new ArrayList<>();
+        int[] sent = new int[1];
+        int level = 0;
+        for (JsonElement each : wanted.getAsJsonArray("levels")) {
+            JsonArray area = each.getAsJsonObject().getAsJsonArray("area");
+            int downsample = each.getAsJsonObject().get("downsample").getAsInt();
+            int x0 = area.get(0).getAsInt();
+            int y0 = area.get(1).getAsInt();
+            int x1 = area.get(2).getAsInt();
+            int y1 = area.get(3).getAsInt();
+            for (int row = Math.floorDiv(y0, side); row * side < y1; row++) {
+                for (int column = Math.floorDiv(x0, side); column * side < x1; column++) {
+                    int left = Math.max(x0, column * side);
+                    int top = Math.max(y0, row * side);
+                    int width = Math.min(x1, (column + 1) * side) - left;
+                    int height = Math.min(y1, (row + 1) * side) - top;
+                    int c = column;
+                    int r = row;
+                    int l = level;
+                    tiles.add(() -> {
+                        if (stopped.getAsBoolean()) {
+                            throw new CancellationException("the upload was stopped");
+                        }
+                        client.sendTile(upload, l, c, r, png(downsample, left, top, width, height));
+                        synchronized (sent) {
+                            sent[0] += 1;
+                            say.accept("Uploading: " + sent[0] + " of " + tiles.size() + " tiles");
+                        }
+                        return null;
+                    });
+                }
+            }
+            level += 1;
+        }
+        return tiles;
+    }
+
+    /** Return a tile, `x`, `y`, `width` and `height` in pixels of its level, as the server wants it. */
+    private byte[] png(int downsample, int x, int y, int width, int height) throws IOException {
+        int left = x * downsample;
+        int top = y * downsample;
+        RegionRequest region = RegionRequest.createInstance(server.getPath(), downsample, left, top,
+                Math.min(width * downsample, server.getWidth() - left),
+                Math.min(height * downsample, server.getHeight() - top), z, t);
+        BufferedImage pixels = server.readRegion(region);
+        BufferedImage tile = server.isRGB() ? opaque(pixels, width, height) : stacked(pixels, width, height);
+        ByteArrayOutputStream png = new ByteArrayOutputStream();
+        ImageIO.write(tile, "PNG", png);
+        return png.toByteArray();
+    }
+
+    /** Return `pixels` as RGB without alpha; an overview may be a pixel too large or too small. */
+    private static BufferedImage opaque(BufferedImage pixels, int width, int height) {
+        BufferedImage rgb = new BufferedImage(width, height, BufferedImage.TYPE_3BYTE_BGR);
+        Graphics2D graphics = rgb.createGraphics();
+        graphics.drawImage(pixels, 0, 0, width, height, null);
+        graphics.dispose();
+        return rgb;
+    }
+
+    /** Return the channels of `pixels` below each other, in grey of their depth. */
+    private BufferedImage stacked(BufferedImage pixels, int width, int height) {
+        int bands = server.nChannels();
+        boolean deep = server.getPixelType().name().equals("UINT16");
+        BufferedImage grey = new BufferedImage(width, height * bands,
+                deep ? BufferedImage.TYPE_USHORT_GRAY : BufferedImage.TYPE_BYTE_GRAY);
+        WritableRaster raster = grey.getRaster();
+        for (int band = 0; band < bands; band++) {
+            for (int y = 0; y < height; y++) {
+                for (int x = 0; x < width; x++) {
+                    raster.setSample(x, band * height + y, 0, pixels.getRaster().getSample(
+                            Math.min(x, pixels.getWidth() - 1), Math.min(y, pixels.getHeight() - 1), band));
+                }
+            }
+        }
+        return grey;
+    }
+}

@@ -1,0 +1,7 @@
+package qupath.lib.images.servers;
+
+public enum PixelType {
+    UINT8,
+    UINT16,
+    FLOAT32
+}

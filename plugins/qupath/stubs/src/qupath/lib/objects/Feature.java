@@ -1,0 +1,30 @@
+package qupath.lib.objects;
+
+import com.google.gson.JsonObject;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import qupath.lib.roi.PolygonsROI;
+
+/** Not of QuPath: whatever `PathIO` has read. */
+public class Feature extends PathObject {
+
+    public final String type;
+    public final Map<String, Double> measurements = new LinkedHashMap<>();
+
+    public Feature(String type, PolygonsROI roi) {
+        this.type = type;
+        setROI(roi);
+    }
+
+    @Override
+    public JsonObject toJson() {
+        JsonObject properties = new JsonObject();
+        properties.addProperty("objectType", type);
+        JsonObject json = new JsonObject();
+        json.addProperty("type", "Feature");
+        json.addProperty("id", getID().toString());
+        json.add("geometry", ((PolygonsROI) getROI()).toJson());
+        json.add("properties", properties);
+        return json;
+    }
+}

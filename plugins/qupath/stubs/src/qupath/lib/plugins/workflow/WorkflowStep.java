@@ -1,0 +1,4 @@
+package qupath.lib.plugins.workflow;
+
+public interface WorkflowStep {
+}

@@ -1,0 +1,266 @@
+import com.google.gson.Gson;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParser;
+import isoline.qupath.*;
+import java.awt.image.BufferedImage;
+import java.io.ByteArrayInputStream;
+import java.io.File;
+import java.net.URI;
+import java.util.ArrayList;
+import java.util.Collection;
+import java.util.List;
+import java.util.Map;
+import java.util.TreeMap;
+import java.util.TreeSet;
+import java.util.concurrent.ExecutorService;
+import java.util.concurrent.Executors;
+import javax.imageio.ImageIO;
+import qupath.lib.images.ImageData;
+import qupath.lib.images.servers.ImageChannel;
+import qupath.lib.images.servers.ImageServer;
+import qupath.lib.images.servers.PixelCalibration;
+import qupath.lib.images.servers.PixelType;
+import qupath.lib.io.PathIO;
+import qupath.lib.objects.Feature;
+import qupath.lib.objects.PathObject;
+import qupath.lib.regions.RegionRequest;
+
+/**
+ * Drives the client without a window against a real server, in memory.
+ *
+ * Compiled twice, against the jar and against the script, so that both pass the same tests. Reads
+ * a JSON object from its only argument and prints one JSON object.
+ */
+public final class Harness {
+
+    private static final Gson GSON = new Gson();
+
+    public static void main(String[] arguments) throws Exception {
+        JsonObject asked = JsonParser.parseString(arguments[0]).getAsJsonObject();
+        Map<String, Object> said = new TreeMap<>();
+        IsolineClient client = new IsolineClient(text(asked, "url"), text(asked, "token"));
+        if (text(asked, "do").equals("test")) {
+            said.put("words", client.test());
+        } else if (text(asked, "do").equals("models")) {
+            said.put("models", client.models().size());
+        } else {
+            runs(client, asked, said);
+        }
+        System.out.println(GSON.toJson(said));
+        System.exit(0);
+    }
+
+    /** Return the slide that is asked for, with the annotation in `region` selected. */
+    public static ImageData<BufferedImage> image(JsonObject asked) throws Exception {
+        ImageData<BufferedImage> image = new ImageData<>(new Slide(asked));
+        if (asked.has("region")) {
+            String feature = "{\"type\":\"FeatureCollection\",\"features\":[{\"type\":\"Feature\",\"geometry\":"
+                    + asked.get("region") + ",\"properties\":{\"objectType\":\"annotation\"}}]}";
+            List<PathObject> drawn = PathIO.readObjectsFromGeoJSON(new ByteArrayInputStream(feature.getBytes("UTF-8")));
+            image.getHierarchy().getRootObject().addChildObjects(drawn);
+            image.getHierarchy().getSelectionModel().getSelectedObjects().addAll(drawn);
+        }
+        return image;
+    }
+
+    private static void runs(IsolineClient client, JsonObject asked, Map<String, Object> said) throws Exception {
+        ImageData<BufferedImage> image = image(asked);
+        PathObject parent = image.getHierarchy().getRootObject();
+        for (PathObject drawn : parent.getChildObjects()) {
+            parent = drawn;
+        }
+        ExecutorService gui = Executors.newSingleThreadExecutor(task -> new Thread(task, "gui"));
+        PathObject below = parent;
+        List<Long> firstSeen = new ArrayList<>();
+        long began = System.nanoTime();
+        Run run = new Run(client, image, parent, asked.getAsJsonObject("options")).on(gui);
+        Thread caller = Thread.currentThread();
+        String action = text(asked, "do");
+        run.telling(status -> {
+            if (status.objects > 0 && image.getHierarchy().events.size() > 0 && firstSeen.isEmpty()) {
+                firstSeen.add(System.nanoTime());
+                if (action.equals("cancel")) {
+                    run.cancel();
+                } else if (action.equals("interrupt")) {
+                    caller.interrupt();
+                }
+            }
+        });
+        if (asked.has("look")) {
+            double[] there = GSON.fromJson(asked.get("look"), double[].class);
+            run.lookingAt(() -> there);
+        }
+        Run.Status end = run.call();
+        said.put("interrupted", Thread.interrupted());
+        report(said, end, below, image);
+        said.put("seconds", (System.nanoTime() - began) / 1e9);
+        said.put("first", firstSeen.isEmpty() ? -1 : (firstSeen.get(0) - began) / 1e9);
+        said.put("flushes", run.getFlushes());
+        said.put("megabytes", usedMegabytes());
+        if (action.equals("remove")) {
+            edit(below);
+            said.put("removed", run.removeResults());
+            said.put("left", below.getChildObjects().size());
+        }
+        if (action.equals("again")) {
+            said.put("touched", edit(below));
+            Run second = new Run(client, image, below,
+                    asked.has("then") ? asked.getAsJsonObject("then") : asked.getAsJsonObject("options")).on(gui);
+            said.put("again_state", second.call().state);
+            TreeSet<String> ids = new TreeSet<>();
+            below.getChildObjects().forEach(child -> ids.add(child.getID().toString()));
+            said.put("again", below.getChildObjects().size());
+            said.put("again_ids", ids);
+        }
+        gui.shutdown();
+    }
+
+    /** Lock one object, name another, draw in a third, move a corner of a fourth; return their ids. */
+    private static List<String> edit(PathObject parent) {
+        List<PathObject> children = new ArrayList<>(parent.getChildObjects());
+        children.get(0).setLocked(true);
+        children.get(1).setName("look at this");
+        children.get(2).addChildObjects(List.of(new Feature("annotation", null)));
+        PathObject other = children.get(children.size() - 1);
+        children.get(3).setROI(other.getROI());
+        List<String> ids = new ArrayList<>();
+        for (int k = 0; k < 4; k++) {
+            ids.add(children.get(k).getID().toString());
+        }
+        return ids;
+    }
+
+    private static void report(Map<String, Object> said, Run.Status end, PathObject parent,
+            ImageData<BufferedImage> image) {
+        Map<String, Integer> types = new TreeMap<>();
+        Map<String, Integer> classes = new TreeMap<>();
+        TreeSet<String> ids = new TreeSet<>();
+        Collection<PathObject> children = parent.getChildObjects();
+        int provisional = 0;
+        for (PathObject child : children) {
+            types.merge(((Feature) child).type, 1, Integer::sum);
+            classes.merge(String.valueOf(child.getPathClass()), 1, Integer::sum);
+            provisional += child.getMetadata().containsKey("isoline.provisional") ? 1 : 0;
+            if (children.size() < 100_000) {
+                ids.add(child.getID().toString());
+            }
+        }
+        List<Long> events = image.getHierarchy().events;
+        double shortest = 1e9;
+        for (int k = 1; k < events.size() - 1; k++) { // the last one comes with the end
+            shortest = Math.min(shortest, (events.get(k) - events.get(k - 1)) / 1e9);
+        }
+        said.put("state", end.state);
+        said.put("message", end.message);
+        said.put("objects", end.objects);
+        said.put("refused", end.refused);
+        said.put("children", children.size());
+        said.put("provisional", provisional);
+        said.put("types", types);
+        said.put("classes", classes);
+        said.put("ids", ids);
+        said.put("events", events.size());
+        said.put("shortest_pause", shortest);
+    }
+
+    private static long usedMegabytes() {
+        System.gc();
+        return (Runtime.getRuntime().totalMemory() - Runtime.getRuntime().freeMemory()) >> 20;
+    }
+
+    private static String text(JsonObject asked, String key) {
+        return asked.has(key) ? asked.get(key).getAsString() : "";
+    }
+
+    /** A slide in memory, or one that exists only as a URI. */
+    private static final class Slide implements ImageServer<BufferedImage> {
+
+        private final JsonObject asked;
+        private final BufferedImage pixels;
+
+        Slide(JsonObject asked) throws Exception {
+            this.asked = asked;
+            this.pixels = asked.has("pixels") ? ImageIO.read(new File(text(asked, "pixels"))) : null;
+        }
+
+        @Override
+        public String getPath() {
+            return "slide";
+        }
+
+        @Override
+        public Collection<URI> getURIs() {
+            return List.of(URI.create(text(asked, "uri")));
+        }
+
+        @Override
+        public String getServerType() {
+            return asked.has("type") ? text(asked, "type") : "OpenSlide";
+        }
+
+        @Override
+        public int getWidth() {
+            return asked.getAsJsonArray("size").get(0).getAsInt();
+        }
+
+        @Override
+        public int getHeight() {
+            return asked.getAsJsonArray("size").get(1).getAsInt();
+        }
+
+        @Override
+        public int nChannels() {
+            return isRGB() ? 3 : pixels.getRaster().getNumBands();
+        }
+
+        @Override
+        public int nZSlices() {
+            return 1;
+        }
+
+        @Override
+        public boolean isRGB() {
+            return !asked.has("grey");
+        }
+
+        @Override
+        public PixelType getPixelType() {
+            return pixels.getRaster().getSampleModel().getSampleSize(0) == 8 ? PixelType.UINT8 : PixelType.UINT16;
+        }
+
+        @Override
+        public ImageChannel getChannel(int channel) {
+            return new ImageChannel("channel " + channel);
+        }
+
+        @Override
+        public PixelCalibration getPixelCalibration() {
+            double um = asked.has("um") ? asked.get("um").getAsDouble() : 0;
+            return new PixelCalibration(um, um);
+        }
+
+        @Override
+        public BufferedImage readRegion(RegionRequest request) {
+            int step = (int) request.values[0];
+            int x = (int) request.values[1];
+            int y = (int) request.values[2];
+            int width = (int) Math.ceil(request.values[3] / step);
+            int height = (int) Math.ceil(request.values[4] / step);
+            if (step == 1) {
+                return pixels.getSubimage(x, y, width, height);
+            }
+            BufferedImage small = new BufferedImage(width, height,
+                    isRGB() ? BufferedImage.TYPE_3BYTE_BGR : pixels.getType());
+            for (int row = 0; row < height; row++) {
+                for (int column = 0; column < width; column++) {
+                    small.getRaster().setPixel(column, row, pixels.getRaster()
+                            .getPixel(x + column * step, y + row * step, (int[]) null));
+                }
+            }
+            return small;
+        }
+
+        @Override
+        public void close() {}
+    }
+}

@@ -1,0 +1,294 @@
+"""QuPath's client, as a jar and as a script, against a real server and a network that fails."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from isoline.client import Client, Contours
+from tests import qupath
+from tests.qupath import Build, Proxy, proxied
+from tests.serving import free_port, serving
+from tests.slides import Shapes
+
+URI = "file:/S:/scans/disks.tif"
+BOX = [1000.0, 900.0, 2600.0, 2400.0]
+REGION = {
+    "type": "Polygon",
+    "coordinates": [[[1000, 900], [2600, 900], [2600, 2400], [1000, 2400], [1000, 900]]],
+}
+OBJECTS = {"model": "threshold", "parameters": {"below": 200}, "tile": 512}
+REGIONS = {"model": "threshold", "parameters": {"below": 200, "output": "mask"}, "tile": 512}
+SLOW = {"model": "slow", "parameters": {"seconds": 0.3}}
+
+
+@pytest.fixture(scope="module")
+def build() -> Build:
+    return qupath.built()
+
+
+@pytest.fixture(params=["java", "script"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def server(disk_slide: Shapes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    more = "[file_uris]\n'S:\\scans' = 'slides'\n"
+    data = tmp_path_factory.mktemp("data")
+    with serving(disk_slide.path.parent, data, more=more) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def expected(server: str) -> set[str]:
+    """The ids of the objects in the region, as another client gets them."""
+    options: dict[str, Any] = {"parameters": OBJECTS["parameters"], "region": BOX}
+    events = Client(server).segment(
+        "slides/disks.tif", "threshold", format="qupath", tile=700, **options
+    )
+    batches = [event.features for event in events if isinstance(event, Contours)]
+    return {feature["id"] for features in batches for feature in features}
+
+
+def asked(server: str, options: dict[str, Any], do: str = "run", **more: Any) -> dict[str, Any]:
+    return {
+        "do": do,
+        "url": server,
+        "uri": URI,
+        "size": [6007, 5003],
+        "um": 0.25,
+        "region": REGION,
+        "options": options,
+        **more,
+    }
+
+
+def test_objects_come_below_the_annotation(
+    build: Build, kind: str, server: str, expected: set[str]
+) -> None:
+    said = build.run(kind, **asked(server, OBJECTS))
+    assert said["state"] == "done", said["message"]
+    assert set(said["ids"]) == expected
+    assert said["types"] == {"detection": len(expected)}
+    assert said["classes"] == {"Foreground": len(expected)}
+    assert said["objects"] == said["children"] == len(expected) > 100
+    assert said["events"] == said["flushes"] >= 1
+
+
+def test_regions_replace_their_pieces(build: Build, kind: str, server: str) -> None:
+    options: dict[str, Any] = {"parameters": REGIONS["parameters"], "region": BOX, "tile": 512}
+    events = list(
+        Client(server).segment("slides/disks.tif", "threshold", format="qupath", **options)
+    )
+    final = [e for e in events if isinstance(e, Contours) and not e.provisional]
+    said = build.run(kind, **asked(server, REGIONS))
+    assert set(said["ids"]) == {feature["id"] for event in final for feature in event.features}
+    assert said["provisional"] == 0
+    assert set(said["types"]) == {"annotation"}
+
+
+def test_a_stream_that_breaks_is_taken_up_again(
+    build: Build, kind: str, server: str, expected: set[str]
+) -> None:
+    proxy = Proxy(server, cuts=[3, 0, 5])
+    with proxied(proxy) as url:
+        said = build.run(kind, **asked(url, OBJECTS))
+    assert said["state"] == "done"
+    assert set(said["ids"]) == expected
+    streams = [call for call in proxy.calls if "/events" in call]
+    afters = [int(re.findall(r"after=(-?\d+)", call)[0]) for call in streams]
+    assert afters[:4] == [-1, 2, 2, 7]
+
+
+def test_what_arrived_stays_when_the_connection_is_lost_for_good(build: Build, server: str) -> None:
+    with proxied(Proxy(server, cuts=[8, 0, 0, 0, 0, 0, 0, 0])) as url:
+        said = build.run("java", **asked(url, OBJECTS))
+    assert said["state"] == "lost"
+    assert said["children"] > 0
+    assert "what arrived stays" in said["message"]
+
+
+def test_a_feature_that_qupath_refuses_costs_only_itself(
+    build: Build, kind: str, server: str, expected: set[str]
+) -> None:
+    spoilt: list[str] = []
+
+    def spoil(line: bytes) -> bytes:
+        event = json.loads(line) if line.strip() else {}
+        if event.get("features") and len(spoilt) < 2:
+            spoilt.append(event["features"][0]["id"])
+            ring = event["features"][0]["geometry"]["coordinates"][0]
+            (ring[0] if isinstance(ring[0][0], list) else ring).pop()
+            return json.dumps(event, separators=(",", ":")).encode() + b"\n"
+        return line
+
+    with proxied(Proxy(server, rewrite=spoil)) as url:
+        said = build.run(kind, **asked(url, OBJECTS))
+    assert said["refused"] == len(spoilt) == 2
+    assert set(said["ids"]) == expected - set(spoilt)
+    assert "could not read 2 objects" in said["message"]
+    assert "closed linestring" in said["message"]
+
+
+@pytest.mark.parametrize("how", ["cancel", "interrupt"])
+def test_a_run_that_is_stopped_stops_the_server_too(
+    build: Build, kind: str, server: str, how: str
+) -> None:
+    proxy = Proxy(server)
+    with proxied(proxy) as url:
+        said = build.run(kind, **asked(url, SLOW, how))
+    job = Client(server).job(re.findall(r"/jobs/(\w+)", " ".join(proxy.calls))[0])
+    state = job.state()
+    assert any(call.startswith("DELETE") for call in proxy.calls)
+    assert said["state"] == "cancelled"
+    assert said["interrupted"] is (how == "interrupt")
+    assert said["children"] > 0
+    assert state["tiles_done"] < state["tiles"]
+
+
+def test_running_again_keeps_what_was_edited(
+    build: Build, kind: str, server: str, expected: set[str]
+) -> None:
+    said = build.run(kind, **asked(server, OBJECTS, "again"))
+    assert said["again_state"] == "done"
+    assert set(said["again_ids"]) == expected
+    assert said["again"] == len(expected)
+
+
+def test_running_again_otherwise_replaces_only_what_is_untouched(
+    build: Build, kind: str, server: str, expected: set[str]
+) -> None:
+    then = {**OBJECTS, "parameters": {"below": 0, "above": 255}}
+    said = build.run(kind, **asked(server, OBJECTS, "again", then=then))
+    assert set(said["again_ids"]) == set(said["touched"])
+
+
+def test_partial_results_can_be_taken_back(build: Build, kind: str, server: str) -> None:
+    said = build.run(kind, **asked(server, OBJECTS, "remove"))
+    assert said["left"] == 4
+    assert said["removed"] == said["children"] - 4
+
+
+def test_a_slide_that_the_server_does_not_see_is_uploaded(
+    build: Build, kind: str, server: str, disk_slide: Shapes, tmp_path: Path
+) -> None:
+    import tifffile
+
+    noise = np.random.default_rng(1).integers(0, 24, (1400, 1800, 3), np.uint8)
+    pixels = tifffile.imread(disk_slide.path)[:1400, :1800] // 8 * 7 + noise
+    Image.fromarray(pixels).save(tmp_path / "pixels.png")
+    region = {
+        "type": "Polygon",
+        "coordinates": [[[300, 200], [1500, 200], [1500, 1300], [300, 1300], [300, 200]]],
+    }
+    more: dict[str, Any] = {
+        "size": [1800, 1400],
+        "region": region,
+        "pixels": str(tmp_path / "pixels.png"),
+    }
+    proxy = Proxy(server)
+    with proxied(proxy) as url:
+        away = asked(url, REGIONS, **{**more, "uri": "file:/elsewhere/disks.tif"})
+        other = asked(url, REGIONS, **more)  # the path is known, but the file has another size
+        turned = asked(url, REGIONS, **more, type="OpenSlide (Rotate 180)")
+        results = [build.run(kind, **each) for each in (away, other, turned)]
+    for said in results:
+        assert said["state"] == "done", said["message"]
+    assert sum(call == "POST /v1/uploads" for call in proxy.calls) == 3
+    assert sum(call == "POST /v1/jobs" for call in proxy.calls) == 2 + 2 + 1
+    assert results[0]["ids"] == results[1]["ids"] == results[2]["ids"]
+    assert results[0]["children"] > 50
+    whole = tmp_path / "whole.png"
+    Image.fromarray(pixels[200:1300, 300:1500]).save(whole)
+    assert proxy.sent / 3 <= 1.3 * whole.stat().st_size
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_grey_pixels_are_uploaded_as_they_are(
+    build: Build, server: str, tmp_path: Path, dtype: type[np.unsignedinteger]
+) -> None:
+    grey = np.zeros((500, 700), dtype)
+    grey[100:200, 300:340] = 200 if dtype is np.uint8 else 40_000
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    options = {"model": "threshold", "parameters": {"below": 0, "above": 90}}
+    more: dict[str, Any] = {"size": [700, 500], "pixels": str(tmp_path / "grey.png"), "grey": True}
+    request = {**asked(server, options, **more), "uri": "omero:7", "region": None}
+    said = build.run("java", **{key: value for key, value in request.items() if value is not None})
+    assert said["state"] == "done", said["message"]
+    assert said["children"] == 1
+
+
+def test_where_the_user_looks_comes_first(build: Build, kind: str, server: str) -> None:
+    proxy = Proxy(server)
+    with proxied(proxy) as url:
+        build.run(kind, **asked(url, SLOW, "cancel", look=[2500, 2300]))
+    assert "POST /v1/jobs" in proxy.calls
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("{server}", r"Connected to isoline .*: \d+ models\."),
+        ("{host}/", "Connected"),
+        ("  {server}/v1/models ", "Connected"),
+        ("http://127.0.0.1:{free}", "Nothing answers at .*isoline serve"),
+        ("https://{host}", "does not speak https"),
+        ("http://no.such.machine.invalid", "no machine of that name"),
+        ("http://bad address", "is no address"),
+        ("ftp://{host}", "is no address"),
+        ("", "is no address"),
+    ],
+)
+def test_the_connection_is_judged_in_words(
+    build: Build, server: str, typed: str, words: str
+) -> None:
+    host = server.removeprefix("http://")
+    url = typed.format(server=server, host=host, free=free_port())
+    assert re.search(words, build.run("java", do="test", url=url)["words"])
+
+
+def test_something_else_that_answers_is_not_taken_for_isoline(build: Build, kind: str) -> None:
+    from http.server import HTTPServer, SimpleHTTPRequestHandler
+    from threading import Thread
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Quiet) as other:
+        Thread(target=other.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{other.server_address[1]}"
+        words = build.run(kind, do="test", url=url)["words"]
+        other.shutdown()
+    assert "it is not isoline" in words
+
+
+def test_a_token_is_asked_for_and_refused_in_words(
+    build: Build, tmp_path: Path, disk_slide: Shapes
+) -> None:
+    with serving(disk_slide.path.parent, tmp_path, token="right") as url:
+        words = [
+            build.run("java", do="test", url=url, token=token)["words"]
+            for token in ("", "wrong", "right")
+        ]
+        run = build.run("script", **asked(url, OBJECTS), token="wrong")
+    assert words[0] == "The server wants a token, and none is set."
+    assert words[1] == run["message"] == "The server does not accept this token."
+    assert words[2].startswith("Connected")
+
+
+def test_a_mistake_in_the_request_is_said_with_the_remedy(
+    build: Build, kind: str, server: str
+) -> None:
+    said = build.run(kind, **asked(server, {"model": "threshold", "parameters": {"below": -1}}))
+    assert said["state"] == "failed"
+    assert "Remedy:" in said["message"]
+    assert said["children"] == said["events"] == 0
