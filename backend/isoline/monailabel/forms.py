@@ -1,0 +1,152 @@
+"""Bodies as MONAI Label's clients send them, and the multipart answer that they read.
+
+The Python client keeps one dictionary of headers for all its calls, so the content type of a body
+may be that of an earlier one: what a body is, its first line says, never its header.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import secrets
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from urllib.parse import parse_qsl
+
+import orjson
+from werkzeug.datastructures import FileStorage
+from werkzeug.formparser import MultiPartParser
+from werkzeug.wrappers import Request
+
+from isoline.errors import Malformed, TooLarge
+
+MAX_TEXT_BYTES = 8 << 20
+"""All fields of a form together, or a body of JSON."""
+MAX_PARTS = 64
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a request carried in its body."""
+
+    fields: Mapping[str, str]
+    files: tuple[FileStorage, ...]
+    """In the order in which they came; `name` is the field, `filename` has no folder."""
+
+    def file(self, field: str) -> FileStorage | None:
+        return next((file for file in self.files if file.name == field), None)
+
+    def json(self, field: str) -> dict[str, object]:
+        """Return the object that a field spells in JSON, empty where there is none."""
+        return json_object(self.fields.get(field, "").encode(), field)
+
+
+def read(request: Request, max_bytes: int, scratch: Path) -> Form:
+    """Read a multipart or URL-encoded body of at most `max_bytes`.
+
+    Files are put into nameless temporary files below `scratch`. Raises Malformed or TooLarge.
+    """
+    body = _body(request, max_bytes)
+    first = body.readline(256)
+    if not first.startswith(b"--"):
+        pairs = parse_qsl((first + _text(body)).decode("utf-8", "replace"), keep_blank_values=True)
+        return Form(dict(pairs), ())
+    boundary = first.strip()[2:]
+    scratch.mkdir(parents=True, exist_ok=True)
+
+    def temporary(**_: object) -> IO[bytes]:
+        return tempfile.TemporaryFile(dir=scratch)
+
+    parser = MultiPartParser(
+        stream_factory=temporary,  # type: ignore[arg-type]
+        max_form_memory_size=MAX_TEXT_BYTES,
+        max_form_parts=MAX_PARTS,
+    )
+    try:
+        fields, files = parser.parse(
+            _Rejoined(first, body),  # type: ignore[arg-type]  # it is only read
+            boundary,
+            request.content_length,
+        )
+    except ValueError as error:
+        raise Malformed(f"the form cannot be read: {error}", "send multipart/form-data") from None
+    for file in files.values():
+        file.filename = _sent_name(file)
+    return Form(fields.to_dict(), tuple(files.values()))
+
+
+def read_json(request: Request) -> dict[str, object]:
+    """Return the object that the body spells in JSON, empty where there is no body."""
+    return json_object(_text(_body(request, MAX_TEXT_BYTES)), "the body")
+
+
+def json_object(text: bytes, where: str) -> dict[str, object]:
+    """Return the JSON object in `text`, empty where that is empty or null. Raises Malformed."""
+    if not text.strip():
+        return {}
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"{where} is not JSON: {error}", "send a JSON object") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Malformed(f"{where} is no JSON object", "send a JSON object")
+    return value
+
+
+def multipart(params: bytes, name: str, content: bytes, media_type: str) -> tuple[bytes, str]:
+    """Return the answer of an inference and its content type.
+
+    Part `params` is JSON without a file name, part `image` a file called `name`.
+    """
+    boundary = secrets.token_hex(16)
+    body = (
+        b'--%b\r\nContent-Disposition: form-data; name="params"\r\n'
+        b"Content-Type: application/json\r\n\r\n%b\r\n"
+        b'--%b\r\nContent-Disposition: form-data; name="image"; filename="%b"\r\n'
+        b"Content-Type: %b\r\n\r\n%b\r\n--%b--\r\n"
+    ) % (
+        *(boundary.encode(), params),
+        *(boundary.encode(), name.encode(), media_type.encode(), content, boundary.encode()),
+    )
+    return body, f"multipart/form-data; boundary={boundary}"
+
+
+def _sent_name(file: FileStorage) -> str:
+    """Return the name in a client's own path, of whatever system.
+
+    Taken as it was sent: a path of Windows is full of what reads as escapes.
+    """
+    sent = re.search(r'filename="([^"]*)"', file.headers.get("Content-Disposition", ""))
+    path = sent[1] if sent is not None else file.filename or ""
+    return re.split(r"[/\\]", path)[-1]
+
+
+class _Rejoined(io.RawIOBase):
+    """A stream from which the first line was already taken."""
+
+    def __init__(self, first: bytes, rest: io.BufferedIOBase) -> None:
+        self._first, self._rest = first, rest
+
+    def read(self, size: int = -1) -> bytes:
+        first, self._first = self._first, b""
+        return first or self._rest.read(size)
+
+
+def _body(request: Request, max_bytes: int) -> io.BufferedIOBase:
+    request.max_content_length = max_bytes
+    stream = request.stream
+    if isinstance(stream, io.BufferedIOBase):
+        return stream
+    return io.BufferedReader(stream)  # type: ignore[type-var,unused-ignore]
+
+
+def _text(body: io.BufferedIOBase) -> bytes:
+    text = body.read(MAX_TEXT_BYTES + 1)
+    if len(text) > MAX_TEXT_BYTES:
+        raise TooLarge(f"the body has more than {MAX_TEXT_BYTES} bytes", "send less")
+    return text

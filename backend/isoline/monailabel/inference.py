@@ -1,0 +1,114 @@
+"""From what a client sent to a run of the pipeline, and from its results to its reply."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import orjson
+from werkzeug.datastructures import FileStorage
+
+from isoline import registry
+from isoline.errors import Malformed, NotSupported
+from isoline.images import Images
+from isoline.models.base import ModelSpec
+from isoline.monailabel import forms, masks, wsi
+from isoline.monailabel.masks import Frame
+from isoline.monailabel.names import Names
+from isoline.monailabel.runs import Runner
+from isoline.monailabel.sessions import SCHEME as SESSION
+from isoline.monailabel.sessions import Sessions
+from isoline.monailabel.wsi import Answer, Asked
+
+_PLACE = ("level", "location", "size", "tile_size", "min_poly_area")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A body and its media type."""
+
+    body: bytes
+    media_type: str
+    filename: str = ""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Everything that an inference needs."""
+
+    images: Images
+    names: Names
+    sessions: Sessions
+    runner: Runner
+    assumed_um: float
+    max_mask_pixels: int
+
+    @contextlib.contextmanager
+    def source(self, image: str, session: str, file: FileStorage | None) -> Iterator[str]:
+        """Yield the name of the image that is meant; nothing else in a request can change it."""
+        if session:
+            yield f"{SESSION}:{session}"
+        elif file is not None and file.filename:
+            with self.sessions.passing(file) as name:
+                yield name
+        elif image:
+            yield self.names.find(image)
+        else:
+            raise Malformed("neither image nor file nor session_id is given", "give one of them")
+
+    def run(
+        self, model: str, asked: Asked, name: str, owner: str, is_gone: Callable[[], bool]
+    ) -> Answer:
+        """Run `model` on the region of the image called `name`, for `owner`."""
+        spec = registry.model(model).spec
+        info = self.images.find(name).info
+        where = wsi.place(asked, name, info)
+        request = wsi.request(asked, where, name, info, model, self.assumed_um)
+        return Answer(self.runner.run(request, owner, is_gone), spec, asked, where)
+
+    def mask(self, answer: Answer, params: Mapping[str, object]) -> Reply:
+        """Return the results as an image of their labels."""
+        started, where = answer.run.started, answer.where
+        frame = Frame(where.origin, where.size, where.downsample)
+        mask = masks.draw(answer.found(), started.grid, frame, self.max_mask_pixels)
+        suffix = str(params.get("result_extension") or ".png").lower()
+        dtype = params.get("result_dtype")
+        body, media_type = masks.encode(
+            mask,
+            suffix if suffix.startswith(".") else f".{suffix}",
+            None if dtype is None else str(dtype),
+            compress=bool(params.get("result_compress", False)),
+        )
+        # the Python client keeps it under this name, beside earlier answers
+        return Reply(body, media_type, f"{secrets.token_hex(6)}{suffix}")
+
+
+def whole_or_part(params: Mapping[str, object]) -> Asked:
+    """Return which part of the image the `params` of /infer/MODEL speak of: all, or a region."""
+    given = {key: params[key] for key in _PLACE if params.get(key) is not None}
+    roi = params.get("roi")
+    if isinstance(roi, list) and len(roi) == 4 and "size" not in given:
+        x0, y0, x1, y1 = (value if isinstance(value, int | float) else 0 for value in roi)
+        given |= {"location": [x0, y0], "size": [x1 - x0, y1 - y0]}
+    return wsi.parse({"min_poly_area": 0, **given, "params": dict(params)}, size=(0.0, 0.0))
+
+
+def reply(inference: Inference, answer: Answer, output: str, params: Mapping[str, object]) -> Reply:
+    """Return what a client of /infer/MODEL reads, in the form `output`."""
+    labels = orjson.dumps({"label_names": label_indices(answer.spec)})
+    document = b"%b,%b" % (labels[:-1], wsi.as_json(answer)[1:])
+    if output == "json":
+        return Reply(document, "application/json")
+    mask = inference.mask(answer, params)
+    if output == "image":
+        return mask
+    if output not in ("", "all"):
+        raise NotSupported(f"output={output} is not available", "ask for image, json or all")
+    return Reply(*forms.multipart(document, mask.filename, mask.body, mask.media_type))
+
+
+def label_indices(spec: ModelSpec) -> dict[str, int]:
+    """Return the value of each label in a mask."""
+    return {label.name: k for k, label in enumerate(spec.labels, 1)}

@@ -1,0 +1,119 @@
+"""Routes that run models."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+
+from flask import Blueprint, Response, g, request
+
+from isoline import registry
+from isoline.errors import Malformed, NotSupported
+from isoline.monailabel import datastore as store
+from isoline.monailabel import forms, wsi
+from isoline.monailabel.answers import as_json, attachment, detail, flag
+from isoline.monailabel.batch import BatchInference
+from isoline.monailabel.datastore import Datastore
+from isoline.monailabel.files import safe_name
+from isoline.monailabel.forms import Form
+from isoline.monailabel.inference import Inference, Reply, reply, whole_or_part
+from isoline.monailabel.runs import hung_up
+
+
+def serve_inference(routes: Blueprint, inference: Inference, read: Callable[[], Form]) -> None:
+    """Add /infer/."""
+
+    @routes.post("/infer/<model>")
+    def infer(model: str) -> Response:
+        form, output = read(), request.args.get("output", "")
+        if output == "dicom_seg":
+            raise NotSupported("DICOM SEG needs a volume model", "none is installed; ask for image")
+        params = form.json("params")
+        asked = whole_or_part(params)
+        with _source(inference, form) as name:
+            answer = inference.run(model, asked, name, g.user.name, _watch())
+            return _respond(reply(inference, answer, output, params))
+
+    @routes.post("/infer/wsi/<model>")
+    def infer_wsi(model: str) -> Response:
+        return wsi_answer(model, forms.read_json(request), Form({}, ()))
+
+    @routes.post("/infer/wsi_v2/<model>")
+    def infer_wsi_v2(model: str) -> Response:
+        form = read()
+        return wsi_answer(model, form.json("wsi"), form)
+
+    def wsi_answer(model: str, given: Mapping[str, object], form: Form) -> Response:
+        output = request.args.get("output") or "dsa"
+        if output not in wsi.DOCUMENTS:
+            raise Malformed(f"output={output} is unknown", f"choose {', '.join(wsi.DOCUMENTS)}")
+        write, media_type = wsi.DOCUMENTS[output]
+        with _source(inference, form) as name:
+            answer = inference.run(model, wsi.parse(given), name, g.user.name, _watch())
+        return _respond(Reply(write(answer), media_type))
+
+
+def _source(inference: Inference, form: Form) -> AbstractContextManager[str]:
+    session = request.args.get("session_id", "")
+    return inference.source(request.args.get("image", ""), session, form.file("file"))
+
+
+def _watch() -> Callable[[], bool]:
+    environ = request.environ
+    return lambda: hung_up(environ)
+
+
+def _respond(answer: Reply) -> Response:
+    response = Response(answer.body, content_type=answer.media_type)
+    if answer.filename:
+        response.headers["Content-Disposition"] = attachment(answer.filename)
+    return response
+
+
+def serve_batches(routes: Blueprint, inference: Inference, datastore: Datastore) -> None:
+    """Add /batch/infer/, over the images of the datastore."""
+    batches = BatchInference()
+
+    @routes.post("/batch/infer/<model>")
+    def start_batch(model: str) -> Response:
+        registry.model(model)
+        params = forms.read_json(request)
+        which = str(params.get("images") or request.args.get("images", "all"))
+        tag = safe_name(str(params.get("label_tag") or store.ORIGINAL))
+        images = datastore.ids(which)
+        most = params.get("max_batch_size")
+        if isinstance(most, int) and most > 0:
+            images = images[:most]
+
+        owner: str = g.user.name
+
+        def infer(image: str, is_stopped: Callable[[], bool]) -> dict[str, object]:
+            name = f"{store.SCHEME}:{image}"
+            answer = inference.run(model, whole_or_part(params), name, owner, is_stopped)
+            label = io.BytesIO(wsi.as_dsa(answer))
+            noted = {"model": model, "params": {"latencies": answer.latencies}}
+            datastore.save_label(image, tag, f"{image}.json", label, noted)
+            return {"label": image, "tag": tag, "params": noted["params"]}
+
+        wait = flag("run_sync")
+        task = batches.start({"model": model, "images": which, **params}, images, infer, wait=wait)
+        if task is None:
+            return detail("a batch inference is running already", 429)
+        return as_json(task.result if wait else task.json())
+
+    @routes.get("/batch/infer")
+    @routes.get("/batch/infer/<model>")
+    def batch_status(**_: str) -> Response:
+        tasks = batches.tasks
+        if flag("check_if_running"):
+            tasks = [task for task in tasks if task is batches.running]
+        if not tasks:
+            return detail("No batch inference found", 404)
+        return as_json([task.json() for task in tasks] if flag("all") else tasks[-1].json())
+
+    @routes.delete("/batch/infer")
+    @routes.delete("/batch/infer/<model>")
+    def stop_batch(**_: str) -> Response:
+        task = batches.stop()
+        return as_json(task.json() if task is not None else None)

@@ -1,0 +1,92 @@
+"""One request through the queue, waited for: MONAI Label's clients want the answer in one piece."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from isoline import pipeline, wire
+from isoline.audit import Audit
+from isoline.errors import Broken, Busy
+from isoline.events import Cancelled, Contours, Failed, Objects, Started
+from isoline.images import Images
+from isoline.jobs import Jobs
+from isoline.request import SegmentRequest
+
+LOOK_SECONDS = 0.5
+"""How often to look whether the caller is still there."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one job found."""
+
+    started: Started
+    found: tuple[Objects, ...]
+    """Final results only, as they came."""
+    seconds: float
+
+
+class Runner:
+    """Runs requests as jobs of this server and waits for them."""
+
+    def __init__(self, jobs: Jobs, images: Images, weights: Path, audit: Audit) -> None:
+        self._jobs = jobs
+        self._images = images
+        self._weights = weights
+        self._audit = audit
+
+    def run(self, asked: SegmentRequest, owner: str, is_gone: Callable[[], bool]) -> Run:
+        """Run `asked` of `owner` to its end; it is cancelled as soon as `is_gone` says so.
+
+        Raises what `pipeline.prepare` raises, Busy when the queue is full, and Broken when the job
+        fails or is cancelled.
+        """
+        began = time.monotonic()
+        prepared = pipeline.prepare(asked, self._images, self._weights)
+        body = orjson.dumps(wire.request_json(asked))
+        job = self._jobs.submit(body, prepared, owner=owner, lasting=False)
+        scope = prepared.started.scope
+        self._audit.note(owner, "run", job.id, image=scope.image, model=scope.model)
+        found: list[Objects] = []
+        started, looked = prepared.started, began
+        for batch in job.follow(-1, LOOK_SECONDS):
+            for event in batch.events if batch is not None else ():
+                if isinstance(event, Started):
+                    started = event
+                elif isinstance(event, Contours) and not event.provisional:
+                    found.append(event.objects)
+                elif isinstance(event, Failed):
+                    raise Broken(event.message, event.remedy)
+                elif isinstance(event, Cancelled):
+                    raise Broken("the job was cancelled", "ask again")
+            if batch is None and self._jobs.closing:
+                raise Busy("the server is shutting down", "try again in a minute")
+            if time.monotonic() - looked >= LOOK_SECONDS:
+                looked = time.monotonic()
+                if is_gone():
+                    self._jobs.cancel(job)
+        return Run(started, tuple(found), time.monotonic() - began)
+
+
+def hung_up(environ: Mapping[str, Any]) -> bool:
+    """Return whether the caller of a WSGI request has closed the connection."""
+    if ask := environ.get("waitress.client_disconnected"):
+        return bool(ask())
+    connection = environ.get("gunicorn.socket")
+    if not isinstance(connection, socket.socket):
+        return False
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+    except (OSError, ValueError):  # encrypted: a look ahead is not possible
+        return False
