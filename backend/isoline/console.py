@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -32,9 +33,9 @@ def segment_file(
 ) -> int:
     """Run `request` on `image` in processes of its own, write `out`, return the exit status.
 
-    `out` is a path, or "-" for standard output. With `events_only` the file is the event stream,
-    one JSON object a line; else it is a file in the dialect of the request. Raises what `prepare`
-    raises, before anything is written.
+    `out` is a path, packed where it ends in .gz, or "-" for standard output. With `events_only` the
+    file is the event stream, one JSON object a line; else it is a file in the dialect of the
+    request. Raises what `prepare` raises, before anything is written.
     """
     prepared = pipeline.prepare(request, Images.of_file(image), settings.weights)
     encoder = registry.encoder(request.format)()
@@ -142,7 +143,11 @@ def _output(out: str) -> Iterator[BinaryIO]:
     except OSError as error:
         raise Malformed(f"cannot write {out}: {error.strerror}", "choose another --out") from error
     with stream:
-        yield stream
+        if Path(out).suffix != ".gz":
+            yield stream
+            return
+        with gzip.GzipFile("", "wb", 6, stream, mtime=0) as packed:
+            yield cast(BinaryIO, packed)
 
 
 @contextlib.contextmanager
