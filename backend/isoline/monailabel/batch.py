@@ -24,6 +24,7 @@ Infer = Callable[[str, Callable[[], bool]], dict[str, object]]
 class Task:
     """One run over many images, as a client is told of it."""
 
+    owner: str
     request: Mapping[str, object]
     id: str = field(default_factory=lambda: str(uuid.uuid4()))
     status: str = "SUBMITTED"
@@ -32,6 +33,11 @@ class Task:
     details: deque[str] = field(default_factory=lambda: deque(maxlen=20))
     result: dict[str, object] = field(default_factory=dict)
     stopped: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    def stop(self) -> None:
+        """End with the image at hand."""
+        self.status = "STOPPED"
+        self.stopped.set()
 
     def json(self) -> dict[str, object]:
         return {
@@ -63,13 +69,19 @@ class BatchInference:
         return self._running
 
     def start(
-        self, request: Mapping[str, object], images: list[str], infer: Infer, *, wait: bool
+        self,
+        owner: str,
+        request: Mapping[str, object],
+        images: list[str],
+        infer: Infer,
+        *,
+        wait: bool,
     ) -> Task | None:
         """Begin, or return None while another task runs; `wait` for the end of it where asked."""
         with self._lock:
             if self._running is not None:
                 return None
-            task = self._running = Task(request)
+            task = self._running = Task(owner, request)
             self._tasks.append(task)
         thread = threading.Thread(
             target=self._run, args=(task, images, infer), name=f"batch-{task.id}", daemon=True
@@ -77,14 +89,6 @@ class BatchInference:
         thread.start()
         if wait:
             thread.join()
-        return task
-
-    def stop(self) -> Task | None:
-        """Stop the task that runs and return it."""
-        task = self._running
-        if task is not None:
-            task.status = "STOPPED"
-            task.stopped.set()
         return task
 
     def _run(self, task: Task, images: list[str], infer: Infer) -> None:
@@ -107,8 +111,8 @@ class BatchInference:
             failed += 1
         finally:
             task.end_ts = _now()
-            if not task.stopped.is_set():
-                task.status = "ERROR" if failed else "DONE"
+            ended = "ERROR" if failed else "DONE"
+            task.status = "STOPPED" if task.stopped.is_set() else ended
             with self._lock:
                 self._running = None
 

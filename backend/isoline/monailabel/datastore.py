@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import io
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 from isoline.errors import Broken, NotFound, NotSupported, UnknownImage
 from isoline.images import Caller, Descriptions, Found
@@ -28,7 +29,7 @@ from isoline.monailabel.files import check_readable, safe_name, split
 
 SCHEME = "datastore"
 FINAL, ORIGINAL = "final", "original"
-_NOTE, _LABELS, _COMING = "datastore_v2.json", "labels", ".coming-"
+_FILE, _LABELS, _COMING = "datastore_v2.json", "labels", ".coming-"
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".ome.tif", ".ome.tiff", ".svs", ".ndpi", ".scn"),
     *(".bif", ".dcm", ".nii", ".nii.gz", ".nrrd", ".mha"),
@@ -75,13 +76,7 @@ class Datastore:
 
     def everything(self) -> dict[str, object]:
         """Return what is known of every image and label."""
-        return {
-            "name": "isoline",
-            "description": "Images and labels of this server",
-            "images_dir": ".",
-            "labels_dir": _LABELS,
-            "objects": {name: asdict(entry) for name, entry in self._current().items()},
-        }
+        return _note(self._current())
 
     def pairs(self) -> list[dict[str, str]]:
         """Return the images that a person has labelled, with their labels, as relative paths."""
@@ -134,9 +129,9 @@ class Datastore:
                 f"{filename!r} is no image that is kept here", f"send {', '.join(IMAGE_SUFFIXES)}"
             )
         name = safe_name(image or stem)
-        with self._changing() as entries:
+        with self._arrived(content) as coming, self._changing() as entries:
             before = entries.get(name)
-            self._receive(self._directory / (name + suffix), content)
+            coming.replace(self._directory / (name + suffix))
             if before is not None and before.image.ext != suffix:
                 (self._directory / (name + before.image.ext)).unlink(missing_ok=True)
             item = Item(suffix, {**info, "ts": int(time.time()), "name": name + suffix})
@@ -176,10 +171,13 @@ class Datastore:
         """
         tag = safe_name(tag)
         _, suffix = split(safe_name(filename))
-        with self._changing() as entries:
+        self._entry(image)
+        with self._arrived(content) as coming, self._changing() as entries:
             entry = _expect(entries, image)
             item = Item(suffix, {**info, "ts": int(time.time()), "name": image + suffix})
-            self._receive(self._label_path(image, tag, item), content)
+            path = self._label_path(image, tag, item)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            coming.replace(path)
             before = entry.labels.get(tag)
             if before is not None and before.ext != suffix:
                 self._label_path(image, tag, before).unlink(missing_ok=True)
@@ -232,10 +230,10 @@ class Datastore:
             except OSError:
                 return 0
 
-        return changed(self._directory), changed(self._directory / _NOTE)
+        return changed(self._directory), changed(self._directory / _FILE)
 
     def _read(self) -> dict[str, Entry]:
-        noted = _parse(self._directory / _NOTE)
+        noted = _parse(self._directory / _FILE)
         entries: dict[str, Entry] = {}
         if not self._directory.is_dir():
             return entries
@@ -259,41 +257,53 @@ class Datastore:
     @contextlib.contextmanager
     def _changing(self) -> Iterator[dict[str, Entry]]:
         """Yield the entries to alter, then write them; nothing is altered when the block raises."""
-        with self._lock:
+        with self._lock, _telling():
             entries = copy.deepcopy(self._current())
-            try:
-                self._directory.mkdir(parents=True, exist_ok=True)
-                yield entries
-                note = {
-                    **self.everything(),
-                    "objects": {name: asdict(entry) for name, entry in entries.items()},
-                }
-                with self._replacing(self._directory / _NOTE) as file:
-                    file.write(json.dumps(note, indent=1).encode())
-            except OSError as error:
-                raise Broken(
-                    f"the datastore cannot be written: {error.strerror or error}",
-                    "free space, or let the server write there",
-                ) from error
+            yield entries
+            with self._arrived(io.BytesIO(json.dumps(_note(entries), indent=1).encode())) as coming:
+                coming.replace(self._directory / _FILE)
             self._entries, self._seen = entries, self._state()
 
-    def _receive(self, path: Path, content: IO[bytes]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with self._replacing(path) as file:
-            shutil.copyfileobj(content, file, 1 << 20)
-
     @contextlib.contextmanager
-    def _replacing(self, path: Path) -> Iterator[BinaryIO]:
-        """Yield a file that takes the place of `path` when the block ends well."""
-        handle, coming = tempfile.mkstemp(prefix=_COMING, dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            Path(coming).replace(path)
-        finally:
-            Path(coming).unlink(missing_ok=True)
+    def _arrived(self, content: IO[bytes]) -> Iterator[Path]:
+        """Yield a file that holds all of `content`, to be moved to its place.
+
+        It takes as long as the content takes to come: others are not kept waiting meanwhile.
+        """
+        with _telling():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(prefix=_COMING, dir=self._directory)
+            coming = Path(name)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    shutil.copyfileobj(content, file, 1 << 20)
+                    file.flush()
+                    os.fsync(file.fileno())
+                yield coming
+            finally:
+                coming.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _telling() -> Iterator[None]:
+    """Turn what the disk refuses into Broken."""
+    try:
+        yield
+    except OSError as error:
+        raise Broken(
+            f"the datastore cannot be written: {error.strerror or error}",
+            "free space, or let the server write there",
+        ) from error
+
+
+def _note(entries: Mapping[str, Entry]) -> dict[str, object]:
+    return {
+        "name": "isoline",
+        "description": "Images and labels of this server",
+        "images_dir": ".",
+        "labels_dir": _LABELS,
+        "objects": {name: asdict(entry) for name, entry in entries.items()},
+    }
 
 
 def _parse(note: Path) -> dict[str, Entry]:

@@ -9,11 +9,12 @@ from contextlib import AbstractContextManager
 from flask import Blueprint, Response, g, request
 
 from isoline import registry
+from isoline.access import ADMIN, User
 from isoline.errors import Malformed, NotSupported
 from isoline.monailabel import datastore as store
 from isoline.monailabel import forms, wsi
 from isoline.monailabel.answers import as_json, attachment, detail, flag
-from isoline.monailabel.batch import BatchInference
+from isoline.monailabel.batch import BatchInference, Task
 from isoline.monailabel.datastore import Datastore
 from isoline.monailabel.files import safe_name
 from isoline.monailabel.forms import Form
@@ -75,6 +76,10 @@ def serve_batches(routes: Blueprint, inference: Inference, datastore: Datastore)
     """Add /batch/infer/, over the images of the datastore."""
     batches = BatchInference()
 
+    def may_see(task: Task) -> bool:
+        user: User = g.user
+        return user.may(ADMIN) or user.name == task.owner
+
     @routes.post("/batch/infer/<model>")
     def start_batch(model: str) -> Response:
         registry.model(model)
@@ -97,7 +102,8 @@ def serve_batches(routes: Blueprint, inference: Inference, datastore: Datastore)
             return {"label": image, "tag": tag, "params": noted["params"]}
 
         wait = flag("run_sync")
-        task = batches.start({"model": model, "images": which, **params}, images, infer, wait=wait)
+        said = {"model": model, "images": which, **params}
+        task = batches.start(owner, said, images, infer, wait=wait)
         if task is None:
             return detail("a batch inference is running already", 429)
         return as_json(task.result if wait else task.json())
@@ -105,7 +111,7 @@ def serve_batches(routes: Blueprint, inference: Inference, datastore: Datastore)
     @routes.get("/batch/infer")
     @routes.get("/batch/infer/<model>")
     def batch_status(**_: str) -> Response:
-        tasks = batches.tasks
+        tasks = [task for task in batches.tasks if may_see(task)]
         if flag("check_if_running"):
             tasks = [task for task in tasks if task is batches.running]
         if not tasks:
@@ -115,5 +121,8 @@ def serve_batches(routes: Blueprint, inference: Inference, datastore: Datastore)
     @routes.delete("/batch/infer")
     @routes.delete("/batch/infer/<model>")
     def stop_batch(**_: str) -> Response:
-        task = batches.stop()
-        return as_json(task.json() if task is not None else None)
+        task = batches.running
+        if task is None or not may_see(task):
+            return as_json(None)
+        task.stop()
+        return as_json(task.json())

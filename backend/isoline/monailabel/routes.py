@@ -59,7 +59,7 @@ def blueprint(backend: Backend) -> Blueprint:
         images,
         names,
         sessions,
-        Runner(backend.jobs, images, settings.weights, backend.audit),
+        Runner(backend.jobs, images, settings.weights, backend.audit, given.waiting),
         given.spacing_um,
         settings.limits.region_pixels,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,18 +37,30 @@ class Run:
 class Runner:
     """Runs requests as jobs of this server and waits for them."""
 
-    def __init__(self, jobs: Jobs, images: Images, weights: Path, audit: Audit) -> None:
+    def __init__(
+        self, jobs: Jobs, images: Images, weights: Path, audit: Audit, waiting: int
+    ) -> None:
+        """Let at most `waiting` callers wait at once: each of them holds a thread of the server."""
         self._jobs = jobs
         self._images = images
         self._weights = weights
         self._audit = audit
+        self._places = threading.BoundedSemaphore(waiting)
 
     def run(self, asked: SegmentRequest, owner: str, is_gone: Callable[[], bool]) -> Run:
         """Run `asked` of `owner` to its end; it is cancelled as soon as `is_gone` says so.
 
-        Raises what `pipeline.prepare` raises, Busy when the queue is full, and Broken when the job
-        fails or is cancelled.
+        Raises what `pipeline.prepare` raises, Busy when the queue or the waiting room is full, and
+        Broken when the job fails or is cancelled.
         """
+        if not self._places.acquire(blocking=False):
+            raise Busy("too many callers wait for an answer", "try again in a few seconds")
+        try:
+            return self._run(asked, owner, is_gone)
+        finally:
+            self._places.release()
+
+    def _run(self, asked: SegmentRequest, owner: str, is_gone: Callable[[], bool]) -> Run:
         began = time.monotonic()
         prepared = pipeline.prepare(asked, self._images, self._weights)
         body = orjson.dumps(wire.request_json(asked))
