@@ -1,0 +1,21 @@
+import js from "@eslint/js";
+
+const browser = Object.fromEntries(
+  [
+    ...["window", "document", "location", "navigator", "console", "performance"],
+    ...["fetch", "AbortController", "URL", "TextDecoder", "TextDecoderStream", "ReadableStream"],
+    ...["setTimeout", "clearTimeout", "setInterval", "clearInterval"],
+    ...["requestAnimationFrame", "cancelAnimationFrame"],
+    ...["MutationObserver", "ResizeObserver", "CustomEvent", "customElements", "HTMLElement"],
+  ].map((name) => [name, "readonly"]),
+);
+
+export default [
+  js.configs.recommended,
+  {
+    files: ["plugins/**/*.js", "plugins/**/*.mjs"],
+    languageOptions: { ecmaVersion: 2022, globals: browser },
+    rules: { eqeqeq: "error", "no-var": "error", "prefer-const": "error", "no-shadow": "error" },
+  },
+  { files: ["plugins/dsa/**/*.js"], languageOptions: { sourceType: "script" } },
+];
