@@ -124,6 +124,20 @@ def test_levels_below_the_finest(server: Server, disk_slide: Shapes) -> None:
     )
 
 
+def test_the_whole_image_at_a_coarse_level(server: Server, disk_slide: Shapes) -> None:
+    params = {"level": 2, "size": [0, 0], "below": 200, "result_extension": ".nrrd"}
+    answer = server.ask(
+        "POST", "/infer/threshold?image=disks&output=image", data={"params": json.dumps(params)}
+    )
+    header, _, pixels = answer.content.partition(b"\n\n")
+    assert b"sizes: 375 312" in header
+    mask = np.frombuffer(pixels, np.uint8).reshape(312, 375)
+    truth = disk_slide.labels[: 312 * 16, : 375 * 16] > 0
+    covered = truth.reshape(312, 16, 375, 16).mean(axis=(1, 3))
+    assert (mask[covered > 0.6] == 1).all()
+    assert (mask[covered < 0.05] == 0).all()
+
+
 def test_what_is_wrong_with_a_region_is_said(server: Server) -> None:
     assert "levels are 0 to 2" in server.refused({"level": 3})
     assert "6007 x 5003" in server.refused({"location": [9000, 0]})

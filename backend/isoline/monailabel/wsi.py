@@ -46,7 +46,7 @@ class Asked:
     """0, 0 at location 0, 0 is the whole image."""
     tile_px: int | None
     min_area: float
-    """In pixels of `level`, holes left out."""
+    """In pixels that the model works on, holes left out."""
     params: Mapping[str, object]
 
 
@@ -59,6 +59,8 @@ class Place:
     size: tuple[int, int]
     """(width, height) in pixels of the level."""
     downsample: XY
+    is_whole: bool = False
+    """Whether the whole image is meant, also what a coarse level leaves out at the far edges."""
 
     @property
     def corners(self) -> tuple[float, float, float, float]:
@@ -92,12 +94,13 @@ def place(asked: Asked, name: str, info: ImageInfo) -> Place:
         )
     level = info.levels[asked.level]
     if asked.size == XY(0, 0) and asked.location == XY(0, 0):
-        return Place(asked.location, level.size, level.downsample)
+        return Place(asked.location, level.size, level.downsample, is_whole=True)
     (x, y), scale = asked.location, level.downsample
     x0, y0 = max(x, 0.0), max(y, 0.0)
     x1 = min(x + asked.size.x * scale.x, info.size[0])
     y1 = min(y + asked.size.y * scale.y, info.size[1])
-    size = math.ceil((x1 - x0) / scale.x), math.ceil((y1 - y0) / scale.y)
+    # scales are seldom whole numbers: what is 256 pixels must not round up to 257
+    size = math.ceil((x1 - x0) / scale.x - 1e-6), math.ceil((y1 - y0) / scale.y - 1e-6)
     if min(size) <= 0:
         raise BadRegion(
             f"the region lies outside {name}", "its size is {} x {} px".format(*info.size)
@@ -125,7 +128,7 @@ def request(
     return SegmentRequest(
         image=name,
         model=model,
-        region=Region.rectangle(*where.corners),
+        region=None if where.is_whole else Region.rectangle(*where.corners),
         parameters=_parameters(spec, asked.params),
         tile=_tile_px(spec, asked.tile_px),
         spacing_um=spacing,
@@ -176,10 +179,8 @@ class Answer:
 
     def found(self) -> Iterator[Objects]:
         """Yield the results that are large enough."""
-        smallest = self.asked.min_area * self.where.downsample.x * self.where.downsample.y
-        pixel = self.run.started.grid.pixel_area
         for objects in self.run.found:
-            yield objects.select(objects.area_px * pixel >= smallest)
+            yield objects.select(objects.area_px >= self.asked.min_area)
 
     def outlines(self) -> Iterator[tuple[int, Corners, Sequence[Corners]]]:
         """Yield the index of the label, the shell and the holes of every polygon."""
