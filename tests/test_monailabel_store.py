@@ -35,16 +35,19 @@ from isoline.errors import (
     NotAllowed,
     NotFound,
     NotSupported,
+    RequestError,
     UnknownImage,
 )
 from isoline.events import Objects
 from isoline.geometry import XY, Grid
 from isoline.images import ANYONE
-from isoline.monailabel import forms, masks, sessions
+from isoline.monailabel import forms, masks, sessions, wsi
 from isoline.monailabel.datastore import Datastore
-from isoline.monailabel.masks import Frame
+from isoline.monailabel.inference import whole_or_part
+from isoline.monailabel.masks import Frame, Kind
 from isoline.monailabel.sessions import Sessions
 from isoline.monailabel.stale import accept_stale_lengths
+from isoline.sources.base import ImageInfo, Level
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -382,7 +385,7 @@ def test_a_mask_says_what_lies_under_the_centre_of_each_pixel(seed: int, scale: 
     x0, y0 = rng.integers(-5, 10, 2)
     step = float(rng.choice([1.0, 2.0, 0.7]))
     frame = Frame(XY(float(x0), float(y0)), (17, 13), XY(step, step))
-    mask = masks.draw([found], grid, frame, 1000)
+    mask = masks.draw([found], grid, frame)
     values = np.array([0, 1, 2, 1])
     for j in range(13):
         for i in range(17):
@@ -396,18 +399,62 @@ def test_a_mask_says_what_lies_under_the_centre_of_each_pixel(seed: int, scale: 
 
 def test_files_of_masks() -> None:
     mask = np.arange(12, dtype=np.int32).reshape(3, 4)
-    body, _ = masks.encode(mask, ".png", None, compress=False)
+    body, _ = masks.encode(mask, Kind.of({}))
     assert (np.asarray(Image.open(io.BytesIO(body))) == mask).all()
-    body, _ = masks.encode(mask * 100, ".tif", None, compress=False)
+    body, _ = masks.encode(mask * 100, Kind.of({"result_extension": "tif"}))
     assert (tifffile.imread(io.BytesIO(body)) == mask * 100).all()
-    body, _ = masks.encode(mask, ".nrrd", "uint16", compress=True)
+    asked = {"result_extension": ".nrrd", "result_dtype": "uint16", "result_compress": True}
+    body, _ = masks.encode(mask, Kind.of(asked))
     header, _, raw = body.partition(b"\n\n")
     assert b"encoding: gzip" in header
     assert b"sizes: 4 3" in header
     assert gzip.decompress(raw) == mask.astype("<u2").tobytes()
-    for suffix, dtype in ((".nii.gz", None), (".png", "int32"), (".nrrd", "float99")):
+    for suffix, dtype in ((".nii.gz", None), (".png", "int32"), (".nrrd", "float99"), ([], {})):
         with pytest.raises(NotSupported):
-            masks.encode(mask, suffix, dtype, compress=False)
+            Kind.of({"result_extension": suffix, "result_dtype": dtype})
+
+
+# What clients say of a region
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+INFO = ImageInfo(
+    reader="plain",
+    fingerprint="",
+    kind="slide",
+    levels=(Level((1000, 800), XY(1.0, 1.0)), Level((249, 199), XY(4.016, 4.02))),
+    spacing_um=None,
+    channels=("red", "green", "blue"),
+    dtype=np.dtype(np.uint8),
+    background=(255, 255, 255),
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            key: JSON | st.lists(st.floats(-2000, 2000) | st.integers(0, 3000), max_size=4)
+            for key in ("level", "location", "size", "tile_size", "min_poly_area", "params", "roi")
+        },
+    ),
+    st.booleans(),
+)
+def test_whatever_is_said_of_a_region_is_a_request_or_a_mistake(
+    said: dict[str, Any], whole: bool
+) -> None:
+    try:
+        asked = whole_or_part(said) if whole else wsi.parse(said)
+        where = wsi.place(asked, "x", INFO)
+        wsi.request(asked, where, "x", INFO, "threshold", 0.5)
+    except RequestError:
+        return
+    x0, y0, x1, y1 = where.corners
+    assert 0 <= x0 < x1 < 1000 + 4.1
+    assert 0 <= y0 < y1 < 800 + 4.1
 
 
 # waitress

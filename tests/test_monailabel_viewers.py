@@ -374,7 +374,7 @@ def test_a_batch_over_the_datastore(server: Server) -> None:
     info = server.ask("GET", "/datastore/label/info?label=two&tag=auto").json()
     assert info["model"] == "threshold"
 
-    slow = server.ask("POST", "/batch/infer/slow?images=unlabeled", json={"seconds": 20})
+    slow = server.ask("POST", "/batch/infer/slow?images=unlabeled", json={"seconds": 3})
     assert slow.json()["status"] in ("SUBMITTED", "RUNNING")
     assert server.ask("POST", "/batch/infer/slow", json={}).status_code == 429
     assert server.ask("GET", "/batch/infer?check_if_running=true").status_code == 200

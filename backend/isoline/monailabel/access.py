@@ -1,12 +1,22 @@
-"""Which routes answer without a token."""
+"""Which routes answer without a token, and which change what is kept."""
 
 from __future__ import annotations
 
 import ipaddress
 
-from werkzeug.wrappers import Request
+from flask import Request
 
 from isoline.config import MonaiLabel
+
+_PUBLIC = frozenset(("monailabel.enabled", "monailabel.log_in"))
+_WITHOUT_TOKEN = "monailabel.infer_wsi"
+_KEEPING = frozenset(
+    f"monailabel.{name}"
+    for name in (
+        *("add_image", "remove_image", "note_image"),
+        *("save_label", "remove_label", "note_label", "start_batch"),
+    )
+)
 
 
 def is_open(request: Request, settings: MonaiLabel) -> bool:
@@ -16,12 +26,15 @@ def is_open(request: Request, settings: MonaiLabel) -> bool:
     with /infer/wsi, so addresses that the administrator trusts may go without; what a proxy says of
     an address is never believed.
     """
-    if not settings.enabled:
-        return False
-    path = request.path.removeprefix(settings.prefix.rstrip("/"))
-    if path in ("/auth/", "/auth/token"):
+    if request.endpoint in _PUBLIC:
         return True
-    return path.startswith("/infer/wsi/") and _is_trusted(request.remote_addr, settings.trusted)
+    may_go = request.endpoint == _WITHOUT_TOKEN
+    return may_go and _is_trusted(request.remote_addr, settings.trusted)
+
+
+def keeps(request: Request) -> bool:
+    """Return whether `request` changes the datastore; sessions pass and need no such right."""
+    return request.endpoint in _KEEPING
 
 
 def _is_trusted(address: str | None, trusted: tuple[str, ...]) -> bool:

@@ -51,6 +51,8 @@ def read(request: Request, max_bytes: int, scratch: Path) -> Form:
     """
     body = _body(request, max_bytes)
     first = body.readline(256)
+    if first == b"\r\n":  # some clients begin with an empty preamble
+        first = body.readline(256)
     if not first.startswith(b"--"):
         pairs = parse_qsl((first + _text(body)).decode("utf-8", "replace"), keep_blank_values=True)
         return Form(dict(pairs), ())

@@ -11,11 +11,11 @@ import orjson
 from werkzeug.datastructures import FileStorage
 
 from isoline import registry
-from isoline.errors import Malformed, NotSupported
+from isoline.errors import Malformed
 from isoline.images import Images
 from isoline.models.base import ModelSpec
 from isoline.monailabel import forms, masks, wsi
-from isoline.monailabel.masks import Frame
+from isoline.monailabel.masks import Frame, Kind
 from isoline.monailabel.names import Names
 from isoline.monailabel.runs import Runner
 from isoline.monailabel.sessions import SCHEME as SESSION
@@ -59,30 +59,26 @@ class Inference:
             raise Malformed("neither image nor file nor session_id is given", "give one of them")
 
     def run(
-        self, model: str, asked: Asked, name: str, owner: str, is_gone: Callable[[], bool]
+        self,
+        model: str,
+        asked: Asked,
+        name: str,
+        owner: str,
+        is_gone: Callable[[], bool],
+        *,
+        masked: bool = False,
     ) -> Answer:
-        """Run `model` on the region of the image called `name`, for `owner`."""
+        """Run `model` on the region of the image called `name`, for `owner`.
+
+        Where a mask is wanted of the region, one that would be too large is refused at once.
+        """
         spec = registry.model(model).spec
         info = self.images.find(name).info
         where = wsi.place(asked, name, info)
+        if masked:
+            masks.check_size(where.size, self.max_mask_pixels)
         request = wsi.request(asked, where, name, info, model, self.assumed_um)
         return Answer(self.runner.run(request, owner, is_gone), spec, asked, where)
-
-    def mask(self, answer: Answer, params: Mapping[str, object]) -> Reply:
-        """Return the results as an image of their labels."""
-        started, where = answer.run.started, answer.where
-        frame = Frame(where.origin, where.size, where.downsample)
-        mask = masks.draw(answer.found(), started.grid, frame, self.max_mask_pixels)
-        suffix = str(params.get("result_extension") or ".png").lower()
-        dtype = params.get("result_dtype")
-        body, media_type = masks.encode(
-            mask,
-            suffix if suffix.startswith(".") else f".{suffix}",
-            None if dtype is None else str(dtype),
-            compress=bool(params.get("result_compress", False)),
-        )
-        # the Python client keeps it under this name, beside earlier answers
-        return Reply(body, media_type, f"{secrets.token_hex(6)}{suffix}")
 
 
 def whole_or_part(params: Mapping[str, object]) -> Asked:
@@ -95,18 +91,25 @@ def whole_or_part(params: Mapping[str, object]) -> Asked:
     return wsi.parse({"min_poly_area": 0, **given, "params": dict(params)}, size=(0.0, 0.0))
 
 
-def reply(inference: Inference, answer: Answer, output: str, params: Mapping[str, object]) -> Reply:
-    """Return what a client of /infer/MODEL reads, in the form `output`."""
+def as_mask(answer: Answer, kind: Kind) -> Reply:
+    """Return the results as an image of their labels."""
+    where = answer.where
+    frame = Frame(where.origin, where.size, where.downsample)
+    mask = masks.draw(answer.found(), answer.run.started.grid, frame)
+    # the Python client keeps it under this name, beside earlier answers
+    return Reply(*masks.encode(mask, kind), f"{secrets.token_hex(6)}{kind.suffix}")
+
+
+def as_json(answer: Answer) -> Reply:
+    """Return the contours and what the values of a mask mean."""
     labels = orjson.dumps({"label_names": label_indices(answer.spec)})
-    document = b"%b,%b" % (labels[:-1], wsi.as_json(answer)[1:])
-    if output == "json":
-        return Reply(document, "application/json")
-    mask = inference.mask(answer, params)
-    if output == "image":
-        return mask
-    if output not in ("", "all"):
-        raise NotSupported(f"output={output} is not available", "ask for image, json or all")
-    return Reply(*forms.multipart(document, mask.filename, mask.body, mask.media_type))
+    return Reply(b"%b,%b" % (labels[:-1], wsi.as_json(answer)[1:]), "application/json")
+
+
+def as_both(answer: Answer, kind: Kind) -> Reply:
+    """Return a form with both."""
+    mask = as_mask(answer, kind)
+    return Reply(*forms.multipart(as_json(answer).body, mask.filename, mask.body, mask.media_type))
 
 
 def label_indices(spec: ModelSpec) -> dict[str, int]:

@@ -18,7 +18,9 @@ from isoline.monailabel.batch import BatchInference, Task
 from isoline.monailabel.datastore import Datastore
 from isoline.monailabel.files import safe_name
 from isoline.monailabel.forms import Form
-from isoline.monailabel.inference import Inference, Reply, reply, whole_or_part
+from isoline.monailabel.inference import Inference, Reply, as_both, as_mask, whole_or_part
+from isoline.monailabel.inference import as_json as inference_as_json
+from isoline.monailabel.masks import Kind
 from isoline.monailabel.runs import hung_up
 
 
@@ -27,14 +29,19 @@ def serve_inference(routes: Blueprint, inference: Inference, read: Callable[[], 
 
     @routes.post("/infer/<model>")
     def infer(model: str) -> Response:
-        form, output = read(), request.args.get("output", "")
+        form, output = read(), request.args.get("output") or "all"
         if output == "dicom_seg":
             raise NotSupported("DICOM SEG needs a volume model", "none is installed; ask for image")
+        if output not in ("image", "json", "all"):
+            raise Malformed(f"output={output} is unknown", "choose image, json or all")
         params = form.json("params")
-        asked = whole_or_part(params)
+        asked, kind, masked = whole_or_part(params), Kind.of(params), output != "json"
         with _source(inference, form) as name:
-            answer = inference.run(model, asked, name, g.user.name, _watch())
-            return _respond(reply(inference, answer, output, params))
+            owner = g.user.name
+            answer = inference.run(model, asked, name, owner, _watch(), masked=masked)
+        if output == "json":
+            return _respond(inference_as_json(answer))
+        return _respond(as_mask(answer, kind) if output == "image" else as_both(answer, kind))
 
     @routes.post("/infer/wsi/<model>")
     def infer_wsi(model: str) -> Response:
@@ -84,13 +91,12 @@ def serve_batches(routes: Blueprint, inference: Inference, datastore: Datastore)
     def start_batch(model: str) -> Response:
         registry.model(model)
         params = forms.read_json(request)
-        which = str(params.get("images") or request.args.get("images", "all"))
+        which = params.get("images") or request.args.get("images", "all")
         tag = safe_name(str(params.get("label_tag") or store.ORIGINAL))
-        images = datastore.ids(which)
+        images = _chosen(which, datastore)
         most = params.get("max_batch_size")
         if isinstance(most, int) and most > 0:
             images = images[:most]
-
         owner: str = g.user.name
 
         def infer(image: str, is_stopped: Callable[[], bool]) -> dict[str, object]:
@@ -126,3 +132,12 @@ def serve_batches(routes: Blueprint, inference: Inference, datastore: Datastore)
             return as_json(None)
         task.stop()
         return as_json(task.json())
+
+
+def _chosen(which: object, datastore: Datastore) -> list[str]:
+    """Return the ids in a list of them, or those that a word stands for. Raises Malformed."""
+    if isinstance(which, list):
+        return [image for image in datastore.ids() if image in which]
+    if which not in ("all", "labeled", "unlabeled"):
+        raise Malformed(f"images={which!r} is unknown", "choose all, labeled or unlabeled")
+    return datastore.ids(str(which))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,8 @@ from isoline.errors import NotSupported, TooLarge
 from isoline.events import Objects
 from isoline.geometry import XY, Grid
 
-_NRRD_TYPES = {"uint8": "uint8", "uint16": "uint16", "int16": "int16", "int32": "int32"}
+_PNG_TYPES = ("uint8", "uint16")
+_TYPES = (*_PNG_TYPES, "int16", "int32")
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,52 @@ class Frame:
     """Image pixels per pixel of the mask."""
 
 
-def draw(found: Iterable[Objects], grid: Grid, frame: Frame, max_pixels: int) -> NDArray[np.int32]:
-    """Return (y, x): 0 where there is nothing, else 1 + the index of the label.
+@dataclass(frozen=True)
+class Kind:
+    """The file that a mask is written to."""
 
-    A pixel belongs to an object when its centre lies inside. Raises TooLarge.
-    """
-    width, height = frame.size
+    suffix: str
+    dtype: str | None
+    """None: the smallest that holds every label."""
+    compress: bool
+    """Concerns NRRD; the others always are."""
+
+    @classmethod
+    def of(cls, params: Mapping[str, object]) -> Kind:
+        """Return what `result_...` in `params` ask for. Raises NotSupported."""
+        suffix = str(params.get("result_extension") or ".png").lower()
+        suffix = suffix if suffix.startswith(".") else f".{suffix}"
+        if suffix not in (".png", ".nrrd", ".tif", ".tiff"):
+            raise NotSupported(
+                f"a mask of a plane cannot be written as {suffix!r}",
+                "set result_extension to .png, .nrrd or .tif; volumes are not available yet",
+            )
+        types = _PNG_TYPES if suffix == ".png" else _TYPES
+        dtype = params.get("result_dtype")
+        if dtype is not None and dtype not in types:
+            raise NotSupported(
+                f"{suffix} cannot have pixels of the type {dtype!r}", f"choose {', '.join(types)}"
+            )
+        compress = bool(params.get("result_compress"))
+        return cls(suffix, None if dtype is None else str(dtype), compress)
+
+
+def check_size(size: tuple[int, int], max_pixels: int) -> None:
+    """Raise TooLarge for a mask of more pixels than that."""
+    width, height = size
     if width * height > max_pixels:
         raise TooLarge(
             f"a mask of {width} x {height} pixels is too large",
             f"ask for a part with location and size, of at most {max_pixels} pixels",
         )
+
+
+def draw(found: Iterable[Objects], grid: Grid, frame: Frame) -> NDArray[np.int32]:
+    """Return (y, x): 0 where there is nothing, else 1 + the index of the label.
+
+    A pixel belongs to an object when its centre lies inside.
+    """
+    width, height = frame.size
     # each vertical edge of a ring starts or ends its object in the rows that it spans
     steps = np.zeros((height + 1, width + 1), np.int32)
     for objects in found:
@@ -66,32 +102,18 @@ def _add_edges(steps: NDArray[np.int32], objects: Objects, grid: Grid, frame: Fr
     np.add.at(steps, (y0, x), -value)
 
 
-def encode(
-    mask: NDArray[np.int32], suffix: str, dtype: str | None, *, compress: bool
-) -> tuple[bytes, str]:
-    """Return `mask` as a file of the kind `suffix`, and its media type.
-
-    Raises NotSupported for a kind or type that cannot be written.
-    """
-    kind = dtype or ("uint8" if mask.max(initial=0) < 256 else "uint16")
-    if kind not in _NRRD_TYPES:
-        raise NotSupported(
-            f"a mask cannot have the type {kind!r}", f"choose from {', '.join(_NRRD_TYPES)}"
-        )
-    pixels = mask.astype(kind)
-    if suffix == ".nrrd":
-        return _nrrd(pixels, _NRRD_TYPES[kind], compress=compress), "application/octet-stream"
+def encode(mask: NDArray[np.int32], kind: Kind) -> tuple[bytes, str]:
+    """Return `mask` as a file, and its media type."""
+    dtype = kind.dtype or ("uint8" if mask.max(initial=0) < 256 else "uint16")
+    pixels = mask.astype(dtype)
+    if kind.suffix == ".nrrd":
+        return _nrrd(pixels, dtype, compress=kind.compress), "application/octet-stream"
     buffer = io.BytesIO()
-    if suffix == ".png" and kind in ("uint8", "uint16"):
+    if kind.suffix == ".png":
         Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue(), "image/png"
-    if suffix in (".tif", ".tiff"):
-        tifffile.imwrite(buffer, pixels, compression="deflate", photometric="minisblack")
-        return buffer.getvalue(), "image/tiff"
-    raise NotSupported(
-        f"a mask of a plane cannot be written as {suffix!r} of {kind}",
-        "set result_extension to .png, .nrrd or .tif; volumes are not available yet",
-    )
+    tifffile.imwrite(buffer, pixels, compression="deflate", photometric="minisblack")
+    return buffer.getvalue(), "image/tiff"
 
 
 def _nrrd(pixels: NDArray[np.generic], kind: str, *, compress: bool) -> bytes:

@@ -1,0 +1,141 @@
+"""Who may call which of MONAI Label's routes: scopes, the audit log, and what is public."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from isoline.access import Access, new_token
+from isoline.app import Backend, create_app
+from isoline.audit import Audit
+from isoline.config import MonaiLabel, Settings, Token
+from isoline.images import Images
+from isoline.metrics import Metrics
+from isoline.monailabel.access import _KEEPING, _PUBLIC, _WITHOUT_TOKEN
+
+SCOPES = {"viewer": ("view",), "runner": ("view", "run"), "keeper": ("view", "run", "save")}
+TOKENS = {name: new_token() for name in (*SCOPES, "chief")}
+
+
+def app(folder: Path, **monailabel: Any) -> Flask:
+    """Return an app without workers: nothing is run."""
+    scopes = {**SCOPES, "chief": ("admin",)}
+    settings = Settings(
+        data=folder,
+        tokens={name: Token(digest, scopes[name]) for name, (_, digest) in TOKENS.items()},
+        monailabel=MonaiLabel(**monailabel),
+    )
+    nothing = cast(Any, None)
+    return create_app(
+        Backend(
+            settings=settings,
+            images=Images({}),
+            engine=nothing,
+            jobs=nothing,
+            uploads=nothing,
+            access=Access(settings),
+            metrics=Metrics(),
+            audit=Audit(folder / "audit.log"),
+        )
+    )
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> FlaskClient:
+    return app(tmp_path).test_client()
+
+
+def bearer(name: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {TOKENS[name][0]}"} if name else {}
+
+
+def form(**files: str) -> dict[str, Any]:
+    return {name: (io.BytesIO(b"content"), file) for name, file in files.items()}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "least"),
+    [
+        ("GET", "/auth/", ""),
+        ("GET", "/info/", "viewer"),
+        ("GET", "/datastore/", "viewer"),
+        ("GET", "/auth/token/valid", "viewer"),
+        ("PUT", "/session/", "runner"),
+        ("POST", "/infer/threshold", "runner"),
+        ("POST", "/infer/wsi/threshold", "runner"),
+        ("DELETE", "/train/", "runner"),
+        ("PUT", "/datastore/", "keeper"),
+        ("DELETE", "/datastore/image?id=x", "keeper"),
+        ("PUT", "/datastore/label?image=x", "keeper"),
+        ("PUT", "/datastore/updatelabelinfo?label=x&tag=y", "keeper"),
+        ("DELETE", "/datastore/label?id=x&tag=y", "keeper"),
+        ("POST", "/batch/infer/threshold", "keeper"),
+        ("GET", "/logs/", "chief"),
+    ],
+)
+def test_each_route_takes_its_scope(
+    client: FlaskClient, method: str, path: str, least: str
+) -> None:
+    ladder = ["", *SCOPES, "chief"]
+    for name in ladder:
+        answer = client.open(path, method=method, headers=bearer(name))
+        if ladder.index(name) >= ladder.index(least):
+            assert answer.status_code not in (401, 403), (name, answer.text)
+        else:
+            assert answer.status_code == (403 if name else 401), (name, answer.text)
+            assert answer.get_json()["detail"]
+
+
+def test_the_routes_that_are_named_exist(tmp_path: Path) -> None:
+    named = {*_KEEPING, *_PUBLIC, _WITHOUT_TOKEN}
+    assert {rule.endpoint for rule in app(tmp_path).url_map.iter_rules()} >= named
+
+
+def test_a_token_is_the_password(client: FlaskClient) -> None:
+    token = TOKENS["runner"][0]
+    said = client.post("/auth/token", data={"username": "me", "password": token}).get_json()
+    assert said == {"access_token": token, "token_type": "Bearer"}
+    assert client.post("/auth/token", data={"password": "guess"}).status_code == 401
+    assert client.post("/auth/token", data={}).status_code == 401
+    user = client.get("/auth/token/valid", headers=bearer("runner")).get_json()
+    assert (user["username"], user["roles"]) == ("runner", ["run", "view"])
+
+
+def test_the_audit_log_says_who_and_names_no_image(client: FlaskClient, tmp_path: Path) -> None:
+    keeper = bearer("keeper")
+    for method, path, data in (
+        ("PUT", "/datastore/", form(file="Doe^John.png")),
+        ("PUT", "/datastore/label?image=Doe^John", form(label="Doe^John.json")),
+        ("DELETE", "/datastore/?id=Doe^John", None),
+    ):
+        answer = client.open(path, method=method, data=data, headers=keeper)
+        assert answer.status_code == 200, answer.text
+    text = (tmp_path / "audit.log").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["action"] for line in lines] == ["save image", "save label", "delete image"]
+    assert {line["user"] for line in lines} == {"keeper"}
+    assert len({line["subject"] for line in lines}) == 1
+    assert "Doe" not in text
+
+
+def test_another_prefix_leaves_the_root_alone(tmp_path: Path) -> None:
+    client = app(tmp_path, prefix="/monai", trusted=("127.0.0.0/8",)).test_client()
+    assert client.get("/monai/auth/").get_json()["enabled"] is True
+    assert client.get("/monai/info/", headers=bearer("viewer")).status_code == 200
+    assert client.get("/info/", headers=bearer("viewer")).status_code == 404
+    # trusted, so that what is missing is an image and not a token
+    assert client.post("/monai/infer/wsi/threshold", json={}).status_code == 400
+    assert client.post("/monai/infer/wsi_v2/threshold", json={}).status_code == 401
+    assert client.post("/infer/wsi/threshold", json={}).status_code in (401, 403)
+
+
+def test_it_can_be_switched_off(tmp_path: Path) -> None:
+    client = app(tmp_path, enabled=False, trusted=("127.0.0.1",)).test_client()
+    assert client.get("/info/", headers=bearer("chief")).status_code == 404
+    assert client.get("/auth/").status_code == 403
