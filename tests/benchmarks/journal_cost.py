@@ -8,12 +8,13 @@ written to its journal and followed by a reader. Interleaved; what is compared a
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from isoline import pipeline
+from isoline import datasets, pipeline
 from isoline.config import Limits
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
@@ -24,30 +25,29 @@ from isoline.prompts import Region
 from isoline.request import SegmentRequest
 from isoline.surveys import Surveys
 from tests.benchmarks.measuring import describe_machine, interleaved, median, seconds, spread
-from tests.slides import disks
 
-REGION = Region.rectangle(0, 0, 4096, 4096)
-CLICK = Region.rectangle(900, 900, 1100, 1100)
+REGION = Region.rectangle(2600, 3900, 6696, 7996)
+CLICK = Region.rectangle(5200, 5200, 5400, 5400)
 
 
 def main() -> None:
     print(describe_machine())
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
-        disks(data / "disks.tif")
+        shutil.copy(datasets.fetch(datasets.SAMPLE_SLIDE), data / "slide.svs")
         engine = LocalEngine(2, data / "weights")
         surveys = Surveys(data / "surveys")
         jobs = Jobs(data / "jobs", engine, surveys, Limits(), lambda _: _prepare(data, REGION))
         try:
-            _compare("region", _prepare(data, REGION), engine, surveys, jobs, runs=9)
-            _compare("click", _prepare(data, CLICK), engine, surveys, jobs, runs=41)
+            _compare("region", _prepare(data, REGION), engine, surveys, jobs, runs=5)
+            _compare("click", _prepare(data, CLICK), engine, surveys, jobs, runs=21)
         finally:
             jobs.close()
             engine.close()
 
 
 def _prepare(data: Path, region: Region) -> Prepared:
-    request = SegmentRequest("disks.tif", "threshold", region, parameters={"below": 180}, tile=512)
+    request = SegmentRequest("slide.svs", "nuclei", region, tile=512)
     return pipeline.prepare(request, Images({"": data}), data / "weights")
 
 
