@@ -19,7 +19,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
-import psutil
 
 from isoline import datasets, pipeline, registry
 from isoline.config import Settings
@@ -152,9 +151,8 @@ def _load(name: str, weights: Path, patches: list[Patch]) -> None:
     _model.infer(patches[0])
 
 
-def _infer(k: int) -> int:
+def _infer(k: int) -> None:
     _model.infer(_patches[k])
-    return psutil.Process().pid
 
 
 def _pure_model(name: str, weights: Path, patches: list[Patch]) -> float:
