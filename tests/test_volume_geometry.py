@@ -139,7 +139,9 @@ def test_several_volumes_in_one_series_are_refused() -> None:
 
 def test_a_varying_spacing_is_named() -> None:
     planes = series(9)
-    assert "spacing varies" in refused([moved(p, 0, 0, 0.4) if n > 5 else p for n, p in enumerate(planes)])
+    assert "spacing varies" in refused(
+        [moved(p, 0, 0, 0.4) if n > 5 else p for n, p in enumerate(planes)]
+    )
 
 
 def test_a_slice_off_the_line_is_named() -> None:
