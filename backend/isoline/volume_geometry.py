@@ -106,6 +106,17 @@ class VolumeGrid:
         return index
 
 
+@dataclass(frozen=True)
+class VolumeInfo:
+    """Where a stack of slices lies in the patient."""
+
+    grid: VolumeGrid
+    slices: tuple[SliceName, ...] = ()
+    """For k = 0, 1, ...; empty where slices have no names (NIfTI)."""
+    modality: str = ""
+    """CT, MR, ...; empty where unknown."""
+
+
 def swap_ras(affine: NDArray[np.floating]) -> NDArray[np.float64]:
     """Turn a (4, 4) affine to RAS millimetres into one to LPS, or back."""
     swapped: NDArray[np.float64] = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine

@@ -15,7 +15,7 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import Broken, IsolineError
+from isoline.models.base import Voxels
 from isoline.plan import Tile
-from isoline.work import Computed, Survey, Task, TileFailed
+from isoline.work import Computed, Masked, Survey, Task, TileFailed
 
 if TYPE_CHECKING:
     from isoline.workbench import Workbench
@@ -73,7 +74,15 @@ class _Ready:
 @dataclass(frozen=True)
 class _Answer:
     order: _Do
-    result: Computed | Survey | _Refusal
+    result: Computed | Survey | Masked | _Refusal
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What was found on the way to an answer."""
+
+    order: _Do
+    result: Masked
 
 
 # --- The worker's side -------------------------------------------------------------------------
@@ -93,27 +102,44 @@ def _serve(pipe: Connection, weights: Path, device: str) -> None:
     bench.warm()
     tasks: dict[int, Task] = {}
     waiting: deque[_Do] = deque()
+
+    def listen() -> None:
+        match pipe.recv():
+            case _Begin(run, task):
+                tasks[run] = task
+            case _Do() as order:
+                waiting.append(order)
+            case _Forget(run):
+                tasks.pop(run, None)
+                for order in [order for order in waiting if order.run == run]:
+                    waiting.remove(order)
+
+    def tell(order: _Do, found: Masked) -> bool:
+        """Pass on what was found in a volume; return whether anybody still waits for more."""
+        pipe.send(_Part(order, found))
+        while pipe.poll():
+            listen()
+        return order.run in tasks
+
     try:
         pipe.send(_Ready())
         while True:
             # drain the pipe before each tile, so that a run given up is not computed to its end
             while not waiting or pipe.poll():
-                match pipe.recv():
-                    case _Begin(run, task):
-                        tasks[run] = task
-                    case _Do() as order:
-                        waiting.append(order)
-                    case _Forget(run):
-                        tasks.pop(run, None)
-                        waiting = deque(order for order in waiting if order.run != run)
+                listen()
             order = waiting.popleft()
-            pipe.send(_Answer(order, _attempt(bench, tasks[order.run], order.tile)))
+            pipe.send(_Answer(order, _attempt(bench, tasks[order.run], order, tell)))
     except (EOFError, ConnectionError):
         bench.close()
 
 
-def _attempt(bench: Workbench, task: Task, tile: Tile | None) -> Computed | Survey | _Refusal:
+def _attempt(
+    bench: Workbench, task: Task, order: _Do, tell: Callable[[_Do, Masked], bool]
+) -> Computed | Survey | Masked | _Refusal:
+    tile = order.tile
     try:
+        if isinstance(task.output, Voxels) and tile is not None:
+            return _segment(bench.segment(task, tile), order, tell)
         return bench.survey(task) if tile is None else bench.compute(task, tile)
     except IsolineError as error:
         return _Refusal(error)
@@ -125,9 +151,19 @@ def _attempt(bench: Workbench, task: Task, tile: Tile | None) -> Computed | Surv
         return _Refusal(Broken(f"{task.model} raised {type(error).__name__}: {error}"))
 
 
+def _segment(parts: Iterator[Masked], order: _Do, tell: Callable[[_Do, Masked], bool]) -> Masked:
+    """Tell every part but the last, which is the answer; stop where nobody waits any more."""
+    last = next(parts)
+    for part in parts:
+        if not tell(order, last):
+            break
+        last = part
+    return last
+
+
 # --- The parent's side -------------------------------------------------------------------------
 
-_Result: TypeAlias = Computed | TileFailed | Survey | _Refusal
+_Result: TypeAlias = Computed | Masked | TileFailed | Survey | _Refusal
 
 
 @dataclass
@@ -212,7 +248,7 @@ class LocalEngine(Engine):
         assert isinstance(result, Survey)
         return result
 
-    def run(self, task: Task, agenda: Agenda) -> Iterator[Computed | TileFailed]:
+    def run(self, task: Task, agenda: Agenda) -> Iterator[Computed | Masked | TileFailed]:
         run = self._open(task, agenda)
         try:
             while not agenda.cancelled:
@@ -221,7 +257,7 @@ class LocalEngine(Engine):
                         return
                 result = self._result(run)
                 if result is not None:
-                    assert isinstance(result, Computed | TileFailed)
+                    assert isinstance(result, Computed | Masked | TileFailed)
                     yield result
                     self._ring()  # the consumer may have added tiles
         finally:
@@ -341,11 +377,19 @@ class LocalEngine(Engine):
         if isinstance(message, _Ready):
             worker.ready = True
             return
+        if isinstance(message, _Part):
+            self._pass_on(message)
+            return
         if message.order in worker.doing:  # not there: its run was closed while it was under way
             worker.doing.remove(message.order)
         self._deliver(message.order, message.result)
 
-    def _deliver(self, order: _Do, result: Computed | Survey | _Refusal) -> None:
+    def _pass_on(self, part: _Part) -> None:
+        for run in self._runs:
+            if run.number == part.order.run:
+                run.results.put(part.result)
+
+    def _deliver(self, order: _Do, result: Computed | Survey | Masked | _Refusal) -> None:
         run = next((run for run in self._runs if run.number == order.run), None)
         if run is None:
             return  # given up

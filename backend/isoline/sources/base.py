@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from isoline.errors import Unreadable
 from isoline.geometry import XY, Box
-from isoline.volume_geometry import SliceName, VolumeGrid
+from isoline.volume_geometry import VolumeInfo
 
 
 @dataclass(frozen=True)
@@ -23,17 +23,6 @@ class Level:
     """(width, height) in pixels of this level."""
     downsample: XY
     """Image (level-0) pixels per pixel of this level: pixel n spans [n * d, (n + 1) * d)."""
-
-
-@dataclass(frozen=True)
-class VolumeInfo:
-    """Where a stack of slices lies in the patient."""
-
-    grid: VolumeGrid
-    slices: tuple[SliceName, ...] = ()
-    """For k = 0, 1, ...; empty where slices have no names (NIfTI)."""
-    modality: str = ""
-    """CT, MR, ...; empty where unknown."""
 
 
 @dataclass(frozen=True)

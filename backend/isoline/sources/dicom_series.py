@@ -16,9 +16,8 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from isoline.errors import BadSeries, ChoiceNeeded, Unreadable
-from isoline.sources.base import VolumeInfo
 from isoline.sources.volume import VolumeSource, series_fingerprint, volume_image
-from isoline.volume_geometry import LPS, Plane, SliceName, Stack, stack
+from isoline.volume_geometry import LPS, Plane, SliceName, Stack, VolumeInfo, stack
 
 _NOT_NEEDED = 1 << 16
 """Values longer than this stay on the disk until they are asked for: the pixels."""

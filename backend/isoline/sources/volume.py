@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from isoline.errors import BadSeries
 from isoline.geometry import XY, Box
-from isoline.sources.base import ImageInfo, Level, Source, VolumeInfo
-from isoline.volume_geometry import SliceName, VolumeGrid
+from isoline.sources.base import ImageInfo, Level, Source
+from isoline.volume_geometry import SliceName, VolumeGrid, VolumeInfo
 
 
 class VolumeSource(Source):
@@ -49,8 +49,7 @@ class VolumeSource(Source):
         """Return the voxels, a new array."""
 
     def read_level(self, level: int, box: Box, z: int = 0) -> NDArray[np.generic]:
-        plane: NDArray[np.generic] = self.voxels()[z : z + 1, box.y0 : box.y1, box.x0 : box.x1]
-        return plane.copy()
+        return np.array(self.voxels()[z : z + 1, box.y0 : box.y1, box.x0 : box.x1])
 
     def close(self) -> None:
         with self._lock:
