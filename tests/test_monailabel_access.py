@@ -10,13 +10,13 @@ from typing import Any, cast
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-
 from isoline.access import Access, new_token
-from isoline.app import Backend, create_app
 from isoline.audit import Audit
+from isoline.metrics import Metrics
+
+from isoline.app import Backend, create_app
 from isoline.config import MonaiLabel, Settings, Token
 from isoline.images import Images
-from isoline.metrics import Metrics
 from isoline.monailabel.access import _KEEPING, _PUBLIC, _WITHOUT_TOKEN
 
 SCOPES = {"viewer": ("view",), "runner": ("view", "run"), "keeper": ("view", "run", "save")}

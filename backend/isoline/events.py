@@ -25,6 +25,8 @@ class Label:
     name: str
     color: tuple[int, int, int]
     """Red, green, blue, 0 to 255."""
+    anatomy: tuple[str, str] | None = None
+    """What it is in SNOMED CT, code and meaning, as DICOM wants to know."""
 
 
 @dataclass(frozen=True)

@@ -373,12 +373,17 @@ def _started(said: Mapping[str, Any]) -> Started:
     parameters = tuple((name, value) for name, value in scope["parameters"])
     restored = {
         "scope": Scope(scope["image"], scope["model"], scope["version"], parameters),
-        "labels": tuple(Label(label["name"], tuple(label["color"])) for label in said["labels"]),
+        "labels": tuple(_label(label) for label in said["labels"]),
         "grid": Grid(tuple(grid["image_size"]), XY(*grid["scale"])),
         "spacing_um": spacing and XY(*spacing),
         "volume": said["volume"] and _volume(said["volume"]),
     }
     return Started(**{**said, **restored})
+
+
+def _label(said: Mapping[str, Any]) -> Label:
+    anatomy = said.get("anatomy")
+    return Label(said["name"], tuple(said["color"]), anatomy and tuple(anatomy))
 
 
 def _volume(said: Mapping[str, Any]) -> VolumeInfo:

@@ -33,8 +33,8 @@ _SIDE = 2 ** (LEVELS - 1)
 """Inputs are padded to multiples of this."""
 _LEAST_MM, _MOST_MM = 80.0, 600.0
 """What a scan of a head measures, per axis, at least and at most."""
-_CHUNK_MACS = 8e9
-"""Multiplications between two looks at whether anybody still waits: a fraction of a second."""
+_CHUNK_MACS, _CHUNK_VALUES = 4e9, 8e6
+"""Multiplications, and values made, between two looks at whether anybody still waits."""
 
 
 class Brain(VolumeModel):
@@ -45,7 +45,7 @@ class Brain(VolumeModel):
         title="Brain (SynthStrip)",
         description="The brain in a head scan of any modality: MR of any contrast, CT, PET.",
         version="1",
-        labels=(Label("Brain", (255, 170, 60)),),
+        labels=(Label("Brain", (255, 170, 60), ("12738006", "Brain")),),
         output=Voxels(),
         parameters=(
             Number("border", 1.0, -5.0, 10.0, "How far the mask reaches beyond the brain, in mm."),
@@ -244,7 +244,9 @@ def _convolve(
     weight, bias = network[f"{conv}.weight"], network[f"{conv}.bias"]
     depth = x.shape[2]
     macs_each = weight.numel() * x.shape[3] * x.shape[4]
-    slab = depth if x.is_cuda else max(1, min(depth, int(_CHUNK_MACS / macs_each)))
+    values_each = weight.shape[0] * x.shape[3] * x.shape[4]
+    slab = max(1, min(depth, int(_CHUNK_MACS / macs_each), int(_CHUNK_VALUES / values_each)))
+    slab = depth if x.is_cuda else slab
     is_last = weight.shape[0] == 1
     with torch.inference_mode():
         made = torch.empty((1, weight.shape[0], *x.shape[2:]), device=x.device)
