@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from isoline import config
-from isoline.config import Settings
+from isoline.config import Oidc, Settings, Token
 from isoline.errors import Malformed
 
 PAGE = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-SECTIONS = ("server", "engine", "limits")
+SECTIONS = ("server", "engine", "limits", "monailabel")
 
 
 def load(tmp_path: Path, text: str, **environment: str) -> Settings:
@@ -39,6 +39,15 @@ def test_every_key_is_shown_and_explained(section: str) -> None:
 def test_every_section_is_shown() -> None:
     for field in dataclasses.fields(Settings):
         assert re.search(rf"^\[?{field.name}\b", "".join(BLOCKS), re.MULTILINE), field.name
+
+
+def test_callers_as_on_the_page(tmp_path: Path) -> None:
+    (block,) = (block for block in BLOCKS if "[oidc]" in block)
+    settings = load(tmp_path, block)
+    assert settings.tokens["ann"].scopes == Token("").scopes
+    assert settings.oidc == Oidc()
+    for field in dataclasses.fields(Oidc):
+        assert f"| `oidc.{field.name}` |" in PAGE
 
 
 def test_roots_and_file_uris_as_on_the_page(tmp_path: Path) -> None:

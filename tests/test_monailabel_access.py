@@ -10,13 +10,15 @@ from typing import Any, cast
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from isoline.access import Access, new_token
-from isoline.audit import Audit
-from isoline.metrics import Metrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from isoline.access import Access, new_token
 from isoline.app import Backend, create_app
+from isoline.audit import Audit
 from isoline.config import MonaiLabel, Settings, Token
 from isoline.images import Images
+from isoline.metrics import Metrics
 from isoline.monailabel.access import _KEEPING, _PUBLIC, _WITHOUT_TOKEN
 
 SCOPES = {"viewer": ("view",), "runner": ("view", "run"), "keeper": ("view", "run", "save")}
@@ -26,7 +28,7 @@ TOKENS = {name: new_token() for name in (*SCOPES, "chief")}
 def app(folder: Path, **monailabel: Any) -> Flask:
     """Return an app without workers: nothing is run."""
     scopes = {**SCOPES, "chief": ("admin",)}
-    settings = Settings(
+    configured = Settings(
         data=folder,
         tokens={name: Token(digest, scopes[name]) for name, (_, digest) in TOKENS.items()},
         monailabel=MonaiLabel(**monailabel),
@@ -34,12 +36,12 @@ def app(folder: Path, **monailabel: Any) -> Flask:
     nothing = cast(Any, None)
     return create_app(
         Backend(
-            settings=settings,
+            settings=configured,
             images=Images({}),
             engine=nothing,
             jobs=nothing,
             uploads=nothing,
-            access=Access(settings),
+            access=Access(configured),
             metrics=Metrics(),
             audit=Audit(folder / "audit.log"),
         )
@@ -133,6 +135,59 @@ def test_another_prefix_leaves_the_root_alone(tmp_path: Path) -> None:
     assert client.post("/monai/infer/wsi/threshold", json={}).status_code == 400
     assert client.post("/monai/infer/wsi_v2/threshold", json={}).status_code == 401
     assert client.post("/infer/wsi/threshold", json={}).status_code in (401, 403)
+
+
+ROUTES = [
+    ("GET", "/datastore/", ("output",)),
+    ("PUT", "/datastore/", ("image",)),
+    ("DELETE", "/datastore/", ("id",)),
+    ("GET", "/datastore/image", ("image", "check_sum")),
+    ("GET", "/datastore/image/info", ("image",)),
+    ("PUT", "/datastore/image/info", ("image",)),
+    ("PUT", "/datastore/label", ("image", "tag")),
+    ("GET", "/datastore/label", ("label", "tag")),
+    ("PUT", "/datastore/label/info", ("label", "tag")),
+    ("DELETE", "/datastore/label", ("id", "tag")),
+    ("PUT", "/session/", ("expiry", "uncompress")),
+    ("GET", "/session/x", ("image", "update_ts")),
+    ("GET", "/batch/infer", ("all", "check_if_running")),
+    ("POST", "/auth/token", ()),
+    ("GET", "/logs/", ("lines",)),
+    ("GET", "/model/info/x", ()),
+]
+WORDS = st.text(max_size=300) | st.sampled_from(
+    [
+        *("a", "final", "all", "../x", "/etc/passwd", "a" * 300, "\0"),
+        *("true", "1", "-1", "{}", '{"a":1}'),
+    ]
+)
+FILE = st.tuples(WORDS, st.binary(max_size=50))
+BODIES = st.binary(max_size=300) | st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(("params", "info", "password"), WORDS),
+        **dict.fromkeys(("file", "label", "files"), FILE),
+    },
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(ROUTES), st.data(), BODIES), max_size=4))
+@settings(max_examples=60)
+def test_nothing_that_is_sent_breaks_the_server(
+    tmp_path_factory: pytest.TempPathFactory, calls: list[Any]
+) -> None:
+    client = app(tmp_path_factory.mktemp("fuzz")).test_client()
+    for (method, path, keys), data, body in calls:
+        query = {key: data.draw(WORDS) for key in keys if data.draw(st.booleans())}
+        if isinstance(body, dict):
+            body = {
+                key: (io.BytesIO(value[1]), value[0]) if isinstance(value, tuple) else value
+                for key, value in body.items()
+            }
+        answer = client.open(
+            path, method=method, query_string=query, data=body, headers=bearer("chief")
+        )
+        assert answer.status_code < 500, (method, path, query, body, answer.text)
 
 
 def test_it_can_be_switched_off(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from waitress import wasyncore
 from waitress.channel import HTTPChannel
 from werkzeug.datastructures import FileStorage
 from werkzeug.test import EnvironBuilder
@@ -470,10 +471,13 @@ def waitress_port() -> Iterator[int]:
     before = HTTPChannel.parser_class
     accept_stale_lengths()
     server = waitress.create_server(echo, host="127.0.0.1", port=0, threads=1)
-    thread = threading.Thread(target=server.run, daemon=True)
+    thread = threading.Thread(target=server.run)
     thread.start()
     yield server.effective_port
-    server.close()
+    # the loop ends when it has no socket left; only its own thread may take them away
+    server.trigger.pull_trigger(lambda: wasyncore.close_all(server._map))
+    thread.join(5)
+    assert not thread.is_alive()
     HTTPChannel.parser_class = before
 
 

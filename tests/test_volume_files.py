@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
 from isoline.encoders import dicomseg, rtstruct, volume_file
@@ -82,7 +83,7 @@ def test_nifti(tmp_path: Path, name: str) -> None:
     np.testing.assert_array_equal(np.asarray(image.dataobj).T, result.labels)
     index = np.array([[5, 3, 2], [20, 1, 7]])
     lps = result.volume.grid.to_lps(index)
-    ras = nibabel.affines.apply_affine(image.affine, index)
+    ras = apply_affine(image.affine, index)
     np.testing.assert_allclose(ras * [-1, -1, 1], lps, atol=1e-3)
     with pytest.raises(Malformed):
         written(result, "nifti", tmp_path / "m.dcm")

@@ -6,23 +6,30 @@ import hmac
 import io
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass
 from importlib import resources
 
 import orjson
-from flask import Flask, Response, request
+from flask import Flask, Request, Response, g, request
 from PIL import Image
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, UnsupportedMediaType
 
-from isoline import __version__, openapi, pictures, pipeline, registry, wire
+from isoline import __version__, metrics, openapi, pictures, pipeline, registry, warm, wire
+from isoline.access import ADMIN, ANYBODY, RUN, SAVE, VIEW, Access, User
+from isoline.audit import Audit
 from isoline.config import Settings
 from isoline.encoders.base import Encoder
-from isoline.engines.local import LocalEngine
-from isoline.errors import Broken, IsolineError, NotAllowed, http_status
+from isoline.engines.local import Bounds, LocalEngine
+from isoline.errors import Broken, IsolineError, http_status
+from isoline.events import Contours, Mask, Started
 from isoline.file_uris import FileUris
 from isoline.images import Caller, Descriptions, Images, Resolver
-from isoline.jobs import Job, Jobs
+from isoline.jobs import Job, Jobs, QueueFull
+from isoline.metrics import Metrics
+from isoline.monailabel import access as monailabel
+from isoline.monailabel import routes as monailabel_routes
 from isoline.sources.girder import GirderImages
 from isoline.surveys import Surveys
 from isoline.uploads import Uploads
@@ -43,19 +50,45 @@ class Backend:
     engine: LocalEngine
     jobs: Jobs
     uploads: Uploads
+    access: Access
+    metrics: Metrics
+    audit: Audit
 
     @classmethod
     def start(cls, settings: Settings) -> Backend:
         """Start the workers and open the stores that `settings` name."""
-        engine = LocalEngine(settings.engine.worker_count, settings.weights, settings.engine.device)
-        jobs = Jobs(settings.jobs, engine, Surveys(settings.surveys), settings.limits)
         uploads = Uploads(settings.uploads, settings.limits)
         resolvers: dict[str, Resolver] = {
             "file": FileUris(settings.file_uris, Images(settings.images)),
             "upload": uploads,
             "girder": GirderImages(settings.girder, settings.server.token, Descriptions().of),
         }
-        return cls(settings, Images(settings.images, resolvers), engine, jobs, uploads)
+        images = Images(settings.images, resolvers)
+
+        def prepare(body: bytes) -> pipeline.Prepared:
+            # nobody asks any more: images that are kept elsewhere are not opened again
+            return pipeline.prepare(wire.parse_request(body), images, settings.weights)
+
+        metrics = Metrics()
+        given = settings.engine
+        engine = LocalEngine(
+            given.worker_count,
+            settings.weights,
+            given.device,
+            urgent_workers=given.urgent_workers,
+            bounds=Bounds(given.tile_seconds, given.memory_mib),
+            metrics=metrics,
+        )
+        try:
+            warm.assembly()  # the workers see to themselves meanwhile
+            surveys = Surveys(settings.surveys, metrics.surveyed)
+            jobs = Jobs(settings.jobs, engine, surveys, settings.limits, prepare)
+        except BaseException:
+            engine.close()
+            raise
+        metrics.watch(jobs)
+        audit = Audit(settings.data / "audit.log")
+        return cls(settings, images, engine, jobs, uploads, Access(settings), metrics, audit)
 
     def close(self) -> None:
         self.jobs.close()
@@ -67,25 +100,55 @@ def create_app(backend: Backend) -> Flask:
     app = Flask("isoline", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = backend.settings.limits.body_mib << 20
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    _guard(app, backend.settings)
+    _guard(app, backend)
+    _explain(app, backend.settings)
     _serve_catalogue(app, backend)
-    _serve_uploads(app, backend.uploads)
+    _serve_uploads(app, backend.uploads, backend.audit)
     _serve_jobs(app, backend)
+    if backend.settings.monailabel.enabled:
+        app.register_blueprint(
+            monailabel_routes.blueprint(backend), url_prefix=backend.settings.monailabel.prefix
+        )
     return app
 
 
 # --- Who may call, and what they hear when something is wrong ----------------------------------
 
 
-def _guard(app: Flask, settings: Settings) -> None:
-    token = settings.server.token.encode()
+PUBLIC = ("/", "/v1/health", "/v1/health/ready")
+SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+def _guard(app: Flask, backend: Backend) -> None:
+    access, settings = backend.access, backend.settings
 
     @app.before_request
-    def check_token() -> None:
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ").encode()
-        public = request.method == "OPTIONS" or request.path in ("/v1/health", "/")
-        if token and not public and not hmac.compare_digest(token, given):
-            raise NotAllowed("this server wants a token", "send Authorization: Bearer TOKEN")
+    def check_access() -> None:
+        g.began, g.user = time.perf_counter(), ANYBODY
+        access.check_host(request.host)
+        if request.method not in SAFE:
+            access.check_origin(request.headers.get("Origin"), request.host)
+        public = request.method == "OPTIONS" or request.path in PUBLIC
+        if public or monailabel.is_open(request, settings.monailabel):
+            return
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        g.user = access.user(token.strip() if kind.lower() == "bearer" else "")
+        g.user.must(_scope_of(request))
+
+    @app.before_request
+    def check_content_type() -> None:
+        # a form of another site can send anything but this
+        body = request.method in ("POST", "PATCH") and request.path.startswith("/v1/")
+        if body and request.mimetype not in ("", "application/json"):
+            raise UnsupportedMediaType("the body is not said to be JSON")
+
+    @app.after_request
+    def measure(response: Response) -> Response:
+        route = request.url_rule.rule if request.url_rule is not None else ""
+        seconds = time.perf_counter() - g.get("began", time.perf_counter())
+        backend.metrics.answered(route, request.method, response.status_code, seconds)
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        return response
 
     @app.after_request
     def allow_origin(response: Response) -> Response:
@@ -97,13 +160,25 @@ def _guard(app: Flask, settings: Settings) -> None:
             response.vary.add("Origin")
         return response
 
+
+def _scope_of(asked: Request) -> str:
+    """Return the scope that `asked` takes."""
+    if asked.method in SAFE:
+        return VIEW
+    return SAVE if monailabel.keeps(asked) else RUN
+
+
+def _explain(app: Flask, settings: Settings) -> None:
+    """Turn errors into problems."""
+
     @app.errorhandler(IsolineError)
     def isoline_error(error: IsolineError) -> Response:
         if isinstance(error, Broken):
             log.error("%s", error)
         response = _problem(http_status(error), error)
         if response.status_code == 429:
-            response.headers["Retry-After"] = "5"
+            wait = error.retry_after if isinstance(error, QueueFull) else 5
+            response.headers["Retry-After"] = str(wait)
         return response
 
     @app.errorhandler(HTTPException)
@@ -112,6 +187,7 @@ def _guard(app: Flask, settings: Settings) -> None:
             404: "see /v1/openapi.json for the routes",
             405: "see /v1/openapi.json for the methods",
             413: f"send at most {settings.limits.body_mib} MiB",
+            415: "send Content-Type: application/json",
         }
         code = error.code or 500
         return _problem(code, IsolineError(error.description or error.name, remedy.get(code, "")))
@@ -123,7 +199,10 @@ def _guard(app: Flask, settings: Settings) -> None:
 
 
 def _problem(status: int, error: IsolineError) -> Response:
-    return Response(wire.problem(error), status, content_type="application/problem+json")
+    body = wire.problem(error, status)
+    if isinstance(error, QueueFull):
+        body = orjson.dumps(orjson.loads(body) | {"position": error.position})
+    return Response(body, status, content_type="application/problem+json")
 
 
 def _caller() -> Caller:
@@ -144,13 +223,24 @@ def _serve_catalogue(app: Flask, backend: Backend) -> None:
 
     @app.get("/v1/health")
     def health() -> Response:
+        """Say that this process is alive, and what it is doing."""
         return _json(
             {
-                "status": "ready" if backend.engine.ready else "starting",
+                "status": _status(backend),
                 "version": __version__,
                 "workers": backend.engine.workers,
             }
         )
+
+    @app.get("/v1/health/ready")
+    def ready() -> Response:
+        """Say whether requests should be sent here: 503 while they should not."""
+        status = _status(backend)
+        return _json({"status": status}, 200 if status == "ready" else 503)
+
+    @app.get("/metrics")
+    def prometheus() -> Response:
+        return Response(backend.metrics.text(), content_type=metrics.CONTENT_TYPE)
 
     @app.get("/v1/models")
     def models() -> Response:
@@ -187,6 +277,14 @@ def _serve_catalogue(app: Flask, backend: Backend) -> None:
         return Response(page, content_type="text/html; charset=utf-8")
 
 
+def _status(backend: Backend) -> str:
+    if backend.engine.broken:
+        return "broken"
+    if backend.jobs.closing:
+        return "closing"
+    return "ready" if backend.engine.ready else "starting"
+
+
 def _model(name: str, settings: Settings) -> Mapping[str, object]:
     """Return what a viewer needs to offer the model, and why it cannot run, None where it can."""
     try:
@@ -204,11 +302,12 @@ def _model(name: str, settings: Settings) -> Mapping[str, object]:
 # --- Pixels of images that the server does not see ---------------------------------------------
 
 
-def _serve_uploads(app: Flask, uploads: Uploads) -> None:
+def _serve_uploads(app: Flask, uploads: Uploads, audit: Audit) -> None:
     @app.post("/v1/uploads")
     def create_upload() -> Response:
         asked = wire.parse_upload(request.get_data())
         upload, manifest = uploads.create(asked, pipeline.footprint(asked))
+        audit.note(g.user.name, "upload", upload)
         return _json(wire.upload_json(upload, manifest), 201)
 
     @app.put("/v1/uploads/<upload>/tiles/<int:level>/<int:column>/<int:row>")
@@ -219,6 +318,7 @@ def _serve_uploads(app: Flask, uploads: Uploads) -> None:
     @app.delete("/v1/uploads/<upload>")
     def delete_upload(upload: str) -> Response:
         uploads.delete(upload)
+        audit.note(g.user.name, "delete upload", upload)
         return Response(status=204)
 
 
@@ -229,11 +329,23 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
     jobs, limits = backend.jobs, backend.settings.limits
     streams = threading.BoundedSemaphore(limits.streams)
 
-    def submit() -> tuple[Job, Encoder]:
+    def submit(*, lasting: bool) -> tuple[Job, Encoder]:
         body = request.get_data()
         asked = wire.parse_request(body)
         prepared = pipeline.prepare(asked, backend.images, backend.settings.weights, _caller())
-        return jobs.submit(body, prepared), registry.encoder(asked.format)()
+        job = jobs.submit(body, prepared, owner=g.user.name, lasting=lasting)
+        scope = prepared.started.scope
+        backend.audit.note(g.user.name, "run", job.id, image=scope.image, model=scope.model)
+        return job, registry.encoder(asked.format)()
+
+    def find(job_id: str) -> Job:
+        """Return a job that the caller may see. Raises UnknownJob as if it were not there."""
+        job = jobs.get(job_id)
+        shown = request.headers.get("Isoline-Share") or request.args.get("share", "")
+        shared = hmac.compare_digest(shown.encode(), job.card.share.encode())
+        if not shared and not _owns(job):
+            raise jobs.unknown(job_id)
+        return job
 
     def stream(job: Job, encoder: Encoder, after: int, when_left: Callable[[], None]) -> Response:
         if not streams.acquire(blocking=False):
@@ -243,10 +355,13 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
             response.headers["Retry-After"] = "5"
             return response
         sse = request.accept_mimetypes.best_match([NDJSON, SSE]) == SSE
-        lines = _lines(job, encoder, after, sse=sse)
+        lines = _lines(jobs, job, encoder, after, sse=sse)
+
+        backend.metrics.stream_opened()
 
         def closed() -> None:
             streams.release()
+            backend.metrics.stream_closed()
             when_left()
 
         response = Response(lines, content_type=SSE if sse else NDJSON)
@@ -257,61 +372,76 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
 
     @app.post("/v1/jobs")
     def create() -> Response:
-        job, _ = submit()
-        return _json(_job(jobs, job) | {"events": f"/v1/jobs/{job.id}/events"}, 201)
+        job, _ = submit(lasting=True)
+        links = {"events": f"/v1/jobs/{job.id}/events", "share": job.card.share}
+        return _json(_job(jobs, job) | links, 201)
 
     @app.get("/v1/jobs")
     def list_jobs() -> Response:
-        return _json({"jobs": [_job(jobs, job) for job in jobs.all()]})
+        return _json({"jobs": [_job(jobs, job) for job in jobs.all() if _owns(job)]})
 
     @app.get("/v1/jobs/<job_id>")
     def state(job_id: str) -> Response:
-        return _json(_job(jobs, jobs.get(job_id)))
+        return _json(_job(jobs, find(job_id)))
 
     @app.patch("/v1/jobs/<job_id>")
     def look(job_id: str) -> Response:
-        job = jobs.get(job_id)
+        job = find(job_id)
         job.focus(wire.parse_focus(request.get_data()))
         return _json(_job(jobs, job))
 
     @app.delete("/v1/jobs/<job_id>")
     def cancel(job_id: str) -> Response:
-        job = jobs.get(job_id)
+        job = find(job_id)
         jobs.cancel(job)
+        backend.audit.note(g.user.name, "cancel", job.id)
         return _json(_job(jobs, job), 202)
 
     @app.get("/v1/jobs/<job_id>/events")
     def events(job_id: str) -> Response:
-        job = jobs.get(job_id)
+        job = find(job_id)
         last = request.headers.get("Last-Event-ID") or request.args.get("after", "-1")
         after = wire.parse_integer(last, "after", -1, 2**53)
-        name = request.args.get("format", job.prepared.format)
+        name = request.args.get("format", job.card.format)
         return stream(job, registry.encoder(name)(), after, lambda: None)
 
     @app.post("/v1/segment")
     def segment() -> Response:
-        job, encoder = submit()
+        job, encoder = submit(lasting=False)
         return stream(job, encoder, -1, lambda: jobs.cancel(job))
 
 
-def _lines(job: Job, encoder: Encoder, after: int, *, sse: bool) -> Iterator[bytes]:
+def _lines(jobs: Jobs, job: Job, encoder: Encoder, after: int, *, sse: bool) -> Iterator[bytes]:
     """Yield the events of `job` as NDJSON lines or SSE messages, with a heartbeat between."""
+    started: Started | None = None
     for batch in job.follow(after, HEARTBEAT_SECONDS):
         if batch is None:
+            if jobs.closing:
+                return  # the job is parked: readers come back to the next server
             yield b": heartbeat\n\n" if sse else b"\n"
             continue
         for seq, event in batch.numbered(after):
-            line = wire.encode_event(seq, event, job.prepared.started, encoder)
+            if isinstance(event, Started | Contours | Mask):
+                started = started or job.started
+            line = wire.encode_event(seq, event, started, encoder)
             yield b"id: %d\ndata: %b\n\n" % (seq, line) if sse else line + b"\n"
+
+
+def _owns(job: Job) -> bool:
+    user: User = g.user
+    return user.may(ADMIN) or (user.is_known and job.card.owner == user.name)
 
 
 def _job(jobs: Jobs, job: Job) -> dict[str, object]:
     return {
         "job": job.id,
         "state": job.state.value,
-        "image": job.prepared.started.image,
-        "model": job.prepared.started.scope.model,
+        "image": job.card.image,
+        "model": job.card.model,
         "position": jobs.position(job),
+        "urgent": job.card.urgent,
+        "waits_for": job.waits_for,
+        "seconds_waiting": round(job.seconds_waiting, 3),
         "tiles_done": job.progress.tiles_done,
         "tiles": job.progress.tiles,
         "seconds_left": job.progress.seconds_left,

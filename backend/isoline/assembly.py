@@ -72,7 +72,9 @@ class Assembly:
         if batch.tile is None:
             return
         self._finished.add(batch.tile)
-        self._expected.add(batch.tile)
+        if batch.tile not in self._expected:  # pulled in by the earlier run
+            self._may_pull -= 1
+            self._expected.add(batch.tile)
         if isinstance(self._task.output, Bounded):
             self.objects += sum(
                 len(event.objects) for event in batch.events if isinstance(event, Contours)

@@ -228,6 +228,22 @@ def with_address(settings: Settings, host: str | None, port: int | None) -> Sett
     return dataclasses.replace(settings, server=given)
 
 
+@main.group()
+def token() -> None:
+    """Make the tokens that callers present."""
+
+
+@token.command()
+@click.argument("name", default="NAME")
+def new(name: str) -> None:
+    """Print a new token for the caller NAME, and what isoline.toml has to say of it."""
+    from isoline.access import new_token
+
+    secret, sha256 = new_token()
+    click.echo(f"{secret}\n")
+    click.echo(f'[tokens.{name}]\nsha256 = "{sha256}"\nscopes = ["view", "run"]')
+
+
 # --- what there is -----------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import ipaddress
 import os
 import sys
 import types
@@ -21,6 +22,8 @@ else:
     import tomli as tomllib
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+SCOPES = ("view", "run", "save", "admin")
+"""What a token may allow: read; run and cancel jobs; keep results; see what is not one's own."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,38 @@ class Server:
     """What callers present as `Authorization: Bearer TOKEN`; needed to leave loopback."""
     allow_origins: tuple[str, ...] = ()
     """Origins whose pages may call (CORS); none by default."""
+    hosts: tuple[str, ...] = ()
+    """Names under which it may be called; on loopback the names of loopback are among them."""
+    certificate: str = ""
+    key: str = ""
+    """Files of a TLS certificate chain and its key, for a server without a proxy before it."""
+    json_log: bool = False
+    """Write the log as JSON, one object a line."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """[tokens.NAME]: a caller who presents a token."""
+
+    sha256: str
+    """Of the token, as `isoline token new` prints it."""
+    scopes: tuple[str, ...] = ("view", "run")
+
+
+@dataclass(frozen=True)
+class Oidc:
+    """[oidc]: an OpenID Connect issuer whose tokens are accepted."""
+
+    issuer: str = ""
+    """As the tokens say it in `iss`; without one there is no issuer."""
+    audience: str = ""
+    """What the tokens have to say in `aud`: this server's name at the issuer."""
+    jwks: str = ""
+    """Where its keys are: an https address or a file."""
+    user_claim: str = "sub"
+    scope_claim: str = "scope"
+    scope_prefix: str = ""
+    """What stands before view, run, save and admin in the scopes of the issuer."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +77,12 @@ class Engine:
     workers: int = 0
     """Worker processes; 0 means one per core."""
     device: str = "cpu"
+    urgent_workers: int = 1
+    """Worker processes that take small regions only, so that a click never waits behind a slide."""
+    tile_seconds: float = 120.0
+    """A worker that needs longer for one tile is killed; 0 means no limit."""
+    memory_mib: int = 0
+    """A worker that grows larger is killed; 0 means no limit."""
 
     @property
     def worker_count(self) -> int:
@@ -54,9 +95,13 @@ class Limits:
 
     body_mib: int = 8
     running_jobs: int = 4
+    urgent_jobs: int = 16
+    """Small regions that compute at once, beside `running_jobs`."""
     queued_jobs: int = 100
     streams: int = 32
     """Event streams open at once; short requests have threads of their own."""
+    requests_per_second: float = 100.0
+    """For each token; 0 means no limit."""
     job_hours: float = 24.0
     """How long a finished job can be replayed."""
     uploads: int = 32
@@ -67,6 +112,29 @@ class Limits:
     """How long an upload is kept after its last use."""
     region_pixels: int = 4096 * 4096
     """The largest picture that `/v1/images/NAME/region` renders."""
+
+
+@dataclass(frozen=True)
+class MonaiLabel:
+    """[monailabel]: the API of MONAI Label, for the clients that speak it."""
+
+    enabled: bool = True
+    prefix: str = "/"
+    """Where its routes begin."""
+    datastore: str = ""
+    """Directory of images and labels; without it one below `data`."""
+    trusted: tuple[str, ...] = ()
+    """Addresses or networks that may call /infer/wsi without a token: its client sends none."""
+    upload_mib: int = 1024
+    """The largest image that may be sent."""
+    waiting: int = 16
+    """Callers that wait for an answer at once; each has a thread of its own."""
+    sessions: int = 32
+    """Sessions kept at once."""
+    session_hours: float = 1.0
+    """How long a session is kept after its last use."""
+    spacing_um: float = 0.0
+    """Micrometres per pixel of an image for which nobody states it; 0 means unknown."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +161,17 @@ class Settings:
     engine: Engine = Engine()
     limits: Limits = Limits()
     girder: Mapping[str, Girder] = field(default_factory=dict)
+    monailabel: MonaiLabel = MonaiLabel()
+    tokens: Mapping[str, Token] = field(default_factory=dict)
+    oidc: Oidc = Oidc()
 
     def __post_init__(self) -> None:
-        if self.server.host not in LOOPBACK and not self.server.token:
+        asks = self.server.token or self.tokens or self.oidc.issuer
+        if self.server.host not in LOOPBACK and not asks:
             raise Malformed(
                 f"refusing to listen on {self.server.host} without a token",
-                "set server.token (or ISOLINE_TOKEN), or listen on 127.0.0.1",
+                "set [tokens] (see `isoline token new`), [oidc] or ISOLINE_TOKEN, "
+                "or listen on 127.0.0.1",
             )
 
     @property
@@ -155,13 +228,28 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
         _root_name(name): _girder(given, f"girder.{name}", base)
         for name, given in _expect(table.pop("girder", {}), dict, "girder").items()
     }
+    monailabel = _monailabel(table.pop("monailabel", {}), base)
+    tokens = {
+        name: _token(given, f"tokens.{name}")
+        for name, given in _expect(table.pop("tokens", {}), dict, "tokens").items()
+    }
+    oidc = _oidc(table.pop("oidc", {}), base)
     data = table.pop("data", None)
-    _refuse_unknown(
-        table, ("images", "file_uris", "data", "server", "engine", "limits", "girder"), ""
-    )
+    sections = ("server", "engine", "limits", "girder", "monailabel", "tokens", "oidc")
+    _refuse_unknown(table, ("images", "file_uris", "data", *sections), "")
     where = (base / _expect(data, str, "data")).expanduser() if data is not None else None
+    data_directory = where or datasets.default_directory()
     return Settings(
-        images, file_uris, where or datasets.default_directory(), server, engine, limits, girder
+        images,
+        file_uris,
+        data_directory,
+        server,
+        engine,
+        limits,
+        girder,
+        monailabel,
+        tokens,
+        oidc,
     )
 
 
@@ -183,6 +271,47 @@ def _girder(table: object, name: str, base: Path) -> Girder:
         for prefix, directory in prefixes.items()
     }
     return Girder(url, mapping)
+
+
+def _token(table: object, name: str) -> Token:
+    given = _expect(table, dict, name)
+    if "sha256" not in given:
+        raise Malformed(f"{name} has no sha256", "`isoline token new` prints one")
+    token: Token = _section(Token, given, name)
+    if len(token.sha256) != 64 or not set(token.sha256) <= set("0123456789abcdef"):
+        raise Malformed(f"{name}.sha256 is no SHA-256", "`isoline token new` prints one")
+    for scope in token.scopes:
+        if scope not in SCOPES:
+            raise Malformed(f"{name}.scopes: {scope!r}", f"the scopes are {', '.join(SCOPES)}")
+    return token
+
+
+def _oidc(table: object, base: Path) -> Oidc:
+    given: Oidc = _section(Oidc, table, "oidc")
+    if not given.issuer:
+        return given
+    if not given.audience or not given.jwks:
+        raise Malformed("oidc needs audience and jwks too", "see docs/hospital.md")
+    if given.jwks.startswith("http://"):
+        raise Malformed("oidc.jwks: keys that come over http prove nothing", "write https://")
+    if given.jwks.startswith("https://"):
+        return given
+    return dataclasses.replace(given, jwks=str((base / given.jwks).expanduser()))
+
+
+def _monailabel(table: object, base: Path) -> MonaiLabel:
+    given: MonaiLabel = _section(MonaiLabel, table, "monailabel")
+    for address in given.trusted:
+        try:
+            ipaddress.ip_network(address)
+        except ValueError as error:
+            raise Malformed(
+                f"monailabel.trusted: {address!r} is no address: {error}",
+                'write "10.1.2.3" or "10.1.0.0/16"',
+            ) from error
+    if not given.datastore:
+        return given
+    return dataclasses.replace(given, datastore=str((base / given.datastore).expanduser()))
 
 
 def _section(kind: type[Any], table: object, name: str) -> Any:

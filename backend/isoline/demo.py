@@ -52,7 +52,7 @@ def run(settings: Settings, directory: Path, *, once: bool) -> None:
     """
     slide = datasets.fetch(datasets.SAMPLE_SLIDE, settings.data / "samples")
     console = Console(stderr=True, highlight=False)
-    with _server(settings, slide.parent) as url:
+    with _server(settings, slide.parent, console) as url:
         name = f"{slide.parent.name}/{slide.name}"
         console.print(f"serving {slide.name} at {url}")
         drawn = _segment(api.Client(url, settings.server.token), name, console)
@@ -79,14 +79,14 @@ def run(settings: Settings, directory: Path, *, once: bool) -> None:
 
 
 @contextlib.contextmanager
-def _server(settings: Settings, images: Path) -> Iterator[str]:
+def _server(settings: Settings, images: Path, console: Console) -> Iterator[str]:
     """Run `isoline serve` on a free port of loopback for the length of a block."""
     port = _free_port(settings.server.port)
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "isoline", "serve", "--images", str(images)]
     process = subprocess.Popen([*command, "--port", str(port)])
     try:
-        _await(process, api.Client(url))
+        _await(process, api.Client(url), console)
         yield url
     finally:
         process.terminate()
@@ -102,8 +102,10 @@ def _free_port(wish: int) -> int:
     raise Broken("no port of 127.0.0.1 is free", "end another server")
 
 
-def _await(process: subprocess.Popen[bytes], client: api.Client) -> None:
-    for _ in range(1200):
+def _await(process: subprocess.Popen[bytes], client: api.Client, console: Console) -> None:
+    for tenths in range(2400):
+        if tenths == 40:
+            console.print("compiling, once after an installation ...")
         if process.poll() is not None:
             break
         with contextlib.suppress(api.ClientError):

@@ -1,26 +1,34 @@
 """Jobs: a queue, a journal each, and as many readers as want to follow.
 
-On disk a job is a directory with two files: `request.json`, the request as it came, and `journal`.
-That is enough to go on after a restart.
+On disk a job is a directory with three files: `request.json`, the request as it came; `card.json`,
+what is known of the job without reading further; and `journal`. That is enough to go on after a
+restart: jobs that ended are listed and replayed, the others take up where the journal ends.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import logging
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+
+import orjson
 
 from isoline import pipeline
 from isoline.config import Limits
 from isoline.engines.base import Agenda, Engine
-from isoline.errors import Busy, IsolineError, UnknownJob
-from isoline.events import Cancelled, Contours, Done, Failed, Progress
+from isoline.errors import Broken, Busy, IsolineError, UnknownJob, Unreadable
+from isoline.events import Cancelled, Contours, Done, Failed, Progress, Started
+from isoline.exclusive import Exclusive
 from isoline.geometry import XY
 from isoline.journal import Batch, JournalReader, JournalWriter
 from isoline.pipeline import Prepared
@@ -28,7 +36,11 @@ from isoline.surveys import Surveys
 
 log = logging.getLogger(__name__)
 
-REQUEST, JOURNAL = "request.json", "journal"
+REQUEST, CARD, JOURNAL = "request.json", "card.json", "journal"
+URGENT_TILES = 4
+"""A region of at most so many tiles is a click: somebody sits there and waits."""
+PARK_SECONDS = 5.0
+"""How long a server that ends waits for its jobs to put down what they hold."""
 
 
 class State(str, Enum):
@@ -48,32 +60,263 @@ class State(str, Enum):
 _END = {Done: State.DONE, Failed: State.FAILED, Cancelled: State.CANCELLED}
 
 
+class QueueFull(Busy):
+    """As many jobs wait as may."""
+
+    def __init__(self, position: int, retry_after: int) -> None:
+        super().__init__(
+            f"{position} jobs wait already and this one would be at position {position}",
+            f"try again in {retry_after} s",
+        )
+        self.position = position
+        self.retry_after = retry_after
+
+    @property
+    def code(self) -> str:
+        return "Busy"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a job without reading its journal."""
+
+    owner: str
+    share: str
+    """Who shows this may do with the job what its owner may."""
+    created: float
+    """In seconds since 1970, as all times here."""
+    image: str
+    model: str
+    format: str
+    tiles: int
+    lasting: bool
+    """Whether it goes on when nobody listens, and after a restart."""
+    urgent: bool
+    state: State = State.QUEUED
+    ended: float | None = None
+    tiles_done: int = 0
+    objects: int = 0
+    unsaid: tuple[str, str, str] | None = None
+    """Code, message and remedy of the failure that the journal could not take."""
+
+    @classmethod
+    def read(cls, path: Path) -> Card:
+        """Read a card. Raises OSError, ValueError or TypeError when there is none."""
+        said = orjson.loads(path.read_bytes())
+        said["state"] = State(said["state"])
+        said["unsaid"] = said["unsaid"] and tuple(said["unsaid"])
+        return cls(**said)
+
+    def write(self, path: Path) -> None:
+        """Write the card whole or not at all."""
+        temporary = path.with_suffix(".part")
+        temporary.write_bytes(orjson.dumps(self))
+        temporary.replace(path)
+
+
 class Job:
     """One request on its way, seen from outside; the runner alone changes it."""
 
-    def __init__(self, directory: Path, prepared: Prepared) -> None:
+    def __init__(self, directory: Path, card: Card, prepared: Prepared | None = None) -> None:
+        """Know the job in `directory`; it is `prepared` when it comes and not after a restart.
+
+        Raises OSError when the journal of a new job cannot be opened.
+        """
         self.id = directory.name
         self.directory = directory
-        self.prepared = prepared
-        self.agenda = Agenda(prepared.lattice, prepared.tiles, prepared.focus)
-        self.state = State.QUEUED
-        self.created = time.time()
-        self.ended: float | None = None
-        self.progress = Progress(0, len(prepared.tiles), None)
-        self.objects = 0
-        self.journal = JournalWriter(directory / JOURNAL)
+        self.card = card
+        self.state = card.state if card.state.ended else State.QUEUED
+        self.began: float | None = None
+        self.ended = card.ended
+        self.progress = Progress(card.tiles_done, card.tiles, None)
+        self.objects = card.objects
+        self._prepared = prepared
+        self._agenda: Agenda | None = None
+        self._journal: JournalWriter | None = None
+        self._cancelled = threading.Event()
+        if prepared is not None:
+            self._make_agenda(prepared)
+            self._journal = JournalWriter(self._path)
+
+    @property
+    def started(self) -> Started:
+        """The first event of the job. Raises Broken when it ended before it could start."""
+        if self._prepared is not None:
+            return self._prepared.started
+        for batch in JournalReader(self._path).batches():
+            for event in batch.events[:1]:
+                if isinstance(event, Started):
+                    return event
+        raise Broken(f"job {self.id} never started", "submit it again")
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody asked to stop it."""
+        return self._cancelled.is_set()
+
+    @property
+    def seconds_waiting(self) -> float:
+        """How long it has been waiting, or waited, for its turn."""
+        return max(0.0, (self.began or self.ended or time.time()) - self.card.created)
+
+    @property
+    def waits_for(self) -> str | None:
+        """What keeps it from going on: "a place" among the jobs that run, "tiles", or nothing."""
+        if self.state is State.QUEUED:
+            return "a place"
+        return None if self.state.ended else "tiles"
 
     def focus(self, point: XY) -> None:
-        """Look at `point`, in image coordinates, from now on."""
-        self.agenda.focus(self.prepared.task.grid.point(point))
+        """Look at `point`, in image coordinates, from now on; a job that has ended cannot."""
+        if self._prepared is not None and self._agenda is not None:
+            self._agenda.focus(self._prepared.task.grid.point(point))
+
+    def stop(self) -> None:
+        """Ask the job to end within one tile."""
+        self._cancelled.set()
+        self.put_down()
+
+    def put_down(self) -> None:
+        """Let go of the tiles that nobody has taken."""
+        agenda = self._agenda
+        if agenda is not None:
+            agenda.cancel()
 
     def follow(self, after: int, wait: float) -> Iterator[Batch | None]:
-        """Yield the batches after event `after` to the end; None whenever `wait` seconds pass."""
-        return JournalReader(self.directory / JOURNAL, self.journal).follow(after, wait)
+        """Yield the batches after event `after` to the end; None whenever `wait` seconds pass.
+
+        Where the journal is damaged, or could not take the end of the job, it ends in Failed.
+        """
+        heard = after
+        try:
+            for batch in JournalReader(self._path, self._journal).follow(after, wait):
+                if batch is None and self._says_no_more:
+                    unsaid = self.card.unsaid or ("Broken", "the end of the journal is lost", "")
+                    yield Batch(heard + 1, None, (Failed(*unsaid),))
+                    return
+                if batch is not None:
+                    heard = max(heard, batch.last_seq)
+                yield batch
+        except Broken as error:
+            yield Batch(heard + 1, None, (_failure(error),))
+        except FileNotFoundError:
+            yield Batch(heard + 1, None, (Failed("UnknownJob", "the job has been deleted"),))
+
+    @property
+    def _says_no_more(self) -> bool:
+        """Whether nothing will be written to a journal that has no end."""
+        return self.card.unsaid is not None or (self.state.ended and self._journal is None)
+
+    # The runner's side
+
+    def batches(
+        self, prepare: Callable[[bytes], Prepared], engine: Engine, surveys: Surveys
+    ) -> Iterable[Batch]:
+        """Yield what is still to be told.
+
+        Raises Broken when the journal is damaged or cannot be opened, and what `prepare` and the
+        pipeline raise.
+        """
+        journal = self._open()
+        if journal.ended or self.cancelled:
+            for batch in JournalReader(self._path).batches():
+                self._note(batch)
+            if not journal.ended:
+                progress = self.progress
+                cancelled = Cancelled(progress.tiles_done, progress.tiles)
+                started = [self.started] if journal.last_seq < 0 and self._prepared else []
+                yield Batch(journal.last_seq + 1, None, (*started, cancelled))
+            return
+        if self._prepared is None:
+            prepared = prepare((self.directory / REQUEST).read_bytes())
+            started_now = dataclasses.replace(prepared.started, job=self.id)
+            self._prepared = dataclasses.replace(prepared, started=started_now)
+            self._make_agenda(self._prepared)
+        assert self._agenda is not None
+        past: Iterable[Batch] = ()
+        if journal.last_seq >= 0:
+            log.info("job %s goes on after event %d", self.id, journal.last_seq)
+            past = self._past(self._prepared)
+        yield from pipeline.events(self._prepared, engine, surveys, self._agenda, past)
+
+    def _open(self) -> JournalWriter:
+        if self._journal is None:
+            try:
+                self._journal = JournalWriter(self._path)
+            except OSError as error:
+                raise Broken(
+                    f"the journal of job {self.id} cannot be written: {error.strerror}",
+                    "see that the directory of jobs is writable",
+                ) from error
+        return self._journal
+
+    def _past(self, prepared: Prepared) -> Iterator[Batch]:
+        """Yield what an earlier run gave and take note of it.
+
+        Raises Unreadable when the image or the model is no longer what it was.
+        """
+        for batch in JournalReader(self._path).batches():
+            for event in batch.events[:1]:
+                if isinstance(event, Started) and event.scope != prepared.started.scope:
+                    raise Unreadable(
+                        f"{event.image} or the model changed since the job began",
+                        "submit the job again",
+                    )
+            self._note(batch)
+            yield batch
 
     def record(self, batch: Batch) -> None:
-        """Take note of what `batch` says and write it to the journal."""
+        """Take note of what `batch` says and write it to the journal. Raises Broken."""
         # first the state: who reads the last event must not find the job still running
+        self._note(batch)
+        self._open().append(batch)
+
+    def fail(self, error: Exception) -> None:
+        """End the job, also where the journal cannot be written any more."""
+        failed = _failure(error)
+        try:
+            self.record(Batch(self._open().last_seq + 1, None, (failed,)))
+        except (ValueError, OSError, Broken):
+            self.state, self.ended = State.FAILED, time.time()
+            unsaid = (failed.code, failed.message, failed.remedy)
+            self.card = dataclasses.replace(self.card, unsaid=unsaid)
+
+    def close(self) -> None:
+        """Force the journal to the disk, and write the card of a job that has ended."""
+        if self._journal is not None:
+            with contextlib.suppress(OSError):  # nothing more can be done about a full disk
+                self._journal.close()
+        if not self.state.ended:
+            return
+        self.card = dataclasses.replace(
+            self.card,
+            state=self.state,
+            ended=self.ended,
+            tiles=self.progress.tiles,
+            tiles_done=self.progress.tiles_done,
+            objects=self.objects,
+        )
+        try:
+            self.card.write(self.directory / CARD)
+        except OSError as error:
+            log.error("the card of job %s cannot be written: %s", self.id, error)
+
+    @property
+    def _path(self) -> Path:
+        return self.directory / JOURNAL
+
+    def _make_agenda(self, prepared: Prepared) -> None:
+        self._agenda = Agenda(
+            prepared.lattice,
+            prepared.tiles,
+            prepared.focus,
+            urgent=self.card.urgent,
+            owner=self.card.owner,
+        )
+        if self.cancelled:
+            self._agenda.cancel()
+
+    def _note(self, batch: Batch) -> None:
         for event in batch.events:
             if isinstance(event, Progress):
                 self.progress = event
@@ -81,38 +324,74 @@ class Job:
                 self.objects += len(event.objects)
             elif type(event) in _END:
                 self.state, self.ended = _END[type(event)], time.time()
-        self.journal.append(batch)
 
 
 class Jobs:
     """Every job of this server."""
 
-    def __init__(self, directory: Path, engine: Engine, surveys: Surveys, limits: Limits) -> None:
-        """Keep jobs below `directory`; `engine` runs their tiles."""
+    def __init__(
+        self,
+        directory: Path,
+        engine: Engine,
+        surveys: Surveys,
+        limits: Limits,
+        prepare: Callable[[bytes], Prepared],
+    ) -> None:
+        """Keep jobs below `directory` and go on with those that are there; `engine` runs tiles.
+
+        `prepare` checks a request that was accepted before a restart. Raises Conflict when another
+        server keeps its jobs there.
+        """
         self._directory = directory
         self._engine = engine
         self._surveys = surveys
         self._limits = limits
+        self._prepare = prepare
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}
         self._queue: list[Job] = []
         self._running: set[Job] = set()
+        self._turns = itertools.count(1)
+        self._last_turn: Counter[str] = Counter()
+        """When each owner's latest job began: the larger, the later."""
+        self._closing = threading.Event()
         directory.mkdir(parents=True, exist_ok=True)
+        self._exclusive = Exclusive(directory.with_name(directory.name + ".lock"))
+        self._take_up()
 
-    def submit(self, request: bytes, prepared: Prepared) -> Job:
-        """Queue `prepared`, which came as `request`.
+    def submit(
+        self,
+        request: bytes,
+        prepared: Prepared,
+        *,
+        owner: str = "",
+        lasting: bool = True,
+    ) -> Job:
+        """Queue `prepared`, which came as `request` from `owner`.
 
-        Raises Busy when the queue is full.
+        A job that is not `lasting` ends with this server. Raises Busy when the queue is full, and
+        Broken when the disk is.
         """
         self._sweep()
+        started = prepared.started
+        small = prepared.task.region is not None and len(prepared.tiles) <= URGENT_TILES
+        card = Card(
+            owner=owner,
+            share=secrets.token_urlsafe(18),
+            created=time.time(),
+            image=started.image,
+            model=started.scope.model,
+            format=prepared.format,
+            tiles=len(prepared.tiles),
+            lasting=lasting,
+            urgent=small,
+        )
         with self._lock:
+            if self._closing.is_set():
+                raise Busy("the server is shutting down", "try again in a minute")
             if len(self._queue) >= self._limits.queued_jobs:
-                raise Busy(f"{len(self._queue)} jobs wait already", "try again in a minute")
-        directory = self._directory / secrets.token_hex(12)
-        directory.mkdir()
-        (directory / REQUEST).write_bytes(request)
-        started = dataclasses.replace(prepared.started, job=directory.name)
-        job = Job(directory, dataclasses.replace(prepared, started=started))
+                raise QueueFull(len(self._queue), self._retry_after())
+        job = self._store(request, card, prepared)
         with self._lock:
             self._jobs[job.id] = job
             self._queue.append(job)
@@ -120,12 +399,16 @@ class Jobs:
         return job
 
     def get(self, job_id: str) -> Job:
-        try:
-            return self._jobs[job_id]
-        except KeyError:
-            raise UnknownJob(
-                f"no job {job_id!r}", "it never was, or has outlived its time to live"
-            ) from None
+        """Return a job. Raises UnknownJob."""
+        job = self._jobs.get(job_id)
+        if job is None:
+            raise self.unknown(job_id)
+        return job
+
+    @staticmethod
+    def unknown(job_id: str) -> UnknownJob:
+        """Return what to raise for a job that is not there, or not for the caller."""
+        return UnknownJob(f"no job {job_id!r}", "it never was, or has outlived its time to live")
 
     def all(self) -> list[Job]:
         """Return every job, the oldest first."""
@@ -134,47 +417,80 @@ class Jobs:
     def position(self, job: Job) -> int:
         """Return how many jobs wait before `job`."""
         with self._lock:
-            return self._queue.index(job) if job in self._queue else 0
+            return self._in_turn().index(job) if job in self._queue else 0
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def closing(self) -> bool:
+        """Whether the server is about to end: streams end too, and readers come back later."""
+        return self._closing.is_set()
 
     def cancel(self, job: Job) -> None:
         """Stop `job`; what it has found stays. A job that has ended stays as it ended."""
-        job.agenda.cancel()
+        job.stop()
         with self._lock:
             if job in self._queue:
                 self._queue.remove(job)
                 self._run_in_thread(job)  # to say that it was cancelled
 
+    def wind_down(self) -> None:
+        """Take no more jobs and let streams end; safe to call from a signal handler."""
+        self._closing.set()
+
     def close(self) -> None:
-        """Stop what runs."""
+        """Park what runs: the next server goes on with it."""
+        self.wind_down()
         for job in self.all():
-            job.agenda.cancel()
+            job.put_down()
+        deadline = time.monotonic() + PARK_SECONDS
         for thread in threading.enumerate():
             if thread.name.startswith("job-"):
-                thread.join(5)
+                thread.join(max(0.0, deadline - time.monotonic()))
+        self._exclusive.close()
 
-    def _start_waiting(self) -> None:
-        while self._queue and len(self._running) < self._limits.running_jobs:
-            self._run_in_thread(self._queue.pop(0))
+    # On disk
 
-    def _run_in_thread(self, job: Job) -> None:
-        self._running.add(job)
-        threading.Thread(target=self._run, args=(job,), name=f"job-{job.id}", daemon=True).start()
-
-    def _run(self, job: Job) -> None:
-        job.state = State.RUNNING
-        last = -1
+    def _store(self, request: bytes, card: Card, prepared: Prepared) -> Job:
+        directory = self._directory / secrets.token_hex(12)
+        started = dataclasses.replace(prepared.started, job=directory.name)
         try:
-            for batch in pipeline.events(job.prepared, self._engine, self._surveys, job.agenda):
-                job.record(batch)
-                last = batch.last_seq
-        except Exception as error:
-            log.exception("job %s failed", job.id)
-            job.record(Batch(last + 1, None, (_failure(error),)))
-        finally:
-            job.journal.close()
-            with self._lock:
-                self._running.discard(job)
-                self._start_waiting()
+            directory.mkdir()
+            (directory / REQUEST).write_bytes(request)
+            card.write(directory / CARD)
+            return Job(directory, card, dataclasses.replace(prepared, started=started))
+        except OSError as error:
+            shutil.rmtree(directory, ignore_errors=True)
+            raise Broken(
+                f"the job cannot be stored: {error.strerror}", "free space where jobs are kept"
+            ) from error
+
+    def _take_up(self) -> None:
+        """Know every job on disk again; those that had not ended wait for their turn."""
+        found: list[Job] = []
+        for directory in self._directory.iterdir():
+            try:
+                found.append(Job(directory, Card.read(directory / CARD)))
+            except (OSError, ValueError, TypeError, KeyError) as error:
+                log.warning("%s holds no job: %s", directory, error)
+        found.sort(key=lambda job: job.card.created)
+        with self._lock:
+            for job in found:
+                self._jobs[job.id] = job
+                if job.state.ended:
+                    continue
+                if job.card.lasting:
+                    self._queue.append(job)
+                else:
+                    job.stop()
+                    self._run_in_thread(job)
+            self._start_waiting()
 
     def _sweep(self) -> None:
         """Forget jobs that ended long ago."""
@@ -185,6 +501,56 @@ class Jobs:
                 del self._jobs[job.id]
         for job in old:
             shutil.rmtree(job.directory, ignore_errors=True)
+
+    # Whose turn it is; the lock is held
+
+    def _in_turn(self) -> list[Job]:
+        """Return those who wait in the order in which they start: owners take turns."""
+        ahead = Counter(job.card.owner for job in self._running)
+        turns: dict[Job, tuple[bool, int, int]] = {}
+        for job in self._queue:
+            owner = job.card.owner
+            turns[job] = not job.card.urgent, ahead[owner], self._last_turn[owner]
+            ahead[owner] += 1
+        return sorted(self._queue, key=turns.__getitem__)
+
+    def _start_waiting(self) -> None:
+        for job in self._in_turn():
+            urgent = job.card.urgent
+            limit = self._limits.urgent_jobs if urgent else self._limits.running_jobs
+            same = sum(each.card.urgent == urgent for each in self._running)
+            if same < limit and not self._closing.is_set():
+                self._queue.remove(job)
+                self._run_in_thread(job)
+
+    def _retry_after(self) -> int:
+        """Return in how many seconds a place in the queue may be free."""
+        left = [job.progress.seconds_left for job in self._running]
+        return max(1, min(300, round(min((each for each in left if each), default=5.0))))
+
+    # Running
+
+    def _run_in_thread(self, job: Job) -> None:
+        self._running.add(job)
+        self._last_turn[job.card.owner] = next(self._turns)
+        threading.Thread(target=self._run, args=(job,), name=f"job-{job.id}", daemon=True).start()
+
+    def _run(self, job: Job) -> None:
+        job.began, job.state = time.time(), State.RUNNING
+        try:
+            for batch in job.batches(self._prepare, self._engine, self._surveys):
+                parked = self._closing.is_set() and job.card.lasting and not job.cancelled
+                if parked and isinstance(batch.events[-1], Cancelled):
+                    break
+                job.record(batch)
+        except Exception as error:
+            log.exception("job %s failed", job.id)
+            job.fail(error)
+        finally:
+            job.close()
+            with self._lock:
+                self._running.discard(job)
+                self._start_waiting()
 
 
 def _failure(error: Exception) -> Failed:

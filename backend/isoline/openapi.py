@@ -60,6 +60,20 @@ def _catalogue() -> dict[str, Json]:
     public: Json = {"security": [{}]}
     return {
         "/": {"get": {**_call("viewer", "A small viewer.", html), **public}},
+        "/v1/health/ready": {
+            "get": _call(
+                "ready",
+                "Whether requests should be sent here; 503 while they should not.",
+                _json("Readiness"),
+            )
+        },
+        "/metrics": {
+            "get": _call(
+                "metrics",
+                "Counters in the text format of Prometheus.",
+                {"text/plain": {"schema": {"type": "string"}}},
+            )
+        },
         "/v1/health": {
             "get": {**_call("health", "Whether the workers are up.", _json("Health")), **public}
         },
@@ -327,6 +341,12 @@ def _answers() -> dict[str, Json]:
         "image": _text(),
         "model": _text(),
         "position": _count("How many jobs wait before it."),
+        "urgent": _flag("A small region: it goes before all others."),
+        "waits_for": _maybe(
+            {"enum": ["a place", "tiles"]},
+            "A place among the jobs that run, or tiles to be computed; null when it has ended.",
+        ),
+        "seconds_waiting": {"type": "number", "minimum": 0, **_said("Before it began.")},
         "tiles_done": _count(),
         "tiles": _count(),
         "seconds_left": _maybe(_NUMBER, "Null until the first tile has been timed."),
@@ -341,16 +361,19 @@ def _answers() -> dict[str, Json]:
                 "detail": _text("What is wrong, and where."),
                 "code": _text("Stable across versions."),
                 "remedy": _text("How to mend it."),
+                "position": _count("Where it would stand in the queue, if that is full."),
             },
+            optional=("position",),
             description="RFC 9457, with `code` and `remedy`.",
         ),
         "Health": _object(
             {
-                "status": {"enum": ["starting", "ready"]},
+                "status": {"enum": ["starting", "ready", "closing", "broken"]},
                 "version": _text(),
                 "workers": _count("Processes that compute tiles."),
             }
         ),
+        "Readiness": _object({"status": _text("As in Health.")}),
         "Images": _object({"images": _list(_text())}),
         "Image": _object(_image()),
         "Models": _object({"models": _list(_ref("Model"))}),
@@ -371,7 +394,13 @@ def _answers() -> dict[str, Json]:
         "Label": label,
         "Parameter": _model_parameter(),
         "Job": _object(job),
-        "CreatedJob": _object({**job, "events": _text("The path of its event stream.")}),
+        "CreatedJob": _object(
+            {
+                **job,
+                "events": _text("The path of its event stream."),
+                "share": _text("Others may use the job who send this as Isoline-Share."),
+            }
+        ),
         "Jobs": _object({"jobs": _list(_ref("Job"))}),
     }
 

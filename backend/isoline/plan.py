@@ -85,3 +85,18 @@ class Lattice:
             return ring, tile.row, tile.column
 
         return key
+
+
+def quarters(tile: Tile) -> tuple[Tile, ...]:
+    """Return the four parts of `tile`: their write boxes cover its own once."""
+    box, halo = tile.write, tile.write.x0 - tile.read.x0
+    x, y = (box.x0 + box.x1) // 2, (box.y0 + box.y1) // 2
+    parts = (
+        Box(box.x0, box.y0, x, y),
+        Box(x, box.y0, box.x1, y),
+        Box(box.x0, y, x, box.y1),
+        Box(x, y, box.x1, box.y1),
+    )
+    return tuple(
+        Tile(tile.row, tile.column, part, part.grow(halo)) for part in parts if not part.empty
+    )

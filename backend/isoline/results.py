@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,3 +49,19 @@ def inside(task: Task, anchor: NDArray[np.int32]) -> NDArray[np.bool_]:
     if task.survey is not None and task.survey.tissue is not None:
         keep &= task.survey.tissue.at(centres)
     return keep
+
+
+def concatenate(several: Sequence[Objects]) -> Objects:
+    """Return the objects of `several`, at least one, of one task."""
+    return Objects(
+        Polygons.concatenate([each.polygons for each in several]),
+        np.concatenate([each.ids for each in several]),
+        np.concatenate([each.label for each in several]),
+        np.concatenate([each.area_px for each in several]),
+        np.concatenate([each.anchor for each in several]),
+        np.concatenate([each.incomplete for each in several]),
+        {
+            name: np.concatenate([each.measurements[name] for each in several])
+            for name in several[0].measurements
+        },
+    )

@@ -6,14 +6,17 @@ One process answers HTTP: jobs, journals and streams live in it, tiles run in wo
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import sys
+from types import FrameType
 
 from flask import Flask
 
 from isoline.app import Backend, create_app
+from isoline.audit import JsonLines
 from isoline.config import Settings
-from isoline.errors import Conflict
+from isoline.errors import Conflict, NotSupported
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +30,18 @@ def serve(settings: Settings, kind: str | None = None) -> None:
     Raises Conflict when the port is taken.
     """
     _check_port(settings)
+    if settings.server.json_log:
+        _log_as_json()
     if (kind or _default_kind()) == "gunicorn":
         _serve_gunicorn(settings)
     else:
         _serve_waitress(settings)
+
+
+def _log_as_json() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
 def _default_kind() -> str:
@@ -51,7 +62,7 @@ def _check_port(settings: Settings) -> None:
 
 
 def _threads(settings: Settings) -> int:
-    return settings.limits.streams + SPARE_THREADS
+    return settings.limits.streams + settings.monailabel.waiting + SPARE_THREADS
 
 
 def _serve_gunicorn(settings: Settings) -> None:
@@ -68,6 +79,9 @@ def _serve_gunicorn(settings: Settings) -> None:
                 "graceful_timeout": 5,
                 "accesslog": None,
                 "loglevel": "warning",
+                "post_worker_init": lambda worker: _wind_down_at_once(worker.app.backend),
+                "certfile": settings.server.certificate or None,
+                "keyfile": settings.server.key or None,
                 "worker_exit": lambda _server, worker: worker.app.stop(),
             }
             for name, value in options.items():
@@ -84,9 +98,27 @@ def _serve_gunicorn(settings: Settings) -> None:
     Application().run()
 
 
+def _wind_down_at_once(backend: Backend) -> None:
+    """Let streams end as soon as the worker is told to: it waits for them before it goes on."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        backend.jobs.wind_down()
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGTERM, handle)
+
+
 def _serve_waitress(settings: Settings) -> None:
     import waitress
 
+    if settings.server.certificate:
+        raise NotSupported("waitress speaks no TLS", "use a proxy: see docs/hospital.md")
+
+    from isoline.monailabel.stale import accept_stale_lengths
+
+    accept_stale_lengths()
     backend = Backend.start(settings)
     try:
         waitress.serve(

@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,10 @@ _STATISTICS = "statistics."
 class Surveys:
     """A directory of surveys, each a .npz named by what it depends on."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, note: Callable[[bool], None] = lambda _: None) -> None:
+        """Keep them below `directory`; `note` hears of each one whether it was remembered."""
         self._directory = directory
+        self._note = note
         directory.mkdir(parents=True, exist_ok=True)
 
     def get(self, task: Task, engine: Engine) -> Survey:
@@ -36,8 +39,11 @@ class Surveys:
             return Survey(None)
         path = self._directory / f"{_key(task)}.npz"
         try:
-            return _load(path)
+            remembered = _load(path)
+            self._note(True)
+            return remembered
         except (FileNotFoundError, zipfile.BadZipFile, ValueError, KeyError, EOFError):
+            self._note(False)
             survey = engine.survey(task)  # never made, or spoilt on disk
         _save(path, survey)
         return survey

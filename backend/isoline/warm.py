@@ -1,20 +1,25 @@
 """Run every kernel once on a scrap, so that no user waits for a compiler.
 
 numba keeps what it compiled beside the code, so only the first start after an installation takes
-its time; later ones load it.
+its time; later ones load it. Of several processes one compiles and the others wait for what it
+leaves.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from isoline import contours, registry, stitch
+from isoline import contours, datasets, registry, stitch
+from isoline.errors import Conflict
+from isoline.exclusive import Exclusive
 from isoline.geometry import XY, Box, Grid
 from isoline.models.base import Model, Patch
 from isoline.parameters import check_parameters
@@ -23,13 +28,40 @@ from isoline.plan import Lattice
 
 log = logging.getLogger(__name__)
 
+PATIENCE_SECONDS = 120.0
 SIDE = 96
 _SCRAP = Box(0, 0, SIDE, SIDE)
 
 
 def tiles() -> None:
     """Warm what a worker does: read, infer with the models that need no weights, and contour."""
-    pixels = _scrap()
+    with _turn():
+        _tiles(_scrap())
+
+
+def assembly() -> None:
+    """Warm what the server itself does: unite regions, render pictures."""
+    with _turn():
+        _assembly(_scrap())
+
+
+@contextlib.contextmanager
+def _turn() -> Iterator[None]:
+    """Wait for other processes that are at it."""
+    directory = datasets.default_directory()
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = Exclusive(directory / "warm.lock", PATIENCE_SECONDS)
+    except Conflict:
+        lock = None  # compiling twice is slower, not wrong
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.close()
+
+
+def _tiles(pixels: NDArray[np.uint8]) -> None:
     _resample(pixels)
     for name, kind in registry.models().working.items():
         if not kind.spec.weights:
@@ -39,9 +71,7 @@ def tiles() -> None:
     contours.simplify(owned.polygons, 1.0)
 
 
-def assembly() -> None:
-    """Warm what the server itself does: unite regions, render pictures."""
-    pixels = _scrap()
+def _assembly(pixels: NDArray[np.uint8]) -> None:
     _resample(pixels)
     classes = (pixels[1] < 128).astype(np.uint8)
     lattice = Lattice(Grid((2 * SIDE, SIDE), XY(1.0, 1.0)), SIDE, 0)

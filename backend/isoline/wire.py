@@ -196,21 +196,24 @@ def region_of(value: object, where: str = "region") -> Region:
 # Answers
 
 
-def encode_event(seq: int, event: Event, started: Started, encoder: Encoder) -> bytes:
+def encode_event(seq: int, event: Event, started: Started | None, encoder: Encoder) -> bytes:
     """Return `event` as one JSON object without line breaks, in the dialect of `encoder`.
 
-    `started` is the first event of the same job, `seq` the number of the event in it.
+    `started` is the first event of the same job, which contours and masks need; `seq` is the number of
+    the event in it.
     """
     match event:
         case Started():
             return _event(seq, "started", _started(event, encoder))
         case Contours(objects, provisional, replaces):
+            assert started is not None, "contours come after the first event"
             keys = {"provisional": provisional, "replaces": _names(replaces, encoder)}
             # the encoder's text is long: it is set in before the last brace, never parsed again
             head = _event(seq, "contours", keys)[:-1]
             features = encoder.features(objects, started, provisional)
             return b'%b,"features":[%b]}' % (head, features)
         case Mask(provisional=provisional):
+            assert started is not None, "masks come after the first event"
             head = _event(seq, "mask", {"provisional": provisional})[:-1]
             return b'%b,"slices":[%b]}' % (head, encoder.mask(event, started))
         case Warned(code, message, area):

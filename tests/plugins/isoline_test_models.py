@@ -5,10 +5,21 @@ from __future__ import annotations
 import os
 import time
 
+import cv2
 import numpy as np
 
 from isoline.events import Label
-from isoline.models.base import Choice, Classes, Model, ModelSpec, Number, Patch, Regions
+from isoline.models.base import (
+    Bounded,
+    Choice,
+    Classes,
+    Instances,
+    Model,
+    ModelSpec,
+    Number,
+    Patch,
+    Regions,
+)
 
 
 class Slow(Model):
@@ -54,3 +65,33 @@ class Faulty(Model):
                 os._exit(9)
             raise ArithmeticError("the middle is dark")
         return Classes(np.ones((height, width), np.uint8))
+
+
+class Greedy(Model):
+    """Finds dark things, and cannot do it on tiles that are large."""
+
+    spec = ModelSpec(
+        name="greedy",
+        title="Greedy",
+        description="Hangs, or takes more memory than there is, on tiles wider than a limit.",
+        version="1",
+        labels=(Label("dark", (0, 0, 0)),),
+        output=Bounded(10.0),
+        tile_px=256,
+        parameters=(
+            Choice("how", "raise", ("raise", "grow", "hang"), "What it does there."),
+            Number("widest", 256.0, 0.0, 4096.0, "Largest tile, halo included, that it can do."),
+        ),
+    )
+
+    def infer(self, patch: Patch) -> Instances:
+        if patch.pixels.shape[2] > float(patch.parameters["widest"]):
+            if patch.parameters["how"] == "hang":
+                time.sleep(600)
+            if patch.parameters["how"] == "raise":
+                raise MemoryError
+            taken = [np.ones(1 << 24) for _ in range(40)]  # 5 GiB if nobody stops it
+            time.sleep(len(taken))
+        dark = (patch.pixels.mean(axis=0) < 180).astype(np.uint8)
+        _, labels = cv2.connectedComponents(dark, connectivity=4)
+        return Instances(labels.astype(np.int32))

@@ -18,7 +18,18 @@ class Agenda:
     which move the focus or cancel.
     """
 
-    def __init__(self, lattice: Lattice, tiles: Iterable[Tile], focus: XY | None) -> None:
+    def __init__(
+        self,
+        lattice: Lattice,
+        tiles: Iterable[Tile],
+        focus: XY | None,
+        *,
+        urgent: bool = False,
+        owner: str = "",
+    ) -> None:
+        """Hold `tiles`; urgent ones go before all others, and owners share the workers evenly."""
+        self.urgent = urgent
+        self.owner = owner
         self._lattice = lattice
         self._focus = focus
         self._lock = threading.Lock()

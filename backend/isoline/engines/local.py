@@ -1,8 +1,12 @@
 """Tiles on this machine: worker processes, each with its own open images and loaded models.
 
-One dispatcher thread feeds all workers. Runs take turns tile by tile, so that a small region never
-waits for a whole slide. A worker holds one tile and, while plenty are left, the next one, so that
-it never waits for the dispatcher.
+One dispatcher thread feeds all workers. Urgent runs go first and have a worker that takes nothing
+else, so that a click never waits behind a slide; then users share the workers evenly, and the runs
+of a user take turns. A worker holds one tile and, while plenty are left, the next one, so that it
+never waits for the dispatcher.
+
+A worker that dies, hangs or grows too large is replaced. What it was at is tried once more, in
+quarters when memory was short and the model allows it, then reported as a tile that failed.
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ import multiprocessing
 import os
 import queue
 import threading
-from collections import deque
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -22,16 +27,39 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+import psutil
+
+from isoline import registry, results
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import Broken, IsolineError
-from isoline.models.base import Voxels
-from isoline.plan import Tile
-from isoline.work import Computed, Masked, Survey, Task, TileFailed
+from isoline.events import Objects
+from isoline.models.base import Bounded, Voxels
+from isoline.plan import Tile, quarters
+from isoline.work import Computed, Masked, Stages, Survey, Task, TileFailed
 
 if TYPE_CHECKING:
+    from isoline.metrics import Metrics
     from isoline.workbench import Workbench
 
 log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.25
+"""How often busy workers are looked at."""
+SURVEY_FACTOR = 5
+"""A survey reads a whole image and may take so many times as long as a tile."""
+STARTS = 3
+"""So many workers in a row may fail to start before the engine gives up."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one worker may take."""
+
+    tile_seconds: float = 0.0
+    """Longest time for one tile; 0: as long as it likes."""
+    memory_mib: int = 0
+    """Largest resident memory of one worker; 0: as much as there is."""
+
 
 # --- What the two sides of a pipe say to each other --------------------------------------------
 
@@ -50,6 +78,10 @@ class _Do:
 
     run: int
     tile: Tile | None
+    again: bool = False
+    """Whether a worker has died of it before."""
+    in_quarters: bool = False
+    """Compute the tile in four parts, one after the other, to need less memory."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +96,7 @@ class _Refusal:
     """What a worker raised, in words for the user."""
 
     error: IsolineError
+    of_memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,12 +127,14 @@ def _serve(pipe: Connection, weights: Path, device: str) -> None:
 
     import cv2
 
+    from isoline import warm
     from isoline.workbench import Workbench
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
     bench = Workbench(weights, device)
-    bench.warm()
+    warm.tiles()
     tasks: dict[int, Task] = {}
     waiting: deque[_Do] = deque()
 
@@ -133,22 +168,44 @@ def _serve(pipe: Connection, weights: Path, device: str) -> None:
         bench.close()
 
 
+def _die_with_parent() -> None:
+    """End this process when the server is killed, also in the middle of a tile."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
 def _attempt(
     bench: Workbench, task: Task, order: _Do, tell: Callable[[_Do, Masked], bool]
 ) -> Computed | Survey | Masked | _Refusal:
     tile = order.tile
     try:
-        if isinstance(task.output, Voxels) and tile is not None:
+        if tile is None:
+            return bench.survey(task)
+        if isinstance(task.output, Voxels):
             return _segment(bench.segment(task, tile), order, tell)
-        return bench.survey(task) if tile is None else bench.compute(task, tile)
+        return _in_quarters(bench, task, tile) if order.in_quarters else bench.compute(task, tile)
     except IsolineError as error:
         return _Refusal(error)
     except MemoryError:
-        return _Refusal(Broken("out of memory", "use a smaller tile"))
+        return _Refusal(Broken("out of memory", "use a smaller tile"), of_memory=True)
     except Exception as error:
         # a model is someone else's code: whatever it raises costs one tile, never the worker
         log.exception("%s failed on tile %s", task.model, tile and tile.place)
         return _Refusal(Broken(f"{task.model} raised {type(error).__name__}: {error}"))
+
+
+def _in_quarters(bench: Workbench, task: Task, tile: Tile) -> Computed:
+    """Return what `tile` gives; an object belongs to the quarter that its anchor lies in."""
+    parts = [bench.compute(task, quarter) for quarter in quarters(tile)]
+    stages = Stages(
+        sum(part.stages.read for part in parts),
+        sum(part.stages.infer for part in parts),
+        sum(part.stages.contour for part in parts),
+    )
+    objects = [part.found for part in parts if isinstance(part.found, Objects)]
+    return Computed(tile, results.concatenate(objects), stages)
 
 
 def _segment(parts: Iterator[Masked], order: _Do, tell: Callable[[_Do, Masked], bool]) -> Masked:
@@ -177,7 +234,20 @@ class _Run:
     """Goes before the agenda: the survey, and tiles whose worker died."""
     results: queue.SimpleQueue[_Result] = field(default_factory=queue.SimpleQueue)
     in_flight: int = 0
-    retried: set[Tile | None] = field(default_factory=set)
+
+    @property
+    def urgent(self) -> bool:
+        return self.agenda is not None and self.agenda.urgent
+
+    @property
+    def owner(self) -> str:
+        return "" if self.agenda is None else self.agenda.owner
+
+    @property
+    def splits(self) -> bool:
+        """Whether a quarter of a tile gives a quarter of the result."""
+        bounded = isinstance(self.task.output, Bounded)
+        return bounded and not registry.model(self.task.model).spec.fixed_tile
 
     def next(self) -> _Do | None:
         if self.first:
@@ -199,18 +269,43 @@ class _Run:
 class _Worker:
     process: BaseProcess
     pipe: Connection
+    urgent_only: bool = False
     ready: bool = False
     begun: set[int] = field(default_factory=set)
     doing: deque[_Do] = field(default_factory=deque)
+    since: float = 0.0
+    """When it began the first of `doing`."""
+    verdict: str = ""
+    """Why it was killed, where that was our decision."""
+
+    @property
+    def died_of_memory(self) -> bool:
+        # what nobody here has killed, the kernel has: it does that when memory runs out
+        return "memory" in self.verdict or (not self.verdict and self.process.exitcode == -9)
 
 
 class LocalEngine(Engine):
     """Worker processes fed by one dispatcher thread."""
 
-    def __init__(self, workers: int, weights: Path, device: str = "cpu") -> None:
-        """Start `workers` processes; `weights` is the directory that holds models' files."""
+    def __init__(
+        self,
+        workers: int,
+        weights: Path,
+        device: str = "cpu",
+        *,
+        urgent_workers: int = 0,
+        bounds: Bounds = Bounds(),  # frozen
+        metrics: Metrics | None = None,
+    ) -> None:
+        """Start `workers` processes, and `urgent_workers` more that take urgent runs only.
+
+        `weights` is the directory that holds models' files.
+        """
         self._weights = weights
         self._device = device
+        self._bounds = bounds
+        self._metrics = metrics
+        self._failed_starts = 0
         self._context = multiprocessing.get_context("spawn")
         self._numbers = itertools.count()
         self._lock = threading.RLock()
@@ -218,13 +313,20 @@ class LocalEngine(Engine):
         self._closing = False
         self._broken: Broken | None = None
         self._bell, self._button = self._context.Pipe(duplex=False)
-        self._workers = [self._start() for _ in range(workers)]
+        kinds = [True] * urgent_workers + [False] * workers
+        self._workers = [self._start(urgent_only) for urgent_only in kinds]
         self._dispatcher = threading.Thread(target=self._dispatch, name="engine", daemon=True)
         self._dispatcher.start()
 
     @property
     def workers(self) -> int:
-        return len(self._workers)
+        """How many workers take any tile."""
+        return sum(not worker.urgent_only for worker in self._workers)
+
+    @property
+    def broken(self) -> bool:
+        """Whether workers cannot be started any more."""
+        return self._broken is not None
 
     @property
     def ready(self) -> bool:
@@ -275,7 +377,7 @@ class LocalEngine(Engine):
                 worker.process.kill()
                 worker.process.join()
 
-    def _start(self) -> _Worker:
+    def _start(self, urgent_only: bool) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
             target=_serve, args=(theirs, self._weights, self._device), daemon=True
@@ -285,7 +387,7 @@ class LocalEngine(Engine):
         with _environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1"):
             process.start()
         theirs.close()
-        return _Worker(process, ours)
+        return _Worker(process, ours, urgent_only)
 
     def _open(self, task: Task, agenda: Agenda | None) -> _Run:
         number = next(self._numbers)
@@ -326,41 +428,89 @@ class LocalEngine(Engine):
             self._button.send_bytes(b"!")
 
     def _dispatch(self) -> None:
-        while not self._closing:
-            with self._lock:
-                self._hand_out()
-                workers = {worker.pipe: worker for worker in self._workers}
-            ready = wait([self._bell, *workers])
-            with self._lock:
-                for pipe in ready:
-                    if pipe is self._bell:
-                        self._bell.recv_bytes()
-                    elif isinstance(pipe, Connection):
-                        self._listen(workers[pipe])
+        try:
+            while not self._closing:
+                self._turn()
+        except Exception:  # whatever it is, those who wait for results must hear of it
+            log.exception("the engine stopped")
+            self._broken = Broken(
+                "the engine stopped", "restart the server; its log has the reason"
+            )
+
+    def _turn(self) -> None:
+        """Hand out what there is, wait until something happens, and take note of it."""
+        with self._lock:
+            self._hand_out()
+            workers = {worker.pipe: worker for worker in self._workers}
+            busy = any(worker.doing for worker in self._workers)
+        ready = wait([self._bell, *workers], LOOK_SECONDS if busy else None)
+        with self._lock:
+            for pipe in ready:
+                if pipe is self._bell:
+                    self._bell.recv_bytes()
+                elif isinstance(pipe, Connection):
+                    self._listen(workers[pipe])
+            for worker in self._workers:
+                self._supervise(worker)
+
+    def _supervise(self, worker: _Worker) -> None:
+        """Kill `worker` if it takes too long or too much; its pipe will say that it is gone."""
+        if not worker.ready or not worker.doing or worker.verdict:
+            return
+        limit = self._bounds.tile_seconds * (1 if worker.doing[0].tile else SURVEY_FACTOR)
+        if limit and time.monotonic() - worker.since > limit:
+            worker.verdict = f"no result within {limit:g} s"
+        elif self._bounds.memory_mib and _mib(worker.process) > self._bounds.memory_mib:
+            worker.verdict = f"more than {self._bounds.memory_mib} MiB of memory"
+        if worker.verdict:
+            worker.process.kill()
 
     def _hand_out(self) -> None:
         """Give every idle worker a tile, then, while plenty are left, each a second one."""
-        for depth in (1, 2):
-            if depth == 2 and sum(run.waiting for run in self._runs) < len(self._workers):
-                return
-            for worker in self._workers:
-                if len(worker.doing) < depth:
-                    self._hand_one(worker)
+        for worker in self._workers:
+            if not worker.doing:
+                self._hand_one(worker)
+        if sum(run.waiting for run in self._runs) < len(self._workers):
+            return
+        for worker in self._workers:
+            if len(worker.doing) == 1 and not worker.urgent_only:
+                self._hand_one(worker)
 
     def _hand_one(self, worker: _Worker) -> None:
-        for _ in range(len(self._runs)):
-            run = self._runs[0]
-            self._runs.rotate(-1)  # the next order is another run's
+        while (run := self._most_deserving(worker)) is not None:
             order = run.next()
             if order is None:
-                continue
+                continue  # cancelled between the two looks
+            self._runs.remove(run)
+            self._runs.append(run)  # among equals the next order is another run's
             run.in_flight += 1
+            if not worker.doing:
+                worker.since = time.monotonic()
             worker.doing.append(order)
             if run.number not in worker.begun:
                 worker.begun.add(run.number)
                 self._tell(worker, _Begin(run.number, run.task))
             self._tell(worker, order)
             return
+
+    def _most_deserving(self, worker: _Worker) -> _Run | None:
+        """Return the run whose turn it is: surveys, urgent ones, then who has least in flight."""
+        candidates = [
+            run
+            for run in self._runs
+            if run.waiting
+            and (run.urgent or not worker.urgent_only)
+            # a task may be long, and a busy worker reads its pipe only after the tile: nobody waits
+            and (run.number in worker.begun or not worker.doing)
+        ]
+        in_flight: Counter[str] = Counter()
+        for run in self._runs:
+            in_flight[run.owner] += run.in_flight
+
+        def rank(run: _Run) -> tuple[bool, bool, int]:
+            return run.agenda is not None, not run.urgent, in_flight[run.owner]
+
+        return min(candidates, key=rank, default=None)
 
     def _tell(self, worker: _Worker, message: _Begin | _Do | _Forget) -> None:
         try:
@@ -375,51 +525,80 @@ class LocalEngine(Engine):
             self._replace(worker)
             return
         if isinstance(message, _Ready):
-            worker.ready = True
+            worker.ready, worker.since = True, time.monotonic()
+            self._failed_starts = 0
             return
+        order, result = message.order, message.result
         if isinstance(message, _Part):
-            self._pass_on(message)
+            worker.since = time.monotonic()
+            if (waiting := self._run_of(order)) is not None:
+                waiting.results.put(message.result)
             return
-        if message.order in worker.doing:  # not there: its run was closed while it was under way
-            worker.doing.remove(message.order)
-        self._deliver(message.order, message.result)
-
-    def _pass_on(self, part: _Part) -> None:
-        for run in self._runs:
-            if run.number == part.order.run:
-                run.results.put(part.result)
-
-    def _deliver(self, order: _Do, result: Computed | Survey | Masked | _Refusal) -> None:
-        run = next((run for run in self._runs if run.number == order.run), None)
+        if order in worker.doing:  # not there: its run was closed while it was under way
+            worker.doing.remove(order)
+        if self._metrics is not None and isinstance(result, Computed):
+            self._metrics.computed(result)
+        worker.since = time.monotonic()
+        run = self._run_of(order)
         if run is None:
             return  # given up
+        if isinstance(result, _Refusal) and result.of_memory and not order.again and run.splits:
+            self._again(run, order, in_quarters=True)
+        else:
+            self._deliver(run, order, result)
+
+    def _run_of(self, order: _Do) -> _Run | None:
+        return next((run for run in self._runs if run.number == order.run), None)
+
+    def _deliver(
+        self, run: _Run, order: _Do, result: Computed | Survey | Masked | _Refusal
+    ) -> None:
         run.in_flight -= 1
         if isinstance(result, _Refusal) and order.tile is not None:
+            if self._metrics is not None:
+                self._metrics.tile_failed()
             run.results.put(TileFailed(order.tile, result.error.code, str(result.error)))
         else:
             run.results.put(result)
 
+    def _again(self, run: _Run, order: _Do, *, in_quarters: bool) -> None:
+        run.in_flight -= 1
+        run.first.append(_Do(order.run, order.tile, again=True, in_quarters=in_quarters))
+
     def _replace(self, worker: _Worker) -> None:
         """Start a new worker in the place of one that died; what it was at is tried once more."""
         worker.process.join()
-        log.error("worker %s died (%s)", worker.process.pid, worker.process.exitcode)
-        if not worker.ready:  # the next one would fare no better
-            self._workers.remove(worker)
-            self._broken = Broken("a worker process could not start", "see the log for the reason")
+        worker.pipe.close()
+        reason = worker.verdict or f"exit code {worker.process.exitcode}"
+        log.error("worker %s died: %s", worker.process.pid, reason)
+        if self._metrics is not None:
+            self._metrics.worker_died()
+        if not worker.ready:
+            self._failed_starts += 1
+        place = self._workers.index(worker)
+        if self._failed_starts >= STARTS:  # the next one would fare no better
+            del self._workers[place]
+            self._broken = Broken("worker processes cannot start", "see the log for the reason")
             return
-        self._workers[self._workers.index(worker)] = self._start()
-        for place, order in enumerate(worker.doing):
-            run = next((run for run in self._runs if run.number == order.run), None)
+        self._workers[place] = self._start(worker.urgent_only)
+        for number, order in enumerate(worker.doing):
+            run = self._run_of(order)
             if run is None:
                 continue
-            guilty = place == 0  # the others had not begun
-            if guilty and order.tile in run.retried:
-                self._deliver(order, _Refusal(Broken("the worker died here, twice")))
-                continue
-            if guilty:
-                run.retried.add(order.tile)
-            run.in_flight -= 1
-            run.first.append(order)
+            if number > 0 or not worker.ready:  # it had not begun
+                run.in_flight -= 1
+                run.first.append(order)
+            elif order.again:
+                self._deliver(run, order, _Refusal(Broken(f"a worker died here twice: {reason}")))
+            else:
+                self._again(run, order, in_quarters=worker.died_of_memory and run.splits)
+
+
+def _mib(process: BaseProcess) -> float:
+    try:
+        return float(psutil.Process(process.pid).memory_info().rss) / 2**20
+    except psutil.Error:
+        return 0.0  # it has just died
 
 
 @contextlib.contextmanager

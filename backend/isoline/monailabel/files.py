@@ -12,17 +12,20 @@ import tifffile
 from isoline.errors import Malformed, NotAllowed, NotSupported
 
 _DOUBLE = (".nii.gz", ".seg.nrrd", ".ome.tif", ".ome.tiff", ".tar.gz")
-_PLAIN = re.compile(r"[^\x00-\x1f\x7f/\\:*?\"<>|.][^\x00-\x1f\x7f/\\:*?\"<>|]{0,119}")
+_PLAIN = re.compile(r"[^\x00-\x1f\x7f/\\:*?\"<>|.][^\x00-\x1f\x7f/\\:*?\"<>|]*")
 """A file name anywhere: no separator, no control character, not hidden."""
+MAX_NAME_BYTES, MAX_SUFFIX_BYTES = 200, 32
+"""Together well below the 255 bytes that file systems allow."""
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
 
 def safe_name(name: str | None) -> str:
     """Return `name` if any folder may have a file called so. Raises Malformed."""
-    if not _PLAIN.fullmatch(name or "") or name is None or name.endswith((".", " ")):
+    plain = _PLAIN.fullmatch(name or "")
+    if plain is None or plain[0].endswith((".", " ")) or len(plain[0].encode()) > MAX_NAME_BYTES:
         raise Malformed(f"{name!r} is not a name for a file", "use letters, digits, - and _")
-    return name
+    return plain[0]
 
 
 def split(name: str) -> tuple[str, str]:
@@ -31,6 +34,8 @@ def split(name: str) -> tuple[str, str]:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)], name[-len(suffix) :]
     path = Path(name)
+    if len(path.suffix.encode()) > MAX_SUFFIX_BYTES:
+        return name, ""
     return path.stem, path.suffix
 
 

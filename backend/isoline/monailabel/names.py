@@ -37,7 +37,7 @@ class Names:
             return f"{SCHEME}:{image}"
         try:
             self._images.path(image)
-        except IsolineError:
+        except (IsolineError, OSError):  # no file system has a name so long
             candidates = self._listing().get(image, [])
         else:
             return image

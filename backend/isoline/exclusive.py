@@ -1,0 +1,54 @@
+"""A lock between processes that dies with its holder."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from isoline.errors import Conflict
+
+_PAUSE_SECONDS = 0.1
+
+
+class Exclusive:
+    """A file that one process at a time may hold."""
+
+    def __init__(self, path: Path, wait_seconds: float = 10.0) -> None:
+        """Wait until nobody else holds `path`. Raises Conflict after `wait_seconds`."""
+        # a server that was killed may leave a process that still has to notice
+        self._file = path.open("ab")
+        deadline = time.monotonic() + wait_seconds
+        while not _locked(self._file.fileno()):
+            if time.monotonic() > deadline:
+                self._file.close()
+                raise Conflict(
+                    f"another server uses {path.parent}", "stop it, or choose another `data`"
+                )
+            time.sleep(_PAUSE_SECONDS)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _locked(descriptor: int) -> bool:
+        try:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _locked(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
