@@ -31,6 +31,7 @@ from isoline.request import SegmentRequest
 from isoline.surveys import Surveys
 from isoline.volume_geometry import SliceName
 from tests import volumes
+from tests.contracts import MaskEncoderContract, VolumeModelContract
 from tests.serving import serving
 
 WHERE = volumes.grid(size=(40, 30, 37), axes=volumes.turned(0.4, -0.3, 1.2))
@@ -276,3 +277,20 @@ def test_over_http(folder: Path, tmp_path: Path) -> None:
         assert isinstance(told[-1], client.Done)
         found = [s for event in told if isinstance(event, client.Mask) for s in event.slices]
         assert sorted(each["k"] for each in found) == list(range(37))
+
+
+class TestThreshold3D(VolumeModelContract):
+    kind = Threshold3D
+
+    @pytest.fixture
+    def scan(self) -> Scan:
+        parameters = {"above": 3000.0, "below": 9000.0}
+        return Scan(volumes.ramp(WHERE.shape), WHERE, "CT", parameters, 4)
+
+
+class TestOHIF(MaskEncoderContract):
+    encoder = OHIF()
+
+    def draw(self, slices: list[Any], plane: NDArray[np.uint8], k: int) -> None:
+        (said,) = (each for each in slices if each["k"] == k)
+        plane[:] = decoded(said, (plane.shape[0], plane.shape[1]))

@@ -20,6 +20,7 @@ from isoline.sources.volume import VolumeSource
 from isoline.volume_cache import VolumeCache
 from isoline.volume_geometry import SliceName, VolumeGrid
 from tests import volumes
+from tests.contracts import VolumeSourceContract
 
 OBLIQUE = volumes.turned(0.4, -0.3, 1.2)
 LYING = volumes.turned(np.pi / 2, 0, 0)
@@ -220,3 +221,22 @@ def test_the_cache_keeps_what_was_used_last(tmp_path: Path) -> None:
     with pytest.raises(Unreadable):
         cache.get("v9", (2, 3, 2), np.dtype(np.int16), fails)
     assert not [path for path in (tmp_path / "c").iterdir() if path.name.startswith(".")]
+
+
+class TestNifti(VolumeSourceContract):
+    source = NiftiSource
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        voxels = volumes.ramp((9, 20, 24))
+        nibabel.save(nibabel.Nifti1Image(voxels.T, np.eye(4)), tmp_path / "v.nii")
+        return tmp_path / "v.nii"
+
+
+class TestDicom(VolumeSourceContract):
+    source = DicomFolder
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        volumes.write_classic(tmp_path / "s", GRIDS["oblique"], volumes.ramp((9, 20, 24)))
+        return tmp_path / "s"

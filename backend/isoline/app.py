@@ -30,6 +30,7 @@ from isoline.jobs import Job, Jobs, QueueFull
 from isoline.metrics import Metrics
 from isoline.monailabel import access as monailabel
 from isoline.monailabel import routes as monailabel_routes
+from isoline.sources.dicomweb import DicomWebImages
 from isoline.sources.girder import GirderImages
 from isoline.surveys import Surveys
 from isoline.uploads import Uploads
@@ -61,6 +62,7 @@ class Backend:
         resolvers: dict[str, Resolver] = {
             "file": FileUris(settings.file_uris, Images(settings.images)),
             "upload": uploads,
+            "dicomweb": DicomWebImages.configured(settings),
             "girder": GirderImages(settings.girder, settings.server.token, Descriptions().of),
         }
         images = Images(settings.images, resolvers)

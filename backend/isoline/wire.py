@@ -199,8 +199,8 @@ def region_of(value: object, where: str = "region") -> Region:
 def encode_event(seq: int, event: Event, started: Started | None, encoder: Encoder) -> bytes:
     """Return `event` as one JSON object without line breaks, in the dialect of `encoder`.
 
-    `started` is the first event of the same job, which contours and masks need; `seq` is the number of
-    the event in it.
+    `started` is the first event of the same job, which contours and masks need; `seq` is the
+    number of the event in it.
     """
     match event:
         case Started():
@@ -291,7 +291,7 @@ def volume_json(volume: VolumeInfo) -> Json:
     """Return where the voxels of a volume lie, in LPS millimetres, and its slices' names."""
     grid = volume.grid
     return {
-        "size": grid.size,
+        "size": [*grid.size],
         "origin_mm": [*grid.origin_mm],
         "step_i_mm": [*grid.step_i_mm],
         "step_j_mm": [*grid.step_j_mm],

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from requests.adapters import HTTPAdapter
 
+from isoline.config import Settings
 from isoline.errors import UnknownImage, Unreadable
 from isoline.extras import radiology
 from isoline.images import Caller, Found
@@ -155,6 +156,21 @@ class DicomWebSource(DicomSource):
 
 class DicomWebImages:
     """Finds `dicomweb:SOURCE/STUDY/SERIES` in the archives that are configured."""
+
+    @classmethod
+    def configured(cls, settings: Settings) -> DicomWebImages:
+        """Return those of [dicomweb], within [limits]."""
+        limits = settings.limits
+        archives = {
+            name: Archive(
+                url=given.url,
+                headers=tuple(sorted(given.headers.items())),
+                timeout_seconds=given.timeout_seconds,
+                volume_mib=limits.volume_mib,
+            )
+            for name, given in settings.dicomweb.items()
+        }
+        return cls(archives, VolumeCache(settings.volumes, limits.volume_cache_mib << 20))
 
     def __init__(self, archives: Mapping[str, Archive], cache: VolumeCache) -> None:
         self._archives = dict(archives)
