@@ -6,6 +6,7 @@ import io
 import json
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import unquote
 
 import pytest
 from flask import Flask
@@ -17,9 +18,12 @@ from isoline.access import Access, new_token
 from isoline.app import Backend, create_app
 from isoline.audit import Audit
 from isoline.config import MonaiLabel, Settings, Token
+from isoline.errors import Busy
 from isoline.images import Images
 from isoline.metrics import Metrics
 from isoline.monailabel.access import _KEEPING, _PUBLIC, _WITHOUT_TOKEN
+from isoline.monailabel.answers import attachment
+from isoline.monailabel.runs import Runner
 
 SCOPES = {"viewer": ("view",), "runner": ("view", "run"), "keeper": ("view", "run", "save")}
 TOKENS = {name: new_token() for name in (*SCOPES, "chief")}
@@ -194,3 +198,22 @@ def test_it_can_be_switched_off(tmp_path: Path) -> None:
     client = app(tmp_path, enabled=False, trusted=("127.0.0.1",)).test_client()
     assert client.get("/info/", headers=bearer("chief")).status_code == 404
     assert client.get("/auth/").status_code == 403
+
+
+@pytest.mark.parametrize("name", ["plain.png", 'a"b.png', "schön.png", "a\nb.png", "a\\b.png"])
+def test_file_names_in_headers(name: str) -> None:
+    header = attachment(name)
+    assert "\n" not in header
+    if name == "plain.png":
+        assert header == 'attachment; filename="plain.png"'  # the client fails without quotes
+    else:
+        assert unquote(header.partition("utf-8''")[2]) == name
+
+
+def test_callers_that_wait_are_counted() -> None:
+    nothing = cast(Any, None)
+    runner = Runner(nothing, nothing, nothing, nothing, waiting=1)
+    with runner.seat(), pytest.raises(Busy), runner.seat():
+        pass
+    with runner.seat():
+        pass

@@ -60,8 +60,9 @@ def test_an_annotation_is_locked_while_it_grows(archive: Archive) -> None:
     growing = wait_for(lambda: archive.state(run)["annotations"], bool)[0]
     document = archive.admin.call("GET", f"annotation/{growing}")["annotation"]
     assert document["name"].endswith("(growing)")
-    for method in ("PUT", "DELETE"):
-        body = {**document, "elements": []} if method == "PUT" else None
+    emptied = {**document, "elements": []}
+    renamed = [{"op": "replace", "path": "/name", "value": "mine"}]
+    for method, body in (("PUT", emptied), ("PATCH", renamed), ("DELETE", None)):
         answer = archive.admin.open(method, f"annotation/{growing}", json=body)
         assert answer.status_code == 423, answer.text
         assert "still adding" in answer.json()["message"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import quote
 
@@ -38,7 +39,7 @@ def send(path: Path, check_sum: str | None = None) -> Response:
 
 def attachment(name: str) -> str:
     """Return a header that the Python client understands: it wants the name in quotes."""
-    if name.isascii():
+    if re.fullmatch(r"[ -!#-\[\]-~]+", name):
         return f'attachment; filename="{name}"'
     return f"attachment; filename*=utf-8''{quote(name)}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -36,7 +37,7 @@ def serve_inference(routes: Blueprint, inference: Inference, read: Callable[[], 
             raise Malformed(f"output={output} is unknown", "choose image, json or all")
         params = form.json("params")
         asked, kind, masked = whole_or_part(params), Kind.of(params), output != "json"
-        with _source(inference, form) as name:
+        with inference.runner.seat(), _source(inference, form) as name:
             owner = g.user.name
             answer = inference.run(model, asked, name, owner, _watch(), masked=masked)
         if output == "json":
@@ -57,7 +58,7 @@ def serve_inference(routes: Blueprint, inference: Inference, read: Callable[[], 
         if output not in wsi.DOCUMENTS:
             raise Malformed(f"output={output} is unknown", f"choose {', '.join(wsi.DOCUMENTS)}")
         write, media_type = wsi.DOCUMENTS[output]
-        with _source(inference, form) as name:
+        with inference.runner.seat(), _source(inference, form) as name:
             answer = inference.run(model, wsi.parse(given), name, g.user.name, _watch())
         return _respond(Reply(write(answer), media_type))
 
@@ -109,7 +110,8 @@ def serve_batches(routes: Blueprint, inference: Inference, datastore: Datastore)
 
         wait = flag("run_sync")
         said = {"model": model, "images": which, **params}
-        task = batches.start(owner, said, images, infer, wait=wait)
+        with inference.runner.seat() if wait else contextlib.nullcontext():
+            task = batches.start(owner, said, images, infer, wait=wait)
         if task is None:
             return detail("a batch inference is running already", 429)
         return as_json(task.result if wait else task.json())

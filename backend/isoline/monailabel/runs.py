@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import orjson
 
 from isoline import pipeline, wire
 from isoline.audit import Audit
-from isoline.errors import Broken, Busy
+from isoline.errors import Broken, Busy, Conflict
 from isoline.events import Cancelled, Contours, Failed, Objects, Started
 from isoline.images import Images
 from isoline.jobs import Jobs
@@ -45,22 +46,24 @@ class Runner:
         self._images = images
         self._weights = weights
         self._audit = audit
-        self._places = threading.BoundedSemaphore(waiting)
+        self._seats = threading.BoundedSemaphore(waiting)
+
+    @contextlib.contextmanager
+    def seat(self) -> Iterator[None]:
+        """Let a caller wait for the length of a block. Raises Busy when too many do."""
+        if not self._seats.acquire(blocking=False):
+            raise Busy("too many callers wait for an answer", "try again in a few seconds")
+        try:
+            yield
+        finally:
+            self._seats.release()
 
     def run(self, asked: SegmentRequest, owner: str, is_gone: Callable[[], bool]) -> Run:
         """Run `asked` of `owner` to its end; it is cancelled as soon as `is_gone` says so.
 
-        Raises what `pipeline.prepare` raises, Busy when the queue or the waiting room is full, and
-        Broken when the job fails or is cancelled.
+        Raises what `pipeline.prepare` raises, Busy when the queue is full, Broken when the job
+        fails, and Conflict when it is cancelled.
         """
-        if not self._places.acquire(blocking=False):
-            raise Busy("too many callers wait for an answer", "try again in a few seconds")
-        try:
-            return self._run(asked, owner, is_gone)
-        finally:
-            self._places.release()
-
-    def _run(self, asked: SegmentRequest, owner: str, is_gone: Callable[[], bool]) -> Run:
         began = time.monotonic()
         prepared = pipeline.prepare(asked, self._images, self._weights)
         body = orjson.dumps(wire.request_json(asked))
@@ -78,7 +81,7 @@ class Runner:
                 elif isinstance(event, Failed):
                     raise Broken(event.message, event.remedy)
                 elif isinstance(event, Cancelled):
-                    raise Broken("the job was cancelled", "ask again")
+                    raise Conflict("the job was cancelled", "ask again")
             if batch is None and self._jobs.closing:
                 raise Busy("the server is shutting down", "try again in a minute")
             if time.monotonic() - looked >= LOOK_SECONDS:

@@ -182,7 +182,7 @@ class GirderSource(Source):
                 if picture.width > wide or picture.height > tall:
                     raise Unreadable(f"{route}: a tile of {picture.size} instead of {wide, tall}")
                 rgb = np.asarray(picture.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise Unreadable(f"{route}: {error}") from error
         tile = np.full((tall, wide, 3), 255, np.uint8)  # a tile at the far side may be cut
         tile[: rgb.shape[0], : rgb.shape[1]] = rgb

@@ -61,5 +61,6 @@ def _digest(element: Element) -> str:
         return [[round(float(x), 3), round(float(y), 3)] for x, y, *_ in points]
 
     shape = [ring(element.get("points") or []), *map(ring, element.get("holes") or [])]
-    text = json.dumps([shape, element.get("group"), element.get("type")])
+    label = (element.get("label") or {}).get("value")
+    text = json.dumps([shape, element.get("type"), element.get("group"), label])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

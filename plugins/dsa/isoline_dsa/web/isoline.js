@@ -731,11 +731,8 @@ function offerSettings() {
     const {PluginUtils} = girder.utilities;
     const route = 'plugins/isoline/config';
     const SettingsView = girder.views.View.extend({
-        async initialize() {
-            const form = settingsForm();
-            this.el.replaceChildren(form);
-            const values = await settings('GET', {list: JSON.stringify(SETTINGS.map((s) => s.key))});
-            SETTINGS.forEach(({key}) => { form.elements[key].value = values[key] || ''; });
+        initialize() {
+            this.el.replaceChildren(settingsForm());
         }
     });
     PluginUtils.exposePluginConfig('isoline', route);
@@ -755,6 +752,9 @@ function settingsForm() {
         make('button', {type: 'submit', class: 'btn btn-primary'}, ['Save and test']),
         said
     ]);
+    settings('GET', {list: JSON.stringify(SETTINGS.map(({key}) => key))}).then((values) => {
+        SETTINGS.forEach(({key}) => { form.elements[key].value = values[key] || ''; });
+    }).catch((error) => { said.textContent = error.message; });
     form.addEventListener('submit', async (event) => {
         event.preventDefault();
         said.textContent = 'Saving';

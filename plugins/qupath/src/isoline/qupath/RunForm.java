@@ -22,10 +22,13 @@ import javafx.scene.control.Label;
 import javafx.scene.control.TextField;
 import javafx.scene.control.Tooltip;
 import javafx.scene.layout.GridPane;
+import javafx.scene.layout.Region;
 import javafx.stage.Window;
 
 /** Asks for a model and its parameters; built from what the server says it has. */
 public final class RunForm {
+
+    private static final double WIDTH = 460;
 
     private final Map<String, JsonObject> models = new LinkedHashMap<>();
     private final ComboBox<String> choice = new ComboBox<>();
@@ -37,15 +40,20 @@ public final class RunForm {
     private final Dialog<ButtonType> dialog = new Dialog<>();
 
     private RunForm(List<JsonObject> offered, Window owner, boolean needsChannels) {
-        for (JsonObject model : offered) {
-            if (model.has("title")) {
-                models.put(model.get("title").getAsString(), model);
+        for (boolean isUsable : List.of(true, false)) { // what can run comes first
+            for (JsonObject model : offered) {
+                if (model.has("title") && isUsable == problem(model).isEmpty()) {
+                    models.put(model.get("title").getAsString(), model);
+                }
             }
         }
         choice.getItems().addAll(models.keySet());
         choice.setOnAction(event -> show());
-        about.setWrapText(true);
-        complaint.setWrapText(true);
+        for (Label words : List.of(about, complaint)) {
+            words.setWrapText(true);
+            words.setPrefWidth(WIDTH - 40);
+            words.setMinHeight(Region.USE_PREF_SIZE);
+        }
         fields.setHgap(10);
         fields.setVgap(6);
         GridPane all = new GridPane();
@@ -63,7 +71,7 @@ public final class RunForm {
         dialog.setTitle("Isoline");
         dialog.initOwner(owner);
         dialog.getDialogPane().setContent(all);
-        dialog.getDialogPane().setPrefWidth(460);
+        dialog.getDialogPane().setPrefWidth(WIDTH);
         dialog.getDialogPane().getButtonTypes().addAll(ButtonType.OK, ButtonType.CANCEL);
         Button ok = (Button) dialog.getDialogPane().lookupButton(ButtonType.OK);
         ok.setText("Run");
@@ -149,9 +157,8 @@ public final class RunForm {
 
     /** Return what keeps this model from running, an empty text where nothing does. */
     private String complaintNow() {
-        JsonElement problem = model().get("problem");
-        if (problem != null && !problem.isJsonNull()) {
-            return "This model cannot run: " + problem.getAsString();
+        if (!problem(model()).isEmpty()) {
+            return "This model cannot run: " + problem(model());
         }
         for (Supplier<JsonPrimitive> value : values.values()) {
             try {
@@ -161,6 +168,11 @@ public final class RunForm {
             }
         }
         return "";
+    }
+
+    private static String problem(JsonObject model) {
+        JsonElement problem = model.get("problem");
+        return problem == null || problem.isJsonNull() ? "" : problem.getAsString();
     }
 
     private JsonObject options() {

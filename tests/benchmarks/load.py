@@ -1,0 +1,211 @@
+"""Fifty users at once: clicks, regions, lists, following and cancelling.
+
+    python -m tests.benchmarks.load [SECONDS] [USERS]
+
+No answer may be a 5xx but the announced 503, `/v1/health` answers within 50 ms at p99, and when all
+have left there are as many threads, processes and open files as before, and little more memory.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import requests
+
+from tests.benchmarks.measuring import describe_machine
+from tests.killable import Server, running
+from tests.slides import disks
+
+SLIDE = "slides/disks.tif"
+SETTLE_SECONDS = 8.0
+
+
+@dataclass
+class Tally:
+    """What the users heard."""
+
+    statuses: Counter[int] = field(default_factory=Counter)
+    did: Counter[str] = field(default_factory=Counter)
+    health: list[float] = field(default_factory=list)
+    """Seconds of each call."""
+    clicks: list[float] = field(default_factory=list)
+    unannounced: list[str] = field(default_factory=list)
+    """5xx answers without Retry-After, and connections that broke."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, answer: requests.Response) -> requests.Response:
+        with self._lock:
+            self.statuses[answer.status_code] += 1
+            if answer.status_code >= 500 and "Retry-After" not in answer.headers:
+                self.unannounced.append(f"{answer.status_code} {answer.url}")
+        return answer
+
+    @property
+    def health_p99(self) -> float:
+        return statistics.quantiles(self.health, n=100)[98]
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the server's processes hold."""
+
+    processes: int
+    threads: int
+    files: int
+    mib: float
+
+    @classmethod
+    def by(cls, server: Server) -> Held:
+        family = [server.main, *server.main.children(recursive=True)]
+        return cls(
+            len(family),
+            server.main.num_threads(),
+            server.main.num_fds(),
+            sum(process.memory_info().rss for process in family) / 2**20,
+        )
+
+
+class User(threading.Thread):
+    """Does one thing after the other until `until`."""
+
+    def __init__(self, server: Server, number: int, until: float, tally: Tally) -> None:
+        super().__init__(daemon=True)
+        self._url = server.url
+        self._random = random.Random(number)
+        self._until = until
+        self._tally = tally
+        self._session = requests.Session()
+
+    def run(self) -> None:
+        habits = [self._click] * 5 + [self._region] * 2 + [self._list] * 3 + [self._cancel] * 2
+        while time.monotonic() < self._until:
+            habit = self._random.choice(habits)
+            try:
+                habit()
+            except requests.RequestException as error:
+                self._tally.unannounced.append(repr(error))
+            self._tally.did[habit.__name__.strip("_")] += 1
+            time.sleep(self._random.uniform(0.2, 1.5))
+        self._session.close()
+
+    def _ask(self, method: str, path: str, **options: object) -> requests.Response:
+        answer = self._session.request(method, self._url + path, timeout=60, **options)  # type: ignore[arg-type]
+        return self._tally.note(answer)
+
+    def _square(self, side: int) -> list[int]:
+        x, y = self._random.randrange(5000), self._random.randrange(4000)
+        return [x, y, x + side, y + side]
+
+    def _submit(self, region: list[int], tile: int) -> str | None:
+        body = {"image": SLIDE, "model": "threshold", "region": region, "tile": tile}
+        answer = self._ask("POST", "/v1/jobs", json=body)
+        return answer.json()["job"] if answer.status_code == 201 else None
+
+    def _click(self) -> None:
+        body = {"image": SLIDE, "model": "threshold", "region": self._square(120), "tile": 256}
+        began = time.monotonic()
+        answer = self._ask("POST", "/v1/segment", json=body)
+        if answer.status_code == 200:
+            self._tally.clicks.append(time.monotonic() - began)
+
+    def _region(self) -> None:
+        job = self._submit(self._square(900), 256)
+        if job is None:
+            return
+        first = self._ask("GET", f"/v1/jobs/{job}/events")
+        if first.status_code == 200:
+            self._ask("GET", f"/v1/jobs/{job}/events?after=3")
+
+    def _list(self) -> None:
+        for path in ("/v1/jobs", "/v1/images", "/v1/models"):
+            self._ask("GET", path)
+
+    def _cancel(self) -> None:
+        job = self._submit([0, 0, 6000, 5000], 256)
+        if job is None:
+            return
+        time.sleep(self._random.uniform(0, 0.5))
+        self._ask("PATCH", f"/v1/jobs/{job}", json={"focus": [3000, 2500]})
+        self._ask("DELETE", f"/v1/jobs/{job}")
+        # some leave in the middle of a stream
+        with self._ask("GET", f"/v1/jobs/{job}/events", stream=True) as answer:
+            next(answer.iter_content(100), None)
+
+
+def load(server: Server, seconds: float, users: int) -> Tally:
+    """Let `users` work for `seconds`; ask for health all the while."""
+    tally = Tally()
+    until = time.monotonic() + seconds
+    crowd = [User(server, number, until, tally) for number in range(users)]
+    for user in crowd:
+        user.start()
+    # a process of its own: it shall not wait for its turn among the users
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        tally.health += pool.apply(_ask_for_health, (server.url, seconds))
+    for user in crowd:
+        user.join(90)
+    return tally
+
+
+def _ask_for_health(url: str, seconds: float) -> list[float]:
+    """Return how long each answer took."""
+    taken = []
+    until = time.monotonic() + seconds
+    with requests.Session() as session:
+        while time.monotonic() < until:
+            began = time.perf_counter()
+            session.get(f"{url}/v1/health", timeout=30).raise_for_status()
+            taken.append(time.perf_counter() - began)
+            time.sleep(0.05)
+    return taken
+
+
+def settle(server: Server) -> Held:
+    """Return what the server holds once nothing runs any more."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        jobs = requests.get(f"{server.url}/v1/jobs", timeout=30).json()["jobs"]
+        if not any(job["state"] in ("queued", "running") for job in jobs):
+            break
+        time.sleep(0.2)
+    time.sleep(SETTLE_SECONDS)
+    return Held.by(server)
+
+
+def main() -> None:
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 300.0
+    users = int(sys.argv[2]) if len(sys.argv) > 2 else 50
+    print(describe_machine())
+    with tempfile.TemporaryDirectory() as folder:
+        images, data = Path(folder) / "images", Path(folder) / "data"
+        images.mkdir()
+        data.mkdir()
+        disks(images / "disks.tif")
+        with running(images, data, more="[engine]\nworkers = 2\n") as server:
+            load(server, 10, users)  # threads that are kept, models that are loaded
+            before = settle(server)
+            tally = load(server, seconds, users)
+            after = settle(server)
+    print(f"\n{users} users for {seconds:g} s: {dict(tally.did)}")
+    print(f"  answers by status    {dict(sorted(tally.statuses.items()))}")
+    print(f"  unannounced 5xx      {len(tally.unannounced)} {tally.unannounced[:3]}")
+    median = statistics.median(tally.health)
+    print(
+        f"  /v1/health           median {median * 1e3:.1f} ms, p99 {tally.health_p99 * 1e3:.1f} ms"
+    )
+    print(f"  clicks               median {statistics.median(tally.clicks) * 1e3:.0f} ms")
+    for name in ("processes", "threads", "files", "mib"):
+        print(f"  {name:20} {getattr(before, name):.0f} before, {getattr(after, name):.0f} after")
+
+
+if __name__ == "__main__":
+    main()

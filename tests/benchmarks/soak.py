@@ -1,0 +1,105 @@
+"""Kill a server at random moments; the result has to be that of an undisturbed run.
+
+    python -m tests.benchmarks.soak [KILLS]
+
+Server and workers by turns, by SIGKILL, while two jobs run: areas that are united over seams and
+instances of any size. One reader stays on each and has to hear every event once.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from isoline import client as api
+from isoline.client import Options
+from tests.benchmarks.measuring import describe_machine, spread
+from tests.killable import Server, digest, running
+from tests.slides import disks
+
+SLIDE = "slides/disks.tif"
+WORK: tuple[tuple[str, Options], ...] = (
+    ("slow", {"parameters": {"seconds": 0.15}, "region": [0, 0, 3600, 3600]}),
+    ("threshold", {"parameters": {"below": 180, "output": "instances"}, "tile": 128}),
+)
+MORE = "[engine]\nworkers = 2\n"
+
+
+def main() -> None:
+    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    print(describe_machine())
+    with tempfile.TemporaryDirectory() as folder:
+        images, calm, rough = (Path(folder) / name for name in ("images", "calm", "rough"))
+        for directory in (images, calm, rough):
+            directory.mkdir()
+        disks(images / "disks.tif")
+        with running(images, calm, more=MORE) as server:
+            jobs = [server.client.submit(SLIDE, model, **options) for model, options in WORK]
+            undisturbed = [list(job.events()) for job in jobs]
+        with running(images, rough, more=MORE) as server:
+            _disturb(server, kills, undisturbed)
+
+
+def _disturb(server: Server, kills: int, undisturbed: list[list[api.Event]]) -> None:
+    moments = random.Random(7)
+    done_kills, rounds, orphans = 0, 0, 0
+    restarts: list[float] = []
+    while done_kills < kills:
+        rounds += 1
+        jobs = [server.client.submit(SLIDE, model, **options) for model, options in WORK]
+        heard: list[list[api.Event]] = [[] for _ in jobs]
+        readers = [
+            threading.Thread(target=_hear, args=(job, into), daemon=True)
+            for job, into in zip(jobs, heard, strict=True)
+        ]
+        for reader in readers:
+            reader.start()
+        while done_kills < kills and any(reader.is_alive() for reader in readers):
+            time.sleep(moments.uniform(0.1, 2.0))
+            if done_kills % 3 == 2:
+                for worker in server.workers[: moments.choice([1, 2, 3])]:
+                    worker.kill()
+            else:
+                workers = server.kill()
+                orphans += len(psutil.wait_procs(workers, timeout=5)[1])
+                restarts.append(server.start())
+            done_kills += 1
+        for reader in readers:
+            reader.join(300)
+        for events, expected in zip(heard, undisturbed, strict=True):
+            assert isinstance(events[-1], api.Done), events[-1]
+            assert [event.seq for event in events] == list(range(len(events)))
+            assert digest(events) == digest(expected)
+            assert events[-1].tiles_failed == 0
+    print(f"\n{done_kills} kills in {rounds} rounds: every result is that of an undisturbed run,")
+    print("every event was heard once")
+    print(f"  workers left behind     {orphans}")
+    print(f"  until ready again       {spread(restarts)} s")
+
+
+def _hear(job: api.Job, into: list[api.Event]) -> None:
+    into.extend(_patiently(job))
+
+
+def _patiently(job: api.Job) -> Iterator[api.Event]:
+    after = -1
+    while True:
+        try:
+            for event in job.events(after):
+                after = event.seq
+                yield event
+            return
+        except api.ClientError as error:
+            if error.status != 0:
+                raise
+
+
+if __name__ == "__main__":
+    main()
