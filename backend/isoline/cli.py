@@ -134,7 +134,7 @@ def segment(
     config_path: Path | None,
 ) -> None:
     """Segment IMAGE and write the contours as they come."""
-    from isoline.console import segment_file, segment_volume
+    from isoline.console import segment_file
     from isoline.models.base import Voxels
     from isoline.prompts import Region
     from isoline.request import SegmentRequest
@@ -167,6 +167,8 @@ def segment(
         engine = dataclasses.replace(settings.engine, workers=workers)
         settings = dataclasses.replace(settings, engine=engine)
     if is_volume:
+        from isoline.volume_console import segment_volume
+
         sys.exit(segment_volume(request, settings, out, format_))
     sys.exit(segment_file(image, request, settings, out, events_only=format_ == "ndjson"))
 
