@@ -459,7 +459,7 @@ class VolumeModelContract(ABC):
                 assert step.labels is not None
                 given[list(step.slices)] = step.labels
             maps.append(given)
-        np.testing.assert_array_equal(*maps)
+        np.testing.assert_array_equal(maps[0], maps[1])
 
 
 class VolumeSourceContract(ABC):

@@ -120,7 +120,7 @@ def test_without_the_extra_a_message_says_how_to_install_it(folder: Path, tmp_pa
 
 
 def test_the_package_stays_light() -> None:
-    heavy = ("torch", "nibabel", "highdicom", "dicomweb_client", "scipy")
+    heavy = ("torch", "nibabel", "highdicom", "dicomweb_client")
     code = (
         "import sys, isoline.app, isoline.registry as r;"
         " [r.model(n) for n in r.model_names()]; [r.source(n) for n in r.source_names()];"

@@ -135,6 +135,7 @@ class Display:
 
 @contextlib.contextmanager
 def open_output(out: str) -> Iterator[BinaryIO]:
+    """Open the file `out` for writing, or standard output for "-". Raises Malformed."""
     if out == "-":
         yield sys.stdout.buffer
         return

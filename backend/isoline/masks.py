@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -33,7 +34,7 @@ def encode(labels: NDArray[np.uint8], slices: Sequence[int], *, provisional: boo
     codes: list[NDArray[np.uint8]] = []
     for place, plane in enumerate(labels):
         for label in _labels_in(plane):
-            it = plane == label
+            it: NDArray[np.bool_] = plane == label
             box = _bounds(it)
             i0, j0, i1, j1 = box
             rows.append((place, label, *box))
@@ -78,9 +79,8 @@ def _labels_in(plane: NDArray[np.uint8]) -> list[int]:
 
 
 def _bounds(it: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    rows = np.flatnonzero(it.any(axis=1))
-    columns = np.flatnonzero(np.bitwise_or.reduce(it, axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+    i0, j0, width, height = cv2.boundingRect(it.view(np.uint8))
+    return i0, j0, i0 + width, j0 + height
 
 
 def _runs(it: NDArray[np.bool_]) -> NDArray[np.int64]:
