@@ -15,6 +15,7 @@ from isoline.config import Girder
 from isoline.errors import IsolineError, NotAllowed, UnknownImage, Unreadable
 from isoline.geometry import Box
 from isoline.images import Caller, Descriptions, Found
+from isoline.sources.base import Remote, Source
 from isoline.sources.girder import GirderImages
 
 ITEM = "0123456789abcdef01234567"
@@ -57,6 +58,11 @@ class Fake(ThreadingHTTPServer):
         finder = GirderImages(servers, "shared", Descriptions().of)
         return finder.find(NAME, Caller({"girder": TOKEN}))
 
+    def open(self) -> Source:
+        image = self.find().path
+        assert isinstance(image, Remote)
+        return image.open()
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -96,12 +102,13 @@ def girder() -> Iterator[Fake]:
 
 def test_three_questions_come_before_the_first_tile(girder: Fake) -> None:
     found = girder.find()
+    assert isinstance(found.path, Remote)
     assert len(girder.asked) == 3
     assert {token for _, token in girder.asked} == {TOKEN}
     assert found.info.size == (1000, 700)
     assert found.info.spacing_um == (0.25, 0.5)
     girder.asked.clear()
-    source = found.path.open()  # type: ignore[union-attr]
+    source = found.path.open()
     assert girder.asked == []
     pixels = source.read_level(0, Box(200, 100, 600, 300))
     assert sorted(route.partition("?")[0].split("zxy/")[1] for route, _ in girder.asked) == [
@@ -159,7 +166,7 @@ def test_strange_answers_become_errors(
     ],
 )
 def test_a_strange_tile_is_unreadable(girder: Fake, status: int, body: bytes, says: str) -> None:
-    source = girder.find().path.open()  # type: ignore[union-attr]
+    source = girder.open()
     girder.says(f"item/{ITEM}/tiles/zxy/2/0/0", status, body)
     with pytest.raises(Unreadable, match=says):
         source.read_level(0, Box(0, 0, 10, 10))

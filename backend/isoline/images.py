@@ -128,9 +128,13 @@ class Images:
         known = f"the roots are {', '.join(sorted(self._roots))}" if "" not in self._roots else ""
         if directory is None or "\0" in name:
             raise UnknownImage(f"no image is called {name!r}", known or "see `isoline images`")
-        path = (directory / relative).resolve()
+        try:
+            path = (directory / relative).resolve()
+            exists = path.exists()
+        except OSError:  # a name that no file system takes: too long, a loop of links
+            raise UnknownImage(f"no image is called {name[:80]!r}", known) from None
         if not path.is_relative_to(directory):
             raise NotAllowed(f"{name!r} lies outside the configured roots", known)
-        if not relative or not path.exists():
+        if not relative or not exists:
             raise UnknownImage(f"no image is called {name!r}", "see `isoline images`")
         return path

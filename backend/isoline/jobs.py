@@ -73,6 +73,10 @@ class QueueFull(Busy):
 
     @property
     def code(self) -> str:
+        return Busy.__name__  # what clients know
+
+    @property
+    def code(self) -> str:
         return "Busy"
 
 

@@ -14,8 +14,11 @@ import gzip
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +33,8 @@ from isoline.sources.nifti import NiftiSource
 from isoline.volume_cache import VolumeCache
 from tests import results, volumes
 from tests.orthanc import PASSWORD, USER, orthanc, store
+
+T = TypeVar("T")
 
 HEAD = Path("/usr/share/mricron/templates/ch2.nii.gz")
 BET = HEAD.with_name("ch2bet.nii.gz")
@@ -77,7 +82,7 @@ def archive() -> None:
             login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
             eight = Archive(url, (("Authorization", f"Basic {login}"),))
             name = f"dicomweb:here/{volumes.STUDY}/{volumes.SERIES}"
-            took = {}
+            took: dict[int, float] = {}
             for parallel in (1, 8, 1, 8):
                 here = {"here": replace(eight, parallel=parallel)}
                 cache = VolumeCache(folder / f"cache{len(list(folder.iterdir()))}")
@@ -110,7 +115,7 @@ def brain_extraction() -> None:
     whole = time.perf_counter() - began
     for spacing in brain.SPACINGS_MM:
         values = brain._Input.of(scan, spacing)
-        seconds, distance = _timed(lambda values=values: _plain(model, values.values))  # type: ignore[misc]
+        seconds, distance = _timed(partial(_plain, model, values.values))
         network += seconds
     plain = values.labels(distance, scan.grid, 1.0)
     bet = NiftiSource.open(BET).voxels().astype(bool)
@@ -156,7 +161,7 @@ def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
-def _timed(work):  # type: ignore[no-untyped-def]
+def _timed(work: Callable[[], T]) -> tuple[float, T]:
     began = time.perf_counter()
     made = work()
     return time.perf_counter() - began, made

@@ -187,6 +187,8 @@ class Stack:
     """Where its configuration and logs are."""
     restart: Callable[[], None]
     """Kill Girder, as a crash would, and start it again."""
+    inside: Callable[[Path, str], str]
+    """Run a script, with one argument, in Girder's Python and return what it prints."""
 
 
 @contextlib.contextmanager
@@ -225,11 +227,23 @@ def running(home: Path, slide: Path) -> Iterator[Stack]:
             girder.wait()
             girder = start()
 
-        yield _furnish(url, slide, home, restart)
+        def inside(script: Path, argument: str) -> str:
+            ran = subprocess.run(
+                [str(venv / "bin/python"), str(script), argument],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                env={**_environment(), **variables},
+                text=True,
+                check=True,
+            )
+            return ran.stdout
+
+        admin, item = _furnish(url, slide, home)
+        yield Stack(url, item, admin, Girder(url, "guest"), home, restart, inside)
 
 
-def _furnish(url: str, slide: Path, home: Path, restart: Callable[[], None]) -> Stack:
-    """Make two users, and a public folder with the slide."""
+def _furnish(url: str, slide: Path, home: Path) -> tuple[Girder, str]:
+    """Make two users and a public folder with the slide; return the administrator and the item."""
     for login in ("admin", "guest"):  # the first to register is the administrator
         requests.post(
             f"{url}/api/v1/user",
@@ -267,7 +281,7 @@ def _furnish(url: str, slide: Path, home: Path, restart: Callable[[], None]) -> 
     (item,) = admin.call("GET", "item", folderId=place["_id"])
     if "largeImage" not in item:
         admin.call("POST", f"item/{item['_id']}/tiles")
-    return Stack(url, item["_id"], admin, Girder(url, "guest"), home, restart)
+    return admin, str(item["_id"])
 
 
 @contextlib.contextmanager

@@ -42,7 +42,8 @@ class TiffFile:
             with path.open("rb") as file:
                 if file.read(4) not in MAGIC:
                     raise Unreadable(f"{path.name} is not a TIFF")
-            self.parsed = tifffile.TiffFile(path)
+            # an OME-TIFF may name further files, anywhere: only this one was asked for
+            self.parsed = tifffile.TiffFile(path, _multifile=False)
         except OSError as error:
             raise Unreadable(f"{path.name}: {error.strerror or error}") from error
         except Unreadable:
