@@ -33,7 +33,7 @@ _SIDE = 2 ** (LEVELS - 1)
 """Inputs are padded to multiples of this."""
 _LEAST_MM, _MOST_MM = 80.0, 600.0
 """What a scan of a head measures, per axis, at least and at most."""
-_CHUNK_MACS, _CHUNK_VALUES = 4e9, 8e6
+_CHUNK_MACS, _CHUNK_VALUES = 2e9, 4e6
 """Multiplications, and values made, between two looks at whether anybody still waits."""
 
 
