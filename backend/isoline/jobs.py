@@ -75,10 +75,6 @@ class QueueFull(Busy):
     def code(self) -> str:
         return Busy.__name__  # what clients know
 
-    @property
-    def code(self) -> str:
-        return "Busy"
-
 
 @dataclass(frozen=True)
 class Card:
@@ -509,14 +505,28 @@ class Jobs:
     # Whose turn it is; the lock is held
 
     def _in_turn(self) -> list[Job]:
-        """Return those who wait in the order in which they start: owners take turns."""
+        """Return those who wait in the order in which they start: urgent ones, then by turns.
+
+        The next turn is that of the owner who has least running, or whose last turn is longest ago.
+        """
         ahead = Counter(job.card.owner for job in self._running)
-        turns: dict[Job, tuple[bool, int, int]] = {}
-        for job in self._queue:
+        last_turn = Counter(self._last_turn)
+        now = max(last_turn.values(), default=0)
+        waiting = list(self._queue)
+        order: list[Job] = []
+
+        def rank(job: Job) -> tuple[bool, int, int]:
             owner = job.card.owner
-            turns[job] = not job.card.urgent, ahead[owner], self._last_turn[owner]
-            ahead[owner] += 1
-        return sorted(self._queue, key=turns.__getitem__)
+            return not job.card.urgent, ahead[owner], last_turn[owner]
+
+        while waiting:
+            following = min(waiting, key=rank)
+            waiting.remove(following)
+            order.append(following)
+            now += 1
+            ahead[following.card.owner] += 1
+            last_turn[following.card.owner] = now
+        return order
 
     def _start_waiting(self) -> None:
         for job in self._in_turn():

@@ -26,8 +26,8 @@ from tests.slides import disks
 
 SLIDE = "slides/disks.tif"
 WORK: tuple[tuple[str, Options], ...] = (
-    ("slow", {"parameters": {"seconds": 0.15}, "region": [0, 0, 3600, 3600]}),
-    ("threshold", {"parameters": {"below": 180, "output": "instances"}, "tile": 128}),
+    ("slow", {"parameters": {"seconds": 0.15}, "region": [0, 0, 2560, 2560]}),
+    ("threshold", {"parameters": {"below": 180, "output": "instances"}, "tile": 256}),
 )
 MORE = "[engine]\nworkers = 2\n"
 
@@ -68,9 +68,10 @@ def _disturb(server: Server, kills: int, undisturbed: list[list[api.Event]]) -> 
                     worker.kill()
             else:
                 workers = server.kill()
-                orphans += len(psutil.wait_procs(workers, timeout=5)[1])
+                orphans += len(psutil.wait_procs(workers, timeout=20)[1])
                 restarts.append(server.start())
             done_kills += 1
+            print(f"  kill {done_kills}, round {rounds}", flush=True)
         for reader in readers:
             reader.join(300)
         for events, expected in zip(heard, undisturbed, strict=True):

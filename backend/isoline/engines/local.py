@@ -123,6 +123,8 @@ class _Part:
 
 def _serve(pipe: Connection, weights: Path, device: str) -> None:
     """Answer orders until the pipe closes: the main function of a worker process."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
     import signal
 
     import cv2
@@ -131,7 +133,6 @@ def _serve(pipe: Connection, weights: Path, device: str) -> None:
     from isoline.workbench import Workbench
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_die_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
     bench = Workbench(weights, device)
     warm.tiles()
