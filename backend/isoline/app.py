@@ -22,7 +22,7 @@ from isoline.audit import Audit
 from isoline.config import Settings
 from isoline.encoders.base import Encoder
 from isoline.engines.local import Bounds, LocalEngine
-from isoline.errors import Broken, IsolineError, http_status
+from isoline.errors import Broken, IsolineError, NotSupported, http_status
 from isoline.events import Contours, Mask, Started
 from isoline.file_uris import FileUris
 from isoline.images import Caller, Descriptions, Images, Resolver
@@ -405,7 +405,12 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
         last = request.headers.get("Last-Event-ID") or request.args.get("after", "-1")
         after = wire.parse_integer(last, "after", -1, 2**53)
         name = request.args.get("format", job.card.format)
-        return stream(job, registry.encoder(name)(), after, lambda: None)
+        encoder = registry.encoder(name)
+        if encoder.masks != registry.encoder(job.card.format).masks:
+            raise NotSupported(
+                f"{name} cannot say what this job finds", f"ask for {job.card.format}"
+            )
+        return stream(job, encoder(), after, lambda: None)
 
     @app.post("/v1/segment")
     def segment() -> Response:
