@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -243,9 +242,7 @@ def test_a_picture_is_no_volume(tmp_path: Path) -> None:
 def test_a_stopped_job_stops(folder: Path, engine: LocalEngine) -> None:
     told = events(batches(folder, engine, request(), stop_after=1))
     assert isinstance(told[-1], Cancelled)
-    began = time.monotonic()
     assert isinstance(events(batches(folder, engine, request()))[-1], Done)
-    assert time.monotonic() - began < 5
 
 
 def test_a_volume_that_goes_away_fails_the_job(
