@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
 import shapely
 from shapely.geometry import Polygon
 
-from isoline import pipeline, stitch
+from isoline import pipeline
 from isoline.contours import Polygons
 from isoline.engines.base import Agenda, Engine
 from isoline.events import Contours, Done, Event, Objects, Started

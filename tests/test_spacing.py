@@ -87,5 +87,5 @@ def test_a_stated_spacing_must_agree_with_the_file() -> None:
     own = info(XY(0.25, 0.25))
     assert image_spacing("a.svs", own, XY(0.26, 0.26)) == XY(0.25, 0.25)
     assert image_spacing("a.png", info(None), XY(0.5, 0.5)) == XY(0.5, 0.5)
-    with pytest.raises(BadSpacing, match="states 0.27"):
+    with pytest.raises(BadSpacing, match="states"):
         image_spacing("a.svs", own, XY(0.27, 0.25))
