@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from isoline import masks
 from isoline.encoders.base import ContourFile, Encoder
 from isoline.errors import IsolineError, RequestError, Unreadable
 from isoline.events import Cancelled, Contours, Done, Objects, Progress, Started
@@ -34,8 +35,11 @@ from isoline.models.base import (
     Model,
     Number,
     Value,
+    Voxels,
 )
+from isoline.models.volume import Scan, VolumeModel
 from isoline.sources.base import Level, Source
+from isoline.sources.volume import VolumeSource
 from tests import patches, results
 
 # each inheritor runs the same function: examples of one must not be replayed on another
@@ -393,3 +397,126 @@ class ModelContract(ABC):
         whole = tiled(model, picture, area, max(area.width, area.height), halo)
         assert len(whole) > 1
         assert np.array_equal(tiled(model, picture, area, side, halo), whole)
+
+
+class VolumeModelContract(ABC):
+    """What every model of volumes does. Inherit, name the class, and give a scan of something."""
+
+    kind: type[VolumeModel]
+
+    @pytest.fixture
+    @abstractmethod
+    def scan(self) -> Scan:
+        """Return a scan in which the model finds something, not the same along any two axes."""
+
+    @pytest.fixture
+    def model(self) -> VolumeModel:
+        return self.kind({}, "cpu")
+
+    def test_its_spec_is_whole(self) -> None:
+        spec = self.kind.spec
+        assert spec.name.isidentifier()
+        assert isinstance(spec.output, Voxels)
+        assert all((spec.title, spec.description, spec.version, spec.labels, spec.licence))
+        assert all(parameter.help for parameter in spec.parameters)
+        for weights in spec.weights:
+            assert len(bytes.fromhex(weights.sha256)) == 32
+            assert len(bytes.fromhex(weights.archive_sha256)) == 32
+
+    def test_every_slice_comes_once_and_the_work_grows(
+        self, model: VolumeModel, scan: Scan
+    ) -> None:
+        steps = list(model.segment(scan))
+        done = [step.done for step in steps]
+        assert done == sorted(done)
+        assert done[-1] == pytest.approx(1.0)
+        final: list[int] = []
+        for step in steps:
+            assert (step.labels is None) == (not step.slices)
+            if step.labels is None:
+                continue
+            assert step.labels.dtype == np.uint8
+            assert step.labels.shape == (len(step.slices), *scan.voxels.shape[1:])
+            assert step.labels.max() <= len(self.kind.spec.labels)
+            assert not (step.provisional and final)
+            final += () if step.provisional else step.slices
+        assert sorted(final) == list(range(len(scan.voxels)))
+        assert any(step.labels is not None and step.labels.any() for step in steps)
+
+    def test_the_focus_comes_first_and_changes_nothing_else(
+        self, model: VolumeModel, scan: Scan
+    ) -> None:
+        maps = []
+        for focus in (0, len(scan.voxels) - 1):
+            given = np.zeros(scan.voxels.shape, np.uint8)
+            final = [
+                step
+                for step in model.segment(replace(scan, focus=focus))
+                if step.labels is not None and not step.provisional
+            ]
+            assert focus in final[0].slices
+            for step in final:
+                assert step.labels is not None
+                given[list(step.slices)] = step.labels
+            maps.append(given)
+        np.testing.assert_array_equal(maps[0], maps[1])
+
+
+class VolumeSourceContract(ABC):
+    """What every source of volumes does. Inherit, name the source, and write a file."""
+
+    source: type[VolumeSource]
+
+    @pytest.fixture
+    @abstractmethod
+    def path(self, tmp_path: Path) -> Path:
+        """Return a volume of 24 x 20 x 9 voxels."""
+
+    def test_it_is_an_image_of_planes(self, path: Path) -> None:
+        source = self.source.open(path)
+        assert isinstance(source, VolumeSource)
+        info, voxels = source.info, source.voxels()
+        assert info.reader == self.source.name
+        bytes.fromhex(info.fingerprint)
+        assert (info.kind, info.size, info.z_planes) == ("volume", (24, 20), 9)
+        assert voxels.shape == source.volume.grid.shape == (9, 20, 24)
+        assert voxels.dtype == info.dtype
+        assert len(source.volume.slices) in (0, 9)
+        box = Box(3, 2, 9, 7)
+        for z in (0, 8):
+            plane = source.read_level(0, box, z)
+            np.testing.assert_array_equal(plane[0], voxels[z, 2:7, 3:9])
+            plane[:] = 0
+
+    def test_reading_after_close_is_an_error(self, path: Path) -> None:
+        source = self.source.open(path)
+        source.close()
+        with pytest.raises(ValueError, match="closed"):
+            source.read_level(0, Box(0, 0, 1, 1))
+
+    def test_a_file_that_is_not_there_is_unreadable(self, tmp_path: Path) -> None:
+        with pytest.raises(Unreadable):
+            self.source.open(tmp_path / "nothing.nii")
+
+
+class MaskEncoderContract(ABC):
+    """What every encoder of masks does. Inherit, name the encoder, and draw what it says."""
+
+    encoder: Encoder
+
+    @abstractmethod
+    def draw(self, slices: list[Any], plane: NDArray[np.uint8], k: int) -> None:
+        """Put the slice k of parsed `slices` into (j, i) `plane`."""
+
+    def test_labels_come_back(self) -> None:
+        rng = np.random.default_rng(4)
+        labels = rng.integers(0, 3, (4, 7, 200)).astype(np.uint8)
+        labels[2] = 0
+        assert self.encoder.masks
+        text = self.encoder.mask(masks.encode(labels, [5, 3, 4, 0]), results.STARTED)
+        assert b"\n" not in text
+        slices = json.loads(b"[" + text + b"]")
+        for k, plane in zip((5, 3, 4, 0), labels, strict=True):
+            drawn = np.zeros_like(plane)
+            self.draw(slices, drawn, k)
+            np.testing.assert_array_equal(drawn, plane)

@@ -15,11 +15,12 @@ from flask import Flask
 from jsonschema import Draft202012Validator
 from PIL import Image
 
-from isoline import errors, openapi, registry, wire
+from isoline import errors, masks, openapi, registry, wire
 from isoline.app import Backend, create_app
 from isoline.config import Settings
 from isoline.encoders.geojson import GeoJSON
-from isoline.events import Cancelled, Contours, Done, Event, Failed, Progress, Warned
+from isoline.encoders.ohif import OHIF
+from isoline.events import Cancelled, Contours, Done, Event, Failed, Mask, Progress, Warned
 from isoline.geometry import Rect
 from isoline.images import Images
 from tests import results
@@ -44,6 +45,7 @@ EVENTS: tuple[Event, ...] = (
     Progress(1, 2, None),
     Progress(2, 2, 0.5),
     Warned("Unreadable", "a tile cannot be read", Rect(0, 0, 512, 512)),
+    masks.encode(np.eye(3, dtype=np.uint8)[None], [0]),
     Warned("Outline", "it crosses itself"),
     Done(2, 2, 0, 0, 1.5),
     Failed("Broken", "the disk is full", "free some space"),
@@ -145,7 +147,8 @@ def test_every_kind_of_event_is_described() -> None:
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_events_are_what_is_described(event: Event) -> None:
-    said = json.loads(wire.encode_event(7, event, results.STARTED, GeoJSON()))
+    encoder = OHIF() if isinstance(event, Mask) else GeoJSON()
+    said = json.loads(wire.encode_event(7, event, results.STARTED, encoder))
     check(said, type(event).__name__)
     check(said, "Event")
     for feature in said.get("features", ()):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from isoline import client, errors, wire
+from isoline import client, errors, masks, wire
 from isoline.encoders.base import Encoder
 from isoline.encoders.dsa import DSA
 from isoline.encoders.geojson import GeoJSON
+from isoline.encoders.ohif import OHIF
 from isoline.encoders.qupath import QuPath
 from isoline.events import (
     Cancelled,
@@ -28,12 +30,26 @@ from isoline.events import (
 from isoline.geometry import XY, Box
 from isoline.models.base import Choice, ModelSpec, Number, Switch, Unbounded
 from isoline.sources.upload import Layer, Manifest
+from isoline.volume_geometry import LPS, SliceName, VolumeGrid, VolumeInfo
 from tests import results
 
 TEXT = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text()
 EXAMPLES = re.findall(r"^```json(?: (\w+))?\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
 STARTED = results.started(spacing_um=XY(0.2457, 0.2457))
 PIXEL = results.objects_of([[[results.rectangle(3, 5, 4, 6)]]], measurements={"contrast": [41.5]})
+
+
+_PLANES = np.zeros((2, 4, 300), np.uint8)
+_PLANES[0, 1, 5:7] = _PLANES[0, 2, 5:205] = 1
+MASK = masks.encode(_PLANES, [30, 31])
+_GRID = VolumeGrid(
+    (300, 4, 32), LPS(0.0, 0.0, 0.0), LPS(1.0, 0, 0), LPS(0, 1.0, 0), LPS(0, 0, 1.0), "1.2.3.9"
+)
+SCAN = replace(
+    STARTED,
+    kind="mask",
+    volume=VolumeInfo(_GRID, tuple(SliceName(f"1.2.3.{k + 1}") for k in range(32)), "CT"),
+)
 
 
 def examples(kind: str) -> list[Any]:
@@ -51,8 +67,8 @@ def keys_of(value: Any) -> Any:
 
 def test_every_example_has_a_test() -> None:
     tested = {
-        "request", "upload", "uploaded", "job", "focus", "event", "qupath", "dsa", "model",
-        "problem",
+        "request", "upload", "uploaded", "job", "focus", "event", "volume", "qupath", "dsa",
+        "model", "problem",
     }  # fmt: skip
     assert {name for name, _ in EXAMPLES} == tested
 
@@ -101,14 +117,29 @@ def test_events_are_what_the_server_says_and_the_client_understands(example: Any
     said: dict[str, Event] = {
         "started": STARTED,
         "contours": Contours(objects, replaces=replaces),
+        "mask": MASK,
         "progress": Progress(3, 16, 4.2),
         "warned": Warned("", "", area),
         "done": Done(1, 1, 0, 0, 1.0),
         "failed": Failed("", "", ""),
         "cancelled": Cancelled(1, 2),
     }
-    line = wire.encode_event(example["seq"], said[example["event"]], STARTED, GeoJSON())
+    is_mask = example["event"] == "mask"
+    started, encoder = (SCAN, OHIF()) if is_mask else (STARTED, GeoJSON())
+    line = wire.encode_event(example["seq"], said[example["event"]], started, encoder)
     assert shape(json.loads(line)) == shape(example)
+
+
+def test_a_volume_is_what_the_server_says() -> None:
+    (example,) = examples("volume")
+    assert SCAN.volume is not None
+    assert keys_of({"volume": wire.volume_json(SCAN.volume)}) == keys_of(example)
+
+
+def test_the_runs_in_the_example_are_the_runs_of_the_code() -> None:
+    (example,) = (each for each in examples("event") if each["event"] == "mask")
+    said = json.loads(wire.encode_event(3, MASK, SCAN, OHIF()))
+    assert said == example
 
 
 def shape(event: Any) -> Any:
@@ -117,7 +148,8 @@ def shape(event: Any) -> Any:
 
 def test_all_events_have_an_example() -> None:
     assert [e["event"] for e in examples("event")] == [
-        "started", "contours", "contours", "progress", "warned", "done", "failed", "cancelled",
+        "started", "contours", "contours", "mask", "progress", "warned", "done", "failed",
+        "cancelled",
     ]  # fmt: skip
 
 

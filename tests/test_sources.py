@@ -437,6 +437,6 @@ class TestRegistry:
         assert all(f"{reader}: " in str(caught.value) for reader in registry.READERS)
 
     def test_a_folder_or_nothing_is_unreadable(self, tmp_path: Path) -> None:
-        for path in (tmp_path, tmp_path / "nothing.svs"):
-            with pytest.raises(Unreadable, match="not a file"):
+        for path, why in ((tmp_path, "no DICOM image"), (tmp_path / "nothing.svs", "not exist")):
+            with pytest.raises(Unreadable, match=why):
                 registry.open_image(path)

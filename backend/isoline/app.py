@@ -22,14 +22,15 @@ from isoline.audit import Audit
 from isoline.config import Settings
 from isoline.encoders.base import Encoder
 from isoline.engines.local import Bounds, LocalEngine
-from isoline.errors import Broken, IsolineError, http_status
-from isoline.events import Contours, Started
+from isoline.errors import Broken, IsolineError, NotSupported, http_status
+from isoline.events import Contours, Mask, Started
 from isoline.file_uris import FileUris
 from isoline.images import Caller, Descriptions, Images, Resolver
 from isoline.jobs import Job, Jobs, QueueFull
 from isoline.metrics import Metrics
 from isoline.monailabel import access as monailabel
 from isoline.monailabel import routes as monailabel_routes
+from isoline.sources.dicomweb import DicomWebImages
 from isoline.sources.girder import GirderImages
 from isoline.surveys import Surveys
 from isoline.uploads import Uploads
@@ -61,6 +62,7 @@ class Backend:
         resolvers: dict[str, Resolver] = {
             "file": FileUris(settings.file_uris, Images(settings.images)),
             "upload": uploads,
+            "dicomweb": DicomWebImages.configured(settings),
             "girder": GirderImages(settings.girder, settings.server.token, Descriptions().of),
         }
         images = Images(settings.images, resolvers)
@@ -403,7 +405,12 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
         last = request.headers.get("Last-Event-ID") or request.args.get("after", "-1")
         after = wire.parse_integer(last, "after", -1, 2**53)
         name = request.args.get("format", job.card.format)
-        return stream(job, registry.encoder(name)(), after, lambda: None)
+        encoder = registry.encoder(name)
+        if encoder.masks != registry.encoder(job.card.format).masks:
+            raise NotSupported(
+                f"{name} cannot say what this job finds", f"ask for {job.card.format}"
+            )
+        return stream(job, encoder(), after, lambda: None)
 
     @app.post("/v1/segment")
     def segment() -> Response:
@@ -421,7 +428,7 @@ def _lines(jobs: Jobs, job: Job, encoder: Encoder, after: int, *, sse: bool) -> 
             yield b": heartbeat\n\n" if sse else b"\n"
             continue
         for seq, event in batch.numbered(after):
-            if isinstance(event, Started | Contours):
+            if isinstance(event, Started | Contours | Mask):
                 started = started or job.started
             line = wire.encode_event(seq, event, started, encoder)
             yield b"id: %d\ndata: %b\n\n" % (seq, line) if sse else line + b"\n"

@@ -105,7 +105,13 @@ _config_option = click.option(
 @click.option("--channel", "channels", multiple=True, help="A channel, by name or index.")
 @click.option("--z", type=int, help="A plane of a stack.")
 @click.option("--simplify-px", type=float, help="How far outlines may stray [default: exact].")
-@click.option("--format", "format_", default="geojson", help="geojson, qupath, dsa or ndjson.")
+@click.option("--slice", "look", type=int, help="Of a volume: the slice to begin at, from 0.")
+@click.option(
+    "--format",
+    "format_",
+    default="geojson",
+    help="geojson, qupath, dsa or ndjson; of a volume nifti, dicomseg, rtstruct or ndjson.",
+)
 @click.option("--out", required=True, help="The file to write; - for standard output.")
 @_config_option
 def segment(
@@ -122,12 +128,14 @@ def segment(
     channels: tuple[str, ...],
     z: int | None,
     simplify_px: float | None,
+    look: int | None,
     format_: str,
     out: str,
     config_path: Path | None,
 ) -> None:
     """Segment IMAGE and write the contours as they come."""
     from isoline.console import segment_file
+    from isoline.models.base import Voxels
     from isoline.prompts import Region
     from isoline.request import SegmentRequest
 
@@ -136,24 +144,32 @@ def segment(
     where = Region.rectangle(*region) if region is not None else None
     if roi is not None:
         where = Region.from_geojson(_read_json(roi), str(roi))
+    spec = registry.model(model).spec
+    is_volume = isinstance(spec.output, Voxels)
+    streamed = "ohif" if is_volume else "geojson"
     request = SegmentRequest(
-        image=image.name,
+        image=str(image) if is_volume else image.name,
         model=model,
         region=where,
         focus=focus,
-        parameters=_parameters(registry.model(model).spec, params),
+        parameters=_parameters(spec, params),
         tile=tile,
         spacing_um=spacing_um,
         at_um=at_um,
         channel=tuple(int(each) if each.isdigit() else each for each in channels) or None,
         z=z,
-        format="geojson" if format_ == "ndjson" else format_,
+        slice=look,
+        format=streamed if is_volume or format_ == "ndjson" else format_,
         simplify_px=simplify_px,
     )
     settings = config.load(config_path)
     if workers is not None:
         engine = dataclasses.replace(settings.engine, workers=workers)
         settings = dataclasses.replace(settings, engine=engine)
+    if is_volume:
+        from isoline.volume_console import segment_volume
+
+        sys.exit(segment_volume(request, settings, out, format_))
     sys.exit(segment_file(image, request, settings, out, events_only=format_ == "ndjson"))
 
 

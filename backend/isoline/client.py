@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 from urllib.parse import urlsplit
 
@@ -57,6 +57,8 @@ class Started:
     scale: tuple[float, float]
     tiles: int
     format: str
+    volume: Json | None = None
+    """Of a volume: where its voxels lie and what its slices are called."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,16 @@ class Contours:
     """Shown until a later event replaces them, never stored."""
     replaces: Sequence[str]
     """Ids of provisional features that these take the place of."""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Slices of labels of a volume, each whole; a later one of the same slice replaces it."""
+
+    seq: int
+    slices: Sequence[Json]
+    provisional: bool
+    """Shown until a final one comes, never stored."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +134,12 @@ class Cancelled:
     tiles: int
 
 
-Event: TypeAlias = Started | Contours | Progress | Warned | Done | Failed | Cancelled
+Event: TypeAlias = Started | Contours | Mask | Progress | Warned | Done | Failed | Cancelled
 End: TypeAlias = Done | Failed | Cancelled
 
 _EVENTS: Mapping[str, type[Event]] = {
     kind.__name__.lower(): kind
-    for kind in (Started, Contours, Progress, Warned, Done, Failed, Cancelled)
+    for kind in (Started, Contours, Mask, Progress, Warned, Done, Failed, Cancelled)
 }
 
 
@@ -143,6 +155,8 @@ class Options(TypedDict, total=False):
     at_um: float | None
     channel: Sequence[str | int] | None
     z: int | None
+    slice: int | Mapping[str, str | int] | None
+    """Where the user looks in a volume: k, or {"instance": SOPInstanceUID, "frame": 1}."""
     format: str
     simplify_px: float | None
 
@@ -176,7 +190,12 @@ def decode_event(line: bytes | str) -> Event | None:
     if kind is None:
         return None
     try:
-        return kind(**{name: _frozen(name, said[name]) for name in kind.__dataclass_fields__})
+        told = {
+            name: said[name]
+            for name, each in kind.__dataclass_fields__.items()
+            if name in said or each.default is MISSING
+        }
+        return kind(**{name: _frozen(name, value) for name, value in told.items()})
     except KeyError as missing:
         raise ValueError(f"event {said['event']!r} without {missing}") from None
 

@@ -11,7 +11,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, cast, get_args, get_type_hints
 
 from isoline import datasets
 from isoline.errors import Malformed
@@ -110,6 +110,10 @@ class Limits:
     """The largest upload; its tiles are kept as PNG."""
     upload_hours: float = 24.0
     """How long an upload is kept after its last use."""
+    volume_mib: int = 2048
+    """The largest volume, as 4 bytes a voxel."""
+    volume_cache_mib: int = 8192
+    """How much of fetched volumes is kept on the disk; what was not used for longest goes first."""
     region_pixels: int = 4096 * 4096
     """The largest picture that `/v1/images/NAME/region` renders."""
 
@@ -148,6 +152,18 @@ class Girder:
 
 
 @dataclass(frozen=True)
+class DicomWeb:
+    """[dicomweb.NAME]: an archive whose series are called `dicomweb:NAME/STUDY/SERIES`."""
+
+    url: str
+    """Where DICOMweb answers, without /studies."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Sent with every request; what grants access."""
+    timeout_seconds: float = 30.0
+    """Longest silence of the archive."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything in `isoline.toml`."""
 
@@ -164,6 +180,7 @@ class Settings:
     monailabel: MonaiLabel = MonaiLabel()
     tokens: Mapping[str, Token] = field(default_factory=dict)
     oidc: Oidc = Oidc()
+    dicomweb: Mapping[str, DicomWeb] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         asks = self.server.token or self.tokens or self.oidc.issuer
@@ -189,6 +206,10 @@ class Settings:
     @property
     def surveys(self) -> Path:
         return self.data / "surveys"
+
+    @property
+    def volumes(self) -> Path:
+        return self.data / "volumes"
 
 
 def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -234,8 +255,12 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
         for name, given in _expect(table.pop("tokens", {}), dict, "tokens").items()
     }
     oidc = _oidc(table.pop("oidc", {}), base)
+    dicomweb = {
+        _root_name(name): _dicomweb(given, f"dicomweb.{name}")
+        for name, given in _expect(table.pop("dicomweb", {}), dict, "dicomweb").items()
+    }
     data = table.pop("data", None)
-    sections = ("server", "engine", "limits", "girder", "monailabel", "tokens", "oidc")
+    sections = ("server", "engine", "limits", "girder", "monailabel", "tokens", "oidc", "dicomweb")
     _refuse_unknown(table, ("images", "file_uris", "data", *sections), "")
     where = (base / _expect(data, str, "data")).expanduser() if data is not None else None
     data_directory = where or datasets.default_directory()
@@ -250,6 +275,7 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
         monailabel,
         tokens,
         oidc,
+        dicomweb,
     )
 
 
@@ -312,6 +338,19 @@ def _monailabel(table: object, base: Path) -> MonaiLabel:
     if not given.datastore:
         return given
     return dataclasses.replace(given, datastore=str((base / given.datastore).expanduser()))
+
+
+def _dicomweb(table: object, name: str) -> DicomWeb:
+    given = _expect(table, dict, name)
+    _refuse_unknown(given, ("url", "headers", "timeout_seconds"), f"{name}.")
+    url = _expect(given.get("url", ""), str, f"{name}.url").rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise Malformed(f"{name}.url: {url!r} is no address", 'write "https://archive.example"')
+    headers = _expect(given.get("headers", {}), dict, f"{name}.headers")
+    for key, value in headers.items():
+        _expect(value, str, f"{name}.headers.{key}")
+    silence = _convert(given.get("timeout_seconds", 30.0), float, f"{name}.timeout_seconds")
+    return DicomWeb(url, headers, cast(float, silence))
 
 
 def _section(kind: type[Any], table: object, name: str) -> Any:

@@ -43,8 +43,8 @@ def segment_file(
     engine = LocalEngine(settings.engine.worker_count, settings.weights, settings.engine.device)
     surveys = Surveys(settings.surveys)
     try:
-        with _output(out) as stream, _interrupt(agenda), _Display() as display:
-            sink = _EventLines(stream, encoder) if events_only else ContourFile(stream, encoder)
+        with open_output(out) as stream, stopped_by_ctrl_c(agenda), Display() as display:
+            sink = EventLines(stream, encoder) if events_only else ContourFile(stream, encoder)
             with sink:
                 for batch in pipeline.events(prepared, engine, surveys, agenda):
                     for event in batch.events:
@@ -56,7 +56,7 @@ def segment_file(
         engine.close()
 
 
-class _EventLines:
+class EventLines:
     """Writes the event stream itself."""
 
     def __init__(self, stream: BinaryIO, encoder: Encoder) -> None:
@@ -65,7 +65,7 @@ class _EventLines:
         self._started: events.Started | None = None
         self._seq = -1
 
-    def __enter__(self) -> _EventLines:
+    def __enter__(self) -> EventLines:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -80,7 +80,7 @@ class _EventLines:
         self._stream.write(line + b"\n")
 
 
-class _Display:
+class Display:
     """A progress bar on standard error, and what is worth a line of its own."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class _Display:
         self._objects = 0
         self.status = FAILED
 
-    def __enter__(self) -> _Display:
+    def __enter__(self) -> Display:
         self._bar.start()
         return self
 
@@ -134,7 +134,8 @@ class _Display:
 
 
 @contextlib.contextmanager
-def _output(out: str) -> Iterator[BinaryIO]:
+def open_output(out: str) -> Iterator[BinaryIO]:
+    """Open the file `out` for writing, or standard output for "-". Raises Malformed."""
     if out == "-":
         yield sys.stdout.buffer
         return
@@ -151,7 +152,7 @@ def _output(out: str) -> Iterator[BinaryIO]:
 
 
 @contextlib.contextmanager
-def _interrupt(agenda: Agenda) -> Iterator[None]:
+def stopped_by_ctrl_c(agenda: Agenda) -> Iterator[None]:
     """Let the first Ctrl-C (or SIGTERM) stop the job; a second one ends the program at once."""
 
     def stop(*_: object) -> None:

@@ -7,6 +7,7 @@ IsolineError
 │   ├── BadRegion               empty, or outside the image
 │   ├── WrongImage              a file of that name, but not the one that the viewer shows
 │   ├── BadSpacing              missing, contradicting the file, or outside the model's range
+│   ├── BadSeries               slices that do not make one volume
 │   ├── ChoiceNeeded            several channels or planes and none chosen
 │   ├── TooLarge                a body, an image or a region over a limit
 │   ├── NotSupported            the image, model and format do not go together
@@ -66,6 +67,10 @@ class WrongImage(RequestError):
 
 class BadSpacing(RequestError):
     """A pixel size that is missing, contradicts the file, or does not suit the model."""
+
+
+class BadSeries(RequestError):
+    """Slices that do not make one volume: missing, doubled, askew, or several volumes in one."""
 
 
 class ChoiceNeeded(RequestError):

@@ -1,6 +1,6 @@
 """What a job can say, in the order in which it says it.
 
-    Started  (Contours | Warned | Progress)*  (Done | Failed | Cancelled)
+    Started  (Contours | Mask | Warned | Progress)*  (Done | Failed | Cancelled)
 
 Events are values of this process; `wire` turns them into JSON in the dialect of an encoder.
 """
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from isoline.contours import Polygons
 from isoline.geometry import XY, Grid, Rect
+from isoline.volume_geometry import VolumeInfo
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Label:
     name: str
     color: tuple[int, int, int]
     """Red, green, blue, 0 to 255."""
+    anatomy: tuple[str, str] | None = None
+    """What it is in SNOMED CT, code and meaning, as DICOM wants to know."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,12 @@ class Started:
     tiles: int
     spacing_um: XY | None
     """Micrometres per image pixel, None where neither the file nor the request says."""
-    kind: Literal["objects", "regions"]
-    """Things to count, or areas: what a viewer makes of a result."""
+    kind: Literal["objects", "regions", "mask"]
+    """Things to count, areas, or slices of labels: what a viewer makes of a result."""
     z: int = 0
     """The plane that was read."""
+    volume: VolumeInfo | None = None
+    """Of a mask: where its voxels lie, and what its slices are called."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,22 @@ class Contours:
     """Pieces of a region whose seams are still open: shown, never stored."""
     replaces: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 16), np.uint8))
     """(m, 16) ids of provisional pieces that these objects take the place of."""
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The labels of some slices of a volume, each slice whole; `masks` codes and decodes them."""
+
+    slices: NDArray[np.int32]
+    """(n,) k of each."""
+    layers: NDArray[np.int32]
+    """(m, 6) of each label in each slice: index into `slices`, label 1 .. , i0, j0, i1, j1."""
+    code: NDArray[np.uint8]
+    """The runs of all layers, one after the other."""
+    start: NDArray[np.int64]
+    """(m + 1,) where the code of each layer begins."""
+    provisional: bool = False
+    """Shown until a final mask of the same slice comes, never stored."""
 
 
 @dataclass(frozen=True)
@@ -153,5 +174,5 @@ class Cancelled:
     tiles: int
 
 
-Event: TypeAlias = Started | Contours | Progress | Warned | Done | Failed | Cancelled
+Event: TypeAlias = Started | Contours | Mask | Progress | Warned | Done | Failed | Cancelled
 End: TypeAlias = Done | Failed | Cancelled

@@ -37,6 +37,7 @@ from isoline.events import (
     Event,
     Failed,
     Label,
+    Mask,
     Objects,
     Progress,
     Scope,
@@ -44,6 +45,7 @@ from isoline.events import (
     Warned,
 )
 from isoline.geometry import XY, Grid, Rect
+from isoline.volume_geometry import LPS, SliceName, VolumeGrid, VolumeInfo
 
 MAGIC, VERSION = b"isoline journal\n", 1
 _FRAME = struct.Struct("<II")
@@ -315,6 +317,9 @@ def _unpack(payload: bytearray) -> Batch:
 
 def _say(event: Event, columns: _Columns) -> dict[str, object]:
     """Return `event` for JSON, its arrays put into `columns`."""
+    if isinstance(event, Mask):
+        arrays = columns.add_all({name: getattr(event, name) for name in _MASK})
+        return {"event": "Mask", "provisional": event.provisional, "arrays": arrays}
     if not isinstance(event, Contours):
         return {"event": type(event).__name__, "of": event}
     objects, polygons = event.objects, event.objects.polygons
@@ -328,6 +333,7 @@ def _say(event: Event, columns: _Columns) -> dict[str, object]:
     }
 
 
+_MASK = ("slices", "layers", "code", "start")
 _COLUMNS = ("ids", "label", "area_px", "anchor", "incomplete")
 
 
@@ -345,6 +351,8 @@ def _hear(said: Mapping[str, Any], arrays: Sequence[NDArray[Any]]) -> Event:
                 measurements=named(said["measurements"]),
             )
             return Contours(objects, said["provisional"], arrays[said["replaces"]])
+        case "Mask":
+            return Mask(**named(said["arrays"]), provisional=said["provisional"])
         case "Started":
             return _started(said["of"])
         case "Warned":
@@ -365,8 +373,22 @@ def _started(said: Mapping[str, Any]) -> Started:
     parameters = tuple((name, value) for name, value in scope["parameters"])
     restored = {
         "scope": Scope(scope["image"], scope["model"], scope["version"], parameters),
-        "labels": tuple(Label(label["name"], tuple(label["color"])) for label in said["labels"]),
+        "labels": tuple(_label(label) for label in said["labels"]),
         "grid": Grid(tuple(grid["image_size"]), XY(*grid["scale"])),
         "spacing_um": spacing and XY(*spacing),
+        "volume": said["volume"] and _volume(said["volume"]),
     }
     return Started(**{**said, **restored})
+
+
+def _label(said: Mapping[str, Any]) -> Label:
+    anatomy = said.get("anatomy")
+    return Label(said["name"], tuple(said["color"]), anatomy and tuple(anatomy))
+
+
+def _volume(said: Mapping[str, Any]) -> VolumeInfo:
+    grid = said["grid"]
+    points = ("origin_mm", "step_i_mm", "step_j_mm", "step_k_mm")
+    lying = {name: LPS(*grid[name]) for name in points}
+    grid = VolumeGrid(**{**grid, **lying, "size": tuple(grid["size"])})
+    return VolumeInfo(grid, tuple(SliceName(*name) for name in said["slices"]), said["modality"])

@@ -31,7 +31,7 @@ def document() -> dict[str, object]:
         "security": [{}, {"token": []}],
         "paths": {**_catalogue(), **_uploads(), **_jobs()},
         "components": {
-            "schemas": {**_answers(), **_requests(), **_events()},
+            "schemas": {**_answers(), **_requests(), **_events(), **_volumes()},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
     }
@@ -313,6 +313,7 @@ def _said(description: str) -> dict[str, object]:
 _NUMBER: Json = {"type": "number"}
 _POSITIVE: Json = {"type": "number", "exclusiveMinimum": 0}
 _PAIR = _list(_NUMBER, minItems=2, maxItems=2, description="x, y.")
+_KINDS = ["objects", "regions", "mask"]
 _SIZE = _list(_count(), minItems=2, maxItems=2, description="Width, height in pixels.")
 _BOX = _list(_NUMBER, minItems=4, maxItems=4, description="x0, y0, x1, y1 in image pixels.")
 _COLOR = _list(
@@ -375,7 +376,7 @@ def _answers() -> dict[str, Json]:
         ),
         "Readiness": _object({"status": _text("As in Health.")}),
         "Images": _object({"images": _list(_text())}),
-        "Image": _object(_image()),
+        "Image": _object(_image(), ["volume"]),
         "Models": _object({"models": _list(_ref("Model"))}),
         "Model": _object(_model()),
         "Upload": _object(
@@ -408,7 +409,7 @@ def _answers() -> dict[str, Json]:
 def _image() -> dict[str, Json]:
     return {
         "name": _text(),
-        "kind": {"enum": ["slide", "image"]},
+        "kind": {"enum": ["slide", "image", "volume"]},
         "reader": _text(),
         "fingerprint": _text("Of the content: copies of a file share it."),
         "size": _SIZE,
@@ -418,6 +419,7 @@ def _image() -> dict[str, Json]:
         "dtype": _text(),
         "z_planes": _count(),
         "problems": _list(_text("A sentence for the user.")),
+        "volume": _ref("Volume"),
     }
 
 
@@ -427,7 +429,7 @@ def _model() -> dict[str, Json]:
         "title": _text(),
         "description": _text(),
         "version": _text(),
-        "kind": {"enum": ["objects", "regions"], "description": "Things to count, or areas."},
+        "kind": {"enum": _KINDS, "description": "Things to count, areas, or slices of labels."},
         "labels": _list(_ref("Label"), minItems=1),
         "spacings_um": _list(_POSITIVE, description="It was made for these; empty: for any."),
         "channels": _list(_count(), description="How many channels it takes."),
@@ -478,6 +480,9 @@ def _requests() -> dict[str, Json]:
             _list({"anyOf": [_text(), _count()]}, minItems=1), "Channels by name or index."
         ),
         "z": _maybe(_count(), "Plane of a stack."),
+        "slice": _maybe(
+            {"anyOf": [_ref("SliceName"), _count()]}, "Where the user looks in a volume."
+        ),
         "image_size": _maybe(
             _SIZE, "What the viewer shows: a file of another size is refused as WrongImage."
         ),
@@ -534,7 +539,7 @@ def _requests() -> dict[str, Json]:
 
 def _events() -> dict[str, Json]:
     kinds = {
-        "Started": _event("started", _started()),
+        "Started": _event("started", _started(), ["volume"]),
         "Contours": _event(
             "contours",
             {
@@ -546,6 +551,13 @@ def _events() -> dict[str, Json]:
                     {"type": "object"},
                     description="In the dialect of `format`; see GeoJSONFeature.",
                 ),
+            },
+        ),
+        "Mask": _event(
+            "mask",
+            {
+                "provisional": _flag("A first impression: shown, never stored."),
+                "slices": _list(_ref("MaskSlice")),
             },
         ),
         "Progress": _event(
@@ -618,8 +630,42 @@ _EVENT_EXAMPLES: Sequence[Json] = [
 ]
 
 
-def _event(kind: str, keys: Json) -> dict[str, object]:
-    return _object({"event": {"const": kind}, "seq": _count("Without gaps, from 0."), **keys})
+def _event(kind: str, keys: Json, optional: Sequence[str] = ()) -> dict[str, object]:
+    always = {"event": {"const": kind}, "seq": _count("Without gaps, from 0.")}
+    return _object({**always, **keys}, optional)
+
+
+def _volumes() -> dict[str, Json]:
+    point = _list(_NUMBER, minItems=3, maxItems=3, description="LPS, millimetres.")
+    box = _list(_count(), minItems=4, maxItems=4, description="i0, j0, i1, j1, half-open.")
+    layer = {
+        "label": {"type": "integer", "minimum": 1},
+        "box": box,
+        "runs": _text("Base64 of LEB128 lengths, beginning with a run of pixels without it."),
+    }
+    return {
+        "SliceName": _object({"instance": _text("SOPInstanceUID."), "frame": _count("From 1.")}),
+        "MaskSlice": _object(
+            {
+                "instance": _maybe(_text()),
+                "frame": _maybe(_count()),
+                "k": _count(),
+                "layers": _list(_object(layer)),
+            }
+        ),
+        "Volume": _object(
+            {
+                "size": _list(_count(), minItems=3, maxItems=3, description="Along i, j, k."),
+                "origin_mm": point,
+                "step_i_mm": point,
+                "step_j_mm": point,
+                "step_k_mm": point,
+                "frame_of_reference": _text("Empty where there is none."),
+                "modality": _text("Empty where unknown."),
+                "slices": _list(_ref("SliceName"), description="By k; empty without names."),
+            }
+        ),
+    }
 
 
 def _started() -> dict[str, Json]:
@@ -634,11 +680,12 @@ def _started() -> dict[str, Json]:
         "parameters": _VALUES,
         "fingerprint": _text("Of the image's content."),
         "scope": _text("Equal for runs whose objects have the same ids."),
-        "kind": {"enum": ["objects", "regions"]},
+        "kind": {"enum": _KINDS},
         "labels": _list(_ref("Label"), minItems=1),
         "scale": _list(_POSITIVE, minItems=2, maxItems=2, description="Image per working pixel."),
         "tiles": _count(),
         "format": _text(),
+        "volume": _ref("Volume"),
     }
 
 

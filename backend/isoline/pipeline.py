@@ -11,15 +11,16 @@ from dataclasses import dataclass, replace
 from math import ceil, floor
 from pathlib import Path
 
-from isoline import registry
+from isoline import registry, volume_pipeline
 from isoline.assembly import Assembly, carry_of
+from isoline.encoders.base import Encoder
 from isoline.engines.base import Agenda, Engine
-from isoline.errors import BadParameter, BadRegion, BadSpacing, WrongImage
+from isoline.errors import BadParameter, BadRegion, BadSpacing, NotSupported, WrongImage
 from isoline.events import Cancelled, Done, Event, Progress, Scope, Started, Warned
 from isoline.geometry import XY, Box, Grid
 from isoline.images import ANYONE, Caller, Images
 from isoline.journal import Arrays, Batch
-from isoline.models.base import Bounded, ModelSpec, Output, Regions, Unbounded, Value
+from isoline.models.base import Bounded, ModelSpec, Output, Regions, Unbounded, Value, Voxels
 from isoline.parameters import check_parameters
 from isoline.pixels import Selection, choose
 from isoline.plan import Lattice, Tile
@@ -30,7 +31,7 @@ from isoline.spacing import image_spacing, working_grid
 from isoline.stitch import Pieces, Place
 from isoline.surveys import Surveys
 from isoline.weights import weight_files
-from isoline.work import Computed, Task
+from isoline.work import Computed, Masked, Task
 
 SMALLEST_TILE, LARGEST_TILE = 64, 4096
 
@@ -60,12 +61,19 @@ def prepare(
     model = registry.model(request.model)
     spec = model.spec
     weight_files(spec, weights)
-    registry.encoder(request.format)
+    encoder = registry.encoder(request.format)
     parameters = check_parameters(spec, request.parameters)
     output = model.output(parameters)
 
     found = images.find(request.image, caller)
     info = found.info
+    if isinstance(output, Voxels):
+        volume = volume_pipeline.plan(request, spec, parameters, found, encoder)
+        whole = volume.lattice.tile(0, 0)
+        return Prepared(
+            volume.task, volume.lattice, (whole,), volume.started, None, request.format, ()
+        )
+    _check_flat(request, spec, info, encoder)
     _check_size(found.name, info, request.image_size)
     selection = choose(info, spec.channels, request.channel, request.z)
     stated = image_spacing(found.name, info, request.spacing_um)
@@ -149,6 +157,9 @@ def events(
     `replay` is what an earlier run of the same job gave before it was cut off: its tiles are not
     computed again, and the batches go on where it ended.
     """
+    if prepared.started.volume is not None:
+        yield from volume_pipeline.events(prepared.task, prepared.started, engine, agenda, replay)
+        return
     seq = 0
 
     def batch(place: Place | None, told: Iterable[Event], carry: Arrays | None = None) -> Batch:
@@ -171,6 +182,7 @@ def events(
     agenda.add(() if len(agenda) else assembly.pull())
     pace = _Pace(assembly)
     for result in engine.run(task, agenda):
+        assert not isinstance(result, Masked)
         told = assembly.take(result)
         if not len(agenda):
             agenda.add(assembly.pull())
@@ -198,6 +210,20 @@ class _Pace:
         finished, tiles = self._assembly.finished, self._assembly.tiles
         seconds = (time.monotonic() - self._began) / (finished - self._before)
         return Progress(finished, tiles, round(seconds * (tiles - finished), 1))
+
+
+def _check_flat(
+    request: SegmentRequest, spec: ModelSpec, info: ImageInfo, encoder: type[Encoder]
+) -> None:
+    if info.volume is not None:
+        raise NotSupported(
+            f"{spec.name} works on slides and pictures, and {request.image} is a volume",
+            "choose a model of volumes",
+        )
+    if encoder.masks:
+        raise NotSupported(f"{encoder.name} writes masks, not outlines", "ask for another format")
+    if request.slice is not None:
+        raise NotSupported("slice says nothing about a picture", "leave it out")
 
 
 def _check_size(name: str, info: ImageInfo, shown: tuple[int, int] | None) -> None:

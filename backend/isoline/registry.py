@@ -27,6 +27,7 @@ READERS = ("openslide", "tiff", "large_image", "plain")
 """The order in which readers are tried: tests/benchmarks/readers.py says why.
 
 Those of other packages come after them."""
+_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 _PLAIN = {b"\x89PNG": (".png",), b"\xff\xd8\xff": (".jpg", ".jpeg", ".jpe")}
 
 Kind = TypeVar("Kind")
@@ -97,8 +98,8 @@ def open_image(path: Path | Remote, reader: str | None = None) -> Source:
     if isinstance(path, Remote):
         return path.open()
     path = Path(path)
-    if not path.is_file():
-        raise Unreadable(f"{path.name} is not a file", "check the path")
+    if not path.exists():
+        raise Unreadable(f"{path.name} does not exist", "check the path")
     if reader is not None:
         return source(reader).open(path)
     reasons: list[str] = []
@@ -118,14 +119,28 @@ def _readers_for(path: Path) -> Iterable[str]:
 
     Both the first bytes and the suffix must say so: the head of a MIRAX slide is a JPEG too.
     """
+    if path.is_dir():
+        return ("dicom",)
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        return ("nifti",)
     with path.open("rb") as file:
-        head = file.read(4)
+        head = file.read(132)
     for magic, suffixes in _PLAIN.items():
         if head.startswith(magic) and path.suffix.lower() in suffixes:
             return ("plain",)
+    if head.endswith(b"DICM") and not _is_slide(path):
+        return ("dicom",)
     entries = _entry_points("source").items()
     added = [name for name, entry in entries if not entry.value.startswith("isoline.")]
     return (*READERS, *added)
+
+
+def _is_slide(path: Path) -> bool:
+    """Return whether a DICOM file is of a whole slide (VL Whole Slide Microscopy, PS3.4 B.5)."""
+    from pydicom import dcmread
+
+    header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"], force=True)
+    return bool(header.get("SOPClassUID", _SLIDE) == _SLIDE)
 
 
 @cache

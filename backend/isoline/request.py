@@ -12,6 +12,7 @@ from isoline.geometry import XY
 from isoline.models.base import Value
 from isoline.prompts import Region
 from isoline.sources.base import ImageInfo, Level
+from isoline.volume_geometry import SliceName
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class SegmentRequest:
     channel: tuple[str | int, ...] | None = None
     """Channels by name or index, in the order in which the model takes them."""
     z: int | None = None
+    slice: SliceName | int | None = None
+    """Where the user looks in a volume: a slice by name, or by k where slices have none."""
     format: str = "geojson"
     """The name of the encoder."""
     image_size: tuple[int, int] | None = None

@@ -25,16 +25,18 @@ from isoline.events import (
     Event,
     Failed,
     Label,
+    Mask,
     Progress,
     Started,
     Warned,
 )
 from isoline.geometry import XY, Rect
-from isoline.models.base import Choice, ModelSpec, Number, Parameter, Regions, Switch, Value
+from isoline.models.base import Choice, ModelSpec, Number, Parameter, Regions, Switch, Value, Voxels
 from isoline.prompts import Region, brief
 from isoline.request import SegmentRequest, UploadRequest
 from isoline.sources.base import ImageInfo
 from isoline.sources.upload import Manifest
+from isoline.volume_geometry import SliceName, VolumeInfo
 
 MAX_BODY_BYTES = 16 << 20
 MAX_TEXT = 4096
@@ -46,7 +48,7 @@ T = TypeVar("T")
 
 REQUEST_KEYS = (
     "image", "model", "region", "focus", "parameters", "tile", "spacing_um", "at_um", "channel",
-    "z", "image_size", "format", "simplify_px",
+    "z", "slice", "image_size", "format", "simplify_px",
 )  # fmt: skip
 _UPLOAD_KEYS = ("size", "spacing_um", "channels", "dtype", "is_slide", "request")
 
@@ -83,6 +85,7 @@ def request_of(value: object) -> SegmentRequest:
         at_um=maybe("at_um", _positive),
         channel=maybe("channel", _channels),
         z=maybe("z", _whole),
+        slice=maybe("slice", _slice),
         image_size=maybe("image_size", _size),
         format=maybe("format", _text) or "geojson",
         simplify_px=maybe("simplify_px", _not_negative),
@@ -102,6 +105,7 @@ def request_json(request: SegmentRequest) -> Json:
         "at_um": request.at_um,
         "channel": request.channel and [*request.channel],
         "z": request.z,
+        "slice": _slice_json(request.slice),
         "image_size": request.image_size and [*request.image_size],
         "format": request.format,
         "simplify_px": request.simplify_px,
@@ -195,8 +199,8 @@ def region_of(value: object, where: str = "region") -> Region:
 def encode_event(seq: int, event: Event, started: Started | None, encoder: Encoder) -> bytes:
     """Return `event` as one JSON object without line breaks, in the dialect of `encoder`.
 
-    `started` is the first event of the same job, which only contours need; `seq` is the number of
-    the event in it.
+    `started` is the first event of the same job, which contours and masks need; `seq` is the
+    number of the event in it.
     """
     match event:
         case Started():
@@ -208,6 +212,10 @@ def encode_event(seq: int, event: Event, started: Started | None, encoder: Encod
             head = _event(seq, "contours", keys)[:-1]
             features = encoder.features(objects, started, provisional)
             return b'%b,"features":[%b]}' % (head, features)
+        case Mask(provisional=provisional):
+            assert started is not None, "masks come after the first event"
+            head = _event(seq, "mask", {"provisional": provisional})[:-1]
+            return b'%b,"slices":[%b]}' % (head, encoder.mask(event, started))
         case Warned(code, message, area):
             corners = area and [area.x0, area.y0, area.x1, area.y1]
             return _event(seq, "warned", {"code": code, "message": message, "area": corners})
@@ -236,7 +244,7 @@ def model_json(spec: ModelSpec, problem: str | None = None) -> Json:
         "title": spec.title,
         "description": spec.description,
         "version": spec.version,
-        "kind": "regions" if isinstance(spec.output, Regions) else "objects",
+        "kind": _kind(spec),
         "labels": [_label(label) for label in spec.labels],
         "spacings_um": spec.spacings_um,
         "channels": spec.channels,
@@ -247,6 +255,16 @@ def model_json(spec: ModelSpec, problem: str | None = None) -> Json:
         "cite": spec.cite,
         "problem": problem,
     }
+
+
+def _kind(spec: ModelSpec) -> str:
+    match spec.output:
+        case Voxels():
+            return "mask"
+        case Regions():
+            return "regions"
+        case _:
+            return "objects"
 
 
 def image_json(name: str, info: ImageInfo) -> Json:
@@ -265,6 +283,22 @@ def image_json(name: str, info: ImageInfo) -> Json:
         "dtype": info.dtype.name,
         "z_planes": info.z_planes,
         "problems": info.problems,
+        **({"volume": volume_json(info.volume)} if info.volume else {}),
+    }
+
+
+def volume_json(volume: VolumeInfo) -> Json:
+    """Return where the voxels of a volume lie, in LPS millimetres, and its slices' names."""
+    grid = volume.grid
+    return {
+        "size": [*grid.size],
+        "origin_mm": [*grid.origin_mm],
+        "step_i_mm": [*grid.step_i_mm],
+        "step_j_mm": [*grid.step_j_mm],
+        "step_k_mm": [*grid.step_k_mm],
+        "frame_of_reference": grid.frame_of_reference,
+        "modality": volume.modality,
+        "slices": [name._asdict() for name in volume.slices],
     }
 
 
@@ -290,6 +324,7 @@ def _started(started: Started, encoder: Encoder) -> Json:
         "scale": [*started.grid.scale],
         "tiles": started.tiles,
         "format": encoder.name,
+        **({"volume": volume_json(started.volume)} if started.volume else {}),
     }
 
 
@@ -349,6 +384,19 @@ def _channels(value: object, where: str) -> tuple[str | int, ...]:
         else _whole(channel, f"{where}[{k}]")
         for k, channel in enumerate(value)
     )
+
+
+def _slice(value: object, where: str) -> SliceName | int:
+    if not isinstance(value, dict):
+        return _whole(value, where)
+    given = _object(value, where, ("instance", "frame"))
+    instance = _text(given.get("instance"), f"{where}.instance")
+    frame = _whole(given.get("frame", 1), f"{where}.frame")
+    return SliceName(instance, frame)
+
+
+def _slice_json(name: SliceName | int | None) -> object:
+    return name._asdict() if isinstance(name, SliceName) else name
 
 
 def _spacing(value: object, where: str) -> XY:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.events import Objects, Scope
+from isoline.events import Mask, Objects, Scope
 from isoline.geometry import XY, Box, Grid
 from isoline.models.base import Output, Statistics, Value
 from isoline.pixels import Selection
@@ -84,6 +84,8 @@ class Task:
     region: Region | None
     simplify_px: float | None = None
     is_slide: bool = False
+    look: int | None = None
+    """Of a volume: the slice k that the user looks at."""
     survey: Survey | None = None
     """None until `Engine.survey` has answered."""
 
@@ -107,6 +109,16 @@ class Computed:
     tile: Tile
     found: Objects | Pieces
     stages: Stages
+
+
+@dataclass(frozen=True)
+class Masked:
+    """What was found in a volume since the last time, while its one tile is still computed."""
+
+    tile: Tile
+    done: float
+    """Share of the work, 0 to 1."""
+    mask: Mask | None = None
 
 
 @dataclass(frozen=True)

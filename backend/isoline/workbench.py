@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
 
-from isoline import registry, results, stitch
+from isoline import masks, registry, results, stitch
 from isoline.errors import Broken, Unreadable
 from isoline.events import Objects
 from isoline.geometry import XY, Box, Grid, Rect
@@ -23,13 +23,15 @@ from isoline.models.base import (
     Prediction,
     Regions,
 )
+from isoline.models.volume import Scan, VolumeModel
 from isoline.pixels import Sampler
 from isoline.plan import Tile
 from isoline.sources.base import ImageInfo, Remote, Source
+from isoline.sources.volume import VolumeSource
 from isoline.stitch import Pieces
 from isoline.tissue_mask import sample_windows, tissue_mask
 from isoline.weights import weight_files
-from isoline.work import Computed, Stages, Survey, Task, Tissue
+from isoline.work import Computed, Masked, Stages, Survey, Task, Tissue
 
 TISSUE_CELL_UM = 16.0
 """Side of a cell of the tissue mask."""
@@ -89,6 +91,22 @@ class Workbench:
         answer = found(task, tile, prediction)
         ended = time.perf_counter()
         return Computed(tile, answer, Stages(read - began, inferred - read, ended - inferred))
+
+    def segment(self, task: Task, tile: Tile) -> Iterator[Masked]:
+        """Yield what is found in a volume as it is found; closing it stops the work.
+
+        Raises Unreadable where the volume cannot be read, and whatever the model raises.
+        """
+        source, model = self._source(task), self.model(task)
+        if not isinstance(source, VolumeSource) or not isinstance(model, VolumeModel):
+            raise Broken(f"{task.model} declares voxels and is no model of volumes")
+        volume, focus = source.volume, task.look or 0
+        scan = Scan(source.voxels(), volume.grid, volume.modality, task.parameters, focus)
+        for step in model.segment(scan):
+            mask = None
+            if step.labels is not None:
+                mask = masks.encode(step.labels, step.slices, provisional=step.provisional)
+            yield Masked(tile, step.done, mask)
 
     def survey(self, task: Task) -> Survey:
         """Find the tissue of a slide and let the model estimate its statistics from it."""

@@ -22,7 +22,19 @@ from orjson import Fragment
 
 from isoline import ids
 from isoline.contours import Polygons
-from isoline.events import Cancelled, Contours, Done, End, Event, Failed, Objects, Scope, Started
+from isoline.errors import NotSupported
+from isoline.events import (
+    Cancelled,
+    Contours,
+    Done,
+    End,
+    Event,
+    Failed,
+    Mask,
+    Objects,
+    Scope,
+    Started,
+)
 from isoline.geometry import Grid
 
 
@@ -42,6 +54,12 @@ class Encoder(ABC):
     """Of a file, with its dot."""
     media_type: ClassVar[str]
     """Of a file."""
+    masks: ClassVar[bool] = False
+    """Whether it writes slices of labels instead of outlines."""
+
+    def mask(self, mask: Mask, started: Started) -> bytes:
+        """Return the JSON texts of the slices of `mask`, with commas between, without breaks."""
+        raise NotSupported(f"{self.name} writes no masks", "ask for format ohif")
 
     def id_text(self, raw: bytes) -> str:
         """Return how this dialect writes an id of 16 bytes."""

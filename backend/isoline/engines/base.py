@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from isoline.geometry import XY
 from isoline.plan import Lattice, Tile
-from isoline.work import Computed, Survey, Task, TileFailed
+from isoline.work import Computed, Masked, Survey, Task, TileFailed
 
 
 class Agenda:
@@ -86,8 +86,10 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def run(self, task: Task, agenda: Agenda) -> Iterator[Computed | TileFailed]:
+    def run(self, task: Task, agenda: Agenda) -> Iterator[Computed | Masked | TileFailed]:
         """Yield the result of every tile of `agenda`, in any order, until it is empty.
+
+        A volume is one tile that gives many results, those of its slices as they come.
 
         Tiles may be added to the agenda while this runs, by the consumer between two results.
         Closing the iterator gives up what is in flight.

@@ -20,7 +20,7 @@ import queue
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -33,9 +33,9 @@ from isoline import registry, results
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import Broken, IsolineError
 from isoline.events import Objects
-from isoline.models.base import Bounded
+from isoline.models.base import Bounded, Voxels
 from isoline.plan import Tile, quarters
-from isoline.work import Computed, Stages, Survey, Task, TileFailed
+from isoline.work import Computed, Masked, Stages, Survey, Task, TileFailed
 
 if TYPE_CHECKING:
     from isoline.metrics import Metrics
@@ -107,7 +107,15 @@ class _Ready:
 @dataclass(frozen=True)
 class _Answer:
     order: _Do
-    result: Computed | Survey | _Refusal
+    result: Computed | Survey | Masked | _Refusal
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What was found on the way to an answer."""
+
+    order: _Do
+    result: Masked
 
 
 # --- The worker's side -------------------------------------------------------------------------
@@ -130,21 +138,33 @@ def _serve(pipe: Connection, weights: Path, device: str) -> None:
     warm.tiles()
     tasks: dict[int, Task] = {}
     waiting: deque[_Do] = deque()
+
+    def listen() -> None:
+        match pipe.recv():
+            case _Begin(run, task):
+                tasks[run] = task
+            case _Do() as order:
+                waiting.append(order)
+            case _Forget(run):
+                tasks.pop(run, None)
+                for order in [order for order in waiting if order.run == run]:
+                    waiting.remove(order)
+
+    def tell(order: _Do, found: Masked) -> bool:
+        """Pass on what was found in a volume; return whether anybody still waits for more."""
+        pipe.send(_Part(order, found))
+        while pipe.poll():
+            listen()
+        return order.run in tasks
+
     try:
         pipe.send(_Ready())
         while True:
             # drain the pipe before each tile, so that a run given up is not computed to its end
             while not waiting or pipe.poll():
-                match pipe.recv():
-                    case _Begin(run, task):
-                        tasks[run] = task
-                    case _Do() as order:
-                        waiting.append(order)
-                    case _Forget(run):
-                        tasks.pop(run, None)
-                        waiting = deque(order for order in waiting if order.run != run)
+                listen()
             order = waiting.popleft()
-            pipe.send(_Answer(order, _attempt(bench, tasks[order.run], order)))
+            pipe.send(_Answer(order, _attempt(bench, tasks[order.run], order, tell)))
     except (EOFError, ConnectionError):
         bench.close()
 
@@ -157,11 +177,15 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def _attempt(bench: Workbench, task: Task, order: _Do) -> Computed | Survey | _Refusal:
+def _attempt(
+    bench: Workbench, task: Task, order: _Do, tell: Callable[[_Do, Masked], bool]
+) -> Computed | Survey | Masked | _Refusal:
     tile = order.tile
     try:
         if tile is None:
             return bench.survey(task)
+        if isinstance(task.output, Voxels):
+            return _segment(bench.segment(task, tile), order, tell)
         return _in_quarters(bench, task, tile) if order.in_quarters else bench.compute(task, tile)
     except IsolineError as error:
         return _Refusal(error)
@@ -185,9 +209,19 @@ def _in_quarters(bench: Workbench, task: Task, tile: Tile) -> Computed:
     return Computed(tile, results.concatenate(objects), stages)
 
 
+def _segment(parts: Iterator[Masked], order: _Do, tell: Callable[[_Do, Masked], bool]) -> Masked:
+    """Tell every part but the last, which is the answer; stop where nobody waits any more."""
+    last = next(parts)
+    for part in parts:
+        if not tell(order, last):
+            break
+        last = part
+    return last
+
+
 # --- The parent's side -------------------------------------------------------------------------
 
-_Result: TypeAlias = Computed | TileFailed | Survey | _Refusal
+_Result: TypeAlias = Computed | Masked | TileFailed | Survey | _Refusal
 
 
 @dataclass
@@ -317,7 +351,7 @@ class LocalEngine(Engine):
         assert isinstance(result, Survey)
         return result
 
-    def run(self, task: Task, agenda: Agenda) -> Iterator[Computed | TileFailed]:
+    def run(self, task: Task, agenda: Agenda) -> Iterator[Computed | Masked | TileFailed]:
         run = self._open(task, agenda)
         try:
             while not agenda.cancelled:
@@ -326,7 +360,7 @@ class LocalEngine(Engine):
                         return
                 result = self._result(run)
                 if result is not None:
-                    assert isinstance(result, Computed | TileFailed)
+                    assert isinstance(result, Computed | Masked | TileFailed)
                     yield result
                     self._ring()  # the consumer may have added tiles
         finally:
@@ -496,6 +530,11 @@ class LocalEngine(Engine):
             self._failed_starts = 0
             return
         order, result = message.order, message.result
+        if isinstance(message, _Part):
+            worker.since = time.monotonic()
+            if (waiting := self._run_of(order)) is not None:
+                waiting.results.put(message.result)
+            return
         if order in worker.doing:  # not there: its run was closed while it was under way
             worker.doing.remove(order)
         if self._metrics is not None and isinstance(result, Computed):
@@ -512,7 +551,9 @@ class LocalEngine(Engine):
     def _run_of(self, order: _Do) -> _Run | None:
         return next((run for run in self._runs if run.number == order.run), None)
 
-    def _deliver(self, run: _Run, order: _Do, result: Computed | Survey | _Refusal) -> None:
+    def _deliver(
+        self, run: _Run, order: _Do, result: Computed | Survey | Masked | _Refusal
+    ) -> None:
         run.in_flight -= 1
         if isinstance(result, _Refusal) and order.tile is not None:
             if self._metrics is not None:

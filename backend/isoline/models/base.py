@@ -76,7 +76,12 @@ class Regions:
     """A class per pixel; pieces are shown at once and replaced by their union."""
 
 
-Output: TypeAlias = Bounded | Unbounded | Regions
+@dataclass(frozen=True)
+class Voxels:
+    """A label per voxel of a volume: see `models.volume`."""
+
+
+Output: TypeAlias = Bounded | Unbounded | Regions | Voxels
 
 
 @dataclass(frozen=True)

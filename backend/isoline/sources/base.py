@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from isoline.errors import Unreadable
 from isoline.geometry import XY, Box
+from isoline.volume_geometry import VolumeInfo
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class ImageInfo:
     """Name of the source that reads it."""
     fingerprint: str
     """Hex digest of the content; two copies of a file share it, whatever their names."""
-    kind: Literal["slide", "image"]
-    """A slide has glass around the tissue; a plain image is all subject."""
+    kind: Literal["slide", "image", "volume"]
+    """A slide has glass around the tissue; a plain image is all subject; a volume has slices."""
     levels: tuple[Level, ...]
     """Finest first; the first is what image coordinates are counted in."""
     spacing_um: XY | None
@@ -48,6 +49,8 @@ class ImageInfo:
     """The part of level 0 that has pixels of its own, None where all of it has."""
     problems: tuple[str, ...] = ()
     """What `isoline check` should tell the user, a sentence each."""
+    volume: VolumeInfo | None = None
+    """Of a volume alone: its slices are the planes z = k, seen along the normal."""
 
     @property
     def size(self) -> tuple[int, int]:

@@ -1,0 +1,112 @@
+"""Slices of labels, cropped and run-length coded: how masks travel and are kept.
+
+A slice is coded label by label. The pixels of a label's bounding box, row by row, are runs that
+alternate between "not it" and "it", beginning with "not it"; each length is an unsigned LEB128
+number. A slice without any label has no layer, which is not the same as a slice that is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from isoline.events import Mask
+
+
+class Layer(NamedTuple):
+    """One label in one slice."""
+
+    label: int
+    """1 .. n: index into `Started.labels`, plus 1."""
+    box: tuple[int, int, int, int]
+    """[i0, i1) x [j0, j1) as i0, j0, i1, j1."""
+    code: bytes
+    """Its runs."""
+
+
+def encode(labels: NDArray[np.uint8], slices: Sequence[int], *, provisional: bool = False) -> Mask:
+    """Return (n, j, i) `labels`, which are those of the slices k in `slices`, as an event."""
+    rows: list[tuple[int, int, int, int, int, int]] = []
+    codes: list[NDArray[np.uint8]] = []
+    for place, plane in enumerate(labels):
+        for label in _labels_in(plane):
+            it: NDArray[np.bool_] = plane == label
+            box = _bounds(it)
+            i0, j0, i1, j1 = box
+            rows.append((place, label, *box))
+            codes.append(_varints(_runs(it[j0:j1, i0:i1])))
+    start = np.zeros(len(codes) + 1, np.int64)
+    np.cumsum([len(code) for code in codes], out=start[1:])
+    return Mask(
+        np.array(slices, np.int32),
+        np.array(rows, np.int32).reshape(-1, 6),
+        np.concatenate(codes) if codes else np.empty(0, np.uint8),
+        start,
+        provisional,
+    )
+
+
+def layers(mask: Mask) -> Iterator[tuple[int, list[Layer]]]:
+    """Yield each slice k with its layers."""
+    by_place: list[list[Layer]] = [[] for _ in mask.slices]
+    for (place, label, i0, j0, i1, j1), a, b in zip(
+        mask.layers.tolist(), mask.start[:-1].tolist(), mask.start[1:].tolist(), strict=True
+    ):
+        by_place[place].append(Layer(label, (i0, j0, i1, j1), mask.code[a:b].tobytes()))
+    return zip(mask.slices.tolist(), by_place, strict=True)
+
+
+def draw(mask: Mask, labelmap: NDArray[np.uint8]) -> None:
+    """Put the slices of `mask` into (k, j, i) `labelmap`, in place of what is there."""
+    for k, found in layers(mask):
+        labelmap[k] = 0
+        for label, (i0, j0, i1, j1), code in found:
+            runs = _lengths(np.frombuffer(code, np.uint8))
+            on = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(j1 - j0, i1 - i0)
+            labelmap[k, j0:j1, i0:i1][on] = label
+
+
+def _labels_in(plane: NDArray[np.uint8]) -> list[int]:
+    highest = int(plane.max(initial=0))
+    if highest <= 1:
+        return [1] * highest
+    present: list[int] = np.flatnonzero(np.bincount(plane.ravel(), minlength=2)[1:]).tolist()
+    return [label + 1 for label in present]
+
+
+def _bounds(it: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    i0, j0, width, height = cv2.boundingRect(it.view(np.uint8))
+    return i0, j0, i0 + width, j0 + height
+
+
+def _runs(it: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return how long the runs of `it` are, in raster order, the first one of False."""
+    flat = it.ravel()
+    turns = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    first = np.zeros(1 if flat[0] else 0, np.int64)
+    return np.diff(np.concatenate([first, [0], turns, [flat.size]]))
+
+
+def _varints(values: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return `values`, below 2^35, as unsigned LEB128."""
+    groups = values[:, None] >> np.arange(0, 35, 7)
+    size = np.maximum(1, (groups > 0).sum(axis=1))
+    place = np.arange(5)
+    code = (groups & 0x7F) | np.where(place < size[:, None] - 1, 0x80, 0)
+    coded: NDArray[np.uint8] = code[place < size[:, None]].astype(np.uint8)
+    return coded
+
+
+def _lengths(code: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return what `_varints` coded."""
+    ends = np.flatnonzero(code < 0x80)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    number = np.repeat(np.arange(len(ends)), ends - starts + 1)
+    shift = 7 * (np.arange(len(code)) - starts[number])
+    lengths = np.zeros(len(ends), np.int64)
+    np.add.at(lengths, number, (code & 0x7F).astype(np.int64) << shift)
+    return lengths

@@ -1,0 +1,274 @@
+"""Brain extraction on any head scan: SynthStrip (Hoopes et al., NeuroImage 260, 2022).
+
+The network maps a head at 1 mm, in LIA order, to the signed distance from the brain's border; the
+brain is where that is below `border`. A first pass at 2 mm costs an eighth and shows where the
+brain is; then comes the real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+
+from isoline.errors import BadSeries
+from isoline.events import Label
+from isoline.extras import radiology
+from isoline.models.base import ModelSpec, Number, Voxels, Weights
+from isoline.models.volume import Scan, Step, VolumeModel, give
+from isoline.volume_geometry import VolumeGrid
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SPACINGS_MM = (2.0, 1.0)
+"""Of the first impression, and of what the network was trained on."""
+LEVELS = 7
+_SIDE = 2 ** (LEVELS - 1)
+"""Inputs are padded to multiples of this."""
+_LEAST_MM, _MOST_MM = 80.0, 600.0
+"""What a scan of a head measures, per axis, at least and at most."""
+_CHUNK_MACS, _CHUNK_VALUES = 2e9, 4e6
+"""Multiplications, and values made, between two looks at whether anybody still waits."""
+
+
+class Brain(VolumeModel):
+    """SynthStrip with its published weights."""
+
+    spec: ClassVar[ModelSpec] = ModelSpec(
+        name="brain",
+        title="Brain (SynthStrip)",
+        description="The brain in a head scan of any modality: MR of any contrast, CT, PET.",
+        version="1",
+        labels=(Label("Brain", (255, 170, 60), ("12738006", "Brain")),),
+        output=Voxels(),
+        parameters=(
+            Number("border", 1.0, -5.0, 10.0, "How far the mask reaches beyond the brain, in mm."),
+        ),
+        weights=(
+            Weights(
+                file="synthstrip-1.pt",
+                sha256="ae8034c791de0931e120bdb7fe1dba5c5222d0573ba059f836aca8e63541e3b9",
+                requirement="deepsurfer==0.1.1a5",
+                archive_sha256="a45b0f72b240f8078fc90d4b6f9db53e98a77f4f81cf2846b79a1001619e5943",
+                member="deepsurfer-0.1.1a5/deepsurfer/resource/models/synthstrip-1.pt",
+                binary=False,
+            ),
+        ),
+        licence="MIT",
+        cite="https://doi.org/10.1016/j.neuroimage.2022.119474",
+    )
+
+    def __init__(self, weights: Mapping[str, Path], device: str) -> None:
+        """Load the network onto `device`: "cpu" or "cuda:N"."""
+        with radiology():
+            import torch  # here, so that listing models loads no runtime
+        self._device = device
+        stored = torch.load(weights["synthstrip-1.pt"], map_location=device, weights_only=True)
+        self._network = {
+            name.partition(".")[2]: tensor for name, tensor in stored["model_state_dict"].items()
+        }
+
+    def segment(self, scan: Scan) -> Iterator[Step]:
+        _check_head(scan.grid)
+        border = float(scan.parameters["border"])
+        inputs = [_Input.of(scan, spacing) for spacing in SPACINGS_MM]
+        work = [macs(self._network, each.shape) for each in inputs]
+        behind = 0.0
+        for number, each in enumerate(inputs):
+            is_last = number == len(inputs) - 1
+            layers = run(self._network, each.values, self._device)
+            distance = None
+            while distance is None:
+                try:
+                    # the last hundredth is for what comes after the network
+                    yield Step(0.99 * (behind + next(layers)) / sum(work))
+                except StopIteration as end:
+                    distance = end.value
+            behind += work[number]
+            labels = each.labels(distance, scan.grid, border)
+            done = 1.0 if is_last else 0.99 * behind / sum(work)
+            yield from give(labels, scan.focus, provisional=not is_last, done=done)
+
+
+def _check_head(grid: VolumeGrid) -> None:
+    extent = np.array(grid.size) * grid.spacing_mm
+    if extent.min() < _LEAST_MM or extent.max() > _MOST_MM:
+        raise BadSeries(
+            "the scan measures {:.0f} x {:.0f} x {:.0f} mm".format(*extent),
+            f"brain wants a whole head: {_LEAST_MM:.0f} to {_MOST_MM:.0f} mm along each axis",
+        )
+
+
+@dataclass(frozen=True)
+class _Input:
+    """A scan as the network wants it: LIA order, one spacing, 0 to 1, padded."""
+
+    values: NDArray[np.float32]
+    """(L, I, A) with the padding."""
+    inner: tuple[slice, slice, slice]
+    """Where the scan lies in it."""
+    axes: tuple[int, int, int]
+    """Which axis of the (k, j, i) array runs along L, I and A."""
+    flips: tuple[int, ...]
+    """Those of the three that run the other way."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        a, b, c = self.values.shape
+        return a, b, c
+
+    @classmethod
+    def of(cls, scan: Scan, spacing_mm: float) -> _Input:
+        axes, flips = _lia(scan.grid)
+        turned = np.flip(np.asarray(scan.voxels, np.float32).transpose(axes), flips)
+        spacing = np.array(scan.grid.spacing_mm)[::-1][list(axes)]
+        size = np.maximum(1, np.rint(np.array(turned.shape) * spacing / spacing_mm)).astype(int)
+        values = _resampled(turned, size)
+        whole = -(-size // _SIDE) * _SIDE
+        before = (whole - size) // 2
+        values = values - values.min()
+        values = np.clip(values / max(float(np.quantile(values, 0.999)), 1e-6), 0, 1)
+        padded = np.zeros(whole, np.float32)
+        inner = tuple(slice(int(a), int(a + n)) for a, n in zip(before, size, strict=True))
+        padded[inner] = values
+        return cls(padded, (inner[0], inner[1], inner[2]), axes, flips)
+
+    def labels(
+        self, distance: NDArray[np.float32], grid: VolumeGrid, border: float
+    ) -> NDArray[np.uint8]:
+        """Return (k, j, i) labels on `grid` from the network's answer (L, I, A) in mm."""
+        size = np.array(grid.shape)[list(self.axes)]
+        fitted = np.flip(_resampled(distance[self.inner], size), self.flips)
+        back = np.argsort(self.axes)
+        return _brain_of(np.ascontiguousarray(fitted.transpose(back)) < border)
+
+
+def _lia(grid: VolumeGrid) -> tuple[tuple[int, int, int], tuple[int, ...]]:
+    """Return the axes of a (k, j, i) array that run along L, I, A, and which run backwards."""
+    steps = np.array([grid.step_k_mm, grid.step_j_mm, grid.step_i_mm])
+    steps = steps / np.linalg.norm(steps, axis=1)[:, None]
+    wanted = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, -1.0, 0]])
+    along = wanted @ steps.T
+    chosen: list[int] = [-1, -1, -1]
+    strength = np.abs(along)
+    for _ in range(3):
+        where, axis = np.unravel_index(np.argmax(strength), (3, 3))
+        chosen[int(where)] = int(axis)
+        strength[where, :] = strength[:, axis] = -1
+    flips = tuple(n for n in range(3) if along[n, chosen[n]] < 0)
+    return (chosen[0], chosen[1], chosen[2]), flips
+
+
+def _resampled(values: NDArray[np.generic], size: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return `values` at `size` voxels over the same extent, trilinear."""
+    import torch
+
+    if values.shape == tuple(size):
+        return np.ascontiguousarray(values, np.float32)
+    tensor = torch.from_numpy(np.ascontiguousarray(values, np.float32))[None, None]
+    fitted = torch.nn.functional.interpolate(
+        tensor, tuple(size.tolist()), mode="trilinear", align_corners=False
+    )
+    resampled: NDArray[np.float32] = fitted[0, 0].numpy()
+    return resampled
+
+
+def _brain_of(inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return the largest 6-connected part of `inside`, its holes filled, as 0 and 1."""
+    parts = cc3d.largest_k(inside, k=1, connectivity=6)
+    outside = np.pad(parts == 0, 1, constant_values=True)
+    around: NDArray[Any] = cc3d.connected_components(outside, connectivity=6)
+    filled: NDArray[np.bool_] = (around != around[0, 0, 0])[1:-1, 1:-1, 1:-1]
+    return filled.astype(np.uint8)
+
+
+# --- The network: a U-Net whose layers can be stopped in between -------------------------------
+
+_Network = Mapping[str, "Tensor"]
+
+
+def macs(network: _Network, shape: tuple[int, int, int]) -> float:
+    """Return how many multiplications the network needs for an input of `shape`."""
+    voxels = float(shape[0] * shape[1] * shape[2])
+    return sum(
+        tensor.numel() * voxels / 8.0 ** _level(name)
+        for name, tensor in network.items()
+        if name.endswith(".weight")
+    )
+
+
+def run(
+    network: _Network, values: NDArray[np.float32], device: str
+) -> Generator[float, None, NDArray[np.float32]]:
+    """Yield the multiplications done so far, several times a second; return the answer.
+
+    `values` is (L, I, A), each side a multiple of 64; so is the answer.
+    """
+    import torch
+    from torch.nn import functional
+
+    done = 0.0
+    x = torch.from_numpy(values)[None, None].to(device)
+    skips: list[Tensor] = []
+    for level in range(LEVELS):
+        for conv in _convs(network, f"encoder.{level}"):
+            x, done = yield from _convolve(network, conv, x, done)
+        if level < LEVELS - 1:
+            skips.append(x)
+            with torch.inference_mode():
+                x = functional.max_pool3d(x, 2)
+    for level in range(LEVELS - 1):
+        with torch.inference_mode():
+            larger = functional.interpolate(x, scale_factor=2, mode="nearest")
+            x = torch.cat([larger, skips.pop()], 1)
+            del larger
+        for conv in _convs(network, f"decoder.{level}"):
+            x, done = yield from _convolve(network, conv, x, done)
+    answer: NDArray[np.float32] = x[0, 0].cpu().numpy()
+    return answer
+
+
+def _convolve(
+    network: _Network, conv: str, x: Tensor, done: float
+) -> Generator[float, None, tuple[Tensor, float]]:
+    """Convolve slab by slab along the first axis, so that none takes long."""
+    import torch
+    from torch.nn import functional
+
+    weight, bias = network[f"{conv}.weight"], network[f"{conv}.bias"]
+    depth = x.shape[2]
+    macs_each = weight.numel() * x.shape[3] * x.shape[4]
+    values_each = weight.shape[0] * x.shape[3] * x.shape[4]
+    slab = max(1, min(depth, int(_CHUNK_MACS / macs_each), int(_CHUNK_VALUES / values_each)))
+    slab = depth if x.is_cuda else slab
+    is_last = weight.shape[0] == 1
+    with torch.inference_mode():
+        made = torch.empty((1, weight.shape[0], *x.shape[2:]), device=x.device)
+    for first in range(0, depth, slab):
+        last = min(depth, first + slab)
+        with torch.inference_mode():
+            around = x[:, :, max(0, first - 1) : min(depth, last + 1)]
+            beyond = (1, 1, 1, 1, int(first == 0), int(last == depth))
+            part = functional.conv3d(functional.pad(around, beyond), weight, bias)
+            made[:, :, first:last] = part if is_last else functional.leaky_relu(part, 0.2)
+        done += macs_each * (last - first)
+        yield done
+    return made, done
+
+
+def _convs(network: _Network, block: str) -> list[str]:
+    """Return the names of the convolutions of `block`, in order."""
+    found = {name.rpartition(".")[0] for name in network if name.startswith(f"{block}.")}
+    return sorted(found, key=lambda name: int(name.split(".")[2]))
+
+
+def _level(name: str) -> int:
+    """Return how often the input was halved where the layer `name` works."""
+    half, level, *_ = name.split(".")
+    return int(level) if half == "encoder" else LEVELS - 2 - int(level)

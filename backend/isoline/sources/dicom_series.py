@@ -1,0 +1,268 @@
+"""A DICOM series as a volume: classic slices or enhanced multi-frame, from a folder.
+
+What headers mean is here for every source of DICOM; `dicomweb` adds only where they come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+from isoline.errors import BadSeries, ChoiceNeeded, Unreadable
+from isoline.sources.volume import VolumeSource, series_fingerprint, volume_image
+from isoline.volume_geometry import LPS, Plane, SliceName, Stack, VolumeInfo, stack
+
+_NOT_NEEDED = 1 << 16
+"""Values longer than this stay on the disk until they are asked for: the pixels."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One frame of one instance, and how its stored values become those of the modality."""
+
+    plane: Plane
+    header: Dataset
+    """Of its instance."""
+    slope: float
+    intercept: float
+
+    @property
+    def frame(self) -> int:
+        """Its index within the instance, from 0."""
+        return self.plane.name.frame - 1
+
+
+@dataclass(frozen=True)
+class Series:
+    """The slices of one series in the order of k, and where they lie."""
+
+    slices: tuple[Slice, ...]
+    stack: Stack
+
+    @classmethod
+    def of(cls, headers: Sequence[Dataset]) -> Series:
+        """Assemble the instances `headers`, in any order.
+
+        Raises BadSeries, which says which slice is wrong and why.
+        """
+        found = [each for header in headers for each in _slices(header)]
+        assembled = stack([each.plane for each in found])
+        return cls(tuple(found[n] for n in assembled.order), assembled)
+
+    @property
+    def headers(self) -> list[Dataset]:
+        """One per instance, in the order in which their first slices lie."""
+        return list({each.plane.name.instance: each.header for each in self.slices}.values())
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """int16 where every value fits by the headers alone, else float32."""
+        small = all(map(_fits_int16, self.slices))
+        return np.dtype(np.int16 if small else np.float32)
+
+    @property
+    def fingerprint(self) -> str:
+        return series_fingerprint(each.plane.name for each in self.slices)
+
+    @property
+    def info(self) -> VolumeInfo:
+        return VolumeInfo(
+            self.stack.grid,
+            tuple(each.plane.name for each in self.slices),
+            str(self.slices[0].header.get("Modality", "")),
+        )
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        if not self.stack.is_tilted:
+            return ()
+        return ("the slices are shifted against each other, as by the tilt of a gantry",)
+
+    def rescale(self, k: int, stored: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Return slice `k`, (rows, columns) as stored, in the units of the modality."""
+        each = self.slices[k]
+        if self.dtype == np.int16:
+            return (stored.astype(np.int32) + int(each.intercept)).astype(np.int16)
+        return (stored.astype(np.float64) * each.slope + each.intercept).astype(np.float32)
+
+
+class DicomSource(VolumeSource):
+    """A volume of DICOM instances that keeps their headers."""
+
+    name = "dicom"
+
+    def __init__(self, series: Series) -> None:
+        self.series = series
+        super().__init__(
+            volume_image(self.name, series.fingerprint, series.info, series.dtype, series.problems)
+        )
+
+
+class DicomFolder(DicomSource):
+    """The only image series in a folder, or the one that a file belongs to."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the headers. Raises Unreadable, ChoiceNeeded or BadSeries."""
+        super().__init__(Series.of(_read_headers(path)))
+
+    @classmethod
+    def open(cls, path: Path) -> DicomFolder:
+        return cls(path)
+
+    def _read(self) -> NDArray[np.generic]:
+        voxels = np.empty(self.volume.grid.shape, self.info.dtype)
+        last: tuple[str, NDArray[np.generic]] | None = None
+        for k, each in enumerate(self.series.slices):
+            instance = each.plane.name.instance
+            if last is None or last[0] != instance:
+                last = instance, decoded(each)
+            voxels[k] = self.series.rescale(k, last[1][each.frame])
+        return voxels
+
+
+def decoded(each: Slice) -> NDArray[np.generic]:
+    """Return (frames, rows, columns) as stored, of the instance that `each` belongs to."""
+    try:
+        pixels: NDArray[np.generic] = each.header.pixel_array
+    except Exception as error:  # every codec has errors of its own
+        raise Unreadable(f"{each.plane} cannot be decoded: {error}", "send it again") from error
+    return pixels.reshape(-1, *pixels.shape[-2:])
+
+
+def _read_headers(path: Path) -> list[Dataset]:
+    folder = path if path.is_dir() else path.parent
+    wanted = None if path.is_dir() else str(_read_header(path).get("SeriesInstanceUID", ""))
+    series: dict[str, list[Dataset]] = {}
+    for file in sorted(folder.rglob("*")):
+        if not file.is_file():
+            continue
+        try:
+            header = _read_header(file)
+        except Unreadable:
+            continue  # DICOMDIR, notes and the like lie beside images
+        if "Rows" in header:
+            series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(header)
+    if wanted is not None:
+        return series.get(wanted, [])
+    if not series:
+        raise Unreadable(f"{path.name} holds no DICOM image", "check the folder")
+    if len(series) > 1:
+        listed = "; ".join(
+            f"{len(headers)} x {headers[0].get('SeriesDescription', uid)}"
+            for uid, headers in series.items()
+        )
+        raise ChoiceNeeded(
+            f"{path.name} holds {len(series)} series: {listed}",
+            "name one of the files of the series that you want",
+        )
+    return next(iter(series.values()))
+
+
+def _read_header(file: Path) -> Dataset:
+    try:
+        return pydicom.dcmread(file, defer_size=_NOT_NEEDED)
+    except (InvalidDicomError, OSError, ValueError) as error:
+        raise Unreadable(f"{file.name} is no DICOM file: {error}", "check the file") from error
+
+
+def _slices(header: Dataset) -> Iterator[Slice]:
+    """Yield the frames of one instance."""
+    instance = str(header.get("SOPInstanceUID", ""))
+    if int(header.get("SamplesPerPixel", 1)) != 1:
+        raise BadSeries(f"{_called(header)} is in colour", "choose a series of single values")
+    if "PerFrameFunctionalGroupsSequence" not in header:
+        if int(header.get("NumberOfFrames", 1) or 1) > 1:
+            raise BadSeries(
+                f"{_called(header)} has several frames and does not say where they lie",
+                "choose a classic or an enhanced series",
+            )
+        yield _slice(header, header, SliceName(instance))
+        return
+    (shared,) = header.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    for number, own in enumerate(header.PerFrameFunctionalGroupsSequence, 1):
+        yield _slice(header, _gathered(shared, own), SliceName(instance, number))
+
+
+_GROUPS = (
+    "PlanePositionSequence",
+    "PlaneOrientationSequence",
+    "PixelMeasuresSequence",
+    "PixelValueTransformationSequence",
+)
+
+
+def _gathered(shared: Dataset, own: Dataset) -> Dataset:
+    """Return what the functional groups of one frame say, in one flat dataset."""
+    flat = Dataset()
+    for groups in (shared, own):
+        for keyword in _GROUPS:
+            for group in groups.get(keyword) or ():
+                flat.update(group)
+    return flat
+
+
+def _slice(header: Dataset, says: Dataset, name: SliceName) -> Slice:
+    position = _numbers(says, header, name, "ImagePositionPatient", 3)
+    axes = _numbers(says, header, name, "ImageOrientationPatient", 6)
+    down, across = _numbers(says, header, name, "PixelSpacing", 2)
+    thickness = says.get("SliceThickness")
+    plane = Plane(
+        name=name,
+        number=_whole(header.get("InstanceNumber")),
+        origin_mm=LPS(*position),
+        along_i=LPS(*axes[:3]),
+        along_j=LPS(*axes[3:]),
+        spacing_mm=(across, down),
+        size=(int(header.Columns), int(header.Rows)),
+        frame_of_reference=str(header.get("FrameOfReferenceUID", "")),
+        thickness_mm=None if thickness is None else float(thickness),
+    )
+    slope, intercept = says.get("RescaleSlope"), says.get("RescaleIntercept")
+    return Slice(
+        plane,
+        header,
+        1.0 if slope is None else float(slope),
+        0.0 if intercept is None else float(intercept),
+    )
+
+
+def _numbers(
+    says: Dataset, header: Dataset, name: SliceName, keyword: str, count: int
+) -> list[float]:
+    value = says.get(keyword)
+    if value is None or isinstance(value, str) or not hasattr(value, "__len__"):
+        raise BadSeries(
+            f"{_called(header, name.frame)} has no {keyword}", "choose a series of CT or MR slices"
+        )
+    if len(value) != count:
+        raise BadSeries(
+            f"{_called(header, name.frame)}: {keyword} has {len(value)} values, not {count}",
+            "have the series repaired where it was made",
+        )
+    return [float(each) for each in value]
+
+
+def _called(header: Dataset, frame: int = 1) -> str:
+    number = _whole(header.get("InstanceNumber"))
+    slice_ = "a slice" if number is None else f"slice {number}"
+    return f"{slice_} ({header.get('SOPInstanceUID', 'without UID')}, frame {frame})"
+
+
+def _whole(value: object) -> int | None:
+    return None if value is None or value == "" else int(str(value))
+
+
+def _fits_int16(each: Slice) -> bool:
+    header = each.header
+    if each.slope != 1 or each.intercept != int(each.intercept):
+        return False
+    bits, is_signed = int(header.get("BitsStored", 16)), int(header.get("PixelRepresentation", 0))
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if is_signed else (0, (1 << bits) - 1)
+    return low + each.intercept >= -32768 and high + each.intercept <= 32767

@@ -1,0 +1,220 @@
+"""Series in a DICOMweb archive (PS3.18), called `dicomweb:SOURCE/STUDY/SERIES`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import requests
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from requests.adapters import HTTPAdapter
+
+from isoline.config import Settings
+from isoline.errors import UnknownImage, Unreadable
+from isoline.extras import radiology
+from isoline.images import Caller, Found
+from isoline.sources.base import Remote
+from isoline.sources.dicom_series import DicomSource, Series, Slice, decoded
+from isoline.sources.volume import check_size
+from isoline.volume_cache import VolumeCache
+
+PARALLEL = 8
+"""Frames asked for at once."""
+_RAW = (("application/octet-stream", "1.2.840.10008.1.2.1"),)
+_WHOLE = (("application/dicom", "*"),)
+_UID = re.compile(r"[0-9.]{1,64}")
+
+
+@dataclass(frozen=True)
+class Archive:
+    """[dicomweb.NAME]: where an archive answers, and what it wants to hear first."""
+
+    url: str
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Sent with every request; what grants access belongs here."""
+    timeout_seconds: float = 30.0
+    """Longest silence of the archive."""
+    parallel: int = PARALLEL
+    volume_mib: int = 4096
+    """The largest volume that is fetched, as float32."""
+
+    def client(self) -> Any:
+        """Return a dicomweb-client of the archive. Raises Broken without the library."""
+        with radiology():
+            from dicomweb_client.api import DICOMwebClient
+        session = requests.Session()
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(pool_maxsize=self.parallel))
+        silence = (min(self.timeout_seconds, 5.0), self.timeout_seconds)
+        client = DICOMwebClient(
+            self.url, session=session, headers=dict(self.headers), timeout=silence
+        )
+        client.set_http_retry_params(retry=True, max_attempts=3, wait_exponential_multiplier=100)
+        return client
+
+
+@dataclass(frozen=True)
+class DicomWebSeries(Remote):
+    """One series, with all that a worker needs to fetch it."""
+
+    called: str
+    archive: Archive
+    study: str
+    series: str
+    cache: VolumeCache
+
+    @property
+    def name(self) -> str:
+        return self.called
+
+    def open(self) -> DicomWebSource:
+        return DicomWebSource(self)
+
+
+class DicomWebSource(DicomSource):
+    """The slices of one series, fetched frame by frame, several at once."""
+
+    def __init__(self, remote: DicomWebSeries) -> None:
+        """Fetch the metadata. Raises Unreadable, UnknownImage or BadSeries."""
+        self._remote = remote
+        self._client = remote.archive.client()
+        super().__init__(Series.of(self._metadata()))
+        check_size(remote.name, self.volume.grid, remote.archive.volume_mib)
+
+    def _metadata(self) -> list[Dataset]:
+        remote = self._remote
+        try:
+            found = self._client.retrieve_series_metadata(remote.study, remote.series)
+            headers = [Dataset.from_json(each) for each in found]
+        except requests.HTTPError as error:
+            raise _refused(remote.name, error) from error
+        except (requests.RequestException, ValueError) as error:
+            raise _silent(remote.name, error) from error
+        if not headers:
+            raise UnknownImage(f"the archive has no {remote.name}", "check study and series")
+        return headers
+
+    def _read(self) -> NDArray[np.generic]:
+        shape, dtype = self.volume.grid.shape, self.info.dtype
+        return self._remote.cache.get(self.info.fingerprint, shape, dtype, self._fetch)
+
+    def _fetch(self, voxels: NDArray[np.generic]) -> None:
+        """Fill `voxels` from the archive."""
+
+        def fetch(k: int) -> None:
+            voxels[k] = self.series.rescale(k, self._frame(self.series.slices[k]))
+
+        with ThreadPoolExecutor(self._remote.archive.parallel) as threads:
+            pending = [threads.submit(fetch, k) for k in range(len(voxels))]
+            try:
+                for each in pending:
+                    each.result()
+            except BaseException:
+                for each in pending:
+                    each.cancel()
+                raise
+
+    def _frame(self, each: Slice) -> NDArray[np.generic]:
+        """Return (rows, columns) as stored."""
+        remote, name, header = self._remote, each.plane.name, each.header
+        columns, rows = each.plane.size
+        is_signed = int(header.get("PixelRepresentation", 0))
+        bits = int(header.get("BitsAllocated", 16))
+        kind = np.dtype(f"<{'i' if is_signed else 'u'}{bits // 8}") if bits in (8, 16, 32) else None
+        try:
+            (raw,) = self._client.retrieve_instance_frames(
+                remote.study, remote.series, name.instance, [name.frame], media_types=_RAW
+            )
+            if kind is not None and len(raw) >= rows * columns * kind.itemsize:
+                pixels = np.frombuffer(raw, kind, rows * columns).reshape(rows, columns)
+                return _sign_extended(pixels, header)
+        except requests.HTTPError as error:
+            # 406: the archive gives the frame only as it is stored, which the instance explains
+            if error.response is None or error.response.status_code not in (400, 406, 415):
+                raise _refused(remote.name, error) from error
+        except (requests.RequestException, ValueError) as error:
+            raise _silent(remote.name, error) from error
+        frame: NDArray[np.generic] = self._decoded(each)[each.frame]
+        return frame
+
+    def _decoded(self, each: Slice) -> NDArray[np.generic]:
+        """Return the frames of the instance, decoded here: the archive does not decode it."""
+        remote = self._remote
+        try:
+            instance = self._client.retrieve_instance(
+                remote.study, remote.series, each.plane.name.instance, media_types=_WHOLE
+            )
+        except requests.RequestException as error:
+            raise _silent(remote.name, error) from error
+        return decoded(Slice(each.plane, instance, each.slope, each.intercept))
+
+
+class DicomWebImages:
+    """Finds `dicomweb:SOURCE/STUDY/SERIES` in the archives that are configured."""
+
+    @classmethod
+    def configured(cls, settings: Settings) -> DicomWebImages:
+        """Return those of [dicomweb], within [limits]."""
+        limits = settings.limits
+        archives = {
+            name: Archive(
+                url=given.url,
+                headers=tuple(sorted(given.headers.items())),
+                timeout_seconds=given.timeout_seconds,
+                volume_mib=limits.volume_mib,
+            )
+            for name, given in settings.dicomweb.items()
+        }
+        return cls(archives, VolumeCache(settings.volumes, limits.volume_cache_mib << 20))
+
+    def __init__(self, archives: Mapping[str, Archive], cache: VolumeCache) -> None:
+        self._archives = dict(archives)
+        self._cache = cache
+
+    def find(self, name: str, caller: Caller) -> Found:
+        """Ask the archive, each time, what the series is made of."""
+        remote = self.series(name)
+        source = remote.open()
+        info = source.info
+        source.close()
+        return Found(name, remote, info)
+
+    def series(self, name: str) -> DicomWebSeries:
+        """Return the series called `name`, unopened. Raises UnknownImage."""
+        parts = name.partition(":")[2].split("/")
+        if len(parts) != 3 or not all(map(_UID.fullmatch, parts[1:])):
+            raise UnknownImage(f"{name!r} names no series", "write dicomweb:SOURCE/STUDY/SERIES")
+        archive = self._archives.get(parts[0])
+        if archive is None:
+            known = ", ".join(sorted(self._archives)) or "none"
+            raise UnknownImage(f"no archive is called {parts[0]!r}", f"there are: {known}")
+        return DicomWebSeries(name, archive, parts[1], parts[2], self._cache)
+
+
+def _sign_extended(pixels: NDArray[Any], header: Dataset) -> NDArray[np.generic]:
+    """Return stored values where what lies above BitsStored is no part of them (PS3.5, 8.1.1)."""
+    spare = int(header.get("BitsAllocated", 16)) - int(header.get("BitsStored", 16))
+    whole: NDArray[np.generic] = (pixels << spare) >> spare if spare > 0 else pixels
+    return whole
+
+
+def _refused(name: str, error: requests.HTTPError) -> Unreadable | UnknownImage:
+    status = error.response.status_code if error.response is not None else 0
+    if status == 404:
+        return UnknownImage(f"the archive has no {name}", "check study and series")
+    if status in (401, 403):
+        return Unreadable(
+            f"the archive refused {name}: {status}", "set its headers in [dicomweb] of isoline.toml"
+        )
+    return Unreadable(f"the archive answered {status} for {name}", "see the log of the archive")
+
+
+def _silent(name: str, error: Exception) -> Unreadable:
+    return Unreadable(
+        f"the archive did not give {name}: {type(error).__name__}", "see that it is up, try again"
+    )

@@ -1,0 +1,94 @@
+"""One request on a volume in a terminal: like `console`, its file written when all is known."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoline import events, masks, pipeline, registry
+from isoline.config import Settings
+from isoline.console import OK, Display, EventLines, open_output, stopped_by_ctrl_c
+from isoline.encoders import volume_file
+from isoline.encoders.ohif import OHIF
+from isoline.encoders.volume_file import Segmented
+from isoline.engines.base import Agenda
+from isoline.engines.local import LocalEngine
+from isoline.errors import Malformed, UnknownFormat
+from isoline.images import Images
+from isoline.pipeline import Prepared
+from isoline.request import SegmentRequest
+from isoline.sources.dicom_series import DicomSource
+from isoline.sources.dicomweb import DicomWebImages
+from isoline.surveys import Surveys
+
+EVENTS = "ndjson"
+
+
+def segment_volume(request: SegmentRequest, settings: Settings, out: str, format_: str) -> int:
+    """Run `request`, write `out` as `format_`, return the exit status.
+
+    The image is a path or `dicomweb:SOURCE/STUDY/SERIES`. `format_` is one of
+    `volume_file.FORMATS`, or "ndjson" for the event stream as it comes. Raises UnknownFormat and
+    what `prepare` raises, before anything is computed.
+    """
+    if format_ not in (*volume_file.FORMATS, EVENTS):
+        raise UnknownFormat(
+            f"volumes are not written as {format_!r}",
+            f"choose {', '.join(volume_file.FORMATS)} or {EVENTS}",
+        )
+    images, name = _images(request.image, settings)
+    request = dataclasses.replace(request, image=name, format=OHIF.name)
+    prepared = pipeline.prepare(request, images, settings.weights)
+    labels, status = _run(prepared, settings, out if format_ == EVENTS else None)
+    if format_ != EVENTS and status == OK:
+        _write(prepared, labels, format_, Path(out))
+    return status
+
+
+def _images(image: str, settings: Settings) -> tuple[Images, str]:
+    """Return where `image` is found, and its name there."""
+    if image.startswith("dicomweb:"):
+        return Images({}, {"dicomweb": DicomWebImages.configured(settings)}), image
+    path = Path(image).resolve()
+    return Images.of_file(path), path.name
+
+
+def _run(
+    prepared: Prepared, settings: Settings, lines_to: str | None
+) -> tuple[NDArray[np.uint8], int]:
+    """Return the labels (k, j, i) and the exit status."""
+    assert prepared.started.volume is not None
+    labels = np.zeros(prepared.started.volume.grid.shape, np.uint8)
+    agenda = Agenda(prepared.lattice, prepared.tiles, prepared.focus)
+    surveys = Surveys(settings.surveys)
+    engine = LocalEngine(1, settings.weights, settings.engine.device)
+    with contextlib.ExitStack() as stack:
+        stack.callback(engine.close)
+        lines = None
+        if lines_to is not None:
+            lines = EventLines(stack.enter_context(open_output(lines_to)), OHIF())
+        stack.enter_context(stopped_by_ctrl_c(agenda))
+        display = stack.enter_context(Display())
+        for batch in pipeline.events(prepared, engine, surveys, agenda):
+            for event in batch.events:
+                if lines is not None:
+                    lines.write(event)
+                if isinstance(event, events.Mask) and not event.provisional:
+                    masks.draw(event, labels)
+                display.show(event)
+    return labels, display.status
+
+
+def _write(prepared: Prepared, labels: NDArray[np.uint8], format_: str, out: Path) -> None:
+    source = registry.open_image(prepared.task.path, prepared.task.reader)
+    headers = tuple(source.series.headers) if isinstance(source, DicomSource) else ()
+    try:
+        volume_file.writer(format_)(Segmented(labels, prepared.started, headers), out)
+    except OSError as error:
+        raise Malformed(f"cannot write {out}: {error.strerror}", "choose another --out") from error
+    finally:
+        source.close()

@@ -1,0 +1,153 @@
+"""The way of one request on a volume: checked as a whole, then slices of labels as they come.
+
+A volume is one tile whose worker tells what it finds on the way: see `models.volume`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from isoline.encoders.base import Encoder
+from isoline.engines.base import Agenda, Engine
+from isoline.errors import BadRegion, NotSupported
+from isoline.events import Cancelled, Done, Event, Failed, Progress, Scope, Started
+from isoline.geometry import XY, Grid
+from isoline.images import Found
+from isoline.journal import Batch
+from isoline.models.base import ModelSpec, Value
+from isoline.pixels import Selection
+from isoline.plan import Lattice
+from isoline.request import SegmentRequest
+from isoline.volume_geometry import SliceName, VolumeInfo
+from isoline.work import Masked, Task, TileFailed
+
+PERCENT = 100
+"""The work of a volume is counted in hundredths."""
+
+
+@dataclass(frozen=True)
+class VolumePlan:
+    """A request on a volume in which nothing is wrong."""
+
+    task: Task
+    lattice: Lattice
+    started: Started
+
+
+def plan(
+    request: SegmentRequest,
+    spec: ModelSpec,
+    parameters: Mapping[str, Value],
+    found: Found,
+    encoder: type[Encoder],
+) -> VolumePlan:
+    """Check what `request` asks of the volume `found`. Raises a RequestError."""
+    info, volume = found.info, found.info.volume
+    if volume is None:
+        raise NotSupported(
+            f"{spec.name} works on volumes, and {found.name} is none", "choose another model"
+        )
+    if not encoder.masks:
+        raise NotSupported(f"{encoder.name} writes outlines, not masks", "ask for format ohif")
+    for name in ("region", "focus", "tile", "spacing_um", "at_um", "channel", "z", "simplify_px"):
+        if getattr(request, name) is not None:
+            raise NotSupported(
+                f"{name} says nothing about a volume, which is segmented whole",
+                "leave it out; slice says where the user looks",
+            )
+    look = _slice_of(request.slice, volume, found.name)
+    grid = Grid(info.size, XY(1.0, 1.0))
+    version = "+".join([spec.version, *(weights.sha256[:16] for weights in spec.weights)])
+    scope = Scope(info.fingerprint, spec.name, version, tuple(sorted(parameters.items())))
+    task = Task(
+        path=found.path,
+        reader=info.reader,
+        fingerprint=info.fingerprint,
+        selection=Selection((0,), 0),
+        grid=grid,
+        spacing_um=None,
+        model=request.model,
+        output=spec.output,
+        parameters=parameters,
+        scope=scope,
+        region=None,
+        look=look,
+    )
+    started = Started(
+        job="",
+        image=request.image,
+        scope=scope,
+        labels=spec.labels,
+        grid=grid,
+        tiles=PERCENT,
+        spacing_um=info.spacing_um,
+        kind="mask",
+        volume=volume,
+    )
+    return VolumePlan(task, Lattice(grid, max(info.size), 0), started)
+
+
+def _slice_of(asked: SliceName | int | None, volume: VolumeInfo, name: str) -> int:
+    """Return the k of the slice that was named, the middle one where none was."""
+    count = volume.grid.size[2]
+    if asked is None:
+        return count // 2
+    if isinstance(asked, int):
+        if not 0 <= asked < count:
+            raise BadRegion(f"{name} has no slice {asked}", f"it has 0 to {count - 1}")
+        return asked
+    if asked not in volume.slices:
+        raise BadRegion(
+            f"{name} has no instance {asked.instance} with a frame {asked.frame}",
+            "name a slice of this series by its SOPInstanceUID and frame number",
+        )
+    return volume.slices.index(asked)
+
+
+def events(
+    task: Task, started: Started, engine: Engine, agenda: Agenda, replay: Iterable[Batch] = ()
+) -> Iterator[Batch]:
+    """Run `task` and yield what it gives, numbered without gaps.
+
+    After a restart everything is computed again: `replay` only says which number comes next, and
+    slices that a viewer has already are replaced by the same.
+    """
+    seq = 0
+    for earlier in replay:
+        seq = earlier.last_seq + 1
+
+    def batch(*told: Event) -> Batch:
+        nonlocal seq
+        made = Batch(seq, None, told)
+        seq = made.last_seq + 1
+        return made
+
+    began = time.monotonic()
+    if seq == 0:
+        yield batch(started)
+    percent, labels = 0, set[int]()
+    for result in engine.run(task, agenda):
+        if isinstance(result, TileFailed):
+            yield batch(Failed(result.code, result.message))
+            return
+        assert isinstance(result, Masked)
+        told: list[Event] = []
+        if result.mask is not None:
+            told.append(result.mask)
+            if not result.mask.provisional:
+                labels.update(result.mask.layers[:, 1].tolist())
+        if int(PERCENT * result.done) > percent:
+            percent = int(PERCENT * result.done)
+            told.append(_progress(percent, time.monotonic() - began))
+        if told:
+            yield batch(*told)
+    if agenda.cancelled and percent < PERCENT:
+        yield batch(Cancelled(percent, PERCENT))
+    else:
+        yield batch(Done(len(labels), PERCENT, 0, 0, time.monotonic() - began))
+
+
+def _progress(percent: int, seconds: float) -> Progress:
+    return Progress(percent, PERCENT, round(seconds / percent * (PERCENT - percent), 1))

@@ -1,0 +1,125 @@
+"""Series of a real archive: Orthanc with its DICOMweb plugin."""
+
+from __future__ import annotations
+
+import base64
+import pickle
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from isoline.errors import BadSeries, UnknownImage, Unreadable
+from isoline.images import ANYONE, Images
+from isoline.sources.dicomweb import Archive, DicomWebImages, DicomWebSource
+from isoline.volume_cache import VolumeCache
+from tests import volumes
+from tests.orthanc import PASSWORD, USER, orthanc, store
+
+WHERE = volumes.grid(size=(40, 30, 24), axes=volumes.turned(0.4, -0.3, 1.2))
+VOXELS = volumes.ramp(WHERE.shape)
+NAME = f"dicomweb:here/{volumes.STUDY}/{volumes.SERIES}"
+ENHANCED = "1.2.3.900"
+BROKEN = "1.2.3.901"
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+    folder = tmp_path_factory.mktemp("archive")
+    order = np.random.default_rng(2).permutation(24).tolist()
+    files = volumes.write_classic(folder / "classic", WHERE, VOXELS, order)
+    frames = volumes.write_enhanced(folder / "enhanced.dcm", WHERE, VOXELS, order)
+    header = pydicom.dcmread(frames)
+    header.SeriesInstanceUID = ENHANCED
+    header.save_as(frames)
+    broken = []
+    for k, path in enumerate(volumes.write_classic(folder / "broken", WHERE, VOXELS)):
+        if k != 7:
+            header = pydicom.dcmread(path)
+            header.SeriesInstanceUID, header.SOPInstanceUID = BROKEN, f"{BROKEN}.{k}"
+            header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
+            header.save_as(path)
+            broken.append(path)
+    with orthanc(folder) as url:
+        store(url, [*files, frames, *broken])
+        login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        yield Archive(url, (("Authorization", f"Basic {login}"),))
+
+
+def opened(archive: Archive, cache: Path, name: str = NAME) -> DicomWebSource:
+    found = DicomWebImages({"here": archive}, VolumeCache(cache)).find(name, ANYONE)
+    source = pickle.loads(pickle.dumps(found.path)).open()
+    assert isinstance(source, DicomWebSource)
+    return source
+
+
+@pytest.mark.parametrize("name", [NAME, NAME.replace(volumes.SERIES, ENHANCED)])
+def test_voxels_are_those_that_were_stored(archive: Archive, tmp_path: Path, name: str) -> None:
+    source = opened(archive, tmp_path, name)
+    grid = source.volume.grid
+    for k in range(24):
+        index = WHERE.to_index(grid.to_lps(np.array([0, 0, k])))
+        np.testing.assert_allclose(index[:2], 0, atol=1e-4)
+        np.testing.assert_array_equal(source.voxels()[k], VOXELS[round(index[2])])
+
+
+def test_the_second_time_nothing_is_fetched(archive: Archive, tmp_path: Path) -> None:
+    first = opened(archive, tmp_path).voxels()
+    source = opened(archive, tmp_path)
+    source._client = None
+    np.testing.assert_array_equal(source.voxels(), first)
+
+
+def test_it_is_an_image_by_name(archive: Archive, tmp_path: Path) -> None:
+    images = Images({}, {"dicomweb": DicomWebImages({"here": archive}, VolumeCache(tmp_path))})
+    found = images.find(NAME)
+    assert found.info.volume is not None
+    assert len(found.info.volume.slices) == 24
+    assert "Basic" not in repr(found)
+
+
+def test_what_is_not_there(archive: Archive, tmp_path: Path) -> None:
+    for name in (
+        NAME + ".7",
+        "dicomweb:there/1.2/3.4",
+        "dicomweb:here/1.2",
+        "dicomweb:here/../studies",
+        "dicomweb:here/1.2/3.4?x=1",
+    ):
+        with pytest.raises(UnknownImage):
+            opened(archive, tmp_path, name)
+
+
+def test_a_wrong_series_is_refused_by_name(archive: Archive, tmp_path: Path) -> None:
+    with pytest.raises(BadSeries, match=rf"{BROKEN}\.6.* and .*{BROKEN}\.8.* missing"):
+        opened(archive, tmp_path, NAME.replace(volumes.SERIES, BROKEN))
+
+
+def test_too_large_a_series_is_refused(archive: Archive, tmp_path: Path) -> None:
+    with pytest.raises(BadSeries, match=r"40 x 30 x 24 voxels.*limits\.volume_mib"):
+        opened(replace(archive, volume_mib=0), tmp_path)
+
+
+def test_a_refusal_says_where_to_look(archive: Archive, tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match=r"refused.*401"):
+        opened(replace(archive, headers=()), tmp_path)
+
+
+def test_a_silent_archive_is_given_up(tmp_path: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/dicom-web"
+        began = time.monotonic()
+        with pytest.raises(Unreadable, match="did not give"):
+            opened(Archive(url, timeout_seconds=0.5), tmp_path)
+        assert time.monotonic() - began < 10
+    assert threading.active_count() < 50
+    with pytest.raises(Unreadable):
+        opened(Archive(url, timeout_seconds=0.5), tmp_path)
