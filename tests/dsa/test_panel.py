@@ -71,6 +71,8 @@ def test_contours_grow_are_stopped_accepted_and_stay(archive: Archive, page: Pag
     row = page.locator(".isoline-run")
     # drawn in the frame after it has come
     wait_for(lambda: orange_pixels(page), lambda count: count > 100)
+    # outlines, not fills alone, of those that came after the first
+    wait_for(lambda: orange_pixels(page), lambda count: count > 6000)
     assert row.get_attribute("data-state") == "running"
     (run,) = archive.admin.call("GET", f"isoline/item/{archive.item}")["runs"]
     assert archive.state(run)["state"] == "running"

@@ -189,7 +189,8 @@ class LiveLayer {
         this._frame = requestAnimationFrame(() => {
             this._frame = null;
             for (const chunk of this._chunks.filter((each) => each.stale)) {
-                chunk.feature.data(chunk.items).draw();
+                // a copy: geojs builds the outlines anew only for another array
+                chunk.feature.data(chunk.items.slice()).draw();
                 chunk.stale = false;
             }
         });
