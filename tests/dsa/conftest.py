@@ -18,6 +18,16 @@ TOKEN = "shared-secret"
 REGION = (6000.0, 6700.0, 6700.0, 7300.0)
 """A part of the slide with some 80 nuclei."""
 
+BUILD_SECONDS = 1800
+"""Building Girder's web client takes minutes, and the first test that needs it waits for it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of this folder time for the build."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
+
 
 @dataclass(frozen=True)
 class Archive:
