@@ -120,7 +120,7 @@ def _nearest(
 def _connected(labels: NDArray[np.int32], near: NDArray[np.int32]) -> NDArray[np.int32]:
     """Return what of `near` is 4-connected, within each object, to its pixels in `labels`."""
     height, width = labels.shape
-    reached = labels.copy()
+    reached: NDArray[np.int32] = labels.copy()
     is_settled = False
     while not is_settled:  # sweeps to and fro, until one has nothing to add: rarely many
         is_settled = True
