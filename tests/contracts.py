@@ -57,6 +57,7 @@ class Seen(NamedTuple):
     label: str
     shape: BaseGeometry
     incomplete: bool
+    nucleus: BaseGeometry | None = None
 
 
 class EncoderContract(ABC):
@@ -66,6 +67,8 @@ class EncoderContract(ABC):
     """
 
     encoder: Encoder
+    draws_nuclei: ClassVar[bool] = False
+    """Whether the dialect has a place for the nuclei of cells."""
 
     @abstractmethod
     def see(self, features: list[Any]) -> list[Seen]:
@@ -100,6 +103,23 @@ class EncoderContract(ABC):
         pixel = results.objects_of([[[results.rectangle(3, 5, 4, 6)]]])
         (seen,) = self.see(self.encoded(pixel, results.started(scale)))
         assert seen.shape.equals(shapely.box(*bounds))
+
+    @pytest.mark.parametrize(
+        ("scale", "bounds"),
+        [(XY(1.0, 1.0), (3, 5, 4, 6)), (XY(4.0004, 16.006), (12.001, 80.03, 16.002, 96.036))],
+    )
+    def test_the_golden_cell(self, scale: XY, bounds: tuple[float, ...]) -> None:
+        """A cell with a nucleus of one pixel, beside a cell without one."""
+        cells = [[[results.rectangle(2, 4, 5, 7)]], [[results.rectangle(8, 4, 9, 5)]]]
+        nuclei: list[results.Shape] = [[[results.rectangle(3, 5, 4, 6)]], []]
+        started = results.started(scale)
+        plain = self.see(self.encoded(results.objects_of(cells), started))
+        seen = self.see(self.encoded(results.objects_of(cells, nuclei=nuclei), started))
+        assert [s._replace(nucleus=None) for s in seen] == plain
+        assert seen[1].nucleus is None
+        if self.draws_nuclei:
+            assert seen[0].nucleus is not None
+            assert seen[0].nucleus.equals(shapely.box(*bounds))
 
     @_SHARED
     @given(objects=results.batches(), incomplete=st.booleans(), provisional=st.booleans())
@@ -361,6 +381,12 @@ class ModelContract(ABC):
             assert not labels[beyond].any()
             if prediction.classes is not None:
                 assert prediction.classes.shape == (n,)
+                assert prediction.classes.max() < len(self.kind.spec.labels)
+            if prediction.nuclei is not None:
+                nuclei = prediction.nuclei
+                assert nuclei.dtype == np.int32
+                assert nuclei.shape == shape
+                assert np.array_equal(np.where(nuclei > 0, labels, 0), nuclei)
             for column in prediction.measurements.values():
                 assert column.dtype == np.float32
                 assert column.shape == (n,)

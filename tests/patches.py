@@ -54,11 +54,12 @@ def defaults(model: type[Model], **changed: Value) -> dict[str, Value]:
 
 
 def halo_of(model: type[Model], picture: Picture) -> int:
-    """Return the halo that the pipeline would give: the bound, the reach and 2 pixels."""
-    if not isinstance(model.spec.output, Bounded):
+    """Return the halo that the pipeline would give: the bound, both reaches and 2 pixels."""
+    output = model.output(picture.parameters)
+    if not isinstance(output, Bounded):
         return model.spec.reach_px
     assert picture.spacing_um is not None
-    extent = model.spec.output.max_extent_um / min(picture.spacing_um)
+    extent = (output.max_extent_um + output.reach_um) / min(picture.spacing_um)
     return int(np.ceil(extent)) + model.spec.reach_px + 2
 
 

@@ -58,21 +58,27 @@ def objects_of(
     measurements: Mapping[str, Sequence[float]] | None = None,
     incomplete: bool = False,
     first: int = 0,
+    nuclei: Sequence[Shape] | None = None,
 ) -> Objects:
     """Objects of these shapes; their ids count from `first` and hang on nothing else."""
-    parts = [part for shape in shapes for part in shape]
-    rings = [ring for part in parts for ring in part]
-    corners = np.array([corner for ring in rings for corner in ring], np.int32).reshape(-1, 2)
     columns = {name: np.array(v, np.float32) for name, v in (measurements or {}).items()}
     return Objects(
-        polygons=Polygons(corners, _starts(rings), _starts(parts), _starts(shapes)),
+        polygons=_polygons(shapes),
         ids=ids(first, len(shapes)),
         label=np.array(labels or [0] * len(shapes), np.uint16),
         area_px=np.array([sum(map(area, shape)) for shape in shapes], np.int64),
         anchor=np.array([shape[0][0][0] for shape in shapes], np.int32).reshape(-1, 2),
         incomplete=np.full(len(shapes), incomplete),
         measurements=columns,
+        nuclei=None if nuclei is None else _polygons(nuclei),
     )
+
+
+def _polygons(shapes: Sequence[Shape]) -> Polygons:
+    parts = [part for shape in shapes for part in shape]
+    rings = [ring for part in parts for ring in part]
+    corners = np.array([corner for ring in rings for corner in ring], np.int32).reshape(-1, 2)
+    return Polygons(corners, _starts(rings), _starts(parts), _starts(shapes))
 
 
 def ids(first: int, count: int) -> NDArray[np.uint8]:
@@ -105,19 +111,24 @@ def polygon_with_corners(x: int, y: int, corners: int) -> Shape:
 
 @st.composite
 def batches(draw: st.DrawFn, most: int = 5) -> Objects:
-    """Objects of one to three rectangles, each in its own cell of a lattice, some with holes."""
+    """Objects of one to three rectangles, each in its own cell of a lattice, some with holes.
+
+    Some batches are of biological cells, some of these without a nucleus.
+    """
     count = draw(st.integers(0, most))
     shapes = [
         [draw(_rectangles(20 * part, 20 * k)) for part in range(draw(st.integers(1, 3)))]
         for k in range(count)
     ]
     numbers = st.lists(st.floats(width=32), min_size=count, max_size=count)
+    nuclei = [shape[: draw(st.integers(0, len(shape)))] for shape in shapes]
     names = draw(st.lists(st.text(min_size=1, max_size=5), max_size=2, unique=True))
     return objects_of(
         shapes,
         labels=[draw(st.integers(0, 1)) for _ in range(count)],
         measurements={name: draw(numbers) for name in names},
         incomplete=draw(st.booleans()),
+        nuclei=draw(st.sampled_from([None, nuclei])),
     )
 
 

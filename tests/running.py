@@ -95,6 +95,8 @@ class Outcome:
 
 def _rows(objects: Objects) -> Iterator[bytes]:
     geometry, start = objects.polygons.records()
+    if objects.nuclei is not None:
+        nuclei, nucleus_start = objects.nuclei.records()
     for k in range(len(objects)):
         measured = [
             objects.measurements[name][k].tobytes() for name in sorted(objects.measurements)
@@ -108,6 +110,9 @@ def _rows(objects: Objects) -> Iterator[bytes]:
                 objects.incomplete[k].tobytes(),
                 geometry[start[k] : start[k + 1]].tobytes(),
                 *measured,
+                b""
+                if objects.nuclei is None
+                else nuclei[nucleus_start[k] : nucleus_start[k + 1]].tobytes(),
             ]
         )
 

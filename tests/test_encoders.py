@@ -14,6 +14,7 @@ import pytest
 import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shapely.geometry.base import BaseGeometry
 
 from isoline.encoders.base import scope_key
 from isoline.encoders.dsa import DSA
@@ -29,8 +30,13 @@ NUCLEUS = [[results.rectangle(0, 0, 9, 9), results.hole(2, 2, 4, 4)]]
 TWO_PARTS = [[results.rectangle(0, 20, 3, 23)], [results.rectangle(3, 23, 6, 26)]]
 
 
+def shape_of(geometry: Any) -> BaseGeometry | None:
+    return None if geometry is None else shapely.geometry.shape(geometry)
+
+
 class TestGeoJSON(EncoderContract):
     encoder = GeoJSON()
+    draws_nuclei = True
 
     def see(self, features: list[Any]) -> list[Seen]:
         return [
@@ -39,6 +45,7 @@ class TestGeoJSON(EncoderContract):
                 feature["properties"]["label"],
                 shapely.geometry.shape(feature["geometry"]),
                 feature["properties"]["incomplete"],
+                shape_of(feature.get("nucleusGeometry")),
             )
             for feature in features
         ]
@@ -70,6 +77,7 @@ class TestGeoJSON(EncoderContract):
 
 class TestQuPath(EncoderContract):
     encoder = QuPath()
+    draws_nuclei = True
 
     def see(self, features: list[Any]) -> list[Seen]:
         from qubalab.objects import ImageFeature
@@ -77,10 +85,13 @@ class TestQuPath(EncoderContract):
         seen = []
         for feature in geojson.loads(json.dumps(features)):
             object_ = ImageFeature.create_from_feature(feature)
-            assert object_.is_detection
+            assert object_.is_detection or object_.is_cell
             shape = shapely.geometry.shape(object_.geometry)
             incomplete = "isoline.incomplete" in object_["properties"]["metadata"]
-            seen.append(Seen(object_.id, object_.classification.names[0], shape, incomplete))
+            nucleus = shape_of(object_.nucleus_geometry)
+            seen.append(
+                Seen(object_.id, object_.classification.names[0], shape, incomplete, nucleus)
+            )
         return seen
 
     def features_in(self, document: Any) -> list[Any]:
@@ -93,14 +104,19 @@ class TestQuPath(EncoderContract):
         self, objects: Objects, scale: XY, provisional: bool
     ) -> None:
         started = results.started(scale, kind="regions" if provisional else "objects", z=2)
+        kind = "annotation" if provisional else "detection"
+        if objects.nuclei is not None:
+            kind = "cell"
         for feature in self.encoded(objects, started, provisional):
-            assert feature.keys() == {"type", "id", "geometry", "properties"}
+            required = {"type", "id", "geometry", "properties"}
+            assert required <= feature.keys() <= required | {"nucleusGeometry"}
             assert feature["type"] == "Feature"
             assert str(uuid.UUID(feature["id"])) == feature["id"]
             self.check_geometry(feature["geometry"])
-            self.check_properties(
-                feature["properties"], "annotation" if provisional else "detection"
-            )
+            if "nucleusGeometry" in feature:
+                assert kind == "cell"
+                self.check_geometry(feature["nucleusGeometry"])
+            self.check_properties(feature["properties"], kind)
 
     @staticmethod
     def check_geometry(geometry: Any) -> None:
@@ -149,19 +165,25 @@ COLOR = re.compile(r"rgb\(\d+, \d+, \d+\)|rgba\(\d+, \d+, \d+, 0?\.\d+\)")
 
 class TestDSA(EncoderContract):
     encoder = DSA()
+    draws_nuclei = True
 
     def see(self, features: list[Any]) -> list[Seen]:
-        objects: dict[str, list[Any]] = {}
+        objects: dict[str, tuple[list[Any], list[Any]]] = {}
         for element in features:
-            objects.setdefault(element["user"].get("object", element["id"]), []).append(element)
+            outlines, nuclei = objects.setdefault(
+                element["user"].get("object", element["id"]), ([], [])
+            )
+            is_nucleus = element["group"].endswith(" nucleus")
+            (nuclei if is_nucleus else outlines).append(element)
         return [
             Seen(
                 object_id,
-                elements[0]["label"]["value"],
-                shapely.MultiPolygon(map(self.polygon, elements)),
-                elements[0]["user"].get("incomplete", False),
+                outlines[0]["label"]["value"],
+                shapely.MultiPolygon(map(self.polygon, outlines)),
+                outlines[0]["user"].get("incomplete", False),
+                shapely.MultiPolygon(map(self.polygon, nuclei)) if nuclei else None,
             )
-            for object_id, elements in objects.items()
+            for object_id, (outlines, nuclei) in objects.items()
         ]
 
     @staticmethod
@@ -198,6 +220,16 @@ class TestDSA(EncoderContract):
                 "id", "type", "closed", "points", "holes", "label", "group", "user",
                 "lineColor", "lineWidth", "fillColor",
             }  # fmt: skip
+
+    def test_a_nucleus_knows_its_cell(self) -> None:
+        objects = results.objects_of([NUCLEUS], nuclei=[TWO_PARTS])
+        cell, *nuclei = self.encoded(objects, results.STARTED)
+        assert [element["group"] for element in nuclei] == ["nucleus nucleus"] * 2
+        assert {element["user"]["object"] for element in (cell, *nuclei)} == {cell["id"]}
+        assert "area_um2" in cell["user"]
+        assert "area_um2" not in nuclei[0]["user"]
+        parts = self.encoded(results.objects_of([TWO_PARTS]), results.STARTED)
+        assert len({element["id"] for element in (cell, *nuclei, *parts)}) == 4
 
     def test_parts_of_an_object_know_each_other(self) -> None:
         objects = results.objects_of([NUCLEUS, TWO_PARTS])

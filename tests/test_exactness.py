@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +176,27 @@ def test_the_same_nuclei_from_any_tiles(
     ]
     assert outcomes[0].count > 300
     assert len({outcome.digest() for outcome in outcomes}) == 1
+
+
+def test_the_same_cells_with_the_same_nuclei_from_any_tiles(
+    real_slide: Path, serial: Engine, two_workers: LocalEngine, tmp_path: Path
+) -> None:
+    images = Images.of_file(real_slide)
+    region = Region.rectangle(6161, 6153, 7185, 7177)  # within one tile of 2048
+    request = SegmentRequest(
+        real_slide.name, "nuclei", region=region, parameters={"cell_expansion_um": 5.0}
+    )
+    outcomes = [
+        run(SegmentRequest(**{**vars(request), "tile": tile}), images, engine, tmp_path)
+        for engine, tile in ((serial, 2048), (serial, 256), (two_workers, 512))
+    ]
+    assert outcomes[0].done.tiles == 1
+    assert outcomes[0].count > 50
+    assert len({outcome.digest() for outcome in outcomes}) == 1
+    for objects in outcomes[0].final:
+        assert objects.nuclei is not None
+        for cell, nucleus in zip(
+            shapes(objects), shapes(replace(objects, polygons=objects.nuclei)), strict=True
+        ):
+            assert cell.covers(nucleus)
+            assert 0 < nucleus.area < cell.area

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
+import cc3d
 import cv2
 import numpy as np
 import openslide
@@ -18,8 +20,9 @@ from PIL import Image
 from isoline.errors import BadSpacing, NotSupported
 from isoline.geometry import XY, Box
 from isoline.kernels import maxtree, shape
+from isoline.kernels.expand import expand
 from isoline.models import stain
-from isoline.models.base import Classes, Regions, Unbounded
+from isoline.models.base import Classes, Regions, Unbounded, Value
 from isoline.models.epithelium import READ_PX, Epithelium, decide
 from isoline.models.nuclei import MAX_EXTENT_UM, Nuclei
 from isoline.models.threshold import Threshold, luminance
@@ -97,6 +100,10 @@ class TestNucleiContract(ModelContract):
     @pytest.fixture
     def pixels(self, histo: Path) -> NDArray[np.generic]:
         return opened(histo)
+
+
+class TestCellsContract(TestNucleiContract):
+    parameters: ClassVar[Mapping[str, Value]] = {"cell_expansion_um": 4.0}
 
 
 class TestEpitheliumContract(ModelContract):
@@ -337,6 +344,49 @@ class TestShape:
         assert np.array_equal(self.tidy(here)[:40, :50], self.tidy(there)[31:71, 17:67])
 
 
+class TestExpand:
+    def brute(self, labels: NDArray[np.int32], limit: int) -> NDArray[np.int32]:
+        """Compare every pixel with every pixel of every object."""
+        y, x = np.nonzero(labels)
+        number = labels[y, x]
+        _, first, inverse = np.unique(number, return_index=True, return_inverse=True)
+        near = np.zeros_like(labels)
+        for v, u in np.ndindex(labels.shape):
+            square = (y - v) ** 2 + (x - u) ** 2
+            nearest = np.lexsort((first[inverse], square))[:1]
+            if (square[nearest] <= limit).all():
+                near[v, u] = number[nearest].sum()
+        pieces = cc3d.connected_components(near, connectivity=4)
+        return np.where(np.isin(pieces, pieces[labels > 0]), near, 0)
+
+    @given(
+        seed=st.integers(0, 10**6),
+        density=st.sampled_from([0, 0.02, 0.1, 0.4]),
+        limit=st.sampled_from([0, 1, 2, 5, 17, 100]),
+    )
+    @settings(max_examples=150, deadline=None)
+    def test_a_pixel_belongs_to_the_object_nearest_to_it(
+        self, seed: int, density: float, limit: int
+    ) -> None:
+        rng = np.random.default_rng(seed)
+        shape = rng.integers(1, 20, 2)
+        labels = np.where(rng.random(shape) < density, rng.integers(1, 6, shape), 0)
+        grown = expand(labels.astype(np.int32), 5, limit)
+        assert np.array_equal(grown, self.brute(labels.astype(np.int32), limit))
+        assert np.array_equal(grown[labels > 0], labels[labels > 0])
+
+    def test_a_tie_goes_to_the_object_that_begins_first(self) -> None:
+        row = np.array([[2, 0, 1]], np.int32)
+        assert expand(row, 2, 1).tolist() == [[2, 2, 1]]
+        later = np.array([[0, 0, 1], [2, 0, 1]], np.int32)
+        assert expand(later, 2, 1)[1].tolist() == [2, 1, 1]
+
+    def test_what_is_cut_off_from_its_object_is_no_ones(self) -> None:
+        labels = np.zeros((9, 9), np.int32)
+        labels[4, 3], labels[3, 3:6], labels[5, 4] = 1, 2, 3
+        assert np.array_equal(expand(labels, 3, 50), self.brute(labels, 50))
+
+
 class TestStains:
     @given(
         first=st.floats(-6, 6),
@@ -440,6 +490,58 @@ class TestNuclei:
         assert model.infer(picture.patch(picture.bounds)).labels.max() == 0
         with pytest.raises(BadSpacing, match="spacing_um"):
             model.infer(replace(picture, spacing_um=None).patch(picture.bounds))
+
+
+def cells_picture(pixels: NDArray[np.uint8], um: float, expansion: float) -> patches.Picture:
+    asked = patches.defaults(Nuclei, cell_expansion_um=expansion)
+    return replace(nuclei_picture(pixels, um), parameters=asked)
+
+
+class TestCells:
+    @pytest.mark.parametrize("side", [256, 512])
+    def test_tiles_equal_the_whole_on_a_real_slide(
+        self, slide_pixels: NDArray[np.uint8], side: int
+    ) -> None:
+        picture = cells_picture(slide_pixels[:, :1500, :1500], UM, 5.0)
+        model, halo = Nuclei({}, "cpu"), patches.halo_of(Nuclei, picture)
+        area = Box(126, 126, 1150, 1150)
+        whole = patches.objects_by_tile(model, picture, area, 4096, halo)
+        assert len(whole) > 50
+        assert patches.objects_by_tile(model, picture, area, side, halo) == whole
+
+    @pytest.mark.parametrize(("side", "expansion"), [(128, 3.0), (200, 20.0), (333, 6.5)])
+    def test_tiles_equal_the_whole_where_everything_touches(
+        self, mosaic: NDArray[np.uint8], side: int, expansion: float
+    ) -> None:
+        picture = cells_picture(mosaic, 0.5, expansion)
+        model, halo = Nuclei({}, "cpu"), patches.halo_of(Nuclei, picture)
+        whole = patches.objects_by_tile(model, picture, picture.bounds, 1024, halo)
+        assert len(whole) > 100
+        assert patches.objects_by_tile(model, picture, picture.bounds, side, halo) == whole
+
+    def test_a_short_halo_shows(self, mosaic: NDArray[np.uint8]) -> None:
+        """The tests above can fail: the halo of nuclei is none for cells."""
+        picture = cells_picture(mosaic, 0.5, 20.0)
+        model, halo = Nuclei({}, "cpu"), patches.halo_of(Nuclei, nuclei_picture(mosaic, 0.5))
+        whole = patches.objects_by_tile(model, picture, picture.bounds, 1024, halo)
+        assert patches.objects_by_tile(model, picture, picture.bounds, 64, halo) != whole
+
+    def test_a_cell_is_its_nucleus_and_what_is_near(self, histo: Path) -> None:
+        pixels, model = opened(histo), Nuclei({}, "cpu")
+        nuclei = model.infer((small := nuclei_picture(pixels, 0.5)).patch(small.bounds.grow(60)))
+        cells = model.infer(cells_picture(pixels, 0.5, 5.0).patch(small.bounds.grow(60)))
+        assert nuclei.nuclei is None
+        assert nuclei.classes is None
+        assert cells.nuclei is not None
+        assert np.array_equal(cells.nuclei, nuclei.labels)
+        assert cells.classes is not None
+        assert {Nuclei.spec.labels[k].name for k in cells.classes} == {"Cell"}
+        away = cv2.distanceTransform(
+            np.uint8(nuclei.labels == 0), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
+        )
+        assert 9.9 < away[cells.labels > 0].max() <= 10.001
+        assert (cells.labels > 0).sum() > 1.5 * (nuclei.labels > 0).sum()
+        assert {*cells.measurements} == {*nuclei.measurements}
 
 
 class TestEpithelium:

@@ -10,10 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from isoline.contours import trace, trace_components
+from isoline.contours import simplify, trace, trace_components
 from isoline.geometry import XY, Box, Grid
 from isoline.plan import Lattice
-from isoline.stitch import Closed, Owned, Pieces, Place, Union, cut, own
+from isoline.stitch import Closed, Owned, Pieces, Place, Union, cut, own, owned_nuclei
 from tests.polygons import assert_canonical, label_images, parts, pixel_anchor, spiral
 
 Classes = NDArray[np.uint8]
@@ -31,6 +31,26 @@ def places_of(lattice: Lattice) -> list[Place]:
 
 
 # Bounded instances
+
+
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=40, deadline=None)
+def test_a_nucleus_stays_with_its_cell_and_may_be_missing(seed: int) -> None:
+    cells = scattered(60, 14, seed)
+    lost = np.random.default_rng(seed).random(cells.max() + 1) < 0.3
+    image = Box(0, 0, 67, 60)
+    nuclei = np.where(lost[cells], 0, cells)
+    nuclei[::2] = 0
+    owned = own(cells, image, Box(20, 10, 50, 40), image)
+    traced = owned_nuclei(nuclei, owned, image, image)
+    assert len(traced) == len(owned.number)
+    sizes = [int((nuclei == number).sum()) for number in owned.number]
+    assert (traced.areas2() // 2).tolist() == sizes
+    loose = simplify(traced, 1.0)
+    assert (np.diff(loose.object_start) > 0).tolist() == [size > 0 for size in sizes]
+    for k, number in enumerate(owned.number):
+        alone = trace((nuclei == number).astype(np.int32)).polygons
+        assert parts(traced, k) == (parts(alone, 0) if len(alone) else [])
 
 
 def scattered(side: int, extent: int, seed: int) -> NDArray[np.int32]:

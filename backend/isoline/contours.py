@@ -102,6 +102,12 @@ class Polygons:
         return rows, self.object_corner + self.object_ring
 
 
+NOTHING = Polygons(
+    np.empty((0, 2), np.int32), np.zeros(1, np.int64), np.zeros(1, np.int64), np.zeros(2, np.int64)
+)
+"""One object without parts."""
+
+
 @dataclass(frozen=True)
 class Traced:
     """The n objects of a label image, as columns."""

@@ -60,6 +60,8 @@ class Objects:
     """(n,) whether a failed, skipped or cancelled tile may have cut the object."""
     measurements: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     """(n,) each, by name."""
+    nuclei: Polygons | None = None
+    """The nucleus of each object, where objects are cells; without parts where a cell has none."""
 
     def __len__(self) -> int:
         return len(self.polygons)
@@ -74,6 +76,7 @@ class Objects:
             self.anchor[which],
             self.incomplete[which],
             {name: column[which] for name, column in self.measurements.items()},
+            None if self.nuclei is None else self.nuclei.select(which),
         )
 
 

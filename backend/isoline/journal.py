@@ -330,6 +330,7 @@ def _say(event: Event, columns: _Columns) -> dict[str, object]:
         "polygons": columns.add_all(vars(polygons)),
         "columns": columns.add_all({name: getattr(objects, name) for name in _COLUMNS}),
         "measurements": columns.add_all(objects.measurements),
+        "nuclei": None if objects.nuclei is None else columns.add_all(vars(objects.nuclei)),
     }
 
 
@@ -349,6 +350,7 @@ def _hear(said: Mapping[str, Any], arrays: Sequence[NDArray[Any]]) -> Event:
                 Polygons(**named(said["polygons"])),
                 **named(said["columns"]),
                 measurements=named(said["measurements"]),
+                nuclei=Polygons(**named(nuclei)) if (nuclei := said.get("nuclei")) else None,
             )
             return Contours(objects, said["provisional"], arrays[said["replaces"]])
         case "Mask":

@@ -710,6 +710,8 @@ def _feature() -> dict[str, object]:
             "type": {"const": "Feature"},
             "id": _text(),
             "geometry": geometry,
+            "nucleusGeometry": {**geometry, "description": "Of a cell that has a nucleus."},
             "properties": _object(properties, ("area_um2", "measurements")),
-        }
+        },
+        ("nucleusGeometry",),
     )

@@ -255,7 +255,8 @@ def _halo_px(name: str, spec: ModelSpec, output: Output, spacing_um: XY | None) 
         return spec.reach_px
     if spacing_um is None:
         raise BadSpacing(f"{name} has no pixel size", "pass spacing_um, in micrometres per pixel")
-    return ceil(output.max_extent_um / min(spacing_um)) + spec.reach_px + 2
+    seen_um = output.max_extent_um + output.reach_um
+    return ceil(seen_um / min(spacing_um)) + spec.reach_px + 2
 
 
 def _tiles(name: str, lattice: Lattice, region: Region | None) -> tuple[Tile, ...]:

@@ -22,11 +22,13 @@ def build(
     *,
     incomplete: NDArray[np.bool_] | None = None,
     measurements: Mapping[str, NDArray[np.float32]] | None = None,
+    nuclei: Polygons | None = None,
     provisional: bool = False,
 ) -> Objects:
     """Return `polygons` as results of `task`, with their ids.
 
-    Ids come from the exact geometry; only then are outlines simplified, where that was asked for.
+    Ids come from the exact geometry, of a cell without its nucleus; only then are outlines
+    simplified, where that was asked for.
     A provisional piece never shares an id with a final region, even of the same shape.
     """
     classes: NDArray[np.uint16] = label.astype(np.uint16)
@@ -34,10 +36,11 @@ def build(
     identity = ids.identify(key, classes, polygons)
     if task.simplify_px:
         polygons = contours.simplify(polygons, task.simplify_px)
+        nuclei = None if nuclei is None else contours.simplify(nuclei, task.simplify_px)
     if incomplete is None:
         incomplete = np.zeros(len(label), np.bool_)
     measured = dict(measurements or {})
-    return Objects(polygons, identity, classes, area_px, anchor, incomplete, measured)
+    return Objects(polygons, identity, classes, area_px, anchor, incomplete, measured, nuclei)
 
 
 def inside(task: Task, anchor: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -53,6 +56,7 @@ def inside(task: Task, anchor: NDArray[np.int32]) -> NDArray[np.bool_]:
 
 def concatenate(several: Sequence[Objects]) -> Objects:
     """Return the objects of `several`, at least one, of one task."""
+    nuclei = [each.nuclei for each in several if each.nuclei is not None]
     return Objects(
         Polygons.concatenate([each.polygons for each in several]),
         np.concatenate([each.ids for each in several]),
@@ -64,4 +68,5 @@ def concatenate(several: Sequence[Objects]) -> Objects:
             name: np.concatenate([each.measurements[name] for each in several])
             for name in several[0].measurements
         },
+        Polygons.concatenate(nuclei) if nuclei else None,
     )

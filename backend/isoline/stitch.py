@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.contours import Polygons, anchors, successors, trace, trace_components
+from isoline.contours import NOTHING, Polygons, anchors, successors, trace, trace_components
 from isoline.frontier import NODE, RUN, Frontier
 from isoline.geometry import Box
 from isoline.plan import Lattice
@@ -61,6 +61,20 @@ def own(labels: NDArray[np.integer], read: Box, write: Box, image: Box) -> Owned
     return Owned(
         traced.polygons.select(owned), traced.label[owned], traced.area_px[owned], anchor[owned]
     )
+
+
+def owned_nuclei(nuclei: NDArray[np.integer], owned: Owned, read: Box, image: Box) -> Polygons:
+    """Return the nucleus in each cell of `owned`, without parts where there is none.
+
+    `nuclei` (y, x), seen through `read`, are numbered as the cells that they lie in.
+    """
+    seen = read.intersect(image)
+    traced = trace(nuclei[read.slices_of(seen)], (seen.x0, seen.y0))
+    at = np.full(
+        1 + max(owned.number.max(initial=0), traced.label.max(initial=0)), len(traced.label)
+    )
+    at[traced.label] = np.arange(len(traced.label))
+    return Polygons.concatenate([traced.polygons, NOTHING]).select(at[owned.number])
 
 
 @dataclass(frozen=True)

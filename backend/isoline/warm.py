@@ -21,6 +21,7 @@ from isoline import contours, datasets, registry, stitch
 from isoline.errors import Conflict
 from isoline.exclusive import Exclusive
 from isoline.geometry import XY, Box, Grid
+from isoline.kernels import expand
 from isoline.models.base import Model, Patch
 from isoline.parameters import check_parameters
 from isoline.pixels import Sampler
@@ -68,6 +69,7 @@ def _tiles(pixels: NDArray[np.uint8]) -> None:
             _infer(name, kind, pixels)
     labels = (pixels[1] < 128).astype(np.int32)
     owned = stitch.own(labels, _SCRAP, _SCRAP, _SCRAP)
+    expand.expand(labels, 1, 9)
     contours.simplify(owned.polygons, 1.0)
 
 

@@ -202,6 +202,7 @@ def _owned_objects(task: Task, tile: Tile, instances: Instances) -> Objects:
     """Return the instances whose anchor lies in `tile.write`, in the region and on tissue."""
     owned = stitch.own(instances.labels, tile.read, tile.write, task.grid.bounds)
     which = owned.number - 1
+    nuclei = instances.nuclei
     objects = results.build(
         task,
         owned.polygons,
@@ -209,5 +210,8 @@ def _owned_objects(task: Task, tile: Tile, instances: Instances) -> Objects:
         owned.area_px,
         owned.anchor,
         measurements={name: column[which] for name, column in instances.measurements.items()},
+        nuclei=None
+        if nuclei is None
+        else stitch.owned_nuclei(nuclei, owned, tile.read, task.grid.bounds),
     )
     return objects.select(results.inside(task, owned.anchor))

@@ -141,21 +141,22 @@ class Item(NamedTuple):
     measurements: dict[str, np.float32]
     """Finite ones only."""
     incomplete: bool
+    nucleus: list[list[Fragment]]
+    """Of a cell, as `parts`; empty where there is none."""
 
 
 def items(objects: Objects, started: Started, ring: RingStyle) -> Iterator[Item]:
     """Yield the objects one by one."""
-    polygons = objects.polygons
-    rings = _rings(polygons, started.grid, ring)
-    parts = [rings[a:b] for a, b in pairwise(polygons.part_start.tolist())]
+    nuclei = objects.nuclei
     return map(
         Item,
         map(bytes, objects.ids),
         objects.label.tolist(),
-        [parts[a:b] for a, b in pairwise(polygons.object_start.tolist())],
+        _parts(objects.polygons, started.grid, ring),
         _areas_um2(objects, started),
         _measurements(objects),
         objects.incomplete.tolist(),
+        repeat([]) if nuclei is None else _parts(nuclei, started.grid, ring),
     )
 
 
@@ -167,6 +168,13 @@ def image_corners(polygons: Polygons, grid: Grid) -> NDArray[np.generic]:
     if all(float(s).is_integer() for s in grid.scale):
         return polygons.corners * np.array(grid.scale, np.int64)
     return np.round(grid.to_image(polygons.corners), 3)
+
+
+def _parts(polygons: Polygons, grid: Grid, style: RingStyle) -> list[list[list[Fragment]]]:
+    """Return the parts of every object, each its rings."""
+    rings = _rings(polygons, grid, style)
+    parts = [rings[a:b] for a, b in pairwise(polygons.part_start.tolist())]
+    return [parts[a:b] for a, b in pairwise(polygons.object_start.tolist())]
 
 
 def _rings(polygons: Polygons, grid: Grid, style: RingStyle) -> list[Fragment]:

@@ -1,7 +1,8 @@
 """Annotation elements of the Digital Slide Archive (girder's large_image_annotation).
 
 An element is one closed polyline with holes; an object of several parts is as many elements, whose
-`user.object` is the id of the object. Ids are 24 hex digits, as MongoDB has them.
+`user.object` is the id of the object, and so is a cell with its nucleus. Ids are 24 hex digits, as
+MongoDB has them.
 """
 
 from __future__ import annotations
@@ -27,32 +28,47 @@ class DSA(Encoder):
 
     def features(self, objects: Objects, started: Started, provisional: bool) -> bytes:
         styles = [_style(label) for label in started.labels]
+        nucleus_styles = [
+            _style(Label(f"{label.name} nucleus", label.color)) for label in started.labels
+        ]
         scope = scope_key(started.scope)
         elements: list[dict[str, object]] = []
         for item in items(objects, started, RingStyle.OPEN_3D):
-            user: dict[str, object] = {**item.measurements, "scope": scope}
+            shared: dict[str, object] = {"scope": scope}
+            if item.incomplete:
+                shared["incomplete"] = True
+            if provisional:
+                shared["provisional"] = True
+            if len(item.parts) + len(item.nucleus) > 1:
+                shared["object"] = self.id_text(item.id)
+            user: dict[str, object] = {**item.measurements, **shared}
             if item.area_um2 is not None:
                 user["area_um2"] = item.area_um2
-            if item.incomplete:
-                user["incomplete"] = True
-            if provisional:
-                user["provisional"] = True
-            if len(item.parts) > 1:
-                user["object"] = self.id_text(item.id)
             for k, part in enumerate(item.parts):
-                shell, *holes = part
-                elements.append(
-                    {
-                        "id": self.id_text(_part_id(item.id, k)),
-                        "type": "polyline",
-                        "closed": True,
-                        "points": shell,
-                        "holes": holes,
-                        **styles[item.label],
-                        "user": user,
-                    }
-                )
+                raw = _derived_id(item.id, k) if k else item.id
+                elements.append(self._element(raw, part, styles[item.label], user))
+            for k, part in enumerate(item.nucleus):
+                raw = _derived_id(item.id, k, b"nucleus")
+                elements.append(self._element(raw, part, nucleus_styles[item.label], shared))
         return join(elements)
+
+    def _element(
+        self,
+        raw: bytes,
+        part: list[Fragment],
+        style: dict[str, object],
+        user: dict[str, object],
+    ) -> dict[str, object]:
+        shell, *holes = part
+        return {
+            "id": self.id_text(raw),
+            "type": "polyline",
+            "closed": True,
+            "points": shell,
+            "holes": holes,
+            **style,
+            "user": user,
+        }
 
     def header(self, started: Started) -> bytes:
         scope = started.scope
@@ -83,6 +99,6 @@ def _style(label: Label) -> dict[str, object]:
     }
 
 
-def _part_id(raw: bytes, part: int) -> bytes:
-    """Return the id of part 0, 1, ... of an object: the object's own, then hashes of it."""
-    return hashlib.sha256(raw + part.to_bytes(4, "big")).digest() if part else raw
+def _derived_id(raw: bytes, part: int, role: bytes = b"") -> bytes:
+    """Return an id for a part of the object `raw` or, by its role, of something inside it."""
+    return hashlib.sha256(raw + part.to_bytes(4, "big") + role).digest()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import orjson
+from orjson import Fragment
 
-from isoline.encoders.base import Encoder, Item, RingStyle, items, join, outcome, scope_key
+from isoline.encoders.base import Encoder, RingStyle, items, join, outcome, scope_key
 from isoline.events import End, Objects, Started
 
 
@@ -27,14 +28,15 @@ class GeoJSON(Encoder):
                 properties["area_um2"] = item.area_um2
             if item.measurements:
                 properties["measurements"] = item.measurements
-            features.append(
-                {
-                    "type": "Feature",
-                    "id": self.id_text(item.id),
-                    "geometry": geometry(item),
-                    "properties": properties,
-                }
-            )
+            feature: dict[str, object] = {
+                "type": "Feature",
+                "id": self.id_text(item.id),
+                "geometry": geometry(item.parts),
+                "properties": properties,
+            }
+            if item.nucleus:  # a foreign member, named as QuPath does
+                feature["nucleusGeometry"] = geometry(item.nucleus)
+            features.append(feature)
         return join(features)
 
     def header(self, started: Started) -> bytes:
@@ -55,8 +57,8 @@ class GeoJSON(Encoder):
         return b'\n],"isoline":%b}\n' % orjson.dumps(made)
 
 
-def geometry(item: Item) -> dict[str, object]:
-    """Return the Polygon or MultiPolygon of one object."""
-    if len(item.parts) == 1:
-        return {"type": "Polygon", "coordinates": item.parts[0]}
-    return {"type": "MultiPolygon", "coordinates": item.parts}
+def geometry(parts: list[list[Fragment]]) -> dict[str, object]:
+    """Return the Polygon or MultiPolygon that has these parts, at least one."""
+    if len(parts) == 1:
+        return {"type": "Polygon", "coordinates": parts[0]}
+    return {"type": "MultiPolygon", "coordinates": parts}

@@ -19,7 +19,10 @@ AREA = "Area µm^2"
 
 
 class QuPath(Encoder):
-    """Detections for objects, annotations for regions; read by `PathIO.readObjectsFromGeoJSON`."""
+    """Detections or cells for objects, annotations for regions.
+
+    Read by `PathIO.readObjectsFromGeoJSON`.
+    """
 
     name = "qupath"
     suffix = ".geojson"
@@ -28,6 +31,8 @@ class QuPath(Encoder):
     def features(self, objects: Objects, started: Started, provisional: bool) -> bytes:
         # what many features share is put into text once
         kind = "detection" if started.kind == "objects" else "annotation"
+        if objects.nuclei is not None:
+            kind = "cell"
         classes = [
             Fragment(dumps({"name": label.name, "color": label.color})) for label in started.labels
         ]
@@ -43,19 +48,20 @@ class QuPath(Encoder):
             numbers: dict[str, object] = {**item.measurements}
             if item.area_um2 is not None:
                 numbers[AREA] = item.area_um2
-            features.append(
-                {
-                    "type": "Feature",
-                    "id": self.id_text(item.id),
-                    "geometry": {**geometry(item), "plane": plane},
-                    "properties": {
-                        "objectType": kind,
-                        "classification": classes[item.label],
-                        "measurements": numbers,
-                        "metadata": metadata[item.incomplete],
-                    },
-                }
-            )
+            feature: dict[str, object] = {
+                "type": "Feature",
+                "id": self.id_text(item.id),
+                "geometry": {**geometry(item.parts), "plane": plane},
+                "properties": {
+                    "objectType": kind,
+                    "classification": classes[item.label],
+                    "measurements": numbers,
+                    "metadata": metadata[item.incomplete],
+                },
+            }
+            if item.nucleus:
+                feature["nucleusGeometry"] = {**geometry(item.nucleus), "plane": plane}
+            features.append(feature)
         return join(features)
 
     def header(self, started: Started) -> bytes:

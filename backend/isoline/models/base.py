@@ -64,6 +64,8 @@ class Bounded:
 
     max_extent_um: float
     """Longest side of an instance's bounding box; what is larger is not an instance."""
+    reach_um: float = 0.0
+    """How far beyond its box an instance depends on the image, besides the spec's `reach_px`."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,9 @@ class Instances:
     """(n,) index into the spec's labels for instance 1 .. n; None when there is but one class."""
     measurements: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """(n,) each."""
+    nuclei: NDArray[np.int32] | None = None
+    """(y, x) the nucleus inside each instance, by the same numbers, where instances are cells.
+    A cell may be without one."""
 
 
 @dataclass(frozen=True)
