@@ -167,8 +167,11 @@ def test_the_lines_are_those_of_a_server() -> None:
                     check(json.loads(line), "Event")
 
 
-@pytest.mark.parametrize("name", registry.encoder_names())
-def test_there_are_cases_in_every_dialect(name: str) -> None:
+OUTLINES = [name for name in registry.encoder_names() if not registry.encoder(name).masks]
+
+
+@pytest.mark.parametrize("name", OUTLINES)
+def test_there_are_cases_in_every_dialect_of_outlines(name: str) -> None:
     for case in conformance.cases(name):
         if case.mode == "events":
             assert conformance.judge(case, json.dumps(case.expected).encode()) is None
