@@ -19,6 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
+import psutil
 
 from isoline import datasets, pipeline, registry
 from isoline.config import Settings
@@ -88,9 +89,15 @@ def _measure(name: str, slide: Path, weights: Path, data: Path, runs: int) -> No
             stages.append(_alone(bench, task, prepared, patches))
             return max(_pure_model(name, weights, patches), stages[-1].total / CORES)
 
-        figures = interleaved(
-            {"wall": lambda: _run(prepared, engine, surveys, data), "limit": limit}, runs
-        )
+        busy: list[float] = []
+
+        def wall() -> float:
+            before = _cpu(engine.process_ids)
+            seconds = _run(prepared, engine, surveys, data)
+            busy.append((_cpu(engine.process_ids) - before) / (seconds * CORES))
+            return seconds
+
+        figures = interleaved({"wall": wall, "limit": limit}, runs)
     finally:
         engine.close()
     ratios = [wall / best for wall, best in zip(figures["wall"], figures["limit"], strict=True)]
@@ -101,7 +108,14 @@ def _measure(name: str, slide: Path, weights: Path, data: Path, runs: int) -> No
     print(f"  limit          {spread(figures['limit'])} s")
     print(f"  wall           {spread(figures['wall'])} s")
     print(f"  wall / limit   {spread(ratios)}")
+    print(f"  workers busy   {spread([100 * share for share in busy], 0)} % of the wall time")
     print(f"  megapixels/s   {pixels / median(figures['wall']):.1f}")
+
+
+def _cpu(process_ids: list[int]) -> float:
+    """Return the CPU-seconds that these processes have used."""
+    times = [psutil.Process(each).cpu_times() for each in process_ids]
+    return float(sum(each.user + each.system for each in times))
 
 
 def _has_tissue(task: Task, box: Box) -> bool:

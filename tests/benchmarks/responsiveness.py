@@ -72,9 +72,10 @@ def _run(client: Client, image: str) -> tuple[float, float, int]:
 
 def _while_busy(url: str, client: Client, image: str) -> None:
     print(f"\n{REQUESTS} requests while every worker is busy and a viewer follows")
-    job = client.submit(image, "nuclei", tile=TILE)
-    stream = job.events()
     for path in ("/v1/health", "/v1/models"):
+        job = client.submit(image, "nuclei", tile=TILE)
+        stream = job.events()
+        next(stream)
         took = []
         with requests.Session() as session:
             for _ in range(REQUESTS):
@@ -87,8 +88,7 @@ def _while_busy(url: str, client: Client, image: str) -> None:
         print(
             f"  {path:12} median {median(took) * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms, busy: {busy}"
         )
-    next(stream)
-    job.cancel()
+        job.cancel()
 
 
 if __name__ == "__main__":
