@@ -82,11 +82,6 @@ def models() -> Installed[Model]:
     return cast("Installed[Model]", _load_all("model", model_names()))
 
 
-def encoders() -> Installed[Encoder]:
-    """Load every encoder that can be loaded."""
-    return cast("Installed[Encoder]", _load_all("encoder", encoder_names()))
-
-
 def open_image(path: Path | Remote, reader: str | None = None) -> Source:
     """Open the image at `path` with `reader`, or with the first of `READERS` that can.
 
