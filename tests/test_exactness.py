@@ -15,7 +15,7 @@ from isoline.engines.local import LocalEngine
 from isoline.events import Contours
 from isoline.geometry import XY
 from isoline.images import Images
-from isoline.prompts import Region
+from isoline.region import Region
 from isoline.request import SegmentRequest
 from tests.running import Outcome, SerialEngine, run, shapes
 from tests.slides import Shapes

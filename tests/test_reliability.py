@@ -23,7 +23,7 @@ from isoline.config import Limits
 from isoline.images import Images
 from isoline.jobs import CARD, JOURNAL, Jobs, State
 from isoline.pipeline import Prepared, prepare
-from isoline.prompts import Region
+from isoline.region import Region
 from isoline.request import SegmentRequest
 from isoline.surveys import Surveys
 from tests.killable import Server, digest, features, running

@@ -29,7 +29,7 @@ from isoline.errors import (
 )
 from isoline.geometry import XY, Box
 from isoline.images import ANYONE, Images
-from isoline.prompts import Region
+from isoline.region import Region
 from isoline.request import SegmentRequest, UploadRequest
 from isoline.sources.upload import Manifest, UploadSource
 from isoline.uploads import TILE_PX, Uploads

@@ -136,7 +136,7 @@ def segment(
     """Segment IMAGE and write the contours as they come."""
     from isoline.console import segment_file
     from isoline.models.base import Voxels
-    from isoline.prompts import Region
+    from isoline.region import Region
     from isoline.request import SegmentRequest
 
     if region is not None and roi is not None:

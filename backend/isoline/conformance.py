@@ -44,7 +44,7 @@ from isoline.events import (
     Warned,
 )
 from isoline.geometry import XY, Grid, Rect
-from isoline.prompts import Region, brief
+from isoline.region import Region, brief
 from isoline.request import SegmentRequest
 
 Json: TypeAlias = Mapping[str, Any]

@@ -5,6 +5,7 @@ IsolineError
 │   ├── Malformed               not JSON, a wrong type, an unknown key
 │   ├── BadParameter            a model parameter out of its bounds
 │   ├── BadRegion               empty, or outside the image
+│   ├── BadPrompt               no position on the image, or none that says what is meant
 │   ├── WrongImage              a file of that name, but not the one that the viewer shows
 │   ├── BadSpacing              missing, contradicting the file, or outside the model's range
 │   ├── BadSeries               slices that do not make one volume
@@ -59,6 +60,10 @@ class BadParameter(RequestError):
 
 class BadRegion(RequestError):
     """A region that is empty or lies outside the image."""
+
+
+class BadPrompt(RequestError):
+    """A prompt that is malformed, or prompts none of which says what is meant."""
 
 
 class WrongImage(RequestError):

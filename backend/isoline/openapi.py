@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from isoline import __version__
+from isoline.prompts import KINDS, MAX_PROMPTS
 
 Json: TypeAlias = Mapping[str, object]
 
@@ -435,6 +436,12 @@ def _model() -> dict[str, Json]:
         "channels": _list(_count(), description="How many channels it takes."),
         "tile_px": _count("Default side of a tile."),
         "fixed_tile": _flag("Whether it refuses any other tile."),
+        "dimensions": _list(
+            {"enum": [2, 3]}, description="2: slides and pictures, 3: volumes; one or both."
+        ),
+        "prompts": _list(
+            {"enum": [*KINDS]}, description="What it understands; empty: it takes no prompts."
+        ),
         "parameters": _list(_ref("Parameter")),
         "licence": _text(),
         "cite": _text(),
@@ -483,6 +490,16 @@ def _requests() -> dict[str, Json]:
         "slice": _maybe(
             {"anyOf": [_ref("SliceName"), _count()]}, "Where the user looks in a volume."
         ),
+        "prompts": _maybe(
+            _list(_ref("Prompt"), maxItems=MAX_PROMPTS), "What points at the one object."
+        ),
+        "frame_of_reference": _maybe(
+            _text(), "Of prompts in LPS millimetres; null: they are in voxels or pixels."
+        ),
+        "initial": _maybe(
+            {"anyOf": [_BOX, {"type": "object"}]},
+            'What prompts correct: as region, or {"slices": [DrawnSlice]} in a volume.',
+        ),
         "image_size": _maybe(
             _SIZE, "What the viewer shows: a file of another size is refused as WrongImage."
         ),
@@ -505,6 +522,27 @@ def _requests() -> dict[str, Json]:
                     "focus": [6000, 7000],
                 }
             ],
+        ),
+        "Prompt": _object(
+            {
+                "kind": {"enum": [*KINDS]},
+                "points": _list(
+                    _list(_NUMBER, minItems=2, maxItems=3),
+                    minItems=1,
+                    description="One position, two corners of a box, a way, or corners.",
+                ),
+                "include": _flag("Whether it is on the object; true by default."),
+            },
+            ["include"],
+            additionalProperties=False,
+        ),
+        "DrawnSlice": _object(
+            {
+                "slice": {"anyOf": [_ref("SliceName"), _count()]},
+                "box": _list(_count(), minItems=4, maxItems=4, description="i0, j0, i1, j1."),
+                "runs": _text("Runs in base64, as in a mask's layers."),
+            },
+            additionalProperties=False,
         ),
         "UploadRequest": _object(
             {

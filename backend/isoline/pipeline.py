@@ -24,7 +24,7 @@ from isoline.models.base import Bounded, ModelSpec, Output, Regions, Unbounded, 
 from isoline.parameters import check_parameters
 from isoline.pixels import Selection, choose
 from isoline.plan import Lattice, Tile
-from isoline.prompts import Region
+from isoline.region import Region
 from isoline.request import SegmentRequest, UploadRequest
 from isoline.sources.base import ImageInfo
 from isoline.spacing import image_spacing, working_grid

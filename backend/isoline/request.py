@@ -10,7 +10,8 @@ import numpy as np
 
 from isoline.geometry import XY
 from isoline.models.base import Value
-from isoline.prompts import Region
+from isoline.prompts import DrawnSlice, Prompt
+from isoline.region import Region
 from isoline.sources.base import ImageInfo, Level
 from isoline.volume_geometry import SliceName
 
@@ -39,6 +40,12 @@ class SegmentRequest:
     z: int | None = None
     slice: SliceName | int | None = None
     """Where the user looks in a volume: a slice by name, or by k where slices have none."""
+    prompts: tuple[Prompt, ...] = ()
+    """Everything that the user drew to point at one object, in the order in which it was drawn."""
+    frame_of_reference: str | None = None
+    """FrameOfReferenceUID of prompts in LPS millimetres; None: they are in voxels or pixels."""
+    initial: Region | tuple[DrawnSlice, ...] | None = None
+    """An outline or a mask that the prompts correct."""
     format: str = "geojson"
     """The name of the encoder."""
     image_size: tuple[int, int] | None = None

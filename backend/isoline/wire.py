@@ -7,6 +7,7 @@ would be a wrong result. `docs/protocol.md` is this file in prose; its examples 
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, astuple
 from difflib import get_close_matches
@@ -31,8 +32,19 @@ from isoline.events import (
     Warned,
 )
 from isoline.geometry import XY, Rect
-from isoline.models.base import Choice, ModelSpec, Number, Parameter, Regions, Switch, Value, Voxels
-from isoline.prompts import Region, brief
+from isoline.models.base import (
+    Choice,
+    ModelSpec,
+    Number,
+    Parameter,
+    Pointed,
+    Regions,
+    Switch,
+    Value,
+    Voxels,
+)
+from isoline.prompts import KINDS, MAX_PROMPTS, DrawnSlice, Prompt
+from isoline.region import Region, brief
 from isoline.request import SegmentRequest, UploadRequest
 from isoline.sources.base import ImageInfo
 from isoline.sources.upload import Manifest
@@ -48,7 +60,7 @@ T = TypeVar("T")
 
 REQUEST_KEYS = (
     "image", "model", "region", "focus", "parameters", "tile", "spacing_um", "at_um", "channel",
-    "z", "slice", "image_size", "format", "simplify_px",
+    "z", "slice", "prompts", "frame_of_reference", "initial", "image_size", "format", "simplify_px",
 )  # fmt: skip
 _UPLOAD_KEYS = ("size", "spacing_um", "channels", "dtype", "is_slide", "request")
 
@@ -86,6 +98,9 @@ def request_of(value: object) -> SegmentRequest:
         channel=maybe("channel", _channels),
         z=maybe("z", _whole),
         slice=maybe("slice", _slice),
+        prompts=maybe("prompts", prompts_of) or (),
+        frame_of_reference=maybe("frame_of_reference", _text),
+        initial=maybe("initial", _initial),
         image_size=maybe("image_size", _size),
         format=maybe("format", _text) or "geojson",
         simplify_px=maybe("simplify_px", _not_negative),
@@ -106,6 +121,9 @@ def request_json(request: SegmentRequest) -> Json:
         "channel": request.channel and [*request.channel],
         "z": request.z,
         "slice": _slice_json(request.slice),
+        "prompts": [prompt_json(prompt) for prompt in request.prompts] or None,
+        "frame_of_reference": request.frame_of_reference,
+        "initial": _initial_json(request.initial),
         "image_size": request.image_size and [*request.image_size],
         "format": request.format,
         "simplify_px": request.simplify_px,
@@ -193,6 +211,21 @@ def region_of(value: object, where: str = "region") -> Region:
     return Region.rectangle(x0, y0, x1, y1)
 
 
+def prompts_of(value: object, where: str = "prompts") -> tuple[Prompt, ...]:
+    """Return the prompts that a list of parsed JSON says. Raises Malformed."""
+    if not isinstance(value, list):
+        raise _wrong(where, "a list of prompts", value)
+    if len(value) > MAX_PROMPTS:
+        raise TooLarge(f"{where} has {len(value)} prompts", f"send at most {MAX_PROMPTS}")
+    return tuple(_prompt(prompt, f"{where}[{k}]") for k, prompt in enumerate(value))
+
+
+def prompt_json(prompt: Prompt) -> Json:
+    """Return what `prompts_of` turns back into `prompt`."""
+    points = [[*point] for point in prompt.points]
+    return {"kind": prompt.kind, "points": points, "include": prompt.include}
+
+
 # Answers
 
 
@@ -248,8 +281,10 @@ def model_json(spec: ModelSpec, problem: str | None = None) -> Json:
         "labels": [_label(label) for label in spec.labels],
         "spacings_um": spec.spacings_um,
         "channels": spec.channels,
+        "dimensions": _dimensions(spec),
         "tile_px": spec.tile_px,
         "fixed_tile": spec.fixed_tile,
+        "prompts": spec.prompts,
         "parameters": [_parameter(parameter) for parameter in spec.parameters],
         "licence": spec.licence,
         "cite": spec.cite,
@@ -259,12 +294,22 @@ def model_json(spec: ModelSpec, problem: str | None = None) -> Json:
 
 def _kind(spec: ModelSpec) -> str:
     match spec.output:
-        case Voxels():
+        case Voxels() | Pointed((3,)):
             return "mask"
         case Regions():
             return "regions"
         case _:
             return "objects"
+
+
+def _dimensions(spec: ModelSpec) -> tuple[int, ...]:
+    match spec.output:
+        case Voxels():
+            return (3,)
+        case Pointed(dimensions):
+            return dimensions
+        case _:
+            return (2,)
 
 
 def image_json(name: str, info: ImageInfo) -> Json:
@@ -384,6 +429,65 @@ def _channels(value: object, where: str) -> tuple[str | int, ...]:
         else _whole(channel, f"{where}[{k}]")
         for k, channel in enumerate(value)
     )
+
+
+def _prompt(value: object, where: str) -> Prompt:
+    given = _object(value, where, ("kind", "points", "include"))
+    kind, points = given.get("kind"), given.get("points")
+    known = next((each for each in KINDS if each == kind), None)
+    if known is None:
+        raise _wrong(f"{where}.kind", " or ".join(f'"{each}"' for each in KINDS), kind)
+    if not isinstance(points, list):
+        raise _wrong(f"{where}.points", "a list of positions", points)
+    include = given.get("include", True)
+    if not isinstance(include, bool):
+        raise _wrong(f"{where}.include", "true or false", include)
+    at = tuple(_position(point, f"{where}.points[{k}]") for k, point in enumerate(points))
+    return Prompt(known, at, include)
+
+
+def _position(value: object, where: str) -> tuple[float, ...]:
+    if not isinstance(value, list) or len(value) not in (2, 3):
+        raise _wrong(where, "[x, y], or [x, y, z] in a volume", value)
+    return tuple(_number(number, f"{where}[{k}]") for k, number in enumerate(value))
+
+
+def _initial(value: object, where: str) -> Region | tuple[DrawnSlice, ...]:
+    if not isinstance(value, Mapping) or "slices" not in value:
+        return region_of(value, where)
+    slices = _object(value, where, ("slices",))["slices"]
+    if not isinstance(slices, list):
+        raise _wrong(f"{where}.slices", "a list of slices", slices)
+    return tuple(_drawn(drawn, f"{where}.slices[{k}]") for k, drawn in enumerate(slices))
+
+
+def _drawn(value: object, where: str) -> DrawnSlice:
+    given = _object(value, where, ("slice", "box", "runs"))
+    box, runs = given.get("box"), given.get("runs")
+    if not isinstance(box, list) or len(box) != 4:
+        raise _wrong(f"{where}.box", "[i0, j0, i1, j1] in voxels", box)
+    i0, j0, i1, j1 = (_whole(side, f"{where}.box[{k}]") for k, side in enumerate(box))
+    try:
+        code = b64decode(runs if isinstance(runs, str) else "?", validate=True)
+    except ValueError:
+        raise _wrong(f"{where}.runs", "runs in base64", runs) from None
+    return DrawnSlice(_slice(given.get("slice"), f"{where}.slice"), (i0, j0, i1, j1), code)
+
+
+def _initial_json(initial: Region | tuple[DrawnSlice, ...] | None) -> Json | None:
+    if initial is None:
+        return None
+    if isinstance(initial, Region):
+        return initial.to_geojson()
+    slices = [
+        {
+            "slice": _slice_json(drawn.slice),
+            "box": [*drawn.box],
+            "runs": b64encode(drawn.runs).decode("ascii"),
+        }
+        for drawn in initial
+    ]
+    return {"slices": slices}
 
 
 def _slice(value: object, where: str) -> SliceName | int:

@@ -14,7 +14,7 @@ from isoline.geometry import XY, Box, Grid
 from isoline.models.base import Output, Statistics, Value
 from isoline.pixels import Selection
 from isoline.plan import Tile
-from isoline.prompts import Region
+from isoline.region import Region
 from isoline.sources.base import Remote
 from isoline.stitch import Pieces
 

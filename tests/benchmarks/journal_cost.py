@@ -21,7 +21,7 @@ from isoline.engines.local import LocalEngine
 from isoline.images import Images
 from isoline.jobs import Jobs
 from isoline.pipeline import Prepared
-from isoline.prompts import Region
+from isoline.region import Region
 from isoline.request import SegmentRequest
 from isoline.surveys import Surveys
 from tests.benchmarks.measuring import describe_machine, interleaved, median, seconds, spread

@@ -21,7 +21,7 @@ from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.images import Images
 from isoline.journal import JournalWriter
-from isoline.prompts import Region
+from isoline.region import Region
 from isoline.request import SegmentRequest
 from isoline.surveys import Surveys
 from isoline.weights import pull

@@ -35,7 +35,7 @@ from isoline.contours import Polygons
 from isoline.engines.base import Agenda
 from isoline.events import Objects
 from isoline.geometry import XY
-from isoline.prompts import Region
+from isoline.region import Region
 from isoline.request import SegmentRequest, UploadRequest
 from isoline.uploads import Uploads
 from isoline.work import Computed, Stages, Survey, Task

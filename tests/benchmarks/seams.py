@@ -22,7 +22,7 @@ from isoline.engines.base import Engine
 from isoline.engines.local import LocalEngine
 from isoline.geometry import XY
 from isoline.images import Images
-from isoline.prompts import Region
+from isoline.region import Region
 from isoline.request import SegmentRequest
 from tests.benchmarks.measuring import describe_machine
 from tests.running import Outcome, SerialEngine, run, shapes

@@ -11,13 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isoline.events import Label
 from isoline.geometry import XY, Box
+from isoline.prompts import Kind
 
 Value: TypeAlias = float | int | bool | str
 Statistics: TypeAlias = Mapping[str, NDArray[np.generic]]
@@ -83,7 +84,15 @@ class Voxels:
     """A label per voxel of a volume: see `models.volume`."""
 
 
-Output: TypeAlias = Bounded | Unbounded | Regions | Voxels
+@dataclass(frozen=True)
+class Pointed:
+    """The one object that prompts point at: an outline on a picture, a mask in a volume."""
+
+    dimensions: tuple[Literal[2, 3], ...] = (2, 3)
+    """2 where the model works on slides and pictures, 3 where it works in volumes."""
+
+
+Output: TypeAlias = Bounded | Unbounded | Regions | Voxels | Pointed
 
 
 @dataclass(frozen=True)
@@ -127,6 +136,8 @@ class ModelSpec:
     """Tiles of a slide without tissue are not computed."""
     has_statistics: bool = False
     """`statistics` is called once per image and its answer goes into every patch."""
+    prompts: tuple[Kind, ...] = ()
+    """What it understands of what a user draws to point at something; it then needs some."""
     parameters: tuple[Parameter, ...] = ()
     weights: tuple[Weights, ...] = ()
     licence: str = "Apache-2.0"

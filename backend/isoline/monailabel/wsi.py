@@ -24,7 +24,7 @@ from isoline.geometry import XY
 from isoline.models.base import ModelSpec, Value
 from isoline.monailabel.runs import Run
 from isoline.pipeline import LARGEST_TILE, SMALLEST_TILE
-from isoline.prompts import Region
+from isoline.region import Region
 from isoline.request import SegmentRequest
 from isoline.sources.base import ImageInfo
 

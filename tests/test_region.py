@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from isoline.errors import BadRegion
 from isoline.geometry import XY, Box, Grid, Rect
-from isoline.prompts import MAX_VERTICES, Region
+from isoline.region import MAX_VERTICES, Region
 
 Corner = tuple[float, float]
 
