@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 EXECUTABLES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -27,8 +27,8 @@ FLAGS = (
 
 
 @contextmanager
-def page(width: int = 1280, height: int = 860) -> Iterator[Page]:
-    """Yield an empty page in the Chromium of this machine; an error on the page fails the test.
+def launched() -> Iterator[Browser]:
+    """Yield the Chromium of this machine, for pages that do not know of each other.
 
     Without a Chromium the test is skipped, in CI it fails: there it must be installed.
     """
@@ -37,13 +37,29 @@ def page(width: int = 1280, height: int = 860) -> Iterator[Page]:
         if os.environ.get("CI") == "true":
             pytest.fail("CI has no Chromium: install the package chromium")
         pytest.skip("no Chromium on this machine: install the package chromium")
-    errors: list[str] = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
         try:
-            opened = browser.new_page(viewport={"width": width, "height": height})
-            opened.on("pageerror", lambda error: errors.append(str(error)))
-            yield opened
+            yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def page(width: int = 1280, height: int = 860) -> Iterator[Page]:
+    """Yield an empty page of a browser of its own; an error on the page fails the test."""
+    with launched() as browser, page_of(browser, width, height) as opened:
+        yield opened
+
+
+@contextmanager
+def page_of(browser: Browser, width: int = 1280, height: int = 860) -> Iterator[Page]:
+    """Yield an empty page with storage of its own; an error on the page fails the test."""
+    errors: list[str] = []
+    opened = browser.new_page(viewport={"width": width, "height": height})
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    try:
+        yield opened
+    finally:
+        opened.close()
     assert errors == []

@@ -90,6 +90,8 @@ def _routes(app: Flask) -> Iterator[tuple[str, str]]:
     for rule in app.url_map.iter_rules():
         if rule.endpoint.startswith("monailabel."):
             continue  # another's API, described in docs/monailabel.md
+        if rule.endpoint.startswith("ohif."):
+            continue  # files, not an API
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
             yield path, method.lower()

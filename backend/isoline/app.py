@@ -30,6 +30,7 @@ from isoline.jobs import Job, Jobs, QueueFull
 from isoline.metrics import Metrics
 from isoline.monailabel import access as monailabel
 from isoline.monailabel import routes as monailabel_routes
+from isoline.ohif import files as ohif_files
 from isoline.sources.dicomweb import DicomWebImages
 from isoline.sources.girder import GirderImages
 from isoline.surveys import Surveys
@@ -107,6 +108,7 @@ def create_app(backend: Backend) -> Flask:
     _serve_catalogue(app, backend)
     _serve_uploads(app, backend.uploads, backend.audit)
     _serve_jobs(app, backend)
+    app.register_blueprint(ohif_files.blueprint())
     if backend.settings.monailabel.enabled:
         app.register_blueprint(
             monailabel_routes.blueprint(backend), url_prefix=backend.settings.monailabel.prefix
@@ -131,6 +133,7 @@ def _guard(app: Flask, backend: Backend) -> None:
         if request.method not in SAFE:
             access.check_origin(request.headers.get("Origin"), request.host)
         public = request.method == "OPTIONS" or request.path in PUBLIC
+        public = public or request.path.startswith(ohif_files.PREFIX)
         if public or monailabel.is_open(request, settings.monailabel):
             return
         kind, _, token = request.headers.get("Authorization", "").partition(" ")

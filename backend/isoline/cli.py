@@ -338,11 +338,23 @@ def check(image: Path) -> None:
     type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
     help="Where contours.geojson and contours.png go [default: here].",
 )
-def demo(once: bool, directory: Path) -> None:
-    """Fetch a real slide, serve it, and segment a region of it."""
+@click.option(
+    "--viewer",
+    type=click.Choice(["browser", "ohif"]),
+    default="browser",
+    help="browser: a slide; ohif: a head in OHIF, with an archive.",
+)
+def demo(once: bool, directory: Path, viewer: str) -> None:
+    """Serve a real slide and segment a region of it; or a real head, in OHIF."""
+    settings = config.load(None)
+    if viewer == "ohif":
+        from isoline.ohif import demo as volumes
+
+        volumes.run(settings, once=once)
+        return
     from isoline import demo as first_look
 
-    first_look.run(config.load(None), directory, once=once)
+    first_look.run(settings, directory, once=once)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

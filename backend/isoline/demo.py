@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -20,8 +18,8 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from isoline import child_server, datasets
 from isoline import client as api
-from isoline import datasets
 from isoline.config import Settings
 from isoline.errors import Broken
 
@@ -52,7 +50,9 @@ def run(settings: Settings, directory: Path, *, once: bool) -> None:
     """
     slide = datasets.fetch(datasets.SAMPLE_SLIDE, settings.data / "samples")
     console = Console(stderr=True, highlight=False)
-    with _server(settings, slide.parent, console) as url:
+    port = child_server.free_port(settings.server.port)
+    command = [sys.executable, "-m", "isoline", "serve", "--images", str(slide.parent)]
+    with child_server.running([*command, "--port", str(port)], port, console) as url:
         name = f"{slide.parent.name}/{slide.name}"
         console.print(f"serving {slide.name} at {url}")
         drawn = _segment(api.Client(url, settings.server.token), name, console)
@@ -76,43 +76,6 @@ def run(settings: Settings, directory: Path, *, once: bool) -> None:
             with contextlib.suppress(KeyboardInterrupt):
                 while True:
                     time.sleep(3600)
-
-
-@contextlib.contextmanager
-def _server(settings: Settings, images: Path, console: Console) -> Iterator[str]:
-    """Run `isoline serve` on a free port of loopback for the length of a block."""
-    port = _free_port(settings.server.port)
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "isoline", "serve", "--images", str(images)]
-    process = subprocess.Popen([*command, "--port", str(port)])
-    try:
-        _await(process, api.Client(url), console)
-        yield url
-    finally:
-        process.terminate()
-        process.wait(15)
-
-
-def _free_port(wish: int) -> int:
-    for port in (wish, 0):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
-    raise Broken("no port of 127.0.0.1 is free", "end another server")
-
-
-def _await(process: subprocess.Popen[bytes], client: api.Client, console: Console) -> None:
-    for tenths in range(2400):
-        if tenths == 40:
-            console.print("compiling, once after an installation ...")
-        if process.poll() is not None:
-            break
-        with contextlib.suppress(api.ClientError):
-            if client.health()["status"] == "ready":
-                return
-        time.sleep(0.1)
-    raise Broken("the server did not start", "run `isoline -v serve --images .` to see why")
 
 
 def _segment(client: api.Client, image: str, console: Console) -> Drawn:

@@ -9,7 +9,9 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING, TypeAlias
 
 from flask import Flask
 
@@ -18,13 +20,23 @@ from isoline.audit import JsonLines
 from isoline.config import Settings
 from isoline.errors import Conflict, NotSupported
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+Around: TypeAlias = "Callable[[Flask], WSGIApplication]"
+"""Puts something before the app: what else is served at its origin."""
+
 log = logging.getLogger(__name__)
 
 SPARE_THREADS = 16
 """Threads for short requests while every stream is taken."""
 
 
-def serve(settings: Settings, kind: str | None = None) -> None:
+def _nothing(app: Flask) -> WSGIApplication:
+    return app
+
+
+def serve(settings: Settings, kind: str | None = None, around: Around = _nothing) -> None:
     """Serve until interrupted. `kind` is "gunicorn" or "waitress"; by default what suits here.
 
     Raises Conflict when the port is taken.
@@ -33,9 +45,9 @@ def serve(settings: Settings, kind: str | None = None) -> None:
     if settings.server.json_log:
         _log_as_json()
     if (kind or _default_kind()) == "gunicorn":
-        _serve_gunicorn(settings)
+        _serve_gunicorn(settings, around)
     else:
-        _serve_waitress(settings)
+        _serve_waitress(settings, around)
 
 
 def _log_as_json() -> None:
@@ -65,7 +77,7 @@ def _threads(settings: Settings) -> int:
     return settings.limits.streams + settings.monailabel.waiting + SPARE_THREADS
 
 
-def _serve_gunicorn(settings: Settings) -> None:
+def _serve_gunicorn(settings: Settings, around: Around) -> None:
     from gunicorn.app.base import BaseApplication
 
     class Application(BaseApplication):  # type: ignore[misc]
@@ -87,10 +99,10 @@ def _serve_gunicorn(settings: Settings) -> None:
             for name, value in options.items():
                 self.cfg.set(name, value)
 
-        def load(self) -> Flask:
+        def load(self) -> WSGIApplication:
             # called in the forked process: threads and pipes of the backend belong there
             self.backend = Backend.start(settings)
-            return create_app(self.backend)
+            return around(create_app(self.backend))
 
         def stop(self) -> None:
             self.backend.close()
@@ -110,7 +122,7 @@ def _wind_down_at_once(backend: Backend) -> None:
     signal.signal(signal.SIGTERM, handle)
 
 
-def _serve_waitress(settings: Settings) -> None:
+def _serve_waitress(settings: Settings, around: Around) -> None:
     import waitress
 
     if settings.server.certificate:
@@ -122,7 +134,7 @@ def _serve_waitress(settings: Settings) -> None:
     backend = Backend.start(settings)
     try:
         waitress.serve(
-            create_app(backend),
+            around(create_app(backend)),
             host=settings.server.host,
             port=settings.server.port,
             threads=_threads(settings),

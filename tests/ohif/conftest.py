@@ -1,0 +1,60 @@
+"""One archive, one server and one browser for all tests of OHIF."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser
+
+from isoline.ohif import head
+from tests import browser
+from tests.ohif import stack
+from tests.ohif.stack import Stack
+
+EVERY = 3
+"""The head is thinned to every third voxel: OHIF shows it sooner."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A series in the archive."""
+
+    study: str
+    series: str
+    image: str
+    """What isoline calls it."""
+
+
+@pytest.fixture(scope="package")
+def ohif(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """OHIF, an archive and isoline at one origin, until the last test of this folder."""
+    with stack.running(tmp_path_factory.mktemp("ohif")) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def mr_head(ohif: Stack, tmp_path_factory: pytest.TempPathFactory) -> Series:
+    """A real head in the archive: MR, axial, 61 slices of 73 x 61 voxels of 3 mm."""
+    import nibabel
+
+    whole = nibabel.load(stack.needed(head.find))
+    thin = nibabel.Nifti1Image(
+        np.asarray(whole.dataobj)[::EVERY, ::EVERY, ::EVERY],
+        whole.affine @ np.diag([EVERY, EVERY, EVERY, 1]),
+    )
+    path: Path = tmp_path_factory.mktemp("head") / "head.nii"
+    nibabel.save(thin, path)
+    instances = list(head.series(path))
+    study, series = ohif.store(instances), str(instances[0].SeriesInstanceUID)
+    return Series(study, series, ohif.name(study, series))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A browser; playwright allows one at a time, so it is closed with the module."""
+    with browser.launched() as opened:
+        yield opened

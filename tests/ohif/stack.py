@@ -1,0 +1,123 @@
+"""Unmodified OHIF, a real Orthanc and a real isoline server at one origin.
+
+python -m tests.ohif.stack FILE_OR_FOLDER ...    run it with these series, until Ctrl-C
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import pydicom
+import pytest
+from playwright.sync_api import Browser, Page
+from pydicom.dataset import Dataset
+from rich.console import Console
+
+from isoline import child_server, datasets
+from isoline.client import Client
+from isoline.config import DicomWeb
+from isoline.errors import Broken
+from isoline.ohif import demo, orthanc, viewer
+from tests import browser
+from tests.serving import free_port
+
+T = TypeVar("T")
+ARCHIVE = "here"
+OPEN_MS = 90_000
+"""A loaded machine without a GPU is slow to show the first image."""
+_HAS_IMAGE = """() => {
+    try {
+        const { cornerstoneViewportService, viewportGridService } = window.services;
+        const id = viewportGridService.getActiveViewportId();
+        const viewport = cornerstoneViewportService.getCornerstoneViewport(id);
+        return Boolean(viewport.getImageData());
+    } catch {
+        return false;  // OHIF is still putting itself together
+    }
+}"""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where everything is."""
+
+    url: str
+    """Of OHIF, of /dicom-web and of isoline's /v1."""
+    archive: DicomWeb
+    """What isoline calls ARCHIVE."""
+
+    @property
+    def isoline(self) -> Client:
+        return Client(self.url)
+
+    def store(self, series: Iterable[Dataset]) -> str:
+        """Send instances of one study to the archive and return its StudyInstanceUID."""
+        return demo.store(self.archive, series)
+
+    def name(self, study: str, series: str) -> str:
+        """Return what isoline calls a series."""
+        return f"dicomweb:{ARCHIVE}/{study}/{series}"
+
+    @contextlib.contextmanager
+    def opened(self, chromium: Browser, study: str, mode: str = "viewer") -> Iterator[Page]:
+        """Yield a page that shows `study`, its first image drawn; no page knows of another."""
+        with browser.page_of(chromium, 1400, 900) as page:
+            page.add_init_script("localStorage.shownTours = '[\"basicViewerTour\"]'")
+            page.goto(f"{self.url}/{mode}?StudyInstanceUIDs={study}")
+            page.wait_for_function(_HAS_IMAGE, timeout=OPEN_MS)
+            yield page
+
+
+def pages() -> Path:
+    """Return OHIF's pages; without npm CI fails, and others see why a test is skipped."""
+    return needed(lambda: viewer.fetch(datasets.default_directory() / "ohif"))
+
+
+def needed(find: Callable[[], T]) -> T:
+    """Return what `find` finds; where it is not installed CI fails and others skip."""
+    try:
+        return find()
+    except Broken as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+
+
+@contextlib.contextmanager
+def running(folder: Path, more: str = "") -> Iterator[Stack]:
+    """Run the archive, empty, and the server, which keeps its data in `folder`.
+
+    `more` is added to isoline.toml.
+    """
+    shown = pages()
+    needed(orthanc.find)
+    home = folder / "archive"
+    home.mkdir(parents=True)
+    with orthanc.running(home) as archive:
+        port, config = free_port(), folder / "isoline.toml"
+        config.write_text(demo.site_config(folder, port, ARCHIVE, archive) + more)
+        command = demo.site_command(config, shown, ARCHIVE)
+        with child_server.running(command, port, Console(stderr=True)) as url:
+            yield Stack(url, archive)
+
+
+def main(paths: list[str]) -> None:
+    files = [file for path in map(Path, paths) for file in (path, *path.rglob("*"))]
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as stack:
+        for study in {stack.store([pydicom.dcmread(file)]) for file in files if file.is_file()}:
+            print(f"{stack.url}/viewer?StudyInstanceUIDs={study}")
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(3600)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
