@@ -17,5 +17,5 @@ export default [
     languageOptions: { ecmaVersion: 2022, globals: browser },
     rules: { eqeqeq: "error", "no-var": "error", "prefer-const": "error", "no-shadow": "error" },
   },
-  { files: ["plugins/dsa/**/*.js"], languageOptions: { sourceType: "script" } },
+  { files: ["plugins/dsa/**/*.js"], languageOptions: { sourceType: "module" } },
 ];

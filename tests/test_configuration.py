@@ -88,6 +88,18 @@ def test_the_token_of_the_environment_wins(tmp_path: Path) -> None:
     assert load(tmp_path, text, ISOLINE_TOKEN="b").server.token == "b"
 
 
+def test_a_girder_has_a_token_of_its_own_or_the_servers(tmp_path: Path) -> None:
+    server = '[server]\ntoken = "a"\n'
+    girder = '[girder.archive]\nurl = "https://archive.example"\n'
+    mapping = 'path_mapping = {"/assets" = "."}\n'
+    assert load(tmp_path, server + girder).girder["archive"].token == "a"
+    own = load(tmp_path, server + girder + mapping + 'token = "b"\n').girder["archive"]
+    assert own.token == "b"
+    assert "'b'" not in repr(own)
+    with pytest.raises(Malformed, match="a path_mapping and no token"):
+        load(tmp_path, girder + mapping)
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(Malformed, match="cannot read"):
         config.load(tmp_path / "isoline.toml")

@@ -55,7 +55,7 @@ class Fake(ThreadingHTTPServer):
 
     def find(self, **more: Any) -> Found:
         servers = {"archive": Girder(self.url, **more)}
-        finder = GirderImages(servers, "shared", Descriptions().of)
+        finder = GirderImages(servers, Descriptions().of)
         return finder.find(NAME, Caller({"girder": TOKEN}))
 
     def open(self) -> Source:
@@ -121,11 +121,13 @@ def test_three_questions_come_before_the_first_tile(girder: Fake) -> None:
     source.close()
 
 
-def test_the_path_is_asked_for_with_the_shared_token_only_where_it_helps(
-    girder: Fake, tmp_path: Any
-) -> None:
+def test_the_path_is_asked_for_only_with_a_token(girder: Fake, tmp_path: Any) -> None:
+    girder.find(path_mapping={"/assets": tmp_path}, token="shared")
+    asked = f"isoline/item/{ITEM}/file"
+    assert asked in [route for route, _ in girder.asked]
+    girder.asked.clear()
     girder.find(path_mapping={"/assets": tmp_path})
-    assert f"isoline/item/{ITEM}/file" in [route for route, _ in girder.asked]
+    assert asked not in [route for route, _ in girder.asked]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +177,7 @@ def test_a_strange_tile_is_unreadable(girder: Fake, status: int, body: bytes, sa
 
 def test_nobody_there_is_said_without_the_token(girder: Fake) -> None:
     servers = {"archive": Girder("http://127.0.0.1:9")}
-    finder = GirderImages(servers, "", Descriptions().of)
+    finder = GirderImages(servers, Descriptions().of)
     with pytest.raises(Unreadable, match="does not answer") as raised:
         finder.find(NAME, Caller({"girder": TOKEN}))
     assert TOKEN not in str(raised.value)

@@ -64,7 +64,7 @@ class Backend:
             "file": FileUris(settings.file_uris, Images(settings.images)),
             "upload": uploads,
             "dicomweb": DicomWebImages.configured(settings),
-            "girder": GirderImages(settings.girder, settings.server.token, Descriptions().of),
+            "girder": GirderImages(settings.girder, Descriptions().of),
         }
         images = Images(settings.images, resolvers)
 

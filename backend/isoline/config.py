@@ -149,6 +149,9 @@ class Girder:
     """Where its pages begin: without /api/v1."""
     path_mapping: Mapping[str, Path] = field(default_factory=dict)
     """Path prefix on Girder's machine = directory here that holds the same files."""
+    token: str = field(default="", repr=False)
+    """The token in the plugin's settings: the plugin tells paths to whoever knows it. Without one
+    it is server.token."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +249,7 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
     engine = _section(Engine, table.pop("engine", {}), "engine")
     limits = _section(Limits, table.pop("limits", {}), "limits")
     girder = {
-        _root_name(name): _girder(given, f"girder.{name}", base)
+        _root_name(name): _girder(given, f"girder.{name}", base, server.token)
         for name, given in _expect(table.pop("girder", {}), dict, "girder").items()
     }
     monailabel = _monailabel(table.pop("monailabel", {}), base)
@@ -285,9 +288,9 @@ def _root_name(name: str) -> str:
     return name
 
 
-def _girder(table: object, name: str, base: Path) -> Girder:
+def _girder(table: object, name: str, base: Path, server_token: str) -> Girder:
     given = _expect(table, dict, name)
-    _refuse_unknown(given, ("url", "path_mapping"), f"{name}.")
+    _refuse_unknown(given, ("url", "path_mapping", "token"), f"{name}.")
     url = _expect(given.get("url", ""), str, f"{name}.url").rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise Malformed(f"{name}.url: {url!r} is no address", 'write "https://archive.example"')
@@ -296,7 +299,13 @@ def _girder(table: object, name: str, base: Path) -> Girder:
         prefix: (base / _expect(directory, str, f"{name}.path_mapping")).expanduser()
         for prefix, directory in prefixes.items()
     }
-    return Girder(url, mapping)
+    token = _expect(given.get("token", ""), str, f"{name}.token") or server_token
+    if mapping and not token:
+        raise Malformed(
+            f"{name} has a path_mapping and no token, so the plugin will tell it no path",
+            "set token there to the one in the plugin's settings",
+        )
+    return Girder(url, mapping, token)
 
 
 def _token(table: object, name: str) -> Token:

@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _image(stack: Stack) -> GirderImage:
-    finder = GirderImages({"archive": Girder(stack.url)}, "", Descriptions().of)
+    finder = GirderImages({"archive": Girder(stack.url)}, Descriptions().of)
     caller = Caller({"girder": stack.guest.token})
     image = finder.find(f"girder:archive/{stack.item}", caller).path
     assert isinstance(image, GirderImage)

@@ -70,7 +70,24 @@ def test_an_annotation_is_locked_while_it_grows(archive: Archive) -> None:
     assert early.status_code == 409
     archive.admin.call("POST", f"isoline/run/{run['_id']}/cancel")
     assert archive.ended(run)["state"] == "cancelled"
-    archive.admin.call("PUT", f"annotation/{growing}", json={**document, "name": "mine"})
+
+
+def test_a_copy_that_was_read_too_early_cannot_be_saved(archive: Archive) -> None:
+    run = archive.start("slow", (5000, 6200, 7048, 7224), parameters={"seconds": 0.2})
+    growing = wait_for(lambda: archive.state(run)["annotations"], bool)[0]
+    partial = archive.admin.call("GET", f"annotation/{growing}", limit=0)["annotation"]
+    archive.ended(run)
+    whole = archive.admin.call("GET", f"annotation/{growing}", limit=0)["annotation"]
+    assert len(partial["elements"]) < len(whole["elements"])
+    attributes = [{"op": "replace", "path": "attributes", "value": partial["attributes"]}]
+    for method, body in (("PUT", partial), ("PATCH", attributes)):
+        answer = archive.admin.open(method, f"annotation/{growing}", json=body)
+        assert answer.status_code == 409, answer.text
+        assert "Reload" in answer.json()["message"]
+    assert archive.elements(growing) == whole["elements"]
+    fewer = {**whole, "name": "mine", "elements": whole["elements"][1:]}
+    archive.admin.call("PUT", f"annotation/{growing}", json=fewer)
+    assert archive.elements(growing) == whole["elements"][1:]
 
 
 def test_a_second_run_replaces_what_nobody_touched(archive: Archive) -> None:

@@ -20,8 +20,8 @@ from tests.dsa.conftest import TOKEN, Archive
 
 
 def images(archive: Archive, mapping: dict[str, Path] | None = None) -> GirderImages:
-    server = Girder(archive.stack.url, mapping or {})
-    return GirderImages({"archive": server}, TOKEN, Descriptions().of)
+    server = Girder(archive.stack.url, mapping or {}, TOKEN)
+    return GirderImages({"archive": server}, Descriptions().of)
 
 
 def caller(archive: Archive) -> Caller:

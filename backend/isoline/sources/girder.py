@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -33,6 +34,8 @@ from isoline.images import Caller, Found
 from isoline.sources.base import ImageInfo, Remote, Source
 from isoline.sources.pyramid import RGB, TileCache, level, paste, scale_problems, white
 from isoline.sources.spacing import NO_SPACING, believable
+
+log = logging.getLogger(__name__)
 
 SCHEME = "girder"
 CONNECTIONS = 8
@@ -193,18 +196,13 @@ class GirderImages:
     """Finds `girder:SERVER/ITEM`: a file that this machine sees, or an image of tiles."""
 
     def __init__(
-        self,
-        servers: Mapping[str, Girder],
-        server_token: str,
-        describe: Callable[[Path], ImageInfo],
+        self, servers: Mapping[str, Girder], describe: Callable[[Path], ImageInfo]
     ) -> None:
         """Serve the items of `servers`.
 
-        `server_token` is what Girder's plugin and this server share: with it the plugin tells
-        where a file lies. `describe` opens a file just far enough to know what is in it.
+        `describe` opens a file just far enough to know what is in it.
         """
         self._servers = dict(servers)
-        self._server_token = server_token
         self._describe = describe
 
     def find(self, name: str, caller: Caller) -> Found:
@@ -224,7 +222,7 @@ class GirderImages:
                 about = pool.submit(connection.json, f"item/{item}")
                 tiles = pool.submit(connection.json, f"item/{item}/tiles")
                 files = pool.submit(connection.json, f"item/{item}/files")
-                place = pool.submit(self._place, server, connection, item)
+                place = pool.submit(self._place, server, connection, item, about)
                 about.result()  # Girder's word on the caller's rights comes before all else
                 path = place.result()
                 if path is not None:
@@ -234,16 +232,25 @@ class GirderImages:
             connection.close()
         return Found(name, remote, remote.info)
 
-    def _place(self, server: Girder, connection: Connection, item: str) -> Path | None:
-        """Return the file of `item` where this machine sees it, whole."""
-        if not server.path_mapping or not self._server_token:
+    def _place(
+        self, server: Girder, connection: Connection, item: str, about: Future[object]
+    ) -> Path | None:
+        """Return the file of `item` where this machine sees it, whole.
+
+        `about` fails where the caller may not read the item.
+        """
+        if not server.path_mapping or not server.token:
             return None
-        headers = {"Isoline-Token": self._server_token}
+        headers = {"Isoline-Token": server.token}
         try:
             said = connection.json(f"isoline/item/{item}/file", **headers)
             return _mapped(server.path_mapping, str(said["path"]), int(said["size"]))
+        except NotAllowed as error:
+            if about.exception() is None:  # it is us whom Girder refuses
+                log.warning("%s: is the token of [girder] the one in its settings?", error)
         except (IsolineError, KeyError, TypeError, ValueError):
-            return None  # tiles will do
+            pass
+        return None  # tiles will do
 
 
 def _mapped(mapping: Mapping[str, Path], path: str, size: int) -> Path | None:

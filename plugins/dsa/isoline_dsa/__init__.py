@@ -2,6 +2,7 @@
 
 settings     the server's address and token
 server       requests to the isoline server
+images       an item as the isoline server sees it
 runs         what was asked for, kept in the database; a thread per run stores what arrives
 annotations  elements appended at flat cost, locked while they grow, replaced by a later run
 rest         /api/v1/isoline/...
@@ -17,7 +18,7 @@ from typing import Any
 from girder.plugin import GirderPlugin, getPlugin
 
 from isoline_dsa import page, settings
-from isoline_dsa.annotations import refuse_edits_while_growing
+from isoline_dsa.annotations import refuse_harmful_edits
 from isoline_dsa.rest import IsolineResource
 
 __all__ = ["IsolinePlugin"]
@@ -34,6 +35,6 @@ class IsolinePlugin(GirderPlugin):  # type: ignore[misc]
         if (viewer := getPlugin("histomicsui")) is not None:
             viewer.load(info)  # its page must be there before the panel
         settings.register()
-        refuse_edits_while_growing()
+        refuse_harmful_edits()
         info["apiRoot"].isoline = IsolineResource()
         page.serve_panel(info)

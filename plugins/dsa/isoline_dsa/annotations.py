@@ -4,6 +4,10 @@ large_image_annotation keeps an annotation and its elements in two collections t
 by `annotationId` and `_version`. Saving through its REST API writes every element anew; appending
 here adds rows at the annotation's current version and raises its counters, so that a batch costs
 the same however large the annotation has become.
+
+A copy that someone read before the last of it was there would, when it is saved whole, take the
+rest away. So every annotation that we change carries the version at which we did so among its
+attributes, where it comes back with each copy: one that says another version is refused.
 """
 
 from __future__ import annotations
@@ -118,8 +122,9 @@ def replace_earlier(item_id: ObjectId, scope: str, mine: Sequence[ObjectId]) -> 
         new -= touched
 
 
-def refuse_edits_while_growing() -> None:
-    """Have Girder refuse changes, by anyone, to an annotation that a run still adds to."""
+def refuse_harmful_edits() -> None:
+    """Have Girder refuse changes, by anyone, that would lose what a run has added or still adds."""
+    events.bind("model.annotation.save", MARK, _refuse_if_outdated)
     for route in ("put.annotation/:id", "patch.annotation/:id", "delete.annotation/:id"):
         events.bind(f"rest.{route}.before", MARK, _refuse_if_growing)
     events.bind("rest.put.annotation/:id/history/revert.before", MARK, _refuse_if_growing)
@@ -131,6 +136,20 @@ def _refuse_if_growing(event: Any) -> None:
     if Run().is_growing(event.info["id"]):
         raise RestException(
             "Isoline is still adding to this annotation. Wait for the run to end, or stop it.", 423
+        )
+
+
+def _refuse_if_outdated(event: Any) -> None:
+    saved = event.info
+    ours = (saved["annotation"].get("attributes") or {}).get(MARK)
+    if not saved.get("_id") or not isinstance(ours, dict):
+        return
+    field = f"annotation.attributes.{MARK}.version"
+    if Annotation().collection.find_one({"_id": saved["_id"], field: {"$ne": ours.get("version")}}):
+        raise RestException(
+            "Isoline has changed this annotation since it was read here. Reload the page, then "
+            "edit it.",
+            409,
         )
 
 
@@ -177,5 +196,13 @@ def _renew(annotation_id: ObjectId, changes: dict[str, Any]) -> None:
     now = datetime.datetime.now(datetime.timezone.utc)
     Annotation().collection.update_one(
         {"_id": annotation_id},
-        {"$set": {**changes, "_version": version, "updated": now}, "$unset": {"groups": ""}},
+        {
+            "$set": {
+                **changes,
+                f"annotation.attributes.{MARK}.version": version,
+                "_version": version,
+                "updated": now,
+            },
+            "$unset": {"groups": ""},
+        },
     )

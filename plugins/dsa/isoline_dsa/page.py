@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,11 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 WEB = Path(__file__).parent / "web"
+MODULES = (
+    *("page", "dom", "api", "shapes", "layers", "fields", "pointer", "prompting", "runs"),
+    *("panel", "settings", "main"),
+)
+"""Files of the panel, each after those that it imports."""
 
 
 def serve_panel(info: dict[str, Any]) -> None:
@@ -20,13 +28,26 @@ def serve_panel(info: dict[str, Any]) -> None:
     except ImportError:
         _copy_into_built()
         return
+    folder = Path(tempfile.mkdtemp(prefix="isoline-panel-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _write_into(folder)
     registerPluginStaticContent(
         plugin="isoline",
-        css=["/isoline.css"],
-        js=["/isoline.js"],
-        staticDir=WEB,
+        css=["/plugin.min.css"],
+        js=["/plugin.min.js"],
+        staticDir=folder,
         tree=info["serverRoot"],
     )
+
+
+def script() -> bytes:
+    """Return the modules of the panel as one script that leaves no names behind.
+
+    Girder 3 loads exactly one script a plugin, and not as a module.
+    """
+    joined = "\n".join((WEB / f"{name}.js").read_text(encoding="utf-8") for name in MODULES)
+    plain = re.sub(r"^import .*;\n|^export ", "", joined, flags=re.MULTILINE)
+    return f"(function () {{\n'use strict';\n{plain}}})();\n".encode()
 
 
 def _copy_into_built() -> None:
@@ -40,20 +61,26 @@ def _copy_into_built() -> None:
     folder = Path(STATIC_ROOT_DIR) / "built" / "plugins" / "isoline"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for suffix in ("js", "css"):
-            _write(folder / f"plugin.min.{suffix}", (WEB / f"isoline.{suffix}").read_bytes())
+        _write_into(folder)
     except OSError as error:
+        made = Path(tempfile.mkdtemp(prefix="isoline-panel-"))
+        _write_into(made)
         log.error(
-            "the Isoline panel cannot be installed: %s. Copy %s/isoline.js and isoline.css to %s "
-            "as plugin.min.js and plugin.min.css, then restart Girder",
+            "the Isoline panel cannot be installed: %s. Copy the two files in %s to %s, then "
+            "restart Girder",
             error,
-            WEB,
+            made,
             folder,
         )
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Replace `path` in one step: several processes may start at once."""
+def _write_into(folder: Path) -> None:
+    _replace(folder / "plugin.min.js", script())
+    _replace(folder / "plugin.min.css", (WEB / "isoline.css").read_bytes())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write `path` in one step: several processes may start at once."""
     if path.is_file() and path.read_bytes() == content:
         return
     handle, scratch = tempfile.mkstemp(dir=path.parent)

@@ -21,12 +21,13 @@ from girder.exceptions import RestException
 from girder.models.file import File
 from girder.models.item import Item
 
-from isoline_dsa import settings
+from isoline_dsa import images, settings
 from isoline_dsa.runs import RUNNING, Run
 from isoline_dsa.server import Server, ServerError, lines
 
 REQUEST_KEYS = ("model", "title", "region", "focus", "parameters", "simplify_px")
 """What a browser may say in a request; the image is the route's item, never its own choice."""
+PROMPT_KEYS = ("model", "parameters", "prompts", "initial", "simplify_px")
 
 
 class IsolineResource(Resource):  # type: ignore[misc]
@@ -40,6 +41,7 @@ class IsolineResource(Resource):  # type: ignore[misc]
         self.route("GET", ("item", ":id", "file"), self.file)
         self.route("GET", ("item", ":id"), self.item)
         self.route("POST", ("item", ":id", "run"), self.start)
+        self.route("POST", ("item", ":id", "prompt"), self.prompt)
         self.route("GET", ("run", ":id"), self.state)
         self.route("GET", ("run", ":id", "events"), self.events)
         self.route("PUT", ("run", ":id", "focus"), self.focus)
@@ -99,13 +101,23 @@ class IsolineResource(Resource):  # type: ignore[misc]
                    requireObject=True)
     )  # fmt: skip
     def start(self, item: Any, request: dict[str, Any]) -> Any:
-        unknown = sorted(set(request) - set(REQUEST_KEYS))
-        if unknown or not isinstance(request.get("model"), str):
-            what = f"unknown keys: {', '.join(unknown)}" if unknown else "no model"
-            raise RestException(f"The request has {what}.", 400)
+        _check_keys(request, REQUEST_KEYS)
         title = str(request.pop("title", None) or request["model"])[:100]
         user = self.getCurrentUser()
         return Run().filter(_asked(lambda: Run().begin(item, user, request, title)), user)
+
+    @access.user(scope=TokenScope.DATA_WRITE)
+    @autoDescribeRoute(
+        Description("Segment the one object that prompts point at, and tell it as it comes.")
+        .notes("Nothing is stored. One JSON object a line; hanging up gives the question up.")
+        .modelParam("id", model=Item, level=AccessType.WRITE)
+        .jsonParam("request", f"Of these keys: {', '.join(PROMPT_KEYS)}.", paramType="body",
+                   requireObject=True)
+    )  # fmt: skip
+    def prompt(self, item: Any, request: dict[str, Any]) -> Any:
+        _check_keys(request, PROMPT_KEYS)
+        asked, token = images.segmenting(item, request), images.read_token(self.getCurrentUser())
+        return _streamed(_asked(lambda: Server().segment(asked, token)))
 
     @access.public(scope=TokenScope.DATA_READ)
     @autoDescribeRoute(Description("Say how far a run is.").param("id", "", paramType="path"))
@@ -122,21 +134,7 @@ class IsolineResource(Resource):  # type: ignore[misc]
     )  # fmt: skip
     def events(self, id: str, after: int) -> Any:  # noqa: A002
         run, _ = self._run(id, AccessType.READ)
-        response = _asked(lambda: Server().open_events(run["job"], after))
-        setResponseHeader("Content-Type", "application/x-ndjson")
-        setResponseHeader("Cache-Control", "no-store")
-        setResponseHeader("X-Accel-Buffering", "no")  # nginx would hold events back
-
-        def stream() -> Iterator[bytes]:
-            try:
-                for line in lines(response):
-                    yield line + b"\n"
-            except requests.RequestException:
-                return  # the panel asks again from where it is
-            finally:
-                response.close()
-
-        return stream
+        return _streamed(_asked(lambda: Server().open_events(run["job"], after)))
 
     @access.user(scope=TokenScope.DATA_WRITE)
     @autoDescribeRoute(
@@ -188,6 +186,31 @@ class IsolineResource(Resource):  # type: ignore[misc]
         user = self.getCurrentUser()
         item = Item().load(run["itemId"], user=user, level=level, exc=True)
         return run, item
+
+
+def _check_keys(request: dict[str, Any], known: tuple[str, ...]) -> None:
+    unknown = sorted(set(request) - set(known))
+    if unknown or not isinstance(request.get("model"), str):
+        what = f"unknown keys: {', '.join(unknown)}" if unknown else "no model"
+        raise RestException(f"The request has {what}.", 400)
+
+
+def _streamed(response: requests.Response) -> Callable[[], Iterator[bytes]]:
+    """Return what has Girder pass on the lines of `response` as they come."""
+    setResponseHeader("Content-Type", "application/x-ndjson")
+    setResponseHeader("Cache-Control", "no-store")
+    setResponseHeader("X-Accel-Buffering", "no")  # nginx would hold events back
+
+    def stream() -> Iterator[bytes]:
+        try:
+            for line in lines(response):
+                yield line + b"\n"
+        except requests.RequestException:
+            return  # the panel asks again from where it is
+        finally:
+            response.close()
+
+    return stream
 
 
 def _asked(call: Callable[[], Any]) -> Any:

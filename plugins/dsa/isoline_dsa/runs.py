@@ -18,13 +18,12 @@ from typing import Any
 
 import requests
 from bson import ObjectId
-from girder.constants import AccessType, TokenScope
+from girder.constants import AccessType
 from girder.models.item import Item
 from girder.models.model_base import Model
-from girder.models.token import Token
 from girder.models.user import User
 
-from isoline_dsa import annotations, settings
+from isoline_dsa import annotations, images
 from isoline_dsa.elements import MAX_ELEMENTS, parts
 from isoline_dsa.server import Server, ServerError, lines
 
@@ -38,7 +37,6 @@ DEAD_SECONDS = 10.0
 """After this long without a sign a run may be taken over."""
 PATIENCE_SECONDS = 60.0
 """How long a follower waits for a server that went away."""
-TOKEN_DAYS = 2.0
 
 _PROCESS = uuid.uuid4().hex
 
@@ -67,9 +65,7 @@ class Run(Model):  # type: ignore[misc]
 
         `title` is what users will call the run and its annotation.
         """
-        image = f"girder:{settings.name()}/{item['_id']}"
-        asked = {**request, "image": image, "format": "dsa"}
-        job = Server().submit(asked, _read_token(user))
+        job = Server().submit(images.segmenting(item, request), images.read_token(user))
         run = self.save(
             {
                 "itemId": item["_id"],
@@ -270,21 +266,6 @@ class Follower:
 def _follow_in_thread(run: Any) -> None:
     name = f"isoline-{run['_id']}"
     threading.Thread(target=Follower(dict(run)).follow, name=name, daemon=True).start()
-
-
-def _read_token(user: Any) -> str:
-    """Return a token that reads what `user` may read, and can do nothing else.
-
-    The same one serves for a day, so that the isoline server can keep tiles from run to run.
-    """
-    tokens = Token()
-    still_good = _now() + datetime.timedelta(days=TOKEN_DAYS / 2)
-    token = tokens.findOne({"userId": user["_id"], "isoline": True, "expires": {"$gt": still_good}})
-    if token is None:
-        token = tokens.createToken(user, days=TOKEN_DAYS, scope=[TokenScope.DATA_READ])
-        token["isoline"] = True
-        token = tokens.save(token)
-    return str(token["_id"])
 
 
 def _name(run: Any, place: int) -> str:

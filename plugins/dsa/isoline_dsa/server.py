@@ -44,6 +44,10 @@ class Server:
         headers = {"Girder-Token": girder_token}
         return str(self._json("POST", "/v1/jobs", request, headers)["job"])
 
+    def segment(self, request: dict[str, Any], girder_token: str) -> requests.Response:
+        """Return the stream of NDJSON that answers `request`; closing it cancels the job."""
+        return self._open("POST", "/v1/segment", request, {"Girder-Token": girder_token})
+
     def focus(self, job: str, point: list[float]) -> None:
         """Have the tiles nearest to `point`, in image pixels, run first."""
         self._json("PATCH", f"/v1/jobs/{job}", {"focus": point})

@@ -1,0 +1,287 @@
+/* Models, parameters, what to segment: the panel of one open slide. */
+import {Api} from './api.js';
+import {button, make, once, pause} from './dom.js';
+import {field} from './fields.js';
+import {geo, girder} from './page.js';
+import {Prompting} from './prompting.js';
+import {RunRow} from './runs.js';
+import {rectangle, ringOf} from './shapes.js';
+
+/** What a model without prompts can segment. */
+const TOOLS = [
+    {label: 'Segment what I see', run: (panel) => panel.segment(panel.visible()), main: true},
+    {label: 'Rectangle', title: 'Draw a rectangle and segment it', run: (panel) => panel.draw('rectangle')},
+    {label: 'Polygon', title: 'Draw a polygon and segment it; a double click closes it', run: (panel) => panel.draw('polygon')},
+    {label: 'Whole slide', run: (panel) => panel.segment(null)}
+];
+
+/** The panel of one open slide. */
+export class Panel {
+    constructor(view) {
+        this._view = view;
+        this.map = view.viewerWidget.viewer;
+        this.itemId = view.model.id;
+        this._rows = [];
+        this._models = [];
+        this.mayWrite = false;
+        this._build();
+        this._onPan = () => this._panned();
+        this.map.geoOn(geo().event.pan, this._onPan);
+        this._onClick = (event) => this._keepOffGrowing(event);
+        this._host = document.getElementById('h-annotation-selector-container');
+        this._host.addEventListener('click', this._onClick, true);
+        this._host.insertBefore(this.element, document.getElementById('h-annotation-panel'));
+        this._load();
+    }
+
+    dispose() {
+        clearTimeout(this._panning);
+        this._rows.forEach((row) => row.dispose());
+        if (this._prompting) {
+            this._prompting.dispose();
+        }
+        this._host.removeEventListener('click', this._onClick, true);
+        this.element.remove();
+        this._disposed = true;
+    }
+
+    get viewer() {
+        return this._view.viewerWidget;
+    }
+
+    /** The rectangle of the slide that is on screen, as a ring of [x, y]. */
+    visible() {
+        const {left, right, top, bottom} = this.map.bounds();
+        return rectangle(left, Math.min(top, bottom), right, Math.max(top, bottom));
+    }
+
+    /** Let the user draw a region, then segment it. */
+    async draw(shape) {
+        this.announce(shape === 'polygon'
+            ? 'Click the corners of the region; a double click closes it. Escape gives up.'
+            : 'Drag a rectangle over the region. Escape gives up.');
+        const escape = new Promise((resolve) => {
+            this._giveUp = (event) => { if (event.key === 'Escape') { resolve([]); } };
+            document.addEventListener('keydown', this._giveUp);
+        });
+        const drawn = this.viewer.startDrawMode(shape, {trigger: false, signalModeChange: true});
+        const [element] = await Promise.race([Promise.resolve(drawn).catch(() => []), escape]);
+        document.removeEventListener('keydown', this._giveUp);
+        this.viewer.annotationLayer.mode(null);
+        this.viewer.annotationLayer.removeAllAnnotations();
+        this.announce('');
+        if (element) {
+            await this.segment(ringOf(element));
+        }
+    }
+
+    /** Segment inside `ring`, a list of [x, y], or the whole slide where it is null. */
+    async segment(ring) {
+        this.complain(null);
+        this._busy(true);
+        try {
+            const run = await Api.call('POST', `isoline/item/${this.itemId}/run`, {
+                model: this._model.name,
+                title: this._model.title,
+                parameters: this.parameters(),
+                region: ring && {type: 'Polygon', coordinates: [[...ring, ring[0]]]},
+                focus: this._centre()
+            });
+            this._add(new RunRow(this, run, ring));
+        } catch (error) {
+            this.complain(error);
+        } finally {
+            this._busy(false);
+        }
+    }
+
+    /** Have HistomicsUI read its list of annotations again and display those of `ids`. */
+    async showAnnotations(ids) {
+        const {collection} = this._view.annotationSelector;
+        const refreshed = once(collection, 'h:refreshed');
+        girder.utilities.eventStream.trigger(
+            'g:event.large_image_annotation.create', {data: {itemId: this.itemId}});
+        await Promise.race([refreshed, pause(10000)]);
+        await Promise.all((ids || []).map((id) => {
+            const annotation = collection.get(id);
+            if (!annotation) {
+                return null;
+            }
+            const fetched = once(annotation, 'g:fetched');
+            if (!annotation.get('displayed')) {
+                annotation.set('displayed', true);
+            }
+            return Promise.race([fetched, pause(3000)]);
+        }));
+        await pause(100); // it is drawn in the frame after it is fetched
+    }
+
+    drop(row) {
+        row.dispose();
+        this._rows = this._rows.filter((each) => each !== row);
+    }
+
+    announce(text) {
+        this._status.textContent = text;
+    }
+
+    complain(error) {
+        this._alert.textContent = error ? error.message : '';
+        this._alert.hidden = !error;
+    }
+
+    _build() {
+        this._select = make('select', {id: 'isoline-model', class: 'form-control input-sm'});
+        this._select.addEventListener('change', () => this._chosen());
+        this._about = make('p', {class: 'isoline-about'});
+        this._form = make('div', {class: 'isoline-parameters'});
+        this._details = make('details', {}, [make('summary', {}, ['Parameters']), this._form]);
+        this._tools = make('div', {class: 'isoline-tools'});
+        this._alert = make('p', {class: 'isoline-alert', role: 'alert', hidden: ''});
+        this._status = make('p', {class: 'isoline-status', role: 'status'});
+        this._list = make('ul', {class: 'isoline-runs'});
+        const chevron = make('span', {class: 'icon-up-open'});
+        const toggle = make('a', {
+            href: '#', class: 's-panel-title-container', 'aria-controls': 'isoline-content'
+        }, [
+            make('div', {class: 's-panel-title'}, [make('span', {class: 'icon-magic'}), ' Isoline']),
+            make('div', {class: 's-panel-controls'}, [chevron])
+        ]);
+        const content = make('div', {id: 'isoline-content', class: 's-panel-content'}, [
+            make('label', {for: 'isoline-model'}, ['Model']), this._select, this._about,
+            this._details, this._tools, this._alert, this._status, this._list
+        ]);
+        toggle.setAttribute('aria-expanded', 'true');
+        toggle.addEventListener('click', (event) => {
+            event.preventDefault();
+            content.hidden = !content.hidden;
+            chevron.className = content.hidden ? 'icon-down-open' : 'icon-up-open';
+            toggle.setAttribute('aria-expanded', String(!content.hidden));
+        });
+        // HistomicsUI would take arrow keys and letters for its own
+        content.addEventListener('keydown', (event) => event.stopPropagation());
+        this.element = make('div', {id: 'isoline-panel', class: 's-panel'}, [toggle, content]);
+    }
+
+    async _load() {
+        try {
+            const {runs, mayWrite} = await Api.call('GET', `isoline/item/${this.itemId}`);
+            if (this._disposed) {
+                return;
+            }
+            this.mayWrite = mayWrite;
+            runs.reverse().forEach((run) => this._add(new RunRow(this, run)));
+            this._models = (await Api.call('GET', 'isoline/models'))
+                .filter(({dimensions}) => !dimensions || dimensions.includes(2));
+            this._select.replaceChildren(...this._models.map((model) => make(
+                'option', {value: model.name}, [model.title || model.name])));
+            this._select.value = (this._models.find((model) => !model.problem) || {}).name;
+            this._chosen();
+        } catch (error) {
+            this._busy(true);
+            this._tools.replaceChildren(button('Try again', () => this._load(), 'btn-default'));
+            this.complain(error);
+            return;
+        }
+        this.complain(null);
+    }
+
+    get _model() {
+        return this._models.find((model) => model.name === this._select.value);
+    }
+
+    _chosen() {
+        if (this._prompting && !this._prompting.empty) {
+            this._select.value = this._prompting.model;
+            this.announce('Accept or discard the objects on the slide first.');
+            return;
+        }
+        const model = this._model;
+        if (!model) {
+            this.complain(new Error('The isoline server has no models.'));
+            return;
+        }
+        this._about.textContent = model.problem || model.description || '';
+        this._details.hidden = !(model.parameters || []).length;
+        this._form.replaceChildren(...(model.parameters || []).map(field));
+        this._offer(model);
+        this._busy(false);
+        if (!this.mayWrite) {
+            this.announce('You may look at this slide; to segment it you need the right to write.');
+        }
+    }
+
+    /** Offer the tools of `model`: to point at objects, or to say where. */
+    _offer(model) {
+        if (this._prompting) {
+            this._prompting.dispose();
+            this._prompting = null;
+        }
+        if ((model.prompts || []).length) {
+            this._prompting = new Prompting(this, model);
+            this._tools.replaceChildren(this._prompting.element);
+            return;
+        }
+        this._tools.replaceChildren(...TOOLS.map((tool) => {
+            const one = button(tool.label, () => tool.run(this), tool.main ? 'btn-primary' : 'btn-default');
+            one.title = tool.title || '';
+            return one;
+        }));
+    }
+
+    _busy(busy) {
+        const off = busy || !this.mayWrite || !this._model || Boolean(this._model.problem);
+        if (this._prompting) {
+            this._prompting.off = off;
+        } else {
+            this._tools.querySelectorAll('button').forEach((each) => { each.disabled = off; });
+        }
+    }
+
+    /** Return what the form says. */
+    parameters() {
+        const values = {};
+        for (const input of this._form.querySelectorAll('[name]')) {
+            if (input.type === 'checkbox') {
+                values[input.name] = input.checked;
+            } else if (input.type === 'number') {
+                values[input.name] = Number(input.value);
+            } else {
+                values[input.name] = input.value;
+            }
+        }
+        return values;
+    }
+
+    _add(row) {
+        this._rows.push(row);
+        this._list.prepend(row.element);
+        row.element.scrollIntoView({block: 'nearest'});
+        row.follow();
+    }
+
+    _centre() {
+        const {left, right, top, bottom} = this.map.bounds();
+        return [(left + right) / 2, (top + bottom) / 2];
+    }
+
+    _panned() {
+        clearTimeout(this._panning);
+        this._panning = setTimeout(() => {
+            const centre = this._centre();
+            this._rows.forEach((row) => row.focus(centre));
+        }, 200);
+    }
+
+    /** Stop clicks on an annotation that grows: what HistomicsUI has of it is only a part. */
+    _keepOffGrowing(event) {
+        const entry = event.target.closest('.h-annotation');
+        const growing = this._rows.filter((row) => row.running).length &&
+            entry && / \(growing\)$/.test(entry.textContent.trim());
+        if (growing) {
+            event.stopPropagation();
+            event.preventDefault();
+            this.announce('Isoline is still adding to this annotation. It can be edited once the run has ended.');
+        }
+    }
+}

@@ -1,0 +1,317 @@
+/* Pointing at objects: each click is answered with the whole object, which is on the slide at once. */
+import {Api, ENDS} from './api.js';
+import {button, make} from './dom.js';
+import {LiveLayer, PromptLayer} from './layers.js';
+import {girder} from './page.js';
+import {Pointer} from './pointer.js';
+
+const TOOLS_OF = {
+    point: {label: 'Click to segment', title: 'Click on an object; each further click corrects it'},
+    box: {label: 'Box', title: 'Drag a box around an object'},
+    scribble: {label: 'Scribble', title: 'Draw a line along an object'},
+    polygon: {label: 'Lasso', title: 'Draw around an object'}
+};
+const HELP = 'With Alt held it is the other of + and \u2212. Ctrl+Z takes back, Enter goes to the next object, Escape stops.';
+
+/** The tools of a model that understands prompts, and the objects that were found with it. */
+export class Prompting {
+    constructor(panel, model) {
+        this._panel = panel;
+        this._model = model;
+        this._prompts = []; // of the current object, in the order in which they were drawn
+        this._answers = []; // elements after each prompt, where they are known
+        this._kept = []; // elements of earlier objects that wait to be accepted
+        this._asking = null;
+        this._objects = new LiveLayer(panel.map);
+        this._marks = new PromptLayer(panel.map);
+        this._pointer = new Pointer(panel.map,
+            (...prompt) => this._add(...prompt), (...sketch) => this._marks.sketch(...sketch));
+        this._onKey = (event) => this._key(event);
+        document.addEventListener('keydown', this._onKey, true);
+        this._build();
+        this._show();
+    }
+
+    /** The name of the model. */
+    get model() {
+        return this._model.name;
+    }
+
+    /** Whether nothing would be lost. */
+    get empty() {
+        return !this._prompts.length && !this._kept.length;
+    }
+
+    /** Disable everything, or enable what makes sense. */
+    set off(off) {
+        this._off = off;
+        this._use(off ? null : this._pointer.tool);
+    }
+
+    dispose() {
+        document.removeEventListener('keydown', this._onKey, true);
+        this._stopAsking();
+        this._pointer.dispose();
+        this._marks.remove();
+        this._objects.remove();
+        this.element.remove();
+    }
+
+    _build() {
+        const declared = Object.keys(TOOLS_OF).filter((kind) => this._model.prompts.includes(kind));
+        this._tools = declared.map((kind, k) => {
+            const {label, title} = TOOLS_OF[kind];
+            const one = button(label, () => this._use(this._pointer.tool === kind ? null : kind),
+                k ? 'btn-default' : 'btn-primary');
+            one.dataset.tool = kind;
+            one.title = title;
+            return one;
+        });
+        this._signs = ['+', '\u2212'].map((sign, k) => {
+            const one = button(sign, () => this._sign(k === 0), 'btn-default');
+            one.title = k ? 'What comes is not the object' : 'What comes is on the object';
+            one.setAttribute('aria-label', one.title);
+            return one;
+        });
+        this._class = make('input', {
+            id: 'isoline-class', class: 'form-control input-sm', list: 'isoline-classes',
+            placeholder: (this._model.labels[0] || {}).name, autocomplete: 'off'
+        });
+        this._undo = button('Undo', () => this._takeBack(), 'btn-default');
+        this._next = button('Next object', () => this._keep(), 'btn-default');
+        this._accept = button('Accept', () => this._save(), 'btn-success');
+        this._discard = button('Discard', () => this._clear(), 'btn-default');
+        this.element = make('div', {class: 'isoline-prompting'}, [
+            make('div', {class: 'isoline-tools'}, this._tools),
+            make('div', {class: 'isoline-signs', role: 'group', 'aria-label': 'Include or exclude'},
+                this._signs),
+            make('div', {class: 'isoline-field'}, [
+                make('label', {for: 'isoline-class'}, ['Class']), this._class,
+                make('datalist', {id: 'isoline-classes'},
+                    this._classes().map((value) => make('option', {value})))
+            ]),
+            make('div', {class: 'isoline-tools'},
+                [this._undo, this._next, this._accept, this._discard])
+        ]);
+        this._sign(true);
+    }
+
+    /** Return the names of classes that this model or the archive knows. */
+    _classes() {
+        const styles = stylesOfArchive().map((style) => style.id);
+        return [...new Set([...this._model.labels.map((label) => label.name), ...styles])];
+    }
+
+    _use(tool) {
+        this._pointer.use(tool);
+        if (tool) {
+            this._panel.viewer.annotationLayer.mode(null);
+            this._panel.announce(HELP);
+        }
+        this._show();
+    }
+
+    _sign(include) {
+        this._include = include;
+        this._signs.forEach((one, k) => {
+            one.classList.toggle('active', include === (k === 0));
+            one.setAttribute('aria-pressed', String(include === (k === 0)));
+        });
+    }
+
+    _key(event) {
+        const {tagName} = event.target;
+        const taken = /^(INPUT|SELECT|TEXTAREA)$/.test(tagName) ||
+            (event.key === 'Enter' && /^(BUTTON|A)$/.test(tagName));
+        if (!this._pointer.tool || (taken && event.key !== 'Escape')) {
+            return;
+        }
+        const act = {
+            Escape: () => this._use(null),
+            Enter: () => this._next.disabled || this._keep(),
+            '+': () => this._sign(true),
+            '-': () => this._sign(false),
+            z: event.ctrlKey || event.metaKey ? () => this._undo.disabled || this._takeBack() : null
+        }[event.key];
+        if (act) {
+            event.preventDefault();
+            event.stopPropagation(); // HistomicsUI has other uses for these keys
+            act();
+        }
+    }
+
+    // The current object
+
+    _add(kind, points, flipped) {
+        this._prompts.push({kind, points, include: this._include !== Boolean(flipped)});
+        this._ask();
+    }
+
+    _takeBack() {
+        this._prompts.pop();
+        this._answers.length = Math.min(this._answers.length, this._prompts.length);
+        this._stopAsking();
+        if (this._prompts.length && !this._answers[this._prompts.length - 1]) {
+            this._ask();
+        } else {
+            this._show();
+        }
+    }
+
+    /** Ask for the object of all its prompts; an earlier question that is open is given up. */
+    async _ask() {
+        this._stopAsking();
+        const asking = this._asking = new AbortController();
+        const last = this._prompts.length - 1;
+        this._panel.complain(null);
+        this._show();
+        try {
+            const {elements, warning} = await this._question(asking.signal);
+            this._answers[last] = elements;
+            this._panel.announce(warning || '');
+        } catch (error) {
+            if (!asking.signal.aborted) {
+                this._panel.complain(error);
+            }
+        }
+        if (this._asking === asking) {
+            this._asking = null;
+            this._show();
+        }
+    }
+
+    async _question(signal) {
+        const route = `isoline/item/${this._panel.itemId}/prompt`;
+        const body = {
+            model: this._model.name,
+            parameters: this._panel.parameters(),
+            prompts: this._prompts
+        };
+        let elements = [];
+        let warning = '';
+        for await (const event of Api.stream('POST', route, body, signal)) {
+            if (event.event === 'contours' && !event.provisional) {
+                elements = elements.concat(event.features);
+            } else if (event.event === 'warned') {
+                warning = event.message;
+            } else if (event.event === 'failed') {
+                throw new Error(`Isoline: ${event.message}`);
+            } else if (ENDS.includes(event.event)) {
+                return {elements, warning};
+            }
+        }
+        throw new Error('The connection was lost. Take back the last prompt and draw it again.');
+    }
+
+    _stopAsking() {
+        if (this._asking) {
+            this._asking.abort();
+            this._asking = null;
+        }
+    }
+
+    /** Return the elements of the current object: the last answer that is known. */
+    get _current() {
+        return this._answers.filter(Boolean).pop() || [];
+    }
+
+    // All objects
+
+    /** Keep the current object as one of its class and begin another. */
+    _keep() {
+        const style = styleOf(this._class.value.trim());
+        this._kept.push(...this._current.map((element) => ({...element, ...style})));
+        this._begin();
+    }
+
+    _clear() {
+        this._kept = [];
+        this._begin();
+    }
+
+    _begin() {
+        this._stopAsking();
+        this._prompts = [];
+        this._answers = [];
+        this._sign(true);
+        this._show();
+    }
+
+    async _save() {
+        this._keep();
+        this._saving = true;
+        this._show();
+        try {
+            const annotation = await this._store(this._kept);
+            await this._panel.showAnnotations([annotation]);
+            this._kept = [];
+            this._panel.announce('Accepted. Edit it under Annotations.');
+        } catch (error) {
+            this._panel.complain(error);
+        }
+        this._saving = false;
+        this._show();
+    }
+
+    /** Add `elements` to the user's annotation of this model's objects and return its id. */
+    async _store(elements) {
+        const {itemId} = this._panel;
+        const me = girder.auth.getCurrentUser().id;
+        const mine = (await Api.call('GET', `annotation?itemId=${itemId}&userId=${me}&limit=0`))
+            .find(({annotation, _elementCount}) => _elementCount + elements.length <= 10000 &&
+                ((annotation.attributes || {}).isoline || {}).prompted === this._model.name);
+        if (mine) {
+            await Api.call('PATCH', `annotation/${mine._id}`, elements.map(
+                (value) => ({op: 'replace', path: `elements/id:${value.id}`, value})));
+            return mine._id;
+        }
+        const {name, title, version} = this._model;
+        const made = await Api.call('POST', `annotation?itemId=${itemId}`, {
+            name: title || name,
+            description: `isoline, ${name} ${version}`,
+            attributes: {isoline: {prompted: name, version}},
+            elements
+        });
+        return made._id;
+    }
+
+    _show() {
+        const elements = [...this._kept, ...this._current];
+        this._objects.show(elements);
+        this._marks.show(this._prompts);
+        const busy = Boolean(this._asking) || this._saving;
+        this.element.dataset.state = this._asking ? 'asking' : 'ready';
+        this.element.dataset.shown = elements.length;
+        this._tools.forEach((one) => {
+            const used = one.dataset.tool === this._pointer.tool;
+            one.disabled = this._off;
+            one.classList.toggle('active', used);
+            one.setAttribute('aria-pressed', String(used));
+        });
+        this._undo.disabled = this._saving || !this._prompts.length;
+        this._next.disabled = busy || !this._current.length;
+        this._accept.disabled = busy || !elements.length;
+        this._discard.disabled = this._saving || this.empty;
+    }
+}
+
+/** Return what an element of class `name` looks like; nothing to change where it has no name. */
+function styleOf(name) {
+    if (!name) {
+        return {};
+    }
+    const {lineColor, fillColor, lineWidth} = stylesOfArchive().find(({id}) => id === name) || {};
+    const known = Object.entries({lineColor, fillColor, lineWidth}).filter(([, value]) => value);
+    return {group: name, label: {value: name}, ...Object.fromEntries(known)};
+}
+
+/** Return the styles that HistomicsUI offers for drawing, each called `id`. */
+function stylesOfArchive() {
+    const {collections} = girder.plugins.histomicsui;
+    const styles = collections && collections.StyleCollection && new collections.StyleCollection();
+    if (!styles || !styles.localStorage) {
+        return [];
+    }
+    styles.fetch(); // from this browser's storage, at once
+    return styles.toJSON();
+}
