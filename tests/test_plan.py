@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isoline.engines.base import Agenda
-from isoline.geometry import XY, Box, Grid
+from isoline.geometry import XY, Box, Grid, Overlap
 from isoline.plan import Lattice, Tile
 
 
@@ -16,7 +16,7 @@ def lattice_of(width: int, height: int, tile: int, halo: int = 5) -> Lattice:
 
 
 def all_tiles(lattice: Lattice) -> list[Tile]:
-    return list(lattice.tiles(lattice.grid.bounds, lambda _: True))
+    return lattice.tiles(lattice.grid.bounds, lambda _: Overlap.ALL)
 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 40))
@@ -38,8 +38,15 @@ def test_read_is_never_clipped() -> None:
 def test_a_region_chooses_tiles_and_moves_none(x: int, y: int, width: int, height: int) -> None:
     lattice = lattice_of(300, 300, 64)
     area = Box(x, y, x + width, y + height)
-    chosen = list(lattice.tiles(area, area.meets))
-    assert chosen == [tile for tile in all_tiles(lattice) if tile.write.meets(area)]
+
+    def overlap(box: Box) -> Overlap:
+        if area.contains(box):
+            return Overlap.ALL
+        return Overlap.SOME if area.meets(box) else Overlap.NONE
+
+    assert lattice.tiles(area, overlap) == [
+        tile for tile in all_tiles(lattice) if tile.write.meets(area)
+    ]
 
 
 def test_tiles_come_in_rings_around_the_focus() -> None:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from isoline.errors import BadRegion
-from isoline.geometry import XY, Box, Grid, Rect
+from isoline.geometry import XY, Box, Grid, Overlap, Rect
+from isoline.plan import Lattice
 from isoline.region import MAX_VERTICES, Region
 
 Corner = tuple[float, float]
@@ -92,13 +93,30 @@ def test_a_part_of_a_mask_is_the_mask_of_the_part(
 @given(
     shell=lasso, hole=lasso, grid=grids, corner=st.tuples(st.integers(0, 36), st.integers(0, 36))
 )
-def test_a_box_that_holds_a_pixel_of_the_region_is_met(
+def test_the_overlap_of_a_box_is_that_of_its_pixels(
     shell: list[Corner], hole: list[Corner], grid: Grid, corner: tuple[int, int]
 ) -> None:
     region = region_of(shell, hole)
     box = Box(*corner, corner[0] + 3, corner[1] + 2)
-    if region is not None and region.mask(grid, box).any():
-        assert region.meets(grid.rect(box))
+    if region is None:
+        return
+    mask, overlap = region.mask(grid, box), region.overlap(grid.rect(box))
+    assert not (overlap is Overlap.NONE and mask.any())
+    assert not (overlap is Overlap.ALL and not mask.all())
+
+
+@given(shell=lasso, hole=lasso, grid=grids)
+def test_tiles_are_chosen_as_one_by_one(
+    shell: list[Corner], hole: list[Corner], grid: Grid
+) -> None:
+    region = region_of(shell, hole)
+    if region is None:
+        return
+    lattice = Lattice(grid, 3, 1)
+    every = lattice.tiles(grid.bounds, lambda _: Overlap.ALL)
+    chosen = lattice.tiles(grid.bounds, lambda block: region.overlap(grid.rect(block)))
+    one_by_one = [region.overlap(grid.rect(tile.write)) is not Overlap.NONE for tile in every]
+    assert chosen == [tile for tile, met in zip(every, one_by_one, strict=True) if met]
 
 
 @given(grid=grids, box=st.tuples(*[st.floats(-3, 44, allow_nan=False)] * 4))
@@ -131,7 +149,7 @@ def test_tiles_far_from_a_thin_diagonal_are_not_met() -> None:
         for x in range(0, 10_000, 100)
         for y in range(0, 10_000, 100)
     ]
-    met = sum(map(region.meets, tiles))
+    met = sum(region.overlap(tile) is not Overlap.NONE for tile in tiles)
     assert 100 <= met <= 300
 
 
@@ -170,8 +188,8 @@ def test_a_hole_and_an_island_in_it() -> None:
     grid = Grid((30, 30), XY(1.0, 1.0))
     mask = region.mask(grid, grid.bounds)
     assert mask.sum() == 900 - 100 + 16
-    assert region.meets(Rect(14, 14, 15, 15))
-    assert not region.meets(Rect(11, 11, 12, 12))
+    assert region.overlap(Rect(14, 14, 15, 15)) is Overlap.ALL
+    assert region.overlap(Rect(11, 11, 12, 12)) is Overlap.NONE
     again = Region.from_geojson(region.to_geojson())
     assert np.array_equal(again.mask(grid, grid.bounds), mask)
     carried: Region = pickle.loads(pickle.dumps(region))
@@ -227,5 +245,5 @@ def test_an_outline_of_too_many_corners_is_refused() -> None:
 def test_an_edge_along_a_row_meets_the_tiles_that_it_passes() -> None:
     """Neither a corner of the region nor the centre of the tile lies in the other."""
     region = Region.rectangle(1000.0, 1000.0, 2300.0, 1999.0)
-    assert region.meets(Rect(1024, 768, 1280, 1024))
-    assert not region.meets(Rect(1024, 512, 1280, 768))
+    assert region.overlap(Rect(1024, 768, 1280, 1024)) is not Overlap.NONE
+    assert region.overlap(Rect(1024, 512, 1280, 768)) is Overlap.NONE

@@ -379,28 +379,30 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
     def create() -> Response:
         job, _ = submit(lasting=True)
         links = {"events": f"/v1/jobs/{job.id}/events", "share": job.card.share}
-        return _json(_job(jobs, job) | links, 201)
+        return _json(_job(job, jobs.position(job)) | links, 201)
 
     @app.get("/v1/jobs")
     def list_jobs() -> Response:
-        return _json({"jobs": [_job(jobs, job) for job in jobs.all() if _owns(job)]})
+        positions = jobs.positions()
+        owned = [job for job in jobs.all() if _owns(job)]
+        return _json({"jobs": [_job(job, positions.get(job.id, 0)) for job in owned]})
 
     @app.get("/v1/jobs/<job_id>")
     def state(job_id: str) -> Response:
-        return _json(_job(jobs, find(job_id)))
+        return _json(_job(job := find(job_id), jobs.position(job)))
 
     @app.patch("/v1/jobs/<job_id>")
     def look(job_id: str) -> Response:
         job = find(job_id)
         job.focus(wire.parse_focus(request.get_data()))
-        return _json(_job(jobs, job))
+        return _json(_job(job, jobs.position(job)))
 
     @app.delete("/v1/jobs/<job_id>")
     def cancel(job_id: str) -> Response:
         job = find(job_id)
         jobs.cancel(job)
         backend.audit.note(g.user.name, "cancel", job.id)
-        return _json(_job(jobs, job), 202)
+        return _json(_job(job, jobs.position(job)), 202)
 
     @app.get("/v1/jobs/<job_id>/events")
     def events(job_id: str) -> Response:
@@ -442,13 +444,13 @@ def _owns(job: Job) -> bool:
     return user.may(ADMIN) or (user.is_known and job.card.owner == user.name)
 
 
-def _job(jobs: Jobs, job: Job) -> dict[str, object]:
+def _job(job: Job, position: int) -> dict[str, object]:
     return {
         "job": job.id,
         "state": job.state.value,
         "image": job.card.image,
         "model": job.card.model,
-        "position": jobs.position(job),
+        "position": position,
         "urgent": job.card.urgent,
         "waits_for": job.waits_for,
         "seconds_waiting": round(job.seconds_waiting, 3),

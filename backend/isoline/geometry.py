@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from enum import Enum
 from typing import NamedTuple
 
 import numpy as np
@@ -89,6 +90,17 @@ class Rect:
     y0: float
     x1: float
     y1: float
+
+
+class Overlap(Enum):
+    """How much of one area lies in another."""
+
+    NONE = "none"
+    """Certainly no point."""
+    SOME = "some"
+    """A part of it, all of it or nothing: it is close to an edge."""
+    ALL = "all"
+    """Certainly every point."""
 
 
 @dataclass(frozen=True)

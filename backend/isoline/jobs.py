@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import heapq
 import itertools
 import logging
 import secrets
 import shutil
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -416,8 +417,12 @@ class Jobs:
 
     def position(self, job: Job) -> int:
         """Return how many jobs wait before `job`."""
+        return self.positions().get(job.id, 0)
+
+    def positions(self) -> dict[str, int]:
+        """Return how many jobs wait before each one that waits, by id."""
         with self._lock:
-            return self._in_turn().index(job) if job in self._queue else 0
+            return {job.id: place for place, job in enumerate(self._in_turn())}
 
     @property
     def waiting(self) -> int:
@@ -511,21 +516,23 @@ class Jobs:
         """
         ahead = Counter(job.card.owner for job in self._running)
         last_turn = Counter(self._last_turn)
-        now = max(last_turn.values(), default=0)
-        waiting = list(self._queue)
+        now = itertools.count(max(last_turn.values(), default=0) + 1)
         order: list[Job] = []
-
-        def rank(job: Job) -> tuple[bool, int, int]:
-            owner = job.card.owner
-            return not job.card.urgent, ahead[owner], last_turn[owner]
-
-        while waiting:
-            following = min(waiting, key=rank)
-            waiting.remove(following)
-            order.append(following)
-            now += 1
-            ahead[following.card.owner] += 1
-            last_turn[following.card.owner] = now
+        for urgent in (True, False):
+            waiting: defaultdict[str, deque[tuple[int, Job]]] = defaultdict(deque)
+            for place, job in enumerate(self._queue):
+                if job.card.urgent == urgent:
+                    waiting[job.card.owner].append((place, job))
+            # of each owner the job that came first: a queue of a hundred is looked at often
+            turns = [(ahead[o], last_turn[o], first[0][0], o) for o, first in waiting.items()]
+            heapq.heapify(turns)
+            while turns:
+                *_, owner = heapq.heappop(turns)
+                order.append(waiting[owner].popleft()[1])
+                ahead[owner] += 1
+                last_turn[owner] = next(now)
+                if left := waiting[owner]:
+                    heapq.heappush(turns, (ahead[owner], last_turn[owner], left[0][0], owner))
         return order
 
     def _start_waiting(self) -> None:

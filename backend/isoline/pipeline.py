@@ -17,7 +17,7 @@ from isoline.encoders.base import Encoder
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import BadParameter, BadRegion, BadSpacing, NotSupported, WrongImage
 from isoline.events import Cancelled, Done, Event, Progress, Scope, Started, Warned
-from isoline.geometry import XY, Box, Grid
+from isoline.geometry import XY, Box, Grid, Overlap
 from isoline.images import ANYONE, Caller, Images
 from isoline.journal import Arrays, Batch
 from isoline.models.base import Bounded, ModelSpec, Output, Regions, Unbounded, Value, Voxels
@@ -264,12 +264,12 @@ def _tiles(name: str, lattice: Lattice, region: Region | None) -> tuple[Tile, ..
     if grid.bounds.empty:
         raise BadRegion(f"{name} has no pixel at this resolution", "choose a finer at_um")
     if region is None:
-        return tuple(lattice.tiles(grid.bounds, lambda _: True))
+        return tuple(lattice.tiles(grid.bounds, lambda _: Overlap.ALL))
 
-    def is_met(write: Box) -> bool:
-        return region.meets(grid.rect(write))
+    def overlap(block: Box) -> Overlap:
+        return region.overlap(grid.rect(block))
 
-    tiles = tuple(lattice.tiles(grid.cover(region.bounds), is_met))
+    tiles = tuple(lattice.tiles(grid.cover(region.bounds), overlap))
     if not tiles:
         raise BadRegion(
             f"the region lies outside {name}", "its size is {} x {} px".format(*grid.image_size)

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
 
-from isoline.geometry import XY, Box, Grid
+from isoline.geometry import XY, Box, Grid, Overlap
 
 
 @dataclass(frozen=True, order=True)
@@ -58,17 +59,33 @@ class Lattice:
         columns, rows = self.shape
         return 0 <= column < columns and 0 <= row < rows
 
-    def tiles(self, area: Box, chosen: Callable[[Box], bool]) -> Iterator[Tile]:
-        """Yield, in raster order, the tiles that meet `area` (grid pixels) and are `chosen`."""
+    def tiles(self, area: Box, overlap: Callable[[Box], Overlap]) -> list[Tile]:
+        """Return, in raster order, the tiles that meet `area` (grid pixels) and overlap.
+
+        `overlap` says of any box how much of it is wanted.
+        """
         area = area.intersect(self.grid.bounds)
         if area.empty:
-            return
+            return []
         side = self.tile_px
-        for row in range(area.y0 // side, -(-area.y1 // side)):
-            for column in range(area.x0 // side, -(-area.x1 // side)):
-                tile = self.tile(column, row)
-                if chosen(tile.write):
-                    yield tile
+        cells = Box(area.x0 // side, area.y0 // side, -(-area.x1 // side), -(-area.y1 // side))
+        return sorted(self._within(cells, overlap), key=lambda tile: (tile.row, tile.column))
+
+    def _within(self, cells: Box, overlap: Callable[[Box], Overlap]) -> Iterator[Tile]:
+        """Yield the tiles of `cells` that overlap, in no order.
+
+        A slide has many tiles and a region few edges: blocks of tiles that no edge passes are
+        judged as a whole.
+        """
+        side = self.tile_px
+        block = Box(cells.x0 * side, cells.y0 * side, cells.x1 * side, cells.y1 * side)
+        much = overlap(block.intersect(self.grid.bounds))
+        if much is Overlap.ALL or (much is Overlap.SOME and cells.area == 1):
+            for row, column in product(range(cells.y0, cells.y1), range(cells.x0, cells.x1)):
+                yield self.tile(column, row)
+        elif much is Overlap.SOME:
+            for part in _parts(cells):
+                yield from self._within(part, overlap)
 
     def order(self, focus: XY | None) -> Callable[[Tile], tuple[int, int, int]]:
         """Return the sort key of tiles around `focus` (grid pixels): rings, then rows in a ring.
@@ -89,7 +106,12 @@ class Lattice:
 
 def quarters(tile: Tile) -> tuple[Tile, ...]:
     """Return the four parts of `tile`: their write boxes cover its own once."""
-    box, halo = tile.write, tile.write.x0 - tile.read.x0
+    halo = tile.write.x0 - tile.read.x0
+    return tuple(Tile(tile.row, tile.column, part, part.grow(halo)) for part in _parts(tile.write))
+
+
+def _parts(box: Box) -> list[Box]:
+    """Return the quarters of `box`, halves where it is one wide or high."""
     x, y = (box.x0 + box.x1) // 2, (box.y0 + box.y1) // 2
     parts = (
         Box(box.x0, box.y0, x, y),
@@ -97,6 +119,4 @@ def quarters(tile: Tile) -> tuple[Tile, ...]:
         Box(box.x0, y, x, box.y1),
         Box(x, y, box.x1, box.y1),
     )
-    return tuple(
-        Tile(tile.row, tile.column, part, part.grow(halo)) for part in parts if not part.empty
-    )
+    return [part for part in parts if not part.empty]

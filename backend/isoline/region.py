@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.errors import BadRegion
-from isoline.geometry import Box, Grid, Rect
+from isoline.geometry import Box, Grid, Overlap, Rect
 
 MAX_VERTICES = 100_000
 MAX_COORDINATE = 1e9
@@ -58,7 +58,7 @@ class Region:
                 f"the region [{x0:g}, {y0:g}, {x1:g}, {y1:g}] is empty",
                 "give x0 < x1 and y0 < y1, in image pixels",
             )
-        return cls(((np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float64),),))
+        return cls(((_corners(Rect(x0, y0, x1, y1)),),))
 
     @classmethod
     def from_geojson(cls, value: object, where: str = "region") -> Region:
@@ -92,19 +92,19 @@ class Region:
             return ()
         return ("the outline crosses or touches itself; filled by the non-zero rule",)
 
-    def meets(self, rect: Rect) -> bool:
-        """Return whether any point of `rect` may lie inside.
-
-        True is a guess where an edge passes close by; False is certain.
-        """
+    def overlap(self, rect: Rect) -> Overlap:
+        """Return how much of `rect` lies inside: SOME where an edge passes close by."""
+        if self._is_rectangle:
+            return _overlap(self.bounds, rect)
         centre = np.array([[(rect.x0 + rect.x1) / 2, (rect.y0 + rect.y1) / 2]])
+        least = Overlap.NONE
         for k in self._near(rect):
             # without an edge in it, the rectangle is inside or outside as a whole
             if any(_passes(ring, rect) for ring in self.polygons[k]):
-                return True
-            if _inside(self._edges[k], centre)[0]:
-                return True
-        return False
+                least = Overlap.SOME
+            elif _inside(self._edges[k], centre)[0]:
+                return Overlap.ALL
+        return least
 
     def contains(self, points: NDArray[np.generic]) -> NDArray[np.bool_]:
         """Return (n,) whether each of the (n, 2) points x, y in image coordinates lies inside."""
@@ -131,6 +131,13 @@ class Region:
         return inside
 
     @cached_property
+    def _is_rectangle(self) -> bool:
+        """Whether the region is one upright rectangle; for the most frequent one this is quick."""
+        if len(self.polygons) > 1 or len(self.polygons[0]) > 1:
+            return False
+        return np.array_equal(self.polygons[0][0], _corners(self.bounds))
+
+    @cached_property
     def _edges(self) -> tuple[tuple[_Edges, ...], ...]:
         return tuple(tuple(map(_edges_of, polygon)) for polygon in self.polygons)
 
@@ -144,6 +151,20 @@ class Region:
         x0, y0, x1, y1 = self._shell_boxes.T
         near = (x0 <= rect.x1) & (x1 >= rect.x0) & (y0 <= rect.y1) & (y1 >= rect.y0)
         return [int(k) for k in np.flatnonzero(near)]
+
+
+def _corners(rect: Rect) -> Ring:
+    x0, y0, x1, y1 = rect.x0, rect.y0, rect.x1, rect.y1
+    return np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], np.float64)
+
+
+def _overlap(region: Rect, rect: Rect) -> Overlap:
+    """Return how much of `rect` lies in `region`, which has its edges for its own."""
+    if region.x0 < rect.x0 and rect.x1 < region.x1 and region.y0 < rect.y0 and rect.y1 < region.y1:
+        return Overlap.ALL
+    if rect.x1 < region.x0 or region.x1 < rect.x0 or rect.y1 < region.y0 or region.y1 < rect.y0:
+        return Overlap.NONE
+    return Overlap.SOME
 
 
 class _Edges(NamedTuple):
@@ -244,9 +265,7 @@ def _passes(ring: Ring, rect: Rect) -> bool:
         & (high[:, 1] >= rect.y0)
     )
     (x0, y0), (x1, y1) = ring[near].T, following[near].T
-    corners = np.array(
-        [(rect.x0, rect.y0), (rect.x1, rect.y0), (rect.x1, rect.y1), (rect.x0, rect.y1)]
-    )
+    corners = _corners(rect)
     side = (x1 - x0) * (corners[:, 1:] - y0) - (y1 - y0) * (corners[:, :1] - x0)
     return bool(((side.min(axis=0) <= 0) & (side.max(axis=0) >= 0)).any())
 

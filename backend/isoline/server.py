@@ -28,6 +28,9 @@ Around: TypeAlias = "Callable[[Flask], WSGIApplication]"
 
 log = logging.getLogger(__name__)
 
+SWITCH_SECONDS = 0.0005
+"""How long a thread may keep the interpreter from others; Python's own default is ten times that.
+"""
 SPARE_THREADS = 16
 """Threads for short requests while every stream is taken."""
 
@@ -42,6 +45,8 @@ def serve(settings: Settings, kind: str | None = None, around: Around = _nothing
     Raises Conflict when the port is taken.
     """
     _check_port(settings)
+    # with some threads computing, a short request waits for several turns of the interpreter
+    sys.setswitchinterval(SWITCH_SECONDS)
     if settings.server.json_log:
         _log_as_json()
     if (kind or _default_kind()) == "gunicorn":
