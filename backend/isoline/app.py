@@ -79,7 +79,7 @@ class Backend:
             settings.weights,
             given.device,
             urgent_workers=given.urgent_workers,
-            bounds=Bounds(given.tile_seconds, given.memory_mib),
+            bounds=Bounds(given.tile_seconds, given.memory_mib, given.seen_mib),
             metrics=metrics,
         )
         try:

@@ -83,6 +83,8 @@ class Engine:
     """A worker that needs longer for one tile is killed; 0 means no limit."""
     memory_mib: int = 0
     """A worker that grows larger is killed; 0 means no limit."""
+    seen_mib: int = 512
+    """What a worker keeps of what prompts made it read and compute, so that another is quick."""
 
     @property
     def worker_count(self) -> int:

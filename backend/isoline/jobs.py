@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 REQUEST, CARD, JOURNAL = "request.json", "card.json", "journal"
 URGENT_TILES = 4
 """A region of at most so many tiles is a click: somebody sits there and waits."""
+LANES = (0, 1, 2)
+"""Prompts, small regions, all others: those of a lane start before those of the next."""
 PARK_SECONDS = 5.0
 """How long a server that ends waits for its jobs to put down what they hold."""
 
@@ -93,12 +95,19 @@ class Card:
     lasting: bool
     """Whether it goes on when nobody listens, and after a restart."""
     urgent: bool
+    prompted: bool = False
+    """Whether it answers prompts: somebody has clicked and waits."""
     state: State = State.QUEUED
     ended: float | None = None
     tiles_done: int = 0
     objects: int = 0
     unsaid: tuple[str, str, str] | None = None
     """Code, message and remedy of the failure that the journal could not take."""
+
+    @property
+    def lane(self) -> int:
+        """Its place in `LANES`: jobs wait for those of their own alone."""
+        return 0 if self.prompted else 1 if self.urgent else 2
 
     @classmethod
     def read(cls, path: Path) -> Card:
@@ -375,6 +384,7 @@ class Jobs:
         """
         self._sweep()
         started = prepared.started
+        prompted = prepared.task.asked is not None
         small = prepared.task.region is not None and len(prepared.tiles) <= URGENT_TILES
         card = Card(
             owner=owner,
@@ -385,13 +395,15 @@ class Jobs:
             format=prepared.format,
             tiles=len(prepared.tiles),
             lasting=lasting,
-            urgent=small,
+            urgent=small or prompted,
+            prompted=prompted,
         )
         with self._lock:
             if self._closing.is_set():
                 raise Busy("the server is shutting down", "try again in a minute")
-            if len(self._queue) >= self._limits.queued_jobs:
-                raise QueueFull(len(self._queue), self._retry_after())
+            ahead = sum(each.card.lane <= card.lane for each in self._queue)
+            if ahead >= self._limits.queued_jobs:
+                raise QueueFull(ahead, self._retry_after())
         job = self._store(request, card, prepared)
         with self._lock:
             self._jobs[job.id] = job
@@ -510,7 +522,7 @@ class Jobs:
     # Whose turn it is; the lock is held
 
     def _in_turn(self) -> list[Job]:
-        """Return those who wait in the order in which they start: urgent ones, then by turns.
+        """Return those who wait in the order in which they start: by lanes, then by turns.
 
         The next turn is that of the owner who has least running, or whose last turn is longest ago.
         """
@@ -518,10 +530,10 @@ class Jobs:
         last_turn = Counter(self._last_turn)
         now = itertools.count(max(last_turn.values(), default=0) + 1)
         order: list[Job] = []
-        for urgent in (True, False):
+        for lane in LANES:
             waiting: defaultdict[str, deque[tuple[int, Job]]] = defaultdict(deque)
             for place, job in enumerate(self._queue):
-                if job.card.urgent == urgent:
+                if job.card.lane == lane:
                     waiting[job.card.owner].append((place, job))
             # of each owner the job that came first: a queue of a hundred is looked at often
             turns = [(ahead[o], last_turn[o], first[0][0], o) for o, first in waiting.items()]
@@ -537,9 +549,8 @@ class Jobs:
 
     def _start_waiting(self) -> None:
         for job in self._in_turn():
-            urgent = job.card.urgent
-            limit = self._limits.urgent_jobs if urgent else self._limits.running_jobs
-            same = sum(each.card.urgent == urgent for each in self._running)
+            limit = self._limits.urgent_jobs if job.card.urgent else self._limits.running_jobs
+            same = sum(each.card.lane == job.card.lane for each in self._running)
             if same < limit and not self._closing.is_set():
                 self._queue.remove(job)
                 self._run_in_thread(job)

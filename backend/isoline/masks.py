@@ -64,10 +64,30 @@ def draw(mask: Mask, labelmap: NDArray[np.uint8]) -> None:
     """Put the slices of `mask` into (k, j, i) `labelmap`, in place of what is there."""
     for k, found in layers(mask):
         labelmap[k] = 0
-        for label, (i0, j0, i1, j1), code in found:
-            runs = _lengths(np.frombuffer(code, np.uint8))
-            on = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(j1 - j0, i1 - i0)
-            labelmap[k, j0:j1, i0:i1][on] = label
+        for label, box, code in found:
+            i0, j0, i1, j1 = box
+            labelmap[k, j0:j1, i0:i1][decode(code, box)] = label
+
+
+def decode(code: bytes, box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    """Return (j, i) of `box`: where the layer of this `code` is.
+
+    Raises ValueError where the runs do not fill the box.
+    """
+    i0, j0, i1, j1 = box
+    runs = lengths(code, (j1 - j0) * (i1 - i0))
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(j1 - j0, i1 - i0)
+
+
+def lengths(code: bytes, pixels: int) -> NDArray[np.int64]:
+    """Return the lengths of the runs in `code`. Raises ValueError where they are not `pixels`."""
+    varints = np.frombuffer(code, np.uint8)
+    if not len(varints) or varints[-1] >= 0x80:
+        raise ValueError("the runs are cut off")
+    runs = _lengths(varints)
+    if runs.sum() != pixels:
+        raise ValueError(f"the runs hold {runs.sum()} pixels and the box {pixels}")
+    return runs
 
 
 def _labels_in(plane: NDArray[np.uint8]) -> list[int]:
@@ -102,9 +122,11 @@ def _varints(values: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 def _lengths(code: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return what `_varints` coded."""
+    """Return what `_varints` coded. Raises ValueError for larger numbers."""
     ends = np.flatnonzero(code < 0x80)
     starts = np.concatenate([[0], ends[:-1] + 1])
+    if (ends - starts).max() > 4:
+        raise ValueError("a run is longer than any slice")
     number = np.repeat(np.arange(len(ends)), ends - starts + 1)
     shift = 7 * (np.arange(len(code)) - starts[number])
     lengths = np.zeros(len(ends), np.int64)

@@ -7,7 +7,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from isoline.jobs import Jobs, State
-from isoline.work import Computed
+from isoline.work import Answered, Computed
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -54,6 +54,9 @@ class Metrics:
         stages = result.stages
         for stage, seconds in vars(stages).items():
             self._stages.labels(stage).observe(seconds)
+
+    def answered_prompts(self, result: Answered) -> None:
+        self._stages.labels("answer").observe(result.seconds)
 
     def tile_failed(self) -> None:
         self._failed.inc()

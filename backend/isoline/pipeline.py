@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from math import ceil, floor
 from pathlib import Path
 
-from isoline import registry, volume_pipeline
+from isoline import prompt_pipeline, registry, volume_pipeline
+from isoline.asked import asked_of
 from isoline.assembly import Assembly, carry_of
 from isoline.encoders.base import Encoder
 from isoline.engines.base import Agenda, Engine
@@ -20,7 +21,7 @@ from isoline.events import Cancelled, Done, Event, Progress, Scope, Started, War
 from isoline.geometry import XY, Box, Grid, Overlap
 from isoline.images import ANYONE, Caller, Images
 from isoline.journal import Arrays, Batch
-from isoline.models.base import Bounded, ModelSpec, Output, Regions, Unbounded, Value, Voxels
+from isoline.models.base import Bounded, ModelSpec, Output, Regions, Unbounded, Value
 from isoline.parameters import check_parameters
 from isoline.pixels import Selection, choose
 from isoline.plan import Lattice, Tile
@@ -31,7 +32,7 @@ from isoline.spacing import image_spacing, working_grid
 from isoline.stitch import Pieces, Place
 from isoline.surveys import Surveys
 from isoline.weights import weight_files
-from isoline.work import Computed, Masked, Task
+from isoline.work import Computed, Task, TileFailed
 
 SMALLEST_TILE, LARGEST_TILE = 64, 4096
 
@@ -67,8 +68,9 @@ def prepare(
 
     found = images.find(request.image, caller)
     info = found.info
-    if isinstance(output, Voxels):
-        volume = volume_pipeline.plan(request, spec, parameters, found, encoder)
+    asked = asked_of(request, spec, found)
+    if 2 not in spec.dimensions or (3 in spec.dimensions and info.volume is not None):
+        volume = volume_pipeline.plan(request, spec, parameters, found, encoder, asked)
         whole = volume.lattice.tile(0, 0)
         return Prepared(
             volume.task, volume.lattice, (whole,), volume.started, None, request.format, ()
@@ -80,8 +82,11 @@ def prepare(
     grid = working_grid(found.name, info, spec, stated, request.at_um)
     spacing = None if stated is None else XY(stated.x * grid.scale.x, stated.y * grid.scale.y)
 
-    halo = _halo_px(found.name, spec, output, spacing)
-    lattice = Lattice(grid, _tile_px(spec, request.tile), halo)
+    if asked is None:
+        halo = _halo_px(found.name, spec, output, spacing)
+        lattice = Lattice(grid, _tile_px(spec, request.tile), halo)
+    else:
+        lattice = Lattice(grid, max(info.size), 0)
     tiles = _tiles(found.name, lattice, request.region)
     scope = _scope(info.fingerprint, spec, parameters, grid, selection, request.simplify_px)
     task = Task(
@@ -98,6 +103,7 @@ def prepare(
         region=request.region,
         simplify_px=request.simplify_px,
         is_slide=info.kind == "slide",
+        asked=asked,
     )
     started = Started(
         job="",
@@ -157,6 +163,9 @@ def events(
     `replay` is what an earlier run of the same job gave before it was cut off: its tiles are not
     computed again, and the batches go on where it ended.
     """
+    if prepared.task.asked is not None:
+        yield from prompt_pipeline.events(prepared.task, prepared.started, engine, agenda, replay)
+        return
     if prepared.started.volume is not None:
         yield from volume_pipeline.events(prepared.task, prepared.started, engine, agenda, replay)
         return
@@ -182,7 +191,7 @@ def events(
     agenda.add(() if len(agenda) else assembly.pull())
     pace = _Pace(assembly)
     for result in engine.run(task, agenda):
-        assert not isinstance(result, Masked)
+        assert isinstance(result, Computed | TileFailed)
         told = assembly.take(result)
         if not len(agenda):
             agenda.add(assembly.pull())
@@ -294,5 +303,4 @@ def _scope(
     }
     if simplify_px:
         chosen["simplify_px"] = simplify_px
-    version = "+".join([spec.version, *(weights.sha256[:16] for weights in spec.weights)])
-    return Scope(fingerprint, spec.name, version, tuple(sorted(chosen.items())))
+    return Scope(fingerprint, spec.name, spec.full_version, tuple(sorted(chosen.items())))

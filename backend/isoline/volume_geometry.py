@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.errors import BadSeries
+from isoline.errors import BadRegion, BadSeries
 
 TOLERANCE = 0.05
 """How far a slice may lie from its place, as a share of a step or of a pixel."""
@@ -115,6 +115,20 @@ class VolumeInfo:
     """For k = 0, 1, ...; empty where slices have no names (NIfTI)."""
     modality: str = ""
     """CT, MR, ...; empty where unknown."""
+
+    def k_of(self, asked: SliceName | int, name: str) -> int:
+        """Return the k of a slice of the volume `name`. Raises BadRegion where it has none such."""
+        count = self.grid.size[2]
+        if isinstance(asked, int):
+            if not 0 <= asked < count:
+                raise BadRegion(f"{name} has no slice {asked}", f"it has 0 to {count - 1}")
+            return asked
+        if asked not in self.slices:
+            raise BadRegion(
+                f"{name} has no instance {asked.instance} with a frame {asked.frame}",
+                "name a slice of this series by its SOPInstanceUID and frame number",
+            )
+        return self.slices.index(asked)
 
 
 def swap_ras(affine: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from isoline.asked import Asked
 from isoline.encoders.base import Encoder
 from isoline.engines.base import Agenda, Engine
-from isoline.errors import BadRegion, NotSupported
+from isoline.errors import NotSupported
 from isoline.events import Cancelled, Done, Event, Failed, Progress, Scope, Started
 from isoline.geometry import XY, Grid
 from isoline.images import Found
@@ -20,7 +21,6 @@ from isoline.models.base import ModelSpec, Value
 from isoline.pixels import Selection
 from isoline.plan import Lattice
 from isoline.request import SegmentRequest
-from isoline.volume_geometry import SliceName, VolumeInfo
 from isoline.work import Masked, Task, TileFailed
 
 PERCENT = 100
@@ -42,6 +42,7 @@ def plan(
     parameters: Mapping[str, Value],
     found: Found,
     encoder: type[Encoder],
+    asked: Asked | None,
 ) -> VolumePlan:
     """Check what `request` asks of the volume `found`. Raises a RequestError."""
     info, volume = found.info, found.info.volume
@@ -54,13 +55,14 @@ def plan(
     for name in ("region", "focus", "tile", "spacing_um", "at_um", "channel", "z", "simplify_px"):
         if getattr(request, name) is not None:
             raise NotSupported(
-                f"{name} says nothing about a volume, which is segmented whole",
+                f"{name} says nothing about a volume",
                 "leave it out; slice says where the user looks",
             )
-    look = _slice_of(request.slice, volume, found.name)
+    look = volume.grid.size[2] // 2
+    if request.slice is not None:
+        look = volume.k_of(request.slice, found.name)
     grid = Grid(info.size, XY(1.0, 1.0))
-    version = "+".join([spec.version, *(weights.sha256[:16] for weights in spec.weights)])
-    scope = Scope(info.fingerprint, spec.name, version, tuple(sorted(parameters.items())))
+    scope = Scope(info.fingerprint, spec.name, spec.full_version, tuple(sorted(parameters.items())))
     task = Task(
         path=found.path,
         reader=info.reader,
@@ -74,6 +76,7 @@ def plan(
         scope=scope,
         region=None,
         look=look,
+        asked=asked,
     )
     started = Started(
         job="",
@@ -81,29 +84,12 @@ def plan(
         scope=scope,
         labels=spec.labels,
         grid=grid,
-        tiles=PERCENT,
+        tiles=PERCENT if asked is None else 1,
         spacing_um=info.spacing_um,
         kind="mask",
         volume=volume,
     )
     return VolumePlan(task, Lattice(grid, max(info.size), 0), started)
-
-
-def _slice_of(asked: SliceName | int | None, volume: VolumeInfo, name: str) -> int:
-    """Return the k of the slice that was named, the middle one where none was."""
-    count = volume.grid.size[2]
-    if asked is None:
-        return count // 2
-    if isinstance(asked, int):
-        if not 0 <= asked < count:
-            raise BadRegion(f"{name} has no slice {asked}", f"it has 0 to {count - 1}")
-        return asked
-    if asked not in volume.slices:
-        raise BadRegion(
-            f"{name} has no instance {asked.instance} with a frame {asked.frame}",
-            "name a slice of this series by its SOPInstanceUID and frame number",
-        )
-    return volume.slices.index(asked)
 
 
 def events(

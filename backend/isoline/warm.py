@@ -18,14 +18,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from isoline import contours, datasets, registry, stitch
+from isoline.answers import found_in
+from isoline.byte_cache import ByteCache
 from isoline.errors import Conflict
+from isoline.events import Scope
 from isoline.exclusive import Exclusive
 from isoline.geometry import XY, Box, Grid
 from isoline.kernels import expand
 from isoline.models.base import Model, Patch
+from isoline.models.pointed import PointedModel, Question
 from isoline.parameters import check_parameters
-from isoline.pixels import Sampler
+from isoline.pixels import Sampler, Selection
 from isoline.plan import Lattice
+from isoline.prompts import Prompt
+from isoline.scenes import scene_of
+from isoline.sources.base import Source
+from isoline.sources.volume import VolumeSource, volume_image
+from isoline.volume_geometry import LPS, VolumeGrid, VolumeInfo
+from isoline.work import Task
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +75,11 @@ def _turn() -> Iterator[None]:
 def _tiles(pixels: NDArray[np.uint8]) -> None:
     _resample(pixels)
     for name, kind in registry.models().working.items():
-        if not kind.spec.weights:
+        if kind.spec.weights:
+            continue
+        if issubclass(kind, PointedModel):
+            _answer(name, kind, pixels)
+        else:
             _infer(name, kind, pixels)
     labels = (pixels[1] < 128).astype(np.int32)
     owned = stitch.own(labels, _SCRAP, _SCRAP, _SCRAP)
@@ -93,13 +107,64 @@ def _scrap() -> NDArray[np.uint8]:
 
 
 def _resample(pixels: NDArray[np.uint8]) -> None:
+    with _picture(pixels) as source:
+        grid = Grid((SIDE, SIDE), XY(1.5, 1.5))
+        Sampler(source, grid).read(grid.bounds)
+
+
+@contextlib.contextmanager
+def _picture(pixels: NDArray[np.uint8]) -> Iterator[Source]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scrap.png"
         Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(path)
         source = registry.open_image(path)
-        grid = Grid((SIDE, SIDE), XY(1.5, 1.5))
-        Sampler(source, grid).read(grid.bounds)
+        yield source
         source.close()
+
+
+class _Volume(VolumeSource):
+    """The scrap as a volume of equal slices."""
+
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        axes = LPS(1, 0, 0), LPS(0, 1, 0), LPS(0, 0, 1)
+        grid = VolumeGrid((SIDE, SIDE, SIDE), LPS(0, 0, 0), *axes)
+        super().__init__(volume_image("scrap", "", VolumeInfo(grid), np.dtype(np.int16)))
+        self._slice = pixels[0].astype(np.int16)
+
+    def _read(self) -> NDArray[np.generic]:
+        return np.repeat(self._slice[np.newaxis], SIDE, axis=0)
+
+
+def _answer(name: str, kind: type[PointedModel], pixels: NDArray[np.uint8]) -> None:
+    try:
+        model = kind({}, "cpu")
+        if 2 in kind.spec.dimensions:
+            with _picture(pixels) as source:
+                _point_at(model, source, (16.5, 12.5))
+        if 3 in kind.spec.dimensions:
+            _point_at(model, _Volume(pixels), (48.5, 16.5, 12.5))
+    except Exception as error:  # another's model may not care for scraps; it will say so in a job
+        log.info("%s was not warmed: %s", name, error)
+
+
+def _point_at(model: PointedModel, source: Source, place: tuple[float, ...]) -> None:
+    spec, channels = model.spec, tuple(range(len(source.info.channels)))
+    task = Task(
+        path=Path(),
+        reader="",
+        fingerprint="",
+        selection=Selection(channels, 0),
+        grid=Grid(source.info.size, XY(1.0, 1.0)),
+        spacing_um=None,
+        model=spec.name,
+        output=spec.output,
+        parameters=check_parameters(spec, {}),
+        scope=Scope("", spec.name, "", ()),
+        region=None,
+    )
+    scene = scene_of(task, source, ByteCache(1 << 26))
+    answer = model.answer(scene, Question((Prompt("point", (place,)),), task.parameters))
+    found_in(task, scene, answer)
 
 
 def _infer(name: str, kind: type[Model], pixels: NDArray[np.uint8]) -> None:

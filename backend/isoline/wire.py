@@ -281,7 +281,7 @@ def model_json(spec: ModelSpec, problem: str | None = None) -> Json:
         "labels": [_label(label) for label in spec.labels],
         "spacings_um": spec.spacings_um,
         "channels": spec.channels,
-        "dimensions": _dimensions(spec),
+        "dimensions": spec.dimensions,
         "tile_px": spec.tile_px,
         "fixed_tile": spec.fixed_tile,
         "prompts": spec.prompts,
@@ -300,16 +300,6 @@ def _kind(spec: ModelSpec) -> str:
             return "regions"
         case _:
             return "objects"
-
-
-def _dimensions(spec: ModelSpec) -> tuple[int, ...]:
-    match spec.output:
-        case Voxels():
-            return (3,)
-        case Pointed(dimensions):
-            return dimensions
-        case _:
-            return (2,)
 
 
 def image_json(name: str, info: ImageInfo) -> Json:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from isoline.asked import Asked
 from isoline.events import Mask, Objects, Scope
 from isoline.geometry import XY, Box, Grid
 from isoline.models.base import Output, Statistics, Value
@@ -86,6 +87,8 @@ class Task:
     is_slide: bool = False
     look: int | None = None
     """Of a volume: the slice k that the user looks at."""
+    asked: Asked | None = None
+    """Of a model that takes prompts: what they ask."""
     survey: Survey | None = None
     """None until `Engine.survey` has answered."""
 
@@ -119,6 +122,19 @@ class Masked:
     done: float
     """Share of the work, 0 to 1."""
     mask: Mask | None = None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What prompts pointed at."""
+
+    tile: Tile
+    found: Objects | Mask | None
+    """One object of a picture or the slices of a volume that hold it; None where there is none."""
+    reason: str
+    """Why nothing was found, a sentence."""
+    seconds: float
+    """What the answer took, reading included."""
 
 
 @dataclass(frozen=True)

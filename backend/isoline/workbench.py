@@ -10,7 +10,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from isoline import masks, registry, results, stitch
+from isoline import answers, masks, registry, results, scenes, stitch
+from isoline.byte_cache import ByteCache
 from isoline.errors import Broken, Unreadable
 from isoline.events import Objects
 from isoline.geometry import XY, Box, Grid, Rect
@@ -23,6 +24,7 @@ from isoline.models.base import (
     Prediction,
     Regions,
 )
+from isoline.models.pointed import PointedModel
 from isoline.models.volume import Scan, VolumeModel
 from isoline.pixels import Sampler
 from isoline.plan import Tile
@@ -31,7 +33,7 @@ from isoline.sources.volume import VolumeSource
 from isoline.stitch import Pieces
 from isoline.tissue_mask import sample_windows, tissue_mask
 from isoline.weights import weight_files
-from isoline.work import Computed, Masked, Stages, Survey, Task, Tissue
+from isoline.work import Answered, Computed, Masked, Stages, Survey, Task, Tissue
 
 TISSUE_CELL_UM = 16.0
 """Side of a cell of the tissue mask."""
@@ -67,9 +69,11 @@ class _Recent(Generic[_K, _V]):
 class Workbench:
     """The open images and loaded models of one worker, by name."""
 
-    def __init__(self, weights: Path, device: str) -> None:
+    def __init__(self, weights: Path, device: str, seen_mib: int = 512) -> None:
+        """Find weights below `weights`; keep up to `seen_mib` of what prompts looked at."""
         self._weights = weights
         self._device = device
+        self._seen = ByteCache(seen_mib << 20)
         self._sources: _Recent[tuple[Path | Remote, str], Source] = _Recent(
             4, lambda old: old.close()
         )
@@ -107,6 +111,20 @@ class Workbench:
             if step.labels is not None:
                 mask = masks.encode(step.labels, step.slices, provisional=step.provisional)
             yield Masked(tile, step.done, mask)
+
+    def answer(self, task: Task, tile: Tile) -> Answered:
+        """Return what the prompts of `task` point at.
+
+        Raises Unreadable where the image cannot be read, and whatever the model raises.
+        """
+        began = time.perf_counter()
+        source, model = self._source(task), self.model(task)
+        if not isinstance(model, PointedModel) or task.asked is None:
+            raise Broken(f"{task.model} declares prompts and answers none")
+        scene = scenes.scene_of(task, source, self._seen)
+        answer = model.answer(scene, task.asked.question(scene.size(0), task.parameters))
+        found, reason = answers.found_in(task, scene, answer)
+        return Answered(tile, found, reason, time.perf_counter() - began)
 
     def survey(self, task: Task) -> Survey:
         """Find the tissue of a slide and let the model estimate its statistics from it."""

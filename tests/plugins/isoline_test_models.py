@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import time
 
+import cc3d
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from isoline.events import Label
 from isoline.models.base import (
@@ -18,8 +20,10 @@ from isoline.models.base import (
     ModelSpec,
     Number,
     Patch,
+    Pointed,
     Regions,
 )
+from isoline.models.pointed import Answer, PointedModel, Question, Scene, Window
 
 
 class Slow(Model):
@@ -95,3 +99,56 @@ class Greedy(Model):
         dark = (patch.pixels.mean(axis=0) < 180).astype(np.uint8)
         _, labels = cv2.connectedComponents(dark, connectivity=4)
         return Instances(labels.astype(np.int32))
+
+
+class Flood(PointedModel):
+    """Finds the dark things under points, exactly: what comes out is known beforehand."""
+
+    spec = ModelSpec(
+        name="flood",
+        title="Flood",
+        description="The dark things under points, less those under points that exclude.",
+        version="1",
+        labels=(Label("thing", (0, 120, 200)),),
+        output=Pointed(),
+        channels=(1, 3),
+        prompts=("point", "scribble", "polygon"),
+        parameters=(
+            Number("level", 0, 0, 20, "Where it works.", integer=True),
+            Number("below", 128.0, -1e4, 1e4, "What is dark."),
+            Number("seconds", 0.0, 0.0, 60.0, "How long it takes besides."),
+        ),
+    )
+
+    def answer(self, scene: Scene, question: Question) -> Answer:
+        time.sleep(float(question.parameters["seconds"]))
+        level = min(int(question.parameters["level"]), scene.levels - 1)
+        labels = scene.keep(
+            (level, question.parameters["below"]),
+            lambda: _things(scene, level, float(question.parameters["below"])),
+        )
+        mask = np.zeros(labels.shape, np.bool_)
+        if question.initial is not None and level == 0:
+            window, start = question.initial
+            mask[tuple(map(slice, window.low, window.high))] = start
+        for prompt in question.prompts:
+            at = np.floor_divide(prompt.points, scene.factor(level)).astype(int)
+            at = at.clip(0, np.array(labels.shape) - 1)
+            for label in np.unique(labels[tuple(at.T)]):
+                mask[(labels == label) & (label > 0)] = prompt.include
+        found = np.array(mask.nonzero())
+        low = found.min(axis=1, initial=max(mask.shape))
+        high = np.maximum(found.max(axis=1, initial=-1) + 1, low)
+        # a border of nothing, beyond the image too
+        window = Window(level, tuple((low - 3).tolist()), tuple((high + 3).tolist()))
+        inside = tuple(map(slice, low.tolist(), high.tolist()))
+        return Answer(window, np.pad(mask[inside], 3), "" if mask.any() else "it is bright there")
+
+
+def _things(scene: Scene, level: int, below: float) -> NDArray[np.unsignedinteger]:
+    size = scene.size(level)
+    pixels = scene.read(Window(level, (0,) * len(size), size))
+    dark = pixels.mean(axis=0) < below
+    return cc3d.connected_components(
+        dark, connectivity=4 if len(size) == 2 else 6, out_dtype=np.uint32
+    )

@@ -5,10 +5,14 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
 
 from isoline.geometry import XY
 from isoline.plan import Lattice, Tile
-from isoline.work import Computed, Masked, Survey, Task, TileFailed
+from isoline.work import Answered, Computed, Masked, Survey, Task, TileFailed
+
+Result: TypeAlias = Computed | Masked | Answered | TileFailed
+"""What becomes of a tile."""
 
 
 class Agenda:
@@ -86,10 +90,11 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def run(self, task: Task, agenda: Agenda) -> Iterator[Computed | Masked | TileFailed]:
+    def run(self, task: Task, agenda: Agenda) -> Iterator[Result]:
         """Yield the result of every tile of `agenda`, in any order, until it is empty.
 
-        A volume is one tile that gives many results, those of its slices as they come.
+        A volume is one tile that gives many results, those of its slices as they come; prompts
+        are one tile with one answer.
 
         Tiles may be added to the agenda while this runs, by the consumer between two results.
         Closing the iterator gives up what is in flight.

@@ -1,9 +1,12 @@
 """Tiles on this machine: worker processes, each with its own open images and loaded models.
 
-One dispatcher thread feeds all workers. Urgent runs go first and have a worker that takes nothing
+One dispatcher thread feeds all workers. Urgent runs go first and have workers that take nothing
 else, so that a click never waits behind a slide; then users share the workers evenly, and the runs
 of a user take turns. A worker holds one tile and, while plenty are left, the next one, so that it
 never waits for the dispatcher.
+
+Prompts run on the urgent workers alone, and of these on the one that has looked at their image
+before. Other workers yield the processor to them.
 
 A worker that dies, hangs or grows too large is replaced. What it was at is tried once more, in
 quarters when memory was short and the model allows it, then reported as a tile that failed.
@@ -20,7 +23,7 @@ import queue
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -30,12 +33,12 @@ from typing import TYPE_CHECKING, TypeAlias
 import psutil
 
 from isoline import registry, results
-from isoline.engines.base import Agenda, Engine
+from isoline.engines.base import Agenda, Engine, Result
 from isoline.errors import Broken, IsolineError
 from isoline.events import Objects
 from isoline.models.base import Bounded, Voxels
 from isoline.plan import Tile, quarters
-from isoline.work import Computed, Masked, Stages, Survey, Task, TileFailed
+from isoline.work import Answered, Computed, Masked, Stages, Survey, Task, TileFailed
 
 if TYPE_CHECKING:
     from isoline.metrics import Metrics
@@ -47,6 +50,12 @@ LOOK_SECONDS = 0.25
 """How often busy workers are looked at."""
 SURVEY_FACTOR = 5
 """A survey reads a whole image and may take so many times as long as a tile."""
+AWAY_SECONDS = 0.25
+"""Prompts wait so long for the worker that knows their image before another one takes them."""
+OPEN_IMAGES = 4
+"""How many images a worker has open."""
+NICENESS = 5
+"""By how much workers of large runs stand back when urgent ones need the processor."""
 STARTS = 3
 """So many workers in a row may fail to start before the engine gives up."""
 
@@ -59,6 +68,8 @@ class Bounds:
     """Longest time for one tile; 0: as long as it likes."""
     memory_mib: int = 0
     """Largest resident memory of one worker; 0: as much as there is."""
+    seen_mib: int = 512
+    """What one worker keeps of what prompts made it read and compute."""
 
 
 # --- What the two sides of a pipe say to each other --------------------------------------------
@@ -104,10 +115,13 @@ class _Ready:
     """The worker has imported and compiled what it needs."""
 
 
+_Reply: TypeAlias = Computed | Survey | Masked | Answered | _Refusal
+
+
 @dataclass(frozen=True)
 class _Answer:
     order: _Do
-    result: Computed | Survey | Masked | _Refusal
+    result: _Reply
 
 
 @dataclass(frozen=True)
@@ -121,9 +135,11 @@ class _Part:
 # --- The worker's side -------------------------------------------------------------------------
 
 
-def _serve(pipe: Connection, weights: Path, device: str) -> None:
+def _serve(pipe: Connection, weights: Path, device: str, seen_mib: int, niceness: int) -> None:
     """Answer orders until the pipe closes: the main function of a worker process."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(niceness)
 
     import signal
 
@@ -134,7 +150,7 @@ def _serve(pipe: Connection, weights: Path, device: str) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     cv2.setNumThreads(1)
-    bench = Workbench(weights, device)
+    bench = Workbench(weights, device, seen_mib)
     warm.tiles()
     tasks: dict[int, Task] = {}
     waiting: deque[_Do] = deque()
@@ -179,11 +195,13 @@ def _die_with_parent() -> None:
 
 def _attempt(
     bench: Workbench, task: Task, order: _Do, tell: Callable[[_Do, Masked], bool]
-) -> Computed | Survey | Masked | _Refusal:
+) -> _Reply:
     tile = order.tile
     try:
         if tile is None:
             return bench.survey(task)
+        if task.asked is not None:
+            return bench.answer(task, tile)
         if isinstance(task.output, Voxels):
             return _segment(bench.segment(task, tile), order, tell)
         return _in_quarters(bench, task, tile) if order.in_quarters else bench.compute(task, tile)
@@ -221,8 +239,6 @@ def _segment(parts: Iterator[Masked], order: _Do, tell: Callable[[_Do, Masked], 
 
 # --- The parent's side -------------------------------------------------------------------------
 
-_Result: TypeAlias = Computed | Masked | TileFailed | Survey | _Refusal
-
 
 @dataclass
 class _Run:
@@ -233,8 +249,18 @@ class _Run:
     agenda: Agenda | None
     first: deque[_Do]
     """Goes before the agenda: the survey, and tiles whose worker died."""
-    results: queue.SimpleQueue[_Result] = field(default_factory=queue.SimpleQueue)
+    results: queue.SimpleQueue[_Reply | TileFailed] = field(default_factory=queue.SimpleQueue)
     in_flight: int = 0
+    since: float = field(default_factory=time.monotonic)
+    """When it came."""
+
+    @property
+    def prompted(self) -> bool:
+        return self.task.asked is not None
+
+    @property
+    def image(self) -> Hashable:
+        return self.task.path, self.task.reader
 
     @property
     def urgent(self) -> bool:
@@ -278,6 +304,8 @@ class _Worker:
     """When it began the first of `doing`."""
     verdict: str = ""
     """Why it was killed, where that was our decision."""
+    images: deque[Hashable] = field(default_factory=lambda: deque(maxlen=OPEN_IMAGES))
+    """Those of the last runs with prompts."""
 
     @property
     def died_of_memory(self) -> bool:
@@ -304,6 +332,7 @@ class LocalEngine(Engine):
         """
         self._weights = weights
         self._device = device
+        self._has_lane = urgent_workers > 0
         self._bounds = bounds
         self._metrics = metrics
         self._failed_starts = 0
@@ -314,7 +343,8 @@ class LocalEngine(Engine):
         self._closing = False
         self._broken: Broken | None = None
         self._bell, self._button = self._context.Pipe(duplex=False)
-        kinds = [True] * urgent_workers + [False] * workers
+        # the others come first: a small region leaves the lane of clicks free where it can
+        kinds = [False] * workers + [True] * urgent_workers
         self._workers = [self._start(urgent_only) for urgent_only in kinds]
         self._dispatcher = threading.Thread(target=self._dispatch, name="engine", daemon=True)
         self._dispatcher.start()
@@ -351,7 +381,7 @@ class LocalEngine(Engine):
         assert isinstance(result, Survey)
         return result
 
-    def run(self, task: Task, agenda: Agenda) -> Iterator[Computed | Masked | TileFailed]:
+    def run(self, task: Task, agenda: Agenda) -> Iterator[Result]:
         run = self._open(task, agenda)
         try:
             while not agenda.cancelled:
@@ -360,7 +390,7 @@ class LocalEngine(Engine):
                         return
                 result = self._result(run)
                 if result is not None:
-                    assert isinstance(result, Computed | Masked | TileFailed)
+                    assert isinstance(result, Computed | Masked | Answered | TileFailed)
                     yield result
                     self._ring()  # the consumer may have added tiles
         finally:
@@ -380,9 +410,9 @@ class LocalEngine(Engine):
 
     def _start(self, urgent_only: bool) -> _Worker:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=_serve, args=(theirs, self._weights, self._device), daemon=True
-        )
+        niceness = NICENESS if self._has_lane and not urgent_only else 0
+        arguments = (theirs, self._weights, self._device, self._bounds.seen_mib, niceness)
+        process = self._context.Process(target=_serve, args=arguments, daemon=True)
         # one worker per core: a library that starts threads of its own only gets in their way;
         # the variables must be there before the child imports anything
         with _environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1"):
@@ -401,7 +431,7 @@ class LocalEngine(Engine):
         self._ring()
         return run
 
-    def _result(self, run: _Run) -> _Result | None:
+    def _result(self, run: _Run) -> _Reply | TileFailed | None:
         """Return the next result, or None where a moment passes without one."""
         if self._broken is not None:
             raise self._broken
@@ -488,6 +518,10 @@ class LocalEngine(Engine):
             if not worker.doing:
                 worker.since = time.monotonic()
             worker.doing.append(order)
+            if run.prompted:
+                with contextlib.suppress(ValueError):
+                    worker.images.remove(run.image)
+                worker.images.append(run.image)
             if run.number not in worker.begun:
                 worker.begun.add(run.number)
                 self._tell(worker, _Begin(run.number, run.task))
@@ -495,12 +529,15 @@ class LocalEngine(Engine):
             return
 
     def _most_deserving(self, worker: _Worker) -> _Run | None:
-        """Return the run whose turn it is: surveys, urgent ones, then who has least in flight."""
+        """Return the run whose turn it is.
+
+        Prompts go first, then surveys, urgent runs, and who has least in flight.
+        """
         candidates = [
             run
             for run in self._runs
             if run.waiting
-            and (run.urgent or not worker.urgent_only)
+            and self._may_take(worker, run)
             # a task may be long, and a busy worker reads its pipe only after the tile: nobody waits
             and (run.number in worker.begun or not worker.doing)
         ]
@@ -508,10 +545,20 @@ class LocalEngine(Engine):
         for run in self._runs:
             in_flight[run.owner] += run.in_flight
 
-        def rank(run: _Run) -> tuple[bool, bool, int]:
-            return run.agenda is not None, not run.urgent, in_flight[run.owner]
+        def rank(run: _Run) -> tuple[bool, bool, bool, int]:
+            survey = run.agenda is None
+            return not run.prompted, not survey, not run.urgent, in_flight[run.owner]
 
         return min(candidates, key=rank, default=None)
+
+    def _may_take(self, worker: _Worker, run: _Run) -> bool:
+        """Return whether `run` is for `worker`; where nobody is kept for clicks, all is for all."""
+        if not run.prompted or not self._has_lane:
+            return run.urgent or not worker.urgent_only
+        if not worker.urgent_only:
+            return False
+        home = next((each for each in self._workers if run.image in each.images), worker)
+        return home is worker or time.monotonic() - run.since > AWAY_SECONDS
 
     def _tell(self, worker: _Worker, message: _Begin | _Do | _Forget) -> None:
         try:
@@ -539,6 +586,8 @@ class LocalEngine(Engine):
             worker.doing.remove(order)
         if self._metrics is not None and isinstance(result, Computed):
             self._metrics.computed(result)
+        if self._metrics is not None and isinstance(result, Answered):
+            self._metrics.answered_prompts(result)
         worker.since = time.monotonic()
         run = self._run_of(order)
         if run is None:
@@ -551,9 +600,7 @@ class LocalEngine(Engine):
     def _run_of(self, order: _Do) -> _Run | None:
         return next((run for run in self._runs if run.number == order.run), None)
 
-    def _deliver(
-        self, run: _Run, order: _Do, result: Computed | Survey | Masked | _Refusal
-    ) -> None:
+    def _deliver(self, run: _Run, order: _Do, result: _Reply) -> None:
         run.in_flight -= 1
         if isinstance(result, _Refusal) and order.tile is not None:
             if self._metrics is not None:

@@ -143,6 +143,22 @@ class ModelSpec:
     licence: str = "Apache-2.0"
     cite: str = ""
 
+    @property
+    def dimensions(self) -> tuple[Literal[2, 3], ...]:
+        """2 where it works on slides and pictures, 3 where it works in volumes."""
+        match self.output:
+            case Voxels():
+                return (3,)
+            case Pointed(dimensions):
+                return dimensions
+            case _:
+                return (2,)
+
+    @property
+    def full_version(self) -> str:
+        """The version, with the weights: what else results depend on."""
+        return "+".join([self.version, *(weights.sha256[:16] for weights in self.weights)])
+
 
 @dataclass(frozen=True)
 class Patch:

@@ -60,7 +60,10 @@ class Scene(ABC):
 
     @abstractmethod
     def read(self, window: Window) -> NDArray[np.generic]:
-        """Return (c, y, x) or (c, k, j, i) pixels; outside the image the nearest are repeated."""
+        """Return (c, y, x) or (c, k, j, i) pixels; outside the image the nearest are repeated.
+
+        They are not to be written to.
+        """
 
     @abstractmethod
     def keep(self, key: Hashable, make: Callable[[], T]) -> T:

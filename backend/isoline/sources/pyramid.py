@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from threading import Lock
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from isoline.byte_cache import ByteCache
 from isoline.geometry import XY, Box
 from isoline.sources.base import Level
 
@@ -51,35 +50,11 @@ def scale_problems(levels: tuple[Level, ...]) -> tuple[str, ...]:
     )
 
 
-class TileCache:
-    """Decoded tiles, the least recently used thrown out beyond `limit` bytes. Thread-safe."""
+class TileCache(ByteCache):
+    """The decoded tiles of one image."""
 
     def __init__(self, limit: int = CACHE_BYTES) -> None:
-        self._limit = limit
-        self._bytes = 0
-        self._tiles: OrderedDict[Hashable, NDArray[np.generic]] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, key: Hashable, decode: Callable[[], NDArray[np.generic]]) -> NDArray[np.generic]:
-        """Return the tile under `key`, decoded now if it isn't here. Not to be written to."""
-        with self._lock:
-            if key in self._tiles:
-                self._tiles.move_to_end(key)
-                return self._tiles[key]
-        # outside the lock: two threads may decode the same tile, none waits for another's
-        tile = decode()
-        with self._lock:
-            if key not in self._tiles:
-                self._tiles[key] = tile
-                self._bytes += tile.nbytes
-            while self._bytes > self._limit:
-                self._bytes -= self._tiles.popitem(last=False)[1].nbytes
-        return tile
-
-    def clear(self) -> None:
-        with self._lock:
-            self._tiles.clear()
-            self._bytes = 0
+        super().__init__(limit)
 
 
 def paste(

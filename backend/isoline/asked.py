@@ -1,0 +1,245 @@
+"""What a request asks with its prompts: checked, and put in the coordinates of the scene."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoline import masks
+from isoline.errors import BadPrompt
+from isoline.geometry import XY, Grid
+from isoline.images import Found
+from isoline.models.base import ModelSpec, Value
+from isoline.models.pointed import Index, Question, Window
+from isoline.prompts import DrawnSlice, Prompt, check
+from isoline.region import Region
+from isoline.request import SegmentRequest
+from isoline.volume_geometry import VolumeInfo
+
+MAX_INITIAL_PX = 1 << 26
+"""The box around an outline to start from has at most so many pixels: 8192 x 8192."""
+_FLAT = 0.5
+"""How far the corners of a lasso may lie from one plane, in voxels."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a worker needs to know of a request's prompts, picklable."""
+
+    prompts: tuple[Prompt, ...]
+    """In pixels of level 0 and in array order: (y, x) or (k, j, i), the first centre at 0.5."""
+    initial: Region | tuple[DrawnSlice, ...] | None
+    """In image pixels, or slices named by k."""
+
+    def question(self, size: Index, parameters: Mapping[str, Value]) -> Question:
+        """Return what to ask a model about a scene of `size` pixels at level 0.
+
+        Raises BadPrompt where there is nothing in what the prompts correct.
+        """
+        if not self.initial:
+            return Question(self.prompts, parameters)
+        if isinstance(self.initial, Region):
+            window, mask = _filled(self.initial, size)
+        else:
+            window, mask = _stacked(self.initial)
+        if not mask.any():
+            raise BadPrompt("initial holds no pixel", "leave it out")
+        return Question(self.prompts, parameters, (window, mask))
+
+
+def asked_of(request: SegmentRequest, spec: ModelSpec, found: Found) -> Asked | None:
+    """Return what `request` asks of `found` with its prompts; None for a model without any.
+
+    Raises BadPrompt, naming the prompt, where they do not say what is meant.
+    """
+    if not spec.prompts:
+        for key in ("prompts", "frame_of_reference", "initial"):
+            if getattr(request, key):
+                raise BadPrompt(
+                    f"{key}: {spec.name} takes no prompts",
+                    "leave it out, or choose a model whose `prompts` are not empty",
+                )
+        return None
+    _check_kinds(request, spec)
+    volume = found.info.volume
+    if volume is None:
+        return _of_picture(request, found.name, found.info.size)
+    return _of_volume(request, found.name, volume)
+
+
+def _check_kinds(request: SegmentRequest, spec: ModelSpec) -> None:
+    if not request.prompts:
+        raise BadPrompt(
+            f"{spec.name} needs prompts: it segments what they point at",
+            f"give some of {', '.join(spec.prompts)}, or choose a model that takes none",
+        )
+    for key in ("region", "tile", "at_um"):
+        if getattr(request, key) is not None:
+            raise BadPrompt(
+                f"{key} does not go with prompts, which say where the object is", "leave it out"
+            )
+    for number, prompt in enumerate(request.prompts):
+        if prompt.kind not in spec.prompts:
+            raise BadPrompt(
+                f"prompts[{number}]: {spec.name} does not understand a {prompt.kind}",
+                f"it understands {', '.join(spec.prompts)}",
+            )
+    if not request.initial and not any(prompt.include for prompt in request.prompts):
+        raise BadPrompt(
+            "every prompt excludes and there is nothing to exclude it from",
+            "include something, or send the result to correct as initial",
+        )
+
+
+def _of_picture(request: SegmentRequest, name: str, size: tuple[int, int]) -> Asked:
+    check(request.prompts, 2)
+    width, height = size
+    shown = f"{name} has {width} x {height} pixels"
+    if request.frame_of_reference is not None:
+        raise BadPrompt(
+            f"{name} is a picture and lies in no frame of reference",
+            "leave frame_of_reference out and give prompts in image pixels",
+        )
+    initial = request.initial
+    if isinstance(initial, tuple):
+        raise BadPrompt(
+            f"initial: slices of a volume, and {name} is a picture",
+            "give GeoJSON or [x0, y0, x1, y1] in image pixels",
+        )
+    if initial is not None:
+        area = _whole(size).cover(initial.bounds).intersect(_whole(size).bounds)
+        if area.empty:
+            raise BadPrompt("initial lies outside the image", shown)
+        if area.area > MAX_INITIAL_PX:
+            raise BadPrompt(
+                f"initial: the box around it has {area.area / 1e6:.0f} million pixels,"
+                f" {MAX_INITIAL_PX / 1e6:.0f} million are allowed",
+                "correct a smaller object",
+            )
+    places = [np.array(prompt.points)[:, ::-1] for prompt in request.prompts]
+    return Asked(_placed(request.prompts, places, (height, width), shown), initial)
+
+
+def _of_volume(request: SegmentRequest, name: str, volume: VolumeInfo) -> Asked:
+    check(request.prompts, 3)
+    given, grid = [np.array(prompt.points) for prompt in request.prompts], volume.grid
+    frame = request.frame_of_reference
+    if frame is not None:
+        if frame != grid.frame_of_reference:
+            raise BadPrompt(
+                f"the prompts lie in the frame of reference {frame} and {name} in"
+                f" {grid.frame_of_reference or 'none'}",
+                "draw them on this series, or leave frame_of_reference out and give voxel indices",
+            )
+        given = [grid.to_index(points) for points in given]
+    # an index names the centre of a voxel, a place in a scene is counted from its corner
+    places = [points[:, ::-1] + 0.5 for points in given]
+    shown = "{} has {} x {} x {} voxels".format(name, *grid.size)
+    for number, (prompt, at) in enumerate(zip(request.prompts, places, strict=True)):
+        if prompt.kind == "polygon" and _unevenness(at) > _FLAT:
+            raise BadPrompt(
+                f"prompts[{number}]: the corners of a polygon lie in one plane, not these",
+                "draw it in one slice",
+            )
+    prompts = _placed(request.prompts, places, grid.shape, shown)
+    return Asked(prompts, _slices(request.initial, name, volume))
+
+
+def _placed(
+    prompts: Sequence[Prompt], places: Sequence[NDArray[np.float64]], size: Index, shown: str
+) -> tuple[Prompt, ...]:
+    """Return `prompts` at `places`, (n, axes) in array order each, none of them far outside."""
+    seen: dict[tuple[int, ...], int] = {}
+    for number, (prompt, at) in enumerate(zip(prompts, places, strict=True)):
+        where = f"prompts[{number}]"
+        low, high = at.min(axis=0), at.max(axis=0)
+        # half-open as the image is, but a line along its border still touches it
+        if (high < 0).any() or (low >= size).any():
+            raise BadPrompt(f"{where} lies outside the image", shown)
+        if prompt.kind != "point":
+            continue
+        if (low < 0).any():
+            raise BadPrompt(f"{where} lies outside the image", shown)
+        pixel = tuple(np.floor(at[0]).astype(int).tolist())
+        other = seen.setdefault(pixel, number)
+        if prompts[other].include != prompt.include:
+            includes, excludes = (number, other) if prompt.include else (other, number)
+            raise BadPrompt(
+                f"prompts[{includes}] includes and prompts[{excludes}] excludes the same"
+                f" {'pixel' if len(pixel) == 2 else 'voxel'},"
+                f" {', '.join(map(str, reversed(pixel)))}",
+                "remove one of them",
+            )
+    reach = np.array(size)
+    return tuple(
+        replace(prompt, points=tuple(map(tuple, at.clip(-reach, 2 * reach).tolist())))
+        for prompt, at in zip(prompts, places, strict=True)
+    )
+
+
+def _unevenness(points: NDArray[np.float64]) -> float:
+    """Return how far (n, 3) points lie from the plane that fits them best, at most."""
+    centred = points - points.mean(axis=0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    return float(np.abs(centred @ axes[-1]).max())
+
+
+def _slices(
+    initial: Region | tuple[DrawnSlice, ...] | None, name: str, volume: VolumeInfo
+) -> tuple[DrawnSlice, ...] | None:
+    """Return the slices of `initial` named by k."""
+    if initial is None:
+        return None
+    if isinstance(initial, Region):
+        raise BadPrompt(
+            f"initial: an outline, and {name} is a volume", 'give {"slices": [...]}, a mask'
+        )
+    columns, rows, _ = volume.grid.size
+    checked = []
+    for number, drawn in enumerate(initial):
+        where, (i0, j0, i1, j1) = f"initial.slices[{number}]", drawn.box
+        if not (0 <= i0 < i1 <= columns and 0 <= j0 < j1 <= rows):
+            raise BadPrompt(
+                f"{where}.box: {[*drawn.box]} is not a box in a slice",
+                f"give i0 < i1 <= {columns} and j0 < j1 <= {rows}",
+            )
+        try:
+            masks.lengths(drawn.runs, (i1 - i0) * (j1 - j0))
+        except ValueError as error:
+            raise BadPrompt(f"{where}.runs: {error}", "see docs/protocol.md, mask") from None
+        checked.append(replace(drawn, slice=volume.k_of(drawn.slice, name)))
+    return tuple(checked)
+
+
+def _whole(size: tuple[int, int]) -> Grid:
+    return Grid(size, XY(1.0, 1.0))
+
+
+def _filled(region: Region, size: Index) -> tuple[Window, NDArray[np.bool_]]:
+    """Return the pixels inside `region` and their window, at level 0 of (y, x) `size`."""
+    grid = _whole((size[1], size[0]))
+    box = grid.cover(region.bounds).intersect(grid.bounds)
+    return Window(0, (box.y0, box.x0), (box.y1, box.x1)), region.mask(grid, box)
+
+
+def _stacked(slices: Sequence[DrawnSlice]) -> tuple[Window, NDArray[np.bool_]]:
+    """Return the voxels of drawn `slices`, named by k, and their window."""
+    low = tuple(min(corner) for corner in zip(*(_ends(drawn)[0] for drawn in slices), strict=True))
+    high = tuple(max(corner) for corner in zip(*(_ends(drawn)[1] for drawn in slices), strict=True))
+    window = Window(0, low, high)
+    mask = np.zeros(window.shape, np.bool_)
+    for drawn in slices:
+        (k, j0, i0), (_, j1, i1) = _ends(drawn)
+        part = mask[k - low[0], j0 - low[1] : j1 - low[1], i0 - low[2] : i1 - low[2]]
+        part |= masks.decode(drawn.runs, drawn.box)
+    return window, mask
+
+
+def _ends(drawn: DrawnSlice) -> tuple[Index, Index]:
+    """Return the corners [low, high) of a slice named by its k, (k, j, i)."""
+    assert isinstance(drawn.slice, int)
+    i0, j0, i1, j1 = drawn.box
+    return (drawn.slice, j0, i0), (drawn.slice + 1, j1, i1)

@@ -1,0 +1,62 @@
+"""Values that are dear to make, kept up to so many bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from threading import Lock
+from typing import TypeVar, cast
+
+import numpy as np
+
+T = TypeVar("T")
+
+
+class ByteCache:
+    """The least recently used values are thrown out beyond `limit` bytes. Thread-safe.
+
+    Values of different types may share one cache, as long as a key always names the same type.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._kept: OrderedDict[Hashable, tuple[object, int]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return the value under `key`, made now if it isn't here. Not to be written to."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return cast(T, self._kept[key][0])
+        # outside the lock: two threads may make the same value, none waits for another's
+        value = make()
+        size = _bytes(value)
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = value, size
+                self._bytes += size
+            while self._bytes > self._limit:
+                self._bytes -= self._kept.popitem(last=False)[1][1]
+        return value
+
+    def clear(self) -> None:
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+
+
+def _bytes(value: object) -> int:
+    """Return what `value` takes, the arrays in it above all."""
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        return sum(map(_bytes, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_bytes, value))
+    if dataclasses.is_dataclass(value):
+        return sum(_bytes(getattr(value, field.name)) for field in dataclasses.fields(value))
+    return sys.getsizeof(value)

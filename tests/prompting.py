@@ -1,0 +1,68 @@
+"""Requests with prompts, prepared and answered in this process, by the models for tests too."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isoline import masks, pipeline, registry
+from isoline.events import Mask, Objects
+from isoline.images import Images
+from isoline.prompts import Kind, Prompt
+from isoline.request import SegmentRequest
+from isoline.work import Answered
+from isoline.workbench import Workbench
+from tests.running import shapes
+from tests.serving import PLUGINS
+
+
+@contextlib.contextmanager
+def models_for_tests() -> Iterator[None]:
+    """Have the models for tests installed here, as they are in servers that tests start."""
+    sys.path.insert(0, str(PLUGINS))
+    registry._entry_points.cache_clear()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(PLUGINS))
+        registry._entry_points.cache_clear()
+
+
+def point(*at: float, include: bool = True) -> Prompt:
+    return Prompt("point", (at,), include)
+
+
+def drawn(kind: Kind, *points: tuple[float, ...], include: bool = True) -> Prompt:
+    return Prompt(kind, points, include)
+
+
+def asking(image: str, *prompts: Prompt, **changes: Any) -> SegmentRequest:
+    return SegmentRequest(**{"image": image, "model": "flood", "prompts": prompts, **changes})
+
+
+def answer(request: SegmentRequest, images: Images, bench: Workbench) -> Answered:
+    prepared = pipeline.prepare(request, images, Path("no weights"))
+    return bench.answer(prepared.task, *prepared.tiles)
+
+
+def outline(answered: Answered) -> Any:
+    """Return the one shape of an answer, in level-0 pixels."""
+    assert isinstance(answered.found, Objects)
+    (shape,) = shapes(answered.found)
+    assert answered.found.area_px.tolist() == [shape.area]
+    return shape
+
+
+def labelmap(answered: Answered, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Return (k, j, i) of an answer; what is not in its slices is 0."""
+    assert isinstance(answered.found, Mask)
+    drawn = np.zeros(shape, np.uint8)
+    masks.draw(answered.found, drawn)
+    assert np.flatnonzero(drawn.any(axis=(1, 2))).tolist() == answered.found.slices.tolist()
+    return drawn
