@@ -6,6 +6,7 @@ const browser = Object.fromEntries(
     ...["fetch", "AbortController", "URL", "TextDecoder", "TextDecoderStream", "ReadableStream"],
     ...["setTimeout", "clearTimeout", "setInterval", "clearInterval"],
     ...["requestAnimationFrame", "cancelAnimationFrame"],
+    ...["atob", "btoa", "CSSStyleSheet"],
     ...["MutationObserver", "ResizeObserver", "CustomEvent", "customElements", "HTMLElement"],
   ].map((name) => [name, "readonly"]),
 );
@@ -18,4 +19,5 @@ export default [
     rules: { eqeqeq: "error", "no-var": "error", "prefer-const": "error", "no-shadow": "error" },
   },
   { files: ["plugins/dsa/**/*.js"], languageOptions: { sourceType: "module" } },
+  { files: ["plugins/**/test/*.js"], languageOptions: { globals: { Buffer: "readonly" } } },
 ];

@@ -1,0 +1,131 @@
+/*
+ * What one run draws into a labelmap, so that the user's own strokes and what was there before are
+ * never lost.
+ *
+ * Of each slice it keeps what was there before the run (`before`) and what the run made of it
+ * (`drawn`). Where the labelmap differs from `drawn`, the user was there: that pixel is theirs.
+ */
+
+import {Packed, paint} from './runs.js';
+
+/**
+ * @typedef {object} Canvas a labelmap
+ * @property {number} columns of its slices
+ * @property {(k: number) => Uint8Array} read the segment of each pixel of slice k, 0 for none
+ * @property {(k: number, pixels: Uint8Array) => void} write
+ * @property {() => Set<number>} segments that it has
+ * @property {() => Set<number>} locked segments, which nothing may overwrite
+ */
+
+export class Drawing {
+    /**
+     * @param {Canvas} canvas
+     * @param {Set<number>} replaced segments of an earlier run that this one draws anew
+     */
+    constructor(canvas, replaced = new Set()) {
+        this._canvas = canvas;
+        this._replaced = replaced;
+        this._slices = new Map(); // k: {before, drawn, provisional}
+    }
+
+    /** The slices that it has drawn in. */
+    get slices() {
+        return [...this._slices.keys()];
+    }
+
+    /**
+     * Draw the whole of slice k, in the place of what this run drew there earlier.
+     *
+     * @param {number} k
+     * @param {{segment: number, box: number[], runs: string}[]} layers
+     * @param {boolean} provisional whether `settle` takes it back
+     */
+    draw(k, layers, provisional = false) {
+        const current = this._canvas.read(k);
+        const known = this._slices.get(k);
+        const before = known ? known.before.unpack() : current.slice();
+        const wanted = this._compose(before, layers);
+        const drawn = this._merge(k, current, known ? known.drawn.unpack() : before, wanted);
+        this._slices.set(k, {
+            before: known ? known.before : new Packed(before),
+            drawn: new Packed(drawn),
+            provisional
+        });
+    }
+
+    /** Take back what was only provisional; return the slices that changed. */
+    settle() {
+        const open = [...this._slices].filter(([, slice]) => slice.provisional);
+        open.forEach(([k, slice]) => {
+            const before = slice.before.unpack();
+            this._merge(k, this._canvas.read(k), slice.drawn.unpack(), before);
+            this._slices.delete(k);
+        });
+        return open.map(([k]) => k);
+    }
+
+    /**
+     * Make each slice what it was before the run; return the slices that changed.
+     *
+     * @param {Set<number>} own segments that the run has made: the user's strokes in them go as well
+     */
+    undo(own) {
+        const segments = this._canvas.segments();
+        this._slices.forEach((slice, k) => {
+            const current = this._canvas.read(k);
+            const before = slice.before.unpack();
+            const drawn = slice.drawn.unpack();
+            const kept = (value) => value !== 0 && !own.has(value);
+            // what was there may have been deleted since
+            const back = (value) => (segments.has(value) ? value : 0);
+            this._canvas.write(k, current.map((value, at) => (
+                value !== drawn[at] && kept(value) ? value : back(before[at]))));
+        });
+        return this.slices;
+    }
+
+    /** Return the segments that the user has changed in slice k since the run drew it. */
+    edited(k) {
+        const segments = new Set();
+        const slice = this._slices.get(k);
+        if (slice) {
+            const current = this._canvas.read(k);
+            slice.drawn.unpack().forEach((value, at) => {
+                if (current[at] !== value) {
+                    segments.add(value).add(current[at]);
+                }
+            });
+        }
+        segments.delete(0);
+        return segments;
+    }
+
+    _compose(before, layers) {
+        const pixels = before.map((value) => (this._replaced.has(value) ? 0 : value));
+        const segments = this._canvas.segments();
+        const locked = this._canvas.locked();
+        for (const layer of layers) {
+            if (segments.has(layer.segment) && !locked.has(layer.segment)) {
+                paint(pixels, this._canvas.columns, layer, layer.segment);
+            }
+        }
+        return pixels;
+    }
+
+    /** Write what is wanted where neither the user nor a lock is in the way; return what is ours. */
+    _merge(k, current, drawn, wanted) {
+        const locked = this._canvas.locked();
+        const ours = wanted.slice();
+        const pixels = current.map((value, at) => {
+            if (value !== drawn[at]) {
+                return value; // the user's
+            }
+            if (locked.has(value)) {
+                ours[at] = value;
+            }
+            return ours[at];
+        });
+        this._canvas.write(k, pixels);
+        return ours;
+    }
+}

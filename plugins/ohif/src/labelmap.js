@@ -1,0 +1,154 @@
+/*
+ * A labelmap segmentation of OHIF: its voxels slice by slice, and its segments.
+ */
+
+import {sliceKey} from './geometry.js';
+
+/** A `Canvas` (see drawing.js) that the viewer shows. */
+export class Labelmap {
+    /**
+     * @param {import('./viewer.js').Viewer} viewer
+     * @param {string} segmentationId
+     */
+    constructor(viewer, segmentationId) {
+        this._viewer = viewer;
+        this.id = segmentationId;
+        this._images = imagesOf(viewer.libraries, this._segmentation);
+        this._named = new Map(this._images.map((image, k) => [
+            sliceKey(viewer.sliceOf(image.referencedImageId)), k]));
+        /** @type {Map<number, import('./labels.js').Origin>} of the segments that runs have drawn */
+        this.origins = new Map();
+    }
+
+    /** Whether the user has not deleted it. */
+    get exists() {
+        return Boolean(this._segmentation);
+    }
+
+    /** What the user calls it. */
+    get name() {
+        return this._segmentation?.label ?? '';
+    }
+
+    get size() {
+        return this._images.length;
+    }
+
+    get columns() {
+        return this._images[0].columns;
+    }
+
+    /** Return the number of the slice with this SOPInstanceUID and frame, undefined for none. */
+    numberOf(slice) {
+        return this._named.get(sliceKey(slice));
+    }
+
+    /** Return {instance, frame} of slice k. */
+    nameOf(k) {
+        return this._viewer.sliceOf(this._images[k].referencedImageId);
+    }
+
+    /** Whether it lies on these images of a series, one slice for each. */
+    covers(imageIds) {
+        const known = new Set(imageIds);
+        return this.size === known.size && this._images.every((each) => known.has(each.referencedImageId));
+    }
+
+    read(k) {
+        return this._images[k].voxelManager.getScalarData();
+    }
+
+    write(k, pixels) {
+        this.read(k).set(pixels);
+    }
+
+    /** Let the viewer draw these slices again. */
+    show(slices) {
+        if (slices.length) {
+            this._viewer.libraries.cornerstoneTools.segmentation.triggerSegmentationEvents
+                .triggerSegmentationDataModified(this.id, slices);
+        }
+    }
+
+    /** Return the segments in the order of their numbers. */
+    list() {
+        return Object.values(this._segmentation?.segments ?? {}).filter(Boolean).map((segment) => ({
+            index: segment.segmentIndex,
+            label: segment.label,
+            locked: Boolean(segment.locked),
+            active: Boolean(segment.active),
+            color: this._color(segment.segmentIndex)
+        }));
+    }
+
+    segments() {
+        return new Set(this.list().map((each) => each.index));
+    }
+
+    locked() {
+        return new Set(this.list().filter((each) => each.locked).map((each) => each.index));
+    }
+
+    /** Add a segment, or give the one with this number another name and colour, and make it active. */
+    add(index, label, rgb) {
+        this._service.addSegment(this.id, {segmentIndex: index, label});
+        this.paint(index, rgb);
+    }
+
+    remove(index) {
+        this._service.removeSegment(this.id, index, {skipRecordingHistory: true});
+    }
+
+    rename(index, label) {
+        this._service.setSegmentLabel(this.id, index, label);
+    }
+
+    /** Change the colour of a segment, in every viewport. */
+    paint(index, rgb) {
+        for (const viewportId of this._viewports) {
+            this._service.setSegmentColor(viewportId, this.id, index, [...rgb, 255]);
+        }
+    }
+
+    lock(index, locked) {
+        this._service.setSegmentLocked(this.id, index, locked);
+    }
+
+    activate(index) {
+        this._service.setActiveSegment(this.id, index);
+    }
+
+    /** Take the segmentation away. */
+    delete() {
+        this._service.remove(this.id);
+    }
+
+    get _service() {
+        return this._viewer.services.segmentationService;
+    }
+
+    get _segmentation() {
+        return this._viewer.services.segmentationService.getSegmentation(this.id);
+    }
+
+    get _viewports() {
+        return this._service.getViewportIdsWithSegmentation(this.id);
+    }
+
+    _color(index) {
+        const [viewportId] = this._viewports;
+        const color = viewportId && this._service.getSegmentColor(viewportId, this.id, index);
+        return color ? [...color].slice(0, 3) : [255, 255, 255];
+    }
+}
+
+/** Return the cached images of a segmentation, none where it is no simple labelmap. */
+function imagesOf({cornerstone}, segmentation) {
+    const labelmap = segmentation?.representationData?.Labelmap;
+    if (!labelmap || Object.keys(labelmap.labelmaps ?? {}).length > 1) {
+        return []; // layers that overlap cannot be drawn into
+    }
+    const ids = labelmap.imageIds ?? cornerstone.cache.getVolume(labelmap.volumeId)?.imageIds ?? [];
+    const images = ids.map((id) => cornerstone.cache.getImage(id));
+    return images.every(Boolean) ? images : [];
+}

@@ -1,0 +1,65 @@
+/*
+ * Which segment of a labelmap a label of a model is drawn into.
+ */
+
+const MOST = 255; // a labelmap has a byte for each voxel
+
+/**
+ * @typedef {object} Segment
+ * @property {number} index
+ * @property {string} label what the user calls it
+ * @property {boolean} locked
+ */
+
+/**
+ * @typedef {object} Origin where a segment comes from
+ * @property {string} model
+ * @property {string} version of the model
+ * @property {string} label of the model
+ * @property {boolean} edited whether the user has changed it since
+ */
+
+/**
+ * Return the segment for a label of a model: that of an earlier run, if nobody has touched it, else
+ * a new one under a name that is free.
+ *
+ * @param {Segment[]} segments of the labelmap
+ * @param {Map<number, Origin>} origins of those that runs have drawn
+ * @param {string} model
+ * @param {string} label
+ * @returns {{index: number, label: string, isNew: boolean}}
+ * @throws {Error} when the labelmap is full
+ */
+export function segmentFor(segments, origins, model, label) {
+    const earlier = segments.find(({index, locked}) => {
+        const origin = origins.get(index);
+        return origin && origin.model === model && origin.label === label && !origin.edited && !locked;
+    });
+    if (earlier) {
+        return {index: earlier.index, label: earlier.label, isNew: false};
+    }
+    const index = Math.max(0, ...segments.map((each) => each.index)) + 1;
+    if (index > MOST) {
+        throw new Error(`This segmentation is full: it has ${MOST} segments. Start a new one.`);
+    }
+    return {index, label: freeName(label, segments), isNew: true};
+}
+
+function freeName(name, segments) {
+    const taken = new Set(segments.map((each) => each.label));
+    let free = name;
+    for (let n = 2; taken.has(free); n += 1) {
+        free = `${name} ${n}`;
+    }
+    return free;
+}
+
+/** Return [red, green, blue] of "#rrggbb". */
+export function rgbOf(hex) {
+    return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+}
+
+/** Return "#rrggbb" of [red, green, blue, ...]. */
+export function hexOf(rgb) {
+    return `#${[...rgb].slice(0, 3).map((each) => Math.round(each).toString(16).padStart(2, '0')).join('')}`;
+}

@@ -1,0 +1,31 @@
+/*
+ * The isoline mode of OHIF 3: its own segmentation mode, with the isoline panel first on the right.
+ * `modes: ['/ohif/mode.js']` in app-config.js.
+ */
+
+import {PANEL} from './viewer.js';
+
+const ID = '@isoline/ohif-mode';
+
+export default {
+    id: ID,
+
+    async modeFactory({modeConfiguration, loadModules}) {
+        const [base] = await loadModules(['@ohif/mode-segmentation']);
+        const mode = await base.modeFactory({modeConfiguration, loadModules});
+        return {
+            ...mode,
+            id: ID,
+            routeName: 'isoline',
+            displayName: 'isoline',
+            hide: false,
+            routes: mode.routes.map((route) => ({
+                ...route, layoutTemplate: (...given) => withPanel(route.layoutTemplate(...given))
+            }))
+        };
+    }
+};
+
+function withPanel(layout) {
+    return {...layout, props: {...layout.props, rightPanels: [PANEL, ...layout.props.rightPanels]}};
+}

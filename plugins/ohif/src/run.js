@@ -1,0 +1,234 @@
+/*
+ * One job, from its request to its last event: what it finds is drawn as it comes.
+ */
+
+import {Drawing} from './drawing.js';
+import {segmentFor} from './labels.js';
+
+const FRAME_MS = 12; // of work before the viewer gets its turn
+
+export class Run {
+    /**
+     * @param {import('./client.js').Client} client
+     * @param {{job: string, position: number}} job
+     * @param {object} model as in docs/protocol.md#models
+     * @param {{labelmap: import('./labelmap.js').Labelmap, isNew: boolean}} target `isNew`: made for
+     *     this run, with a segment for the model's first label
+     * @param {() => void} changed called when there is something new to tell
+     */
+    constructor(client, {job, position}, model, {labelmap, isNew}, changed) {
+        this._client = client;
+        this._changed = changed;
+        this._following = new AbortController();
+        this.job = job;
+        this.model = model;
+        this.labelmap = labelmap;
+        /** 'waiting', 'running', 'done', 'stopped' or 'failed' */
+        this.state = 'waiting';
+        this.position = position;
+        this.percent = 0;
+        this.secondsLeft = null;
+        /** Whether the server does not answer, and is asked again. */
+        this.silent = false;
+        /** What the server warned of, or why it failed. */
+        this.messages = [];
+        this._targets = new Map(); // label: index of its segment
+        this._isNew = isNew;
+        this._made = new Set(); // segments that were not there before
+        if (isNew) {
+            this._note(1, model.labels[0].name, model.version);
+            this._made.add(1);
+        }
+        this._missing = new Set(); // slices of the server's that are not on screen
+        this._drawing = new Drawing(labelmap, this._replaced());
+    }
+
+    get active() {
+        return this.state === 'waiting' || this.state === 'running';
+    }
+
+    /** How many slices it has drawn. */
+    get slices() {
+        return this._drawing.slices.length;
+    }
+
+    /** Draw what the job finds until it ends. */
+    async follow() {
+        const onSilence = (silent) => {
+            this.silent = silent;
+            this._changed();
+        };
+        try {
+            for await (const event of this._client.events(this.job, this._following.signal, onSilence)) {
+                await this._take(event);
+                this._changed();
+            }
+        } catch (error) {
+            this._fail(error.message);
+            this._client.cancel(this.job).catch(() => {}); // it may be the server that is gone
+        }
+        if (this.active) {
+            this.state = 'stopped';
+        }
+        this.silent = false;
+        this.labelmap.show(this.labelmap.exists ? this._drawing.settle() : []);
+        this._changed();
+    }
+
+    /** Stop at once; what is final stays. Resolves when the server knows, rejects with a Problem. */
+    async stop() {
+        if (this.active) {
+            this.state = 'stopped';
+            this._following.abort();
+            this._changed();
+            await this._client.cancel(this.job);
+        }
+    }
+
+    /** Stop because the page goes away. */
+    abandon() {
+        if (this.active) {
+            this._client.cancel(this.job, {last: true}).catch(() => {});
+        }
+    }
+
+    /** Say which slice the user looks at now; a server that cannot use it is not told again. */
+    async look(slice) {
+        const key = JSON.stringify(slice);
+        if (this.state === 'running' && slice && this._looked !== key && !this._deaf) {
+            const isFirst = this._looked === undefined; // the request has said it
+            this._looked = key;
+            if (!isFirst) {
+                await this._client.look(this.job, {slice}).catch((error) => {
+                    this._deaf = !error.isSilence;
+                });
+            }
+        }
+    }
+
+    /** Make the labelmap what it was before. */
+    undo() {
+        if (!this.labelmap.exists) {
+            return;
+        }
+        this.labelmap.show(this._drawing.undo(this._made));
+        this._made.forEach((index) => {
+            this.labelmap.remove(index);
+            this.labelmap.origins.delete(index);
+        });
+        if (this._isNew && !this.labelmap.list().length) {
+            this.labelmap.delete();
+        }
+    }
+
+    /** Note which segments the user has changed since. */
+    noteEdits() {
+        const {origins} = this.labelmap;
+        for (const k of this._drawing.slices) {
+            for (const index of this._drawing.edited(k)) {
+                if (origins.has(index)) {
+                    origins.get(index).edited = true;
+                }
+            }
+        }
+    }
+
+    /** Segments of an earlier run of this model which nobody has touched. */
+    _replaced() {
+        const locked = this.labelmap.locked();
+        return new Set([...this.labelmap.origins]
+            .filter(([index, origin]) => origin.model === this.model.name && !origin.edited && !locked.has(index))
+            .map(([index]) => index));
+    }
+
+    async _take(event) {
+        switch (event.event) {
+        case 'started':
+            this.state = 'running';
+            this._labels = event.labels;
+            this._version = event.version;
+            break;
+        case 'mask':
+            await this._draw(event);
+            break;
+        case 'progress':
+            this.percent = 100 * event.tiles_done / event.tiles;
+            this.secondsLeft = event.seconds_left;
+            break;
+        case 'warned':
+            this.messages.push(event.message);
+            break;
+        case 'done':
+            this.state = 'done';
+            this.percent = 100;
+            if (this._missing.size) {
+                this.messages.push(`${this._missing.size} slices of the series are not on screen.`);
+            }
+            break;
+        case 'failed':
+            this._fail([event.message, event.remedy].filter(Boolean).join('; '));
+            break;
+        case 'cancelled':
+            this.state = 'stopped';
+            break;
+        }
+    }
+
+    _fail(message) {
+        this.state = 'failed';
+        this.messages.push(message);
+    }
+
+    async _draw({slices, provisional}) {
+        let changed = [];
+        let began = performance.now();
+        for (const slice of slices) {
+            if (this._following.signal.aborted) {
+                break;
+            }
+            if (!this.labelmap.exists) {
+                throw new Error('The segmentation was deleted, so the run was stopped.');
+            }
+            const k = this.labelmap.numberOf(slice);
+            if (k === undefined) {
+                this._missing.add(slice.k);
+                continue;
+            }
+            this._drawing.draw(k, slice.layers.map((layer) => (
+                {...layer, segment: this._target(layer.label)})), provisional);
+            changed.push(k);
+            if (performance.now() - began > FRAME_MS) {
+                this.labelmap.show(changed);
+                await turn();
+                [changed, began] = [[], performance.now()];
+            }
+        }
+        this.labelmap.show(changed);
+    }
+
+    /** Return the segment for a label of the model, made when its first voxel comes. */
+    _target(label) {
+        const known = this._targets.get(label);
+        if (known !== undefined) {
+            return known;
+        }
+        const {name, color} = this._labels[label - 1];
+        const segment = segmentFor(this.labelmap.list(), this.labelmap.origins, this.model.name, name);
+        if (segment.isNew) {
+            this.labelmap.add(segment.index, segment.label, color);
+            this._made.add(segment.index);
+        }
+        this._note(segment.index, name, this._version);
+        this._targets.set(label, segment.index);
+        return segment.index;
+    }
+
+    _note(index, label, version) {
+        this.labelmap.origins.set(index, {model: this.model.name, version, label, edited: false});
+    }
+}
+
+/** Let the viewer work; a timer, since frames stand still in a hidden tab. */
+function turn() {
+    return new Promise((resolve) => { setTimeout(resolve); });
+}

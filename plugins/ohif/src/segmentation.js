@@ -1,0 +1,44 @@
+/*
+ * A labelmap as it is on screen, in the form in which the server stores it.
+ * See docs/protocol.md, "segmentations".
+ */
+
+import {layerOf} from './runs.js';
+
+/**
+ * Return the body of `POST /v1/segmentations`; segments without a voxel are left out.
+ *
+ * @param {import('./labelmap.js').Labelmap} labelmap
+ * @param {string} image what the server calls the series
+ * @param {string} description
+ * @throws {Error} when there is nothing to store
+ */
+export function segmentationOf(labelmap, image, description) {
+    const slices = [];
+    const found = new Set();
+    for (let k = 0; k < labelmap.size; k += 1) {
+        const pixels = labelmap.read(k);
+        const values = [...new Set(pixels)].filter((value) => value !== 0).sort((a, b) => a - b);
+        if (values.length) {
+            values.forEach((value) => found.add(value));
+            slices.push({
+                ...labelmap.nameOf(k),
+                layers: values.map((label) => ({label, ...layerOf(pixels, labelmap.columns, label)}))
+            });
+        }
+    }
+    if (!slices.length) {
+        throw new Error('There is nothing to store: no voxel is in a segment.');
+    }
+    const segments = labelmap.list().filter(({index}) => found.has(index)).map((segment) => {
+        const origin = labelmap.origins.get(segment.index);
+        return {
+            label: segment.index,
+            name: segment.label,
+            color: segment.color,
+            ...(origin && {algorithm: {model: origin.model, version: origin.version}}),
+            edited: !origin || origin.edited
+        };
+    });
+    return {image, description, segments, slices};
+}

@@ -1,0 +1,179 @@
+/*
+ * What one user does with isoline in one tab: the models, the runs, what is stored. The panel shows
+ * it; it goes on while the panel is hidden.
+ */
+
+import {Problem} from './client.js';
+import {Run} from './run.js';
+import {segmentationOf} from './segmentation.js';
+
+const LOOK_MS = 500;
+
+export class Session {
+    /**
+     * @param {import('./client.js').Client} client
+     * @param {import('./viewer.js').Viewer} viewer
+     * @param {string} archive what the server calls the archive; '' to ask it
+     */
+    constructor(client, viewer, archive = '') {
+        this._client = client;
+        this._viewer = viewer;
+        this._archive = archive;
+        this._listeners = new Set();
+        /** @type {object[] | null} that segment whole volumes; null until the server has answered */
+        this.models = null;
+        /** @type {Run[]} that can be undone, the latest last */
+        this.runs = [];
+        /** What to tell the user: {text, isError}, null for nothing. */
+        this.notice = null;
+        /** Whether something is under way during which nothing else may begin. */
+        this.busy = false;
+    }
+
+    /** Call `listener` when there is something new to show; return how to stop that. */
+    subscribe(listener) {
+        this._listeners.add(listener);
+        const stop = this._viewer.subscribe(listener);
+        return () => {
+            this._listeners.delete(listener);
+            stop();
+        };
+    }
+
+    /** The run that is going on, or was the last; null for none. */
+    get run() {
+        return this.runs.at(-1) ?? null;
+    }
+
+    /** The labelmap on screen that the user works on, null where there is none. */
+    get labelmap() {
+        const screen = this._viewer.onScreen();
+        return screen && this._viewer.labelmap(screen);
+    }
+
+    /** Whether there is a series on screen to segment. */
+    get hasSeries() {
+        return Boolean(this._viewer.onScreen());
+    }
+
+    /** Ask the server what it can do. */
+    load() {
+        return this._doing(async () => {
+            this.models = null;
+            const models = await this._client.models();
+            this.models = models.filter((each) => each.dimensions?.includes(3) && !each.prompts.length);
+        });
+    }
+
+    /** Segment the series on screen. */
+    async start(model, parameters) {
+        let run = null;
+        await this._doing(async () => {
+            const screen = this._viewer.onScreen();
+            if (!screen) {
+                throw new Problem('There is no series on screen.');
+            }
+            this.runs.forEach((each) => each.noteEdits());
+            const job = await this._client.create({
+                image: await this._nameOf(screen.displaySet),
+                model: model.name,
+                parameters,
+                slice: this._viewer.look(screen) ?? undefined,
+                format: 'ohif'
+            });
+            const target = await this._target(screen, model);
+            run = new Run(this._client, job, model, target, () => this._changed());
+            this.runs = [...this.runs.filter((each) => each.labelmap.exists), run];
+        });
+        if (run) {
+            const looking = setInterval(() => this._lookFor(run), LOOK_MS);
+            await run.follow();
+            clearInterval(looking);
+        }
+    }
+
+    /** Stop the run; what is final stays. */
+    stop() {
+        return this._doing(() => this.run.stop());
+    }
+
+    /** Take the last run back. */
+    undo() {
+        return this._doing(async () => {
+            const run = this.runs.pop();
+            await run.stop().catch(() => {}); // without the server the labelmap is the user's still
+            run.undo();
+            this.notice = {text: `${run.model.title} was undone.`, isError: false};
+        });
+    }
+
+    /** Store the labelmap on screen in the archive. */
+    save(description) {
+        return this._doing(async () => {
+            const screen = this._viewer.onScreen();
+            const {StudyInstanceUID: study} = screen.displaySet;
+            this.runs.forEach((each) => each.noteEdits());
+            const body = segmentationOf(this.labelmap, await this._nameOf(screen.displaySet), description);
+            const stored = await this._client.save(body);
+            this.notice = {text: `Stored in the archive as "${description}".`, isError: false};
+            await this._viewer.discover(study, stored.series);
+        });
+    }
+
+    /** Stop what runs: the page goes away. */
+    leave() {
+        this.runs.forEach((run) => run.abandon());
+        this.runs = [];
+    }
+
+    _changed() {
+        this._listeners.forEach((listener) => listener());
+    }
+
+    async _doing(action) {
+        this.busy = true;
+        this.notice = null;
+        this._changed();
+        try {
+            await action();
+        } catch (error) {
+            this.notice = {text: error.message, isError: true};
+        }
+        this.busy = false;
+        this._changed();
+    }
+
+    async _target(screen, model) {
+        const labelmap = this._viewer.labelmap(screen);
+        if (labelmap) {
+            return {labelmap, isNew: false};
+        }
+        const {name, color} = model.labels[0];
+        const made = await this._viewer.newLabelmap(screen, model.title, {label: name, color});
+        return {labelmap: made, isNew: true};
+    }
+
+    async _nameOf({StudyInstanceUID, SeriesInstanceUID}) {
+        this._archive ||= chosen(await this._client.archives(), this._viewer.archive);
+        return `dicomweb:${this._archive}/${StudyInstanceUID}/${SeriesInstanceUID}`;
+    }
+
+    _lookFor(run) {
+        const screen = this._viewer.onScreen();
+        if (screen && run.labelmap.covers(screen.displaySet.imageIds)) {
+            run.look(this._viewer.look(screen));
+        }
+    }
+}
+
+/** Return the only archive, or the one that is called as OHIF calls it. */
+function chosen(archives, called) {
+    const name = archives.length === 1 ? archives[0] : archives.find((each) => each === called);
+    if (!name) {
+        throw new Problem(archives.length
+            ? `The isoline server knows several archives: ${archives.join(', ')}. ` +
+              'Set isoline.source in OHIF\'s app-config.js to the one that OHIF shows.'
+            : 'The isoline server knows no archive. Add [dicomweb.NAME] to its isoline.toml.');
+    }
+    return name;
+}

@@ -1,0 +1,135 @@
+/*
+ * What isoline needs of OHIF, and nothing else: what is on screen, and labelmaps on it. All that
+ * depends on OHIF's own interfaces is here and in labelmap.js.
+ */
+
+import {frameOf, nearestPlane} from './geometry.js';
+import {Labelmap} from './labelmap.js';
+
+/** What OHIF calls the panel. */
+export const PANEL = '@isoline/ohif.panelModule.isoline';
+
+const CORNERSTONE = '@ohif/extension-cornerstone.utilityModule.common';
+
+export class Viewer {
+    /** @param {{servicesManager: object, extensionManager: object}} ohif as extensions get it */
+    constructor({servicesManager, extensionManager}) {
+        this._extensions = extensionManager;
+        this.services = servicesManager.services;
+        this._labelmaps = new Map(); // by segmentation id
+    }
+
+    /** cornerstone and cornerstoneTools, those that OHIF itself uses. */
+    get libraries() {
+        return this._extensions.getModuleEntry(CORNERSTONE).exports.getCornerstoneLibraries();
+    }
+
+    /** The value of an Authorization header for those who signed in to OHIF, '' without. */
+    get authorization() {
+        return this.services.userAuthenticationService?.getAuthorizationHeader?.()?.Authorization ?? '';
+    }
+
+    /** What OHIF calls the archive that it shows. */
+    get archive() {
+        return this._extensions.getActiveDataSourceDefinition?.()?.sourceName ?? '';
+    }
+
+    /** Return what the active viewport shows, null where that is no series of slices. */
+    onScreen() {
+        const {viewportGridService, displaySetService} = this.services;
+        const {activeViewportId, viewports} = viewportGridService.getState();
+        const shown = viewports.get(activeViewportId)?.displaySetInstanceUIDs ?? [];
+        const displaySet = shown.map((uid) => displaySetService.getDisplaySetByUID(uid))
+            .find((each) => each?.imageIds?.length && !each.isOverlayDisplaySet);
+        return displaySet ? {viewportId: activeViewportId, displaySet} : null;
+    }
+
+    /** Return {instance, frame} of an image of OHIF. */
+    sliceOf(imageId) {
+        const {metaData} = this.libraries.cornerstone;
+        const instance = metaData.get('instance', imageId)?.SOPInstanceUID ??
+            metaData.get('sopCommonModule', imageId)?.sopInstanceUID;
+        return {instance, frame: frameOf(imageId)};
+    }
+
+    /** Return {instance, frame} of the slice of a series that the user looks at, null for none. */
+    look({viewportId, displaySet}) {
+        const viewport = this.services.cornerstoneViewportService.getCornerstoneViewport(viewportId);
+        const point = viewport?.getCamera?.().focalPoint;
+        if (!point) {
+            return null;
+        }
+        const {metaData} = this.libraries.cornerstone;
+        const planes = displaySet.imageIds.map((id) => metaData.get('imagePlaneModule', id));
+        const k = nearestPlane(planes.map((plane) => ({
+            origin: [...plane.imagePositionPatient],
+            row: [...plane.rowCosines],
+            column: [...plane.columnCosines]
+        })), [...point]);
+        return k < 0 ? null : this.sliceOf(displaySet.imageIds[k]);
+    }
+
+    /** Return the labelmap on the series on screen that the user works on, null where there is none. */
+    labelmap({viewportId, displaySet}) {
+        const active = this.services.segmentationService.getActiveSegmentation(viewportId);
+        const labelmap = active && this._labelmap(active.segmentationId);
+        return labelmap?.covers(displaySet.imageIds) ? labelmap : null;
+    }
+
+    /** Resolve to a new, empty labelmap on the series on screen, with one segment. */
+    async newLabelmap({viewportId, displaySet}, name, {label, color}) {
+        const {segmentationService} = this.services;
+        const segmentationId = await segmentationService.createLabelmapForDisplaySet(displaySet, {
+            label: name, segments: {1: {segmentIndex: 1, label, active: true}}
+        });
+        for (const id of this._showing(displaySet, viewportId)) {
+            await segmentationService.addSegmentationRepresentation(
+                id, {segmentationId, type: this.libraries.cornerstoneTools.Enums.SegmentationRepresentations.Labelmap});
+        }
+        // OHIF shows its own panel when there is a new segmentation
+        this.services.panelService.activatePanel(PANEL, true);
+        const labelmap = this._labelmap(segmentationId);
+        labelmap.paint(1, color);
+        return labelmap;
+    }
+
+    /** Call `listener` when what is on screen or its segments change; return how to stop that. */
+    subscribe(listener) {
+        const {segmentationService: segments, viewportGridService: grid} = this.services;
+        const subscriptions = [
+            ...['SEGMENTATION_ADDED', 'SEGMENTATION_MODIFIED', 'SEGMENTATION_REMOVED',
+                'SEGMENTATION_REPRESENTATION_MODIFIED', 'SEGMENTATION_REPRESENTATION_REMOVED']
+                .map((name) => [segments, name]),
+            ...['ACTIVE_VIEWPORT_ID_CHANGED', 'GRID_STATE_CHANGED'].map((name) => [grid, name])
+        ].filter(([service, name]) => service.EVENTS[name])
+            .map(([service, name]) => service.subscribe(service.EVENTS[name], listener));
+        return () => subscriptions.forEach((each) => each.unsubscribe());
+    }
+
+    /** Let OHIF find a series that was stored just now. */
+    async discover(study, series) {
+        const [source] = this._extensions.getActiveDataSource();
+        await source.retrieve.series.metadata(
+            {StudyInstanceUID: study, filters: {seriesInstanceUID: series}});
+    }
+
+    /** The viewports that show a series, the given one first: adding to the others may wait for it. */
+    _showing(displaySet, first) {
+        const {viewports} = this.services.viewportGridService.getState();
+        const others = [...viewports.values()]
+            .filter((each) => each.displaySetInstanceUIDs?.includes(displaySet.displaySetInstanceUID))
+            .map((each) => each.viewportId ?? each.viewportOptions?.viewportId)
+            .filter((id) => id && id !== first);
+        return [first, ...others];
+    }
+
+    _labelmap(segmentationId) {
+        const known = this._labelmaps.get(segmentationId);
+        if (known?.size) {
+            return known;
+        }
+        const labelmap = new Labelmap(this, segmentationId);
+        this._labelmaps.set(segmentationId, labelmap);
+        return labelmap;
+    }
+}
