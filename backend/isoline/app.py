@@ -253,7 +253,7 @@ def _serve_catalogue(app: Flask, backend: Backend) -> None:
 
     @app.get("/v1/images")
     def list_images() -> Response:
-        return _json({"images": list(images.names())})
+        return _json({"images": list(images.names()), "archives": sorted(settings.dicomweb)})
 
     @app.get("/v1/images/<path:name>")
     def image(name: str) -> Response:

@@ -79,7 +79,9 @@ def _catalogue() -> dict[str, Json]:
             "get": {**_call("health", "Whether the workers are up.", _json("Health")), **public}
         },
         "/v1/models": {"get": _call("models", "The installed models.", _json("Models"))},
-        "/v1/images": {"get": _call("images", "The names of the images.", _json("Images"))},
+        "/v1/images": {
+            "get": _call("images", "The names of the images, and of the archives.", _json("Images"))
+        },
         "/v1/images/{name}": {
             "get": _call("image", "One image.", _json("Image"), [name], errors=(403, 404, 422))
         },
@@ -376,7 +378,12 @@ def _answers() -> dict[str, Json]:
             }
         ),
         "Readiness": _object({"status": _text("As in Health.")}),
-        "Images": _object({"images": _list(_text())}),
+        "Images": _object(
+            {
+                "images": _list(_text()),
+                "archives": _list(_text("SOURCE of `dicomweb:SOURCE/STUDY/SERIES`.")),
+            }
+        ),
         "Image": _object(_image(), ["volume"]),
         "Models": _object({"models": _list(_ref("Model"))}),
         "Model": _object(_model()),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from playwright.sync_api import Browser
+from pydicom.dataset import Dataset
 
 from isoline.ohif import head
 from tests import browser
@@ -27,6 +28,7 @@ class Series:
     series: str
     image: str
     """What isoline calls it."""
+    instances: Sequence[Dataset]
 
 
 @pytest.fixture(scope="package")
@@ -50,7 +52,7 @@ def mr_head(ohif: Stack, tmp_path_factory: pytest.TempPathFactory) -> Series:
     nibabel.save(thin, path)
     instances = list(head.series(path))
     study, series = ohif.store(instances), str(instances[0].SeriesInstanceUID)
-    return Series(study, series, ohif.name(study, series))
+    return Series(study, series, ohif.name(study, series), instances)
 
 
 @pytest.fixture(scope="module")
