@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from isoline.client import Client
+from tests.dsa.builds import GIRDER_3, Edition
 from tests.dsa.stack import Girder, Stack, running
 from tests.serving import serving
 
@@ -90,17 +92,26 @@ def wait_for(ask: Callable[[], Any], good: Callable[[Any], bool], seconds: float
     return answer
 
 
-@pytest.fixture(scope="session")
-def running_archive(
-    tmp_path_factory: pytest.TempPathFactory, real_slide: Path
+@contextlib.contextmanager
+def serving_archive(
+    directories: pytest.TempPathFactory, slide: Path, edition: Edition
 ) -> Iterator[Archive]:
-    home, data = tmp_path_factory.mktemp("girder"), tmp_path_factory.mktemp("isoline")
-    with running(home, real_slide) as stack:
+    """Run a Girder with `slide`, and an isoline server that it knows."""
+    home, data = directories.mktemp("girder"), directories.mktemp("isoline")
+    with running(home, slide, edition) as stack:
         server = f'[girder.archive]\nurl = "{stack.url}"\n'
         with serving(data, data, more=server, token=TOKEN) as url:
             for key, value in (("url", url), ("token", TOKEN), ("name", "archive")):
                 stack.admin.call("PUT", "system/setting", key=f"isoline.{key}", value=value)
             yield Archive(stack, Client(url, TOKEN), url)
+
+
+@pytest.fixture(scope="session")
+def running_archive(
+    tmp_path_factory: pytest.TempPathFactory, real_slide: Path
+) -> Iterator[Archive]:
+    with serving_archive(tmp_path_factory, real_slide, GIRDER_3) as archive:
+        yield archive
 
 
 @pytest.fixture

