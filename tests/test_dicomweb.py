@@ -17,7 +17,7 @@ import pytest
 
 from isoline.errors import BadSeries, UnknownImage, Unreadable
 from isoline.images import ANYONE, Images
-from isoline.sources.dicomweb import Archive, DicomWebImages, DicomWebSource
+from isoline.sources.dicomweb import Archive, DicomWebImages, DicomWebSeries, DicomWebSource
 from isoline.volume_cache import VolumeCache
 from tests import volumes
 from tests.orthanc import PASSWORD, USER, orthanc, store
@@ -123,3 +123,26 @@ def test_a_silent_archive_is_given_up(tmp_path: Path) -> None:
     assert threading.active_count() < 50
     with pytest.raises(Unreadable):
         opened(Archive(url, timeout_seconds=0.5), tmp_path)
+
+
+def test_what_a_series_is_made_of_is_asked_once(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A click on a series of many slices does not wait for all their headers again."""
+    images = DicomWebImages({"here": archive}, VolumeCache(tmp_path))
+    first = images.find(NAME, ANYONE)
+    asked: list[str] = []
+    metadata = DicomWebSource._metadata
+
+    def counted(source: DicomWebSource) -> list[pydicom.Dataset]:
+        asked.append(source._remote.name)
+        return metadata(source)
+
+    monkeypatch.setattr(DicomWebSource, "_metadata", counted)
+    assert images.find(NAME, ANYONE).info is first.info
+    assert asked == []
+    # another slice has arrived, or the archive does not say how many there are
+    for count in (25, None):
+        monkeypatch.setattr(DicomWebSeries, "instances", lambda _, count=count: count)
+        assert images.find(NAME, ANYONE).info.fingerprint == first.info.fingerprint
+    assert len(asked) == 2

@@ -8,15 +8,20 @@ import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from isoline import __version__, config, registry
 from isoline.config import Settings
-from isoline.errors import BadParameter, IsolineError, Malformed
+from isoline.errors import BadParameter, IsolineError, Malformed, NotSupported
 from isoline.geometry import XY
 from isoline.models.base import ModelSpec, Number, Switch, Value
+
+if TYPE_CHECKING:
+    from isoline.prompts import DrawnSlice, Prompt
+    from isoline.region import Region
+    from isoline.volume_geometry import VolumeInfo
 
 
 class _Friendly(click.Group):
@@ -107,6 +112,20 @@ _config_option = click.option(
 @click.option("--simplify-px", type=float, help="How far outlines may stray [default: exact].")
 @click.option("--slice", "look", type=int, help="Of a volume: the slice to begin at, from 0.")
 @click.option(
+    "--prompt",
+    "prompts",
+    multiple=True,
+    metavar="KIND:X,Y,...",
+    help="point:X,Y, box:X0,Y0,X1,Y1, scribble:X,Y,..., polygon:X,Y,... on the object, not on it "
+    'where ",-" follows; I,J,K in a volume; or a GeoJSON file. May be given several times.',
+)
+@click.option(
+    "--initial",
+    type=click.Path(path_type=Path),
+    help="What the prompts correct: a GeoJSON file, of a volume a mask as NIfTI.",
+)
+@click.option("--frame-of-reference", help="UID; prompts are then LPS millimetres in it.")
+@click.option(
     "--format",
     "format_",
     default="geojson",
@@ -129,13 +148,15 @@ def segment(
     z: int | None,
     simplify_px: float | None,
     look: int | None,
+    prompts: tuple[str, ...],
+    initial: Path | None,
+    frame_of_reference: str | None,
     format_: str,
     out: str,
     config_path: Path | None,
 ) -> None:
     """Segment IMAGE and write the contours as they come."""
     from isoline.console import segment_file
-    from isoline.models.base import Voxels
     from isoline.region import Region
     from isoline.request import SegmentRequest
 
@@ -145,7 +166,9 @@ def segment(
     if roi is not None:
         where = Region.from_geojson(_read_json(roi), str(roi))
     spec = registry.model(model).spec
-    is_volume = isinstance(spec.output, Voxels)
+    settings = config.load(config_path)
+    volume = _volume(spec, image, settings)
+    is_volume = volume is not None
     streamed = "ohif" if is_volume else "geojson"
     request = SegmentRequest(
         image=str(image) if is_volume else image.name,
@@ -159,10 +182,12 @@ def segment(
         channel=tuple(int(each) if each.isdigit() else each for each in channels) or None,
         z=z,
         slice=look,
+        prompts=_prompts(prompts, 3 if is_volume else 2),
+        frame_of_reference=frame_of_reference,
+        initial=_initial(initial, volume),
         format=streamed if is_volume or format_ == "ndjson" else format_,
         simplify_px=simplify_px,
     )
-    settings = config.load(config_path)
     if workers is not None:
         engine = dataclasses.replace(settings.engine, workers=workers)
         settings = dataclasses.replace(settings, engine=engine)
@@ -171,6 +196,37 @@ def segment(
 
         sys.exit(segment_volume(request, settings, out, format_))
     sys.exit(segment_file(image, request, settings, out, events_only=format_ == "ndjson"))
+
+
+def _volume(spec: ModelSpec, image: Path, settings: Settings) -> VolumeInfo | None:
+    """Return where the voxels of `image` lie; None where the model sees it as a picture."""
+    from isoline.volume_console import located
+
+    if 3 not in spec.dimensions:
+        return None
+    images, name = located(str(image), settings)
+    volume = images.find(name).info.volume
+    if volume is None and 2 not in spec.dimensions:
+        raise NotSupported(
+            f"{spec.name} works on volumes, and {name} is none", "choose another model"
+        )
+    return volume
+
+
+def _prompts(given: tuple[str, ...], dimensions: int) -> tuple[Prompt, ...]:
+    from isoline.prompt_files import prompts_of
+
+    return tuple(prompt for each in given for prompt in prompts_of(each, dimensions))
+
+
+def _initial(
+    path: Path | None, volume: VolumeInfo | None
+) -> Region | tuple[DrawnSlice, ...] | None:
+    from isoline.prompt_files import initial_mask, initial_outline
+
+    if path is None:
+        return None
+    return initial_outline(path) if volume is None else initial_mask(path, volume)
 
 
 def _read_json(path: Path) -> object:

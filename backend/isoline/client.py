@@ -157,8 +157,38 @@ class Options(TypedDict, total=False):
     z: int | None
     slice: int | Mapping[str, str | int] | None
     """Where the user looks in a volume: k, or {"instance": SOPInstanceUID, "frame": 1}."""
+    prompts: Sequence[Mapping[str, Any]] | None
+    """What points at the one object: see `point`, `box`, `scribble` and `polygon`."""
+    frame_of_reference: str | None
+    """FrameOfReferenceUID of prompts in LPS millimetres; None: they are in pixels or voxels."""
+    initial: Sequence[float] | Mapping[str, Any] | None
+    """What the prompts correct: as `region`, or {"slices": [...]} in a volume."""
     format: str
     simplify_px: float | None
+
+
+def point(*at: float, include: bool = True) -> Json:
+    """Return the prompt at x, y, in a volume x, y, z; not `include`: the object is not there."""
+    return _prompt("point", [at], include)
+
+
+def box(first: Sequence[float], last: Sequence[float], include: bool = True) -> Json:
+    """Return the prompt of a box between two opposite corners."""
+    return _prompt("box", [first, last], include)
+
+
+def scribble(way: Iterable[Sequence[float]], include: bool = True) -> Json:
+    """Return the prompt of a line over the object."""
+    return _prompt("scribble", way, include)
+
+
+def polygon(corners: Iterable[Sequence[float]], include: bool = True) -> Json:
+    """Return the prompt of a lasso around the object; its first corner is not repeated."""
+    return _prompt("polygon", corners, include)
+
+
+def _prompt(kind: str, points: Iterable[Sequence[float]], include: bool) -> Json:
+    return {"kind": kind, "points": [[*each] for each in points], "include": include}
 
 
 class ClientError(Exception):

@@ -40,7 +40,8 @@ def segment_file(
     prepared = pipeline.prepare(request, Images.of_file(image), settings.weights)
     encoder = registry.encoder(request.format)()
     agenda = Agenda(prepared.lattice, prepared.tiles, prepared.focus)
-    engine = LocalEngine(settings.engine.worker_count, settings.weights, settings.engine.device)
+    workers = 1 if request.prompts else settings.engine.worker_count
+    engine = LocalEngine(workers, settings.weights, settings.engine.device)
     surveys = Surveys(settings.surveys)
     try:
         with open_output(out) as stream, stopped_by_ctrl_c(agenda), Display() as display:

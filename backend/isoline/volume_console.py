@@ -40,7 +40,7 @@ def segment_volume(request: SegmentRequest, settings: Settings, out: str, format
             f"volumes are not written as {format_!r}",
             f"choose {', '.join(volume_file.FORMATS)} or {EVENTS}",
         )
-    images, name = _images(request.image, settings)
+    images, name = located(request.image, settings)
     request = dataclasses.replace(request, image=name, format=OHIF.name)
     prepared = pipeline.prepare(request, images, settings.weights)
     labels, status = _run(prepared, settings, out if format_ == EVENTS else None)
@@ -49,8 +49,8 @@ def segment_volume(request: SegmentRequest, settings: Settings, out: str, format
     return status
 
 
-def _images(image: str, settings: Settings) -> tuple[Images, str]:
-    """Return where `image` is found, and its name there."""
+def located(image: str, settings: Settings) -> tuple[Images, str]:
+    """Return where `image`, a path or a name in an archive, is found, and its name there."""
     if image.startswith("dicomweb:"):
         return Images({}, {"dicomweb": DicomWebImages.configured(settings)}), image
     path = Path(image).resolve()

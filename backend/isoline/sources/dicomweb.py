@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ from isoline.config import Settings
 from isoline.errors import UnknownImage, Unreadable
 from isoline.extras import radiology
 from isoline.images import Caller, Found
-from isoline.sources.base import Remote
+from isoline.sources.base import ImageInfo, Remote
 from isoline.sources.dicom_series import DicomSource, Series, Slice, decoded
 from isoline.sources.volume import check_size
 from isoline.volume_cache import VolumeCache
@@ -27,6 +29,9 @@ PARALLEL = 8
 """Frames asked for at once."""
 _RAW = (("application/octet-stream", "1.2.840.10008.1.2.1"),)
 _WHOLE = (("application/dicom", "*"),)
+_INSTANCES = "00201209"
+"""Number of Series Related Instances, which a search tells (PS3.18, 10.6.3)."""
+_REMEMBERED = 256
 _UID = re.compile(r"[0-9.]{1,64}")
 
 
@@ -75,6 +80,24 @@ class DicomWebSeries(Remote):
     def open(self) -> DicomWebSource:
         return DicomWebSource(self)
 
+    def instances(self) -> int | None:
+        """Return how many instances the archive says there are, None where it does not say.
+
+        Raises Unreadable or UnknownImage.
+        """
+        try:
+            found = self.archive.client().search_for_series(
+                self.study, search_filters={"SeriesInstanceUID": self.series}
+            )
+            (count,) = {int(each[_INSTANCES]["Value"][0]) for each in found}
+        except requests.HTTPError as error:
+            raise _refused(self.name, error) from error
+        except requests.RequestException as error:
+            raise _silent(self.name, error) from error
+        except (KeyError, ValueError, TypeError):
+            return None
+        return count
+
 
 class DicomWebSource(DicomSource):
     """The slices of one series, fetched frame by frame, several at once."""
@@ -83,7 +106,9 @@ class DicomWebSource(DicomSource):
         """Fetch the metadata. Raises Unreadable, UnknownImage or BadSeries."""
         self._remote = remote
         self._client = remote.archive.client()
-        super().__init__(Series.of(self._metadata()))
+        headers = self._metadata()
+        self.instances = len(headers)
+        super().__init__(Series.of(headers))
         check_size(remote.name, self.volume.grid, remote.archive.volume_mib)
 
     def _metadata(self) -> list[Dataset]:
@@ -175,13 +200,27 @@ class DicomWebImages:
     def __init__(self, archives: Mapping[str, Archive], cache: VolumeCache) -> None:
         self._archives = dict(archives)
         self._cache = cache
+        self._lock = threading.Lock()
+        self._known: OrderedDict[DicomWebSeries, tuple[int, ImageInfo]] = OrderedDict()
 
     def find(self, name: str, caller: Caller) -> Found:
-        """Ask the archive, each time, what the series is made of."""
+        """Ask the archive, each time, for the series.
+
+        What it is made of is asked again only where the number of its instances has changed: an
+        instance never changes under its UID (PS3.5 section 9).
+        """
         remote = self.series(name)
+        with self._lock:
+            known = self._known.get(remote)
+        if known is not None and remote.instances() == known[0]:
+            return Found(name, remote, known[1])
         source = remote.open()
-        info = source.info
+        info, instances = source.info, source.instances
         source.close()
+        with self._lock:
+            self._known[remote] = instances, info
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
         return Found(name, remote, info)
 
     def series(self, name: str) -> DicomWebSeries:
