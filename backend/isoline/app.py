@@ -70,7 +70,8 @@ class Backend:
 
         def prepare(body: bytes) -> pipeline.Prepared:
             # nobody asks any more: images that are kept elsewhere are not opened again
-            return pipeline.prepare(wire.parse_request(body), images, settings.weights)
+            asked = wire.parse_request(body)
+            return pipeline.prepare(asked, images, settings.weights, bundles=settings.bundles)
 
         metrics = Metrics()
         given = settings.engine
@@ -249,7 +250,8 @@ def _serve_catalogue(app: Flask, backend: Backend) -> None:
 
     @app.get("/v1/models")
     def models() -> Response:
-        return _json({"models": [_model(name, settings) for name in registry.model_names()]})
+        names = registry.model_names(settings.bundles)
+        return _json({"models": [_model(name, settings) for name in names]})
 
     @app.get("/v1/images")
     def list_images() -> Response:
@@ -293,7 +295,7 @@ def _status(backend: Backend) -> str:
 def _model(name: str, settings: Settings) -> Mapping[str, object]:
     """Return what a viewer needs to offer the model, and why it cannot run, None where it can."""
     try:
-        spec = registry.model(name).spec
+        spec = registry.model(name, settings.bundles).spec
     except Broken as error:
         return {"name": name, "problem": str(error)}
     try:
@@ -337,7 +339,9 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
     def submit(*, lasting: bool) -> tuple[Job, Encoder]:
         body = request.get_data()
         asked = wire.parse_request(body)
-        prepared = pipeline.prepare(asked, backend.images, backend.settings.weights, _caller())
+        prepared = pipeline.prepare(
+            asked, backend.images, backend.settings.weights, _caller(), backend.settings.bundles
+        )
         job = jobs.submit(body, prepared, owner=g.user.name, lasting=lasting)
         scope = prepared.started.scope
         backend.audit.note(g.user.name, "run", job.id, image=scope.image, model=scope.model)

@@ -165,8 +165,8 @@ def segment(
     where = Region.rectangle(*region) if region is not None else None
     if roi is not None:
         where = Region.from_geojson(_read_json(roi), str(roi))
-    spec = registry.model(model).spec
     settings = config.load(config_path)
+    spec = registry.model(model, settings.bundles).spec
     volume = _volume(spec, image, settings)
     is_volume = volume is not None
     streamed = "ohif" if is_volume else "geojson"
@@ -329,9 +329,10 @@ def models(context: click.Context, config_path: Path | None) -> None:
     context.obj = config.load(config_path)
     if context.invoked_subcommand is not None:
         return
-    for name in registry.model_names():
+    bundles = context.obj.bundles
+    for name in registry.model_names(bundles):
         try:
-            spec = registry.model(name).spec
+            spec = registry.model(name, bundles).spec
             weight_files(spec, context.obj.weights)
             click.echo(f"{name:12} {spec.title}")
         except IsolineError as error:

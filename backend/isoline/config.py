@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
 from isoline import datasets
+from isoline.bundles.files import PREFIX, Bundle
 from isoline.errors import Malformed
 
 if sys.version_info >= (3, 11):
@@ -186,6 +187,8 @@ class Settings:
     tokens: Mapping[str, Token] = field(default_factory=dict)
     oidc: Oidc = Oidc()
     dicomweb: Mapping[str, DicomWeb] = field(default_factory=dict)
+    bundles: Mapping[str, Bundle] = field(default_factory=dict)
+    """[bundles]: MONAI bundles by the names of the models that they are, `bundle:NAME`."""
 
     def __post_init__(self) -> None:
         asks = self.server.token or self.tokens or self.oidc.issuer
@@ -264,8 +267,15 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
         _root_name(name): _dicomweb(given, f"dicomweb.{name}")
         for name, given in _expect(table.pop("dicomweb", {}), dict, "dicomweb").items()
     }
+    bundles = {
+        PREFIX + _root_name(name): _bundle(given, f"bundles.{name}", base)
+        for name, given in _expect(table.pop("bundles", {}), dict, "bundles").items()
+    }
     data = table.pop("data", None)
-    sections = ("server", "engine", "limits", "girder", "monailabel", "tokens", "oidc", "dicomweb")
+    sections = (
+        *("server", "engine", "limits", "girder", "monailabel", "tokens", "oidc", "dicomweb"),
+        "bundles",
+    )
     _refuse_unknown(table, ("images", "file_uris", "data", *sections), "")
     where = (base / _expect(data, str, "data")).expanduser() if data is not None else None
     data_directory = where or datasets.default_directory()
@@ -281,6 +291,7 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
         tokens,
         oidc,
         dicomweb,
+        bundles,
     )
 
 
@@ -362,6 +373,16 @@ def _dicomweb(table: object, name: str) -> DicomWeb:
         _expect(value, str, f"{name}.headers.{key}")
     silence = _convert(given.get("timeout_seconds", 30.0), float, f"{name}.timeout_seconds")
     return DicomWeb(url, headers, cast(float, silence))
+
+
+def _bundle(given: object, name: str, base: Path) -> Bundle:
+    """Read a path, or a table of `path` and `run_code`."""
+    table = _expect({"path": given} if isinstance(given, str) else given, dict, name)
+    _refuse_unknown(table, ("path", "run_code"), f"{name}.")
+    path = (base / Path(_expect(table.get("path", ""), str, f"{name}.path"))).expanduser()
+    if not table.get("path") or not path.exists():
+        raise Malformed(f"{name}: there is no {path}", "name a bundle's directory or its file")
+    return Bundle(path, _expect(table.get("run_code", False), bool, f"{name}.run_code"))
 
 
 def _section(kind: type[Any], table: object, name: str) -> Any:

@@ -14,6 +14,7 @@ from pathlib import Path
 from isoline import prompt_pipeline, registry, volume_pipeline
 from isoline.asked import asked_of
 from isoline.assembly import Assembly, carry_of
+from isoline.bundles.files import Bundle
 from isoline.encoders.base import Encoder
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import BadParameter, BadRegion, BadSpacing, NotSupported, WrongImage
@@ -53,13 +54,18 @@ class Prepared:
 
 
 def prepare(
-    request: SegmentRequest, images: Images, weights: Path, caller: Caller = ANYONE
+    request: SegmentRequest,
+    images: Images,
+    weights: Path,
+    caller: Caller = ANYONE,
+    bundles: Mapping[str, Bundle] = registry.NO_BUNDLES,
 ) -> Prepared:
     """Find everything that `request` of `caller` names and check it; nothing is computed yet.
 
+    A model is an installed one, whose files lie in the directory `weights`, or one of `bundles`.
     Raises a RequestError, NotFound, Conflict or Unreadable that says what is wrong.
     """
-    model = registry.model(request.model)
+    model = registry.model(request.model, bundles)
     spec = model.spec
     weight_files(spec, weights)
     encoder = registry.encoder(request.format)
@@ -70,7 +76,7 @@ def prepare(
     info = found.info
     asked = asked_of(request, spec, found)
     if 2 not in spec.dimensions or (3 in spec.dimensions and info.volume is not None):
-        volume = volume_pipeline.plan(request, spec, parameters, found, encoder, asked)
+        volume = volume_pipeline.plan(request, spec, parameters, found, encoder, asked, bundles)
         whole = volume.lattice.tile(0, 0)
         return Prepared(
             volume.task, volume.lattice, (whole,), volume.started, None, request.format, ()

@@ -8,13 +8,15 @@ with its reason and leaves the others alone.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
+from isoline.bundles.files import Bundle
 from isoline.errors import Broken, IsolineError, NotFound, UnknownFormat, UnknownModel, Unreadable
 from isoline.sources.base import Remote
 
@@ -29,6 +31,8 @@ READERS = ("openslide", "tiff", "large_image", "plain")
 Those of other packages come after them."""
 _SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 _PLAIN = {b"\x89PNG": (".png",), b"\xff\xd8\xff": (".jpg", ".jpeg", ".jpe")}
+
+NO_BUNDLES: Mapping[str, Bundle] = MappingProxyType({})
 
 Kind = TypeVar("Kind")
 
@@ -47,9 +51,16 @@ def source(name: str) -> type[Source]:
     return cast("type[Source]", _load("source", name, NotFound))
 
 
-def model(name: str) -> type[Model]:
-    """Return the model of that name; raises UnknownModel, or Broken when it does not import."""
-    return cast("type[Model]", _load("model", name, UnknownModel))
+def model(name: str, bundles: Mapping[str, Bundle] = NO_BUNDLES) -> type[Model]:
+    """Return the model of that name, installed or one of `bundles`.
+
+    Raises UnknownModel, or Broken when it does not import or the bundle cannot be used.
+    """
+    if name in bundles:
+        from isoline.bundles.model import bundle_model  # only for those who have some
+
+        return bundle_model(name, bundles[name], bundles[name].stamp())
+    return cast("type[Model]", _load("model", name, UnknownModel, bundles))
 
 
 def encoder(name: str) -> type[Encoder]:
@@ -62,9 +73,9 @@ def source_names() -> tuple[str, ...]:
     return tuple(sorted(_entry_points("source")))
 
 
-def model_names() -> tuple[str, ...]:
-    """Return the names of the installed models, also of those that may not import."""
-    return tuple(sorted(_entry_points("model")))
+def model_names(bundles: Mapping[str, Bundle] = NO_BUNDLES) -> tuple[str, ...]:
+    """Return the names of `bundles` and the installed models, also of those that won't import."""
+    return (*sorted(_entry_points("model")), *sorted(bundles))
 
 
 def encoder_names() -> tuple[str, ...]:
@@ -143,10 +154,12 @@ def _entry_points(kind: str) -> dict[str, metadata.EntryPoint]:
     return {entry.name: entry for entry in metadata.entry_points(group=f"isoline.{kind}s")}
 
 
-def _load(kind: str, name: str, unknown: type[NotFound]) -> type[Any]:
+def _load(kind: str, name: str, unknown: type[NotFound], others: Iterable[str] = ()) -> type[Any]:
+    """Load what is installed as `name`; `others` of its kind are there too and not installed."""
     entries = _entry_points(kind)
     if name not in entries:
-        raise unknown(f"there is no {kind} named {name!r}", _suggestion(name, entries))
+        suggestion = _suggestion(name, [*entries, *others])
+        raise unknown(f"there is no {kind} named {name!r}", suggestion)
     try:
         return cast("type[Any]", entries[name].load())
     except Exception as error:  # a plugin is foreign code: importing it can raise anything

@@ -42,7 +42,7 @@ def segment_volume(request: SegmentRequest, settings: Settings, out: str, format
         )
     images, name = located(request.image, settings)
     request = dataclasses.replace(request, image=name, format=OHIF.name)
-    prepared = pipeline.prepare(request, images, settings.weights)
+    prepared = pipeline.prepare(request, images, settings.weights, bundles=settings.bundles)
     labels, status = _run(prepared, settings, out if format_ == EVENTS else None)
     if format_ != EVENTS and status == OK:
         _write(prepared, labels, format_, Path(out))

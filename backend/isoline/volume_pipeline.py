@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from isoline.asked import Asked
+from isoline.bundles.files import Bundle
 from isoline.encoders.base import Encoder
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import NotSupported
@@ -43,6 +44,7 @@ def plan(
     found: Found,
     encoder: type[Encoder],
     asked: Asked | None,
+    bundles: Mapping[str, Bundle],
 ) -> VolumePlan:
     """Check what `request` asks of the volume `found`. Raises a RequestError."""
     info, volume = found.info, found.info.volume
@@ -77,6 +79,7 @@ def plan(
         region=None,
         look=look,
         asked=asked,
+        bundles={name: bundle for name, bundle in bundles.items() if name == request.model},
     )
     started = Started(
         job="",

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.asked import Asked
+from isoline.bundles.files import Bundle
 from isoline.events import Mask, Objects, Scope
 from isoline.geometry import XY, Box, Grid
 from isoline.models.base import Output, Statistics, Value
@@ -89,6 +90,8 @@ class Task:
     """Of a volume: the slice k that the user looks at."""
     asked: Asked | None = None
     """Of a model that takes prompts: what they ask."""
+    bundles: Mapping[str, Bundle] = field(default_factory=dict)
+    """The model by its name, where it is a bundle and not installed."""
     survey: Survey | None = None
     """None until `Engine.survey` has answered."""
 

@@ -77,7 +77,7 @@ class Workbench:
         self._sources: _Recent[tuple[Path | Remote, str], Source] = _Recent(
             4, lambda old: old.close()
         )
-        self._models: _Recent[str, Model] = _Recent(4)
+        self._models: _Recent[tuple[str, str], Model] = _Recent(4)
 
     def close(self) -> None:
         self._sources.clear()
@@ -150,10 +150,10 @@ class Workbench:
         """Return the model of `task`, its weights loaded."""
 
         def load() -> Model:
-            kind = registry.model(task.model)
+            kind = registry.model(task.model, task.bundles)
             return kind(weight_files(kind.spec, self._weights), self._device)
 
-        return self._models.get(task.model, load)
+        return self._models.get((task.model, task.scope.version), load)
 
     def patch(self, task: Task, box: Box) -> Patch:
         """Read `box`, in grid pixels, for the model."""

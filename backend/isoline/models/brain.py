@@ -21,6 +21,7 @@ from isoline.events import Label
 from isoline.extras import radiology
 from isoline.models.base import ModelSpec, Number, Voxels, Weights
 from isoline.models.volume import Scan, Step, VolumeModel, give
+from isoline.orientation import Orientation
 from isoline.volume_geometry import VolumeGrid
 
 if TYPE_CHECKING:
@@ -113,10 +114,7 @@ class _Input:
     """(L, I, A) with the padding."""
     inner: tuple[slice, slice, slice]
     """Where the scan lies in it."""
-    axes: tuple[int, int, int]
-    """Which axis of the (k, j, i) array runs along L, I and A."""
-    flips: tuple[int, ...]
-    """Those of the three that run the other way."""
+    orientation: Orientation
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -125,9 +123,9 @@ class _Input:
 
     @classmethod
     def of(cls, scan: Scan, spacing_mm: float) -> _Input:
-        axes, flips = _lia(scan.grid)
-        turned = np.flip(np.asarray(scan.voxels, np.float32).transpose(axes), flips)
-        spacing = np.array(scan.grid.spacing_mm)[::-1][list(axes)]
+        orientation = Orientation.towards("LIA", scan.grid)
+        turned = orientation.turn(np.asarray(scan.voxels, np.float32))
+        spacing = np.array(scan.grid.spacing_mm)[::-1][list(orientation.axes)]
         size = np.maximum(1, np.rint(np.array(turned.shape) * spacing / spacing_mm)).astype(int)
         values = _resampled(turned, size)
         whole = -(-size // _SIDE) * _SIDE
@@ -137,32 +135,15 @@ class _Input:
         padded = np.zeros(whole, np.float32)
         inner = tuple(slice(int(a), int(a + n)) for a, n in zip(before, size, strict=True))
         padded[inner] = values
-        return cls(padded, (inner[0], inner[1], inner[2]), axes, flips)
+        return cls(padded, (inner[0], inner[1], inner[2]), orientation)
 
     def labels(
         self, distance: NDArray[np.float32], grid: VolumeGrid, border: float
     ) -> NDArray[np.uint8]:
         """Return (k, j, i) labels on `grid` from the network's answer (L, I, A) in mm."""
-        size = np.array(grid.shape)[list(self.axes)]
-        fitted = np.flip(_resampled(distance[self.inner], size), self.flips)
-        back = np.argsort(self.axes)
-        return _brain_of(np.ascontiguousarray(fitted.transpose(back)) < border)
-
-
-def _lia(grid: VolumeGrid) -> tuple[tuple[int, int, int], tuple[int, ...]]:
-    """Return the axes of a (k, j, i) array that run along L, I, A, and which run backwards."""
-    steps = np.array([grid.step_k_mm, grid.step_j_mm, grid.step_i_mm])
-    steps = steps / np.linalg.norm(steps, axis=1)[:, None]
-    wanted = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, -1.0, 0]])
-    along = wanted @ steps.T
-    chosen: list[int] = [-1, -1, -1]
-    strength = np.abs(along)
-    for _ in range(3):
-        where, axis = np.unravel_index(np.argmax(strength), (3, 3))
-        chosen[int(where)] = int(axis)
-        strength[where, :] = strength[:, axis] = -1
-    flips = tuple(n for n in range(3) if along[n, chosen[n]] < 0)
-    return (chosen[0], chosen[1], chosen[2]), flips
+        size = np.array(grid.shape)[list(self.orientation.axes)]
+        fitted = self.orientation.back(_resampled(distance[self.inner], size))
+        return _brain_of(np.ascontiguousarray(fitted) < border)
 
 
 def _resampled(values: NDArray[np.generic], size: NDArray[np.int64]) -> NDArray[np.float32]:

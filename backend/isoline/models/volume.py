@@ -21,6 +21,13 @@ SLAB = 16
 """How many slices a step gives at most."""
 
 
+@dataclass
+class Gaze:
+    """The slice that the user looks at now; it moves while a model works."""
+
+    k: int
+
+
 @dataclass(frozen=True)
 class Scan:
     """One volume, and what was asked of it."""
@@ -32,7 +39,23 @@ class Scan:
     """CT, MR, ...; empty where unknown."""
     parameters: Mapping[str, Value]
     focus: int
-    """The slice k that the user looks at."""
+    """The slice k that the user looked at when they asked."""
+    gaze: Gaze | None = None
+    """Where they look now, None where they cannot say."""
+    have: frozenset[int] = frozenset()
+    """Slices that were given before a restart; the work for them alone can be left out."""
+    threads: int = 1
+    """How many cores the model may use at once."""
+
+    @property
+    def look(self) -> int:
+        """The slice that the user looks at now."""
+        return self.focus if self.gaze is None else self.gaze.k
+
+    @property
+    def missing(self) -> tuple[int, ...]:
+        """The slices that have to be given, ascending."""
+        return tuple(k for k in range(len(self.voxels)) if k not in self.have)
 
 
 @dataclass(frozen=True)
@@ -54,9 +77,10 @@ class VolumeModel(Model):
 
     @abstractmethod
     def segment(self, scan: Scan) -> Iterator[Step]:
-        """Yield steps until every slice has been given once with `provisional` False.
+        """Yield steps until every missing slice has been given once with `provisional` False.
 
-        The labels do not depend on `scan.focus`, only the order in which they come.
+        The labels do not depend on `scan.look`, only the order in which they come; nor on
+        `scan.have`, `scan.threads`.
         """
 
     def infer(self, patch: Patch) -> Prediction:

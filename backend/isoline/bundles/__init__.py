@@ -1,0 +1,1 @@
+"""MONAI bundles as models of volumes: their facts are read, their configuration is not run."""
