@@ -18,16 +18,21 @@ from PIL import Image
 
 from isoline import masks, pipeline
 from isoline.byte_cache import ByteCache
+from isoline.config import Limits
 from isoline.errors import BadPrompt, BadRegion, NotSupported
+from isoline.geometry import Box
 from isoline.images import Images
 from isoline.models.pointed import Window
 from isoline.prompts import KINDS, DrawnSlice, Prompt
 from isoline.region import Region
+from isoline.request import UploadRequest
 from isoline.scenes import scene_of
 from isoline.sources.plain import PlainSource
+from isoline.uploads import Uploads
 from isoline.workbench import Workbench
 from tests import volumes
 from tests.prompting import answer, asking, drawn, labelmap, models_for_tests, outline, point
+from tests.test_uploads import send
 
 WHERE = volumes.grid(size=(40, 30, 22), axes=volumes.turned(0.4, -0.3, 1.2))
 THING = (slice(5, 9), slice(12, 15), slice(20, 27))
@@ -250,6 +255,25 @@ def test_what_is_kept_is_bounded(images: Images, tmp_path: Path) -> None:
     other.keep(1, lambda: made.append(9))
     assert made[-1] == 9
     bench.close()
+
+
+# --- Pictures that a viewer uploads ------------------------------------------------------------
+
+
+def test_an_upload_is_what_lies_around_the_prompts(tmp_path: Path, bench: Workbench) -> None:
+    pixels = np.full((3000, 4000, 3), 240, np.uint8)
+    pixels[2000:2010, 3000:3007] = 20
+    uploads = Uploads(tmp_path / "uploads", Limits())
+    request = UploadRequest((4000, 3000), asking("upload:", point(3001, 2001)))
+    upload, manifest = uploads.create(request, pipeline.footprint(request))
+    assert manifest.layers[0].area == Box(1977, 977, 4000, 3000)
+    send(uploads, upload, manifest, pixels)
+    images = Images({}, {"upload": uploads})
+    name = f"upload:{upload}"
+    found = answer(asking(name, point(3001, 2001)), images, bench)
+    assert outline(found).equals(shapely.box(3000, 2000, 3007, 2010))
+    with pytest.raises(BadPrompt, match="no pixels where the prompts point"):
+        answer(asking(name, point(100, 100)), images, bench)
 
 
 # --- What is refused ---------------------------------------------------------------------------

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import floor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isoline import masks
 from isoline.errors import BadPrompt
-from isoline.geometry import XY, Grid
+from isoline.geometry import XY, Box, Grid, Rect
 from isoline.images import Found
 from isoline.models.base import ModelSpec, Value
 from isoline.models.pointed import Index, Question, Window
@@ -33,6 +34,20 @@ class Asked:
     """In pixels of level 0 and in array order: (y, x) or (k, j, i), the first centre at 0.5."""
     initial: Region | tuple[DrawnSlice, ...] | None
     """In image pixels, or slices named by k."""
+
+    def area(self) -> Box:
+        """Return the pixels of a picture between all that the request says."""
+        y, x = np.concatenate([prompt.points for prompt in self.prompts]).T
+        area = Rect(x.min(), y.min(), x.max(), y.max())
+        if isinstance(self.initial, Region):
+            also = self.initial.bounds
+            area = Rect(
+                min(area.x0, also.x0),
+                min(area.y0, also.y0),
+                max(area.x1, also.x1),
+                max(area.y1, also.y1),
+            )
+        return Box(floor(area.x0), floor(area.y0), floor(area.x1) + 1, floor(area.y1) + 1)
 
     def question(self, size: Index, parameters: Mapping[str, Value]) -> Question:
         """Return what to ask a model about a scene of `size` pixels at level 0.
@@ -66,7 +81,7 @@ def asked_of(request: SegmentRequest, spec: ModelSpec, found: Found) -> Asked | 
     _check_kinds(request, spec)
     volume = found.info.volume
     if volume is None:
-        return _of_picture(request, found.name, found.info.size)
+        return _of_picture(request, found)
     return _of_volume(request, found.name, volume)
 
 
@@ -94,10 +109,10 @@ def _check_kinds(request: SegmentRequest, spec: ModelSpec) -> None:
         )
 
 
-def _of_picture(request: SegmentRequest, name: str, size: tuple[int, int]) -> Asked:
+def _of_picture(request: SegmentRequest, found: Found) -> Asked:
     check(request.prompts, 2)
-    width, height = size
-    shown = f"{name} has {width} x {height} pixels"
+    name, size, covered = found.name, found.info.size, found.info.covered
+    shown = "{} has {} x {} pixels".format(name, *size)
     if request.frame_of_reference is not None:
         raise BadPrompt(
             f"{name} is a picture and lies in no frame of reference",
@@ -120,7 +135,13 @@ def _of_picture(request: SegmentRequest, name: str, size: tuple[int, int]) -> As
                 "correct a smaller object",
             )
     places = [np.array(prompt.points)[:, ::-1] for prompt in request.prompts]
-    return Asked(_placed(request.prompts, places, (height, width), shown), initial)
+    asked = Asked(_placed(request.prompts, places, size[::-1], shown), initial)
+    if covered is not None and not covered.meets(asked.area()):
+        raise BadPrompt(
+            f"{name} has no pixels where the prompts point",
+            "upload those around them: announce the upload with this request",
+        )
+    return asked
 
 
 def _of_volume(request: SegmentRequest, name: str, volume: VolumeInfo) -> Asked:

@@ -20,7 +20,7 @@ from isoline.engines.base import Agenda, Engine
 from isoline.errors import BadParameter, BadRegion, BadSpacing, NotSupported, WrongImage
 from isoline.events import Cancelled, Done, Event, Progress, Scope, Started, Warned
 from isoline.geometry import XY, Box, Grid, Overlap
-from isoline.images import ANYONE, Caller, Images
+from isoline.images import ANYONE, Caller, Found, Images
 from isoline.journal import Arrays, Batch
 from isoline.models.base import Bounded, ModelSpec, Output, Regions, Unbounded, Value
 from isoline.parameters import check_parameters
@@ -36,6 +36,8 @@ from isoline.weights import weight_files
 from isoline.work import Computed, Task, TileFailed
 
 SMALLEST_TILE, LARGEST_TILE = 64, 4096
+PROMPT_REACH_PX = 1024
+"""How far around prompts pixels are uploaded: an object may be that much larger than they show."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,9 @@ def prepare(
 
 
 def footprint(asked: UploadRequest) -> Box:
-    """Return the image pixels that the results of a request depend on: its region and its halo.
+    """Return the image pixels that the results of a request depend on.
+
+    They are its region and its halo, or what lies around its prompts.
 
     Raises a RequestError, NotFound or Conflict that says what is wrong with the request.
     """
@@ -137,13 +141,16 @@ def footprint(asked: UploadRequest) -> Box:
     output = model.output(check_parameters(model.spec, request.parameters))
     info = asked.info
     choose(info, model.spec.channels, request.channel, request.z)
+    whole = Box(0, 0, *asked.size)
+    prompted = asked_of(request, model.spec, Found(name, Path(), info))
+    if prompted is not None:
+        return prompted.area().grow(PROMPT_REACH_PX).intersect(whole)
     stated = image_spacing(name, info, request.spacing_um)
     grid = working_grid(name, info, model.spec, stated, request.at_um)
     spacing = None if stated is None else XY(stated.x * grid.scale.x, stated.y * grid.scale.y)
     halo = _halo_px(name, model.spec, output, spacing)
     if isinstance(output, Unbounded):
         halo += model.spec.tile_px  # objects may be of any size: most are smaller than a tile
-    whole = Box(0, 0, *asked.size)
     if request.region is None:
         return whole
     box = grid.cover(request.region.bounds)

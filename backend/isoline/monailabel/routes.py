@@ -114,7 +114,8 @@ def _handle_errors(routes: Blueprint, access: Access) -> None:
 def _serve_info(routes: Blueprint, weights: Path, datastore: Datastore) -> None:
     @routes.get("/info/")
     def info() -> Response:
-        specs = [spec for spec in _specs() if _runs(spec, weights)]
+        # these clients segment regions: a model that needs prompts is not for them
+        specs = [spec for spec in _specs() if not spec.prompts and _runs(spec, weights)]
         labels = dict.fromkeys(label.name for spec in specs for label in spec.labels)
         return as_json(
             {
