@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import requests
 
 from isoline.config import Girder
 from isoline.errors import IsolineError, NotAllowed, UnknownImage, Unreadable
@@ -17,6 +21,7 @@ from isoline.geometry import Box
 from isoline.images import Caller, Descriptions, Found
 from isoline.sources.base import Remote, Source
 from isoline.sources.girder import GirderImages
+from tests.killable import running
 
 ITEM = "0123456789abcdef01234567"
 NAME = f"girder:archive/{ITEM}"
@@ -39,6 +44,8 @@ class Fake(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked: list[tuple[str, str | None]] = []
+        self.private = False
+        """Whether only `TOKEN` may read."""
         self.answers: dict[str, Callable[[], tuple[int, bytes]]] = {
             f"item/{ITEM}": lambda: (200, json.dumps({"_id": ITEM}).encode()),
             f"item/{ITEM}/tiles": lambda: (200, json.dumps(TILES).encode()),
@@ -72,7 +79,9 @@ class _Handler(BaseHTTPRequestHandler):
         route = self.path.removeprefix("/api/v1/")
         self.server.asked.append((route, self.headers.get("Girder-Token")))
         path = route.partition("?")[0]
-        if "/tiles/zxy/" in path and path not in self.server.answers:
+        if self.server.private and self.headers.get("Girder-Token") != TOKEN:
+            status, body = 401, b"{}"
+        elif "/tiles/zxy/" in path and path not in self.server.answers:
             column, row = map(int, path.split("/")[-2:])
             pixels = np.full((256, 256, 3), 10 * row + column, np.uint8)
             status, body = 200, b"P6\n256 256\n255\n" + pixels.tobytes()
@@ -128,6 +137,58 @@ def test_the_path_is_asked_for_only_with_a_token(girder: Fake, tmp_path: Any) ->
     girder.asked.clear()
     girder.find(path_mapping={"/assets": tmp_path})
     assert asked not in [route for route, _ in girder.asked]
+
+
+def test_rights_are_asked_for_and_the_job_is_parked_after_a_restart(
+    girder: Fake, tmp_path: Path
+) -> None:
+    girder.says(f"item/{ITEM}", 200, {"_id": ITEM})
+    girder.private = True
+    images, data = tmp_path / "images", tmp_path / "data"
+    images.mkdir()
+    data.mkdir()
+    more = f'[engine]\nworkers = 1\nurgent_workers = 0\n[girder.archive]\nurl = "{girder.url}"\n'
+    body = {"image": NAME, "model": "slow", "tile": 256, "parameters": {"seconds": 0.1}}
+    with running(images, data, more=more) as server:
+
+        def ask(method: str, path: str, token: str | None, **options: Any) -> requests.Response:
+            headers = {} if token is None else {"Girder-Token": token}
+            return requests.request(
+                method, server.url + path, headers=headers, timeout=20, **options
+            )
+
+        assert ask("POST", "/v1/jobs", "guess", json=body).status_code == 403
+        job = ask("POST", "/v1/jobs", TOKEN, json=body).json()["job"]
+        where = f"/v1/jobs/{job}"
+        with ask("GET", f"{where}/events", TOKEN, stream=True) as stream:
+            seen = [json.loads(line) for line in islice(filter(None, stream.iter_lines()), 3)]
+        server.kill()
+        server.start()
+        time.sleep(0.3)
+        state = ask("GET", where, None).json()
+        assert (state["state"], state["waits_for"]) == ("parked", "a token")
+        for token in (None, "guess"):
+            refused = ask("GET", f"{where}/events", token)
+            assert (refused.status_code, refused.json()["code"]) == (403, "NotAllowed")
+        assert ask("GET", where, None).json()["state"] == "parked"
+
+        after = ask("GET", f"{where}/events?after={seen[-1]['seq']}", TOKEN)
+        events = seen + [json.loads(line) for line in after.text.splitlines() if line]
+        assert [event["seq"] for event in events] == list(range(len(events)))
+        assert events[-1]["event"] == "done"
+        assert events[-1]["tiles_failed"] == 0
+        assert ask("GET", f"{where}/events", None).status_code == 403
+        assert ask("GET", f"{where}/events", TOKEN).text.endswith(after.text[-80:])
+
+        long = {**body, "parameters": {"seconds": 5}}
+        parked = ask("POST", "/v1/jobs", TOKEN, json=long).json()["job"]
+        server.kill()
+        server.start()
+        assert ask("DELETE", f"/v1/jobs/{parked}", None).status_code == 202
+        last = ask("GET", f"/v1/jobs/{parked}/events", TOKEN).text.splitlines()[-1]
+        assert json.loads(last)["event"] == "cancelled"
+    written = [path.read_bytes() for path in data.rglob("*") if path.is_file()]
+    assert not any(TOKEN.encode() in text for text in written)
 
 
 @pytest.mark.parametrize(

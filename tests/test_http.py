@@ -306,7 +306,8 @@ def test_a_token_is_asked_for(images: Path, tmp_path: Path) -> None:
     with serving(images, tmp_path, token="open sesame") as url:
         with pytest.raises(ClientError) as caught:
             Client(url).models()
-        assert caught.value.status == 403
+        assert caught.value.status == 401
+        assert caught.value.code == "NotAuthenticated"
         assert caught.value.remedy == "send Authorization: Bearer TOKEN"
         assert Client(url, "open sesame").images()
 

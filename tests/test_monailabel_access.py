@@ -197,7 +197,7 @@ def test_nothing_that_is_sent_breaks_the_server(
 def test_it_can_be_switched_off(tmp_path: Path) -> None:
     client = app(tmp_path, enabled=False, trusted=("127.0.0.1",)).test_client()
     assert client.get("/info/", headers=bearer("chief")).status_code == 404
-    assert client.get("/auth/").status_code == 403
+    assert client.get("/auth/").status_code == 401
 
 
 @pytest.mark.parametrize("name", ["plain.png", 'a"b.png', "schön.png", "a\nb.png", "a\\b.png"])

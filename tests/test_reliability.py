@@ -21,7 +21,7 @@ from isoline import client as api
 from isoline.client import Client, Options
 from isoline.config import Limits
 from isoline.images import Images
-from isoline.jobs import CARD, JOURNAL, Jobs, State
+from isoline.jobs import CARD, JOURNAL, Jobs, QueueFull, State
 from isoline.pipeline import Prepared, prepare
 from isoline.region import Region
 from isoline.request import SegmentRequest
@@ -290,6 +290,27 @@ def test_users_take_turns(disk_slide: Shapes, tmp_path: Path) -> None:
         wait_for(job, State.DONE)
     began = sorted([*of_a, *of_b], key=lambda job: job.began or 0)
     assert "".join(job.card.owner for job in began) == "ababaa"
+    jobs.close()
+
+
+def test_nobody_fills_the_queue(disk_slide: Shapes, tmp_path: Path) -> None:
+    engine = Patient(tmp_path)
+    limits = Limits(running_jobs=1, queued_jobs=6, queued_jobs_per_user=2)
+    prepared = small_job(disk_slide, tmp_path)
+    surveys = Surveys(tmp_path / "surveys")
+    jobs = Jobs(tmp_path / "jobs", engine, surveys, limits, lambda _: prepared)
+    for _ in range(3):  # one runs
+        jobs.submit(b"{}", prepared, owner="greedy")
+    with pytest.raises(QueueFull, match="2 of your jobs wait already") as full:
+        jobs.submit(b"{}", prepared, owner="greedy")
+    assert full.value.position == 2
+    for _ in range(4):  # who is unknown has no share
+        jobs.submit(b"{}", prepared)
+    with pytest.raises(QueueFull, match="6 jobs wait already"):
+        jobs.submit(b"{}", prepared, owner="late")
+    engine.go_on.release(7)
+    for job in jobs.all():
+        wait_for(job, State.DONE)
     jobs.close()
 
 

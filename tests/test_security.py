@@ -21,7 +21,7 @@ from isoline.audit import Audit
 from isoline.client import Client, ClientError
 from isoline.config import Limits, Oidc, Settings, Token
 from isoline.config import Server as Listening
-from isoline.errors import Broken, Busy, Malformed, NotAllowed
+from isoline.errors import Broken, Busy, Malformed, NotAuthenticated
 from tests.killable import Server, running
 from tests.slides import disks
 
@@ -70,8 +70,9 @@ def submit(server: Server, token: str, model: str = "threshold") -> dict[str, An
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images", "/v1/models", "/metrics", "/v1/nope"])
 def test_nothing_is_told_without_a_token(server: Server, path: str, token: str) -> None:
     answer = ask(server, "GET", path, headers={"Authorization": f"Bearer {token}".encode()})
-    assert answer.status_code == 403
-    assert answer.json()["code"] == "NotAllowed"
+    assert answer.status_code == 401
+    assert answer.json()["code"] == "NotAuthenticated"
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
 def test_health_is_public_and_says_when_to_come(server: Server) -> None:
@@ -310,7 +311,7 @@ def test_a_user_of_the_issuer(oidc: Oidc) -> None:
 )
 def test_who_is_no_user_of_the_issuer(oidc: Oidc, token: str) -> None:
     assert Issuer(oidc).user(token) is None
-    with pytest.raises(NotAllowed):
+    with pytest.raises(NotAuthenticated):
         Access(Settings(oidc=oidc)).user(token)
 
 

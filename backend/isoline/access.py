@@ -20,7 +20,7 @@ import orjson
 import requests
 
 from isoline.config import LOOPBACK, SCOPES, Oidc, Settings
-from isoline.errors import Broken, Busy, NotAllowed
+from isoline.errors import Broken, Busy, NotAllowed, NotAuthenticated
 
 VIEW, RUN, SAVE, ADMIN = SCOPES
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA")
@@ -91,12 +91,16 @@ class Access:
         return not self._known and self._issuer is None
 
     def user(self, token: str) -> User:
-        """Return who presents `token`, "" for nothing. Raises NotAllowed, or Busy beyond a rate."""
+        """Return who presents `token`, "" for nothing.
+
+        Raises NotAuthenticated, or Busy beyond a rate.
+        """
         if self.is_open:
             return ANYBODY
         user = self._of_token(token) or (self._issuer.user(token) if self._issuer else None)
         if not token or user is None:
-            raise NotAllowed("this server wants a token", "send Authorization: Bearer TOKEN")
+            what = "this server does not know the token" if token else "this server wants a token"
+            raise NotAuthenticated(what, "send Authorization: Bearer TOKEN")
         self._rates.count(user.name)
         return user
 

@@ -26,11 +26,12 @@ from isoline.errors import Broken, IsolineError, NotSupported, http_status
 from isoline.events import Contours, Mask, Started
 from isoline.file_uris import FileUris
 from isoline.images import Caller, Descriptions, Images, Resolver
-from isoline.jobs import Job, Jobs, QueueFull
+from isoline.jobs import Job, Jobs, QueueFull, State
 from isoline.metrics import Metrics
 from isoline.monailabel import access as monailabel
 from isoline.monailabel import routes as monailabel_routes
 from isoline.ohif import files as ohif_files
+from isoline.request import SegmentRequest
 from isoline.sources.dicomweb import DicomWebImages
 from isoline.sources.girder import GirderImages
 from isoline.surveys import Surveys
@@ -182,6 +183,8 @@ def _explain(app: Flask, settings: Settings) -> None:
         if isinstance(error, Broken):
             log.error("%s", error)
         response = _problem(http_status(error), error)
+        if response.status_code == 401:
+            response.headers["WWW-Authenticate"] = "Bearer"
         if response.status_code == 429:
             wait = error.retry_after if isinstance(error, QueueFull) else 5
             response.headers["Retry-After"] = str(wait)
@@ -336,13 +339,17 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
     jobs, limits = backend.jobs, backend.settings.limits
     streams = threading.BoundedSemaphore(limits.streams)
 
+    def prepare(asked: SegmentRequest, caller: Caller) -> pipeline.Prepared:
+        given = backend.settings
+        return pipeline.prepare(asked, backend.images, given.weights, caller, given.bundles)
+
     def submit(*, lasting: bool) -> tuple[Job, Encoder]:
         body = request.get_data()
         asked = wire.parse_request(body)
-        prepared = pipeline.prepare(
-            asked, backend.images, backend.settings.weights, _caller(), backend.settings.bundles
-        )
-        job = jobs.submit(body, prepared, owner=g.user.name, lasting=lasting)
+        caller = _caller()
+        prepared = prepare(asked, caller)
+        parks = bool(caller.tokens) and backend.images.is_guarded(asked.image)
+        job = jobs.submit(body, prepared, owner=g.user.name, lasting=lasting, parks=parks)
         scope = prepared.started.scope
         backend.audit.note(g.user.name, "run", job.id, image=scope.image, model=scope.model)
         return job, registry.encoder(asked.format)()
@@ -355,6 +362,16 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
         if not shared and not _owns(job):
             raise jobs.unknown(job_id)
         return job
+
+    def read_again(job: Job) -> None:
+        """Ask whether the caller may read the image of `job`; go on with it if it waits for that.
+
+        Raises NotAllowed, UnknownImage or Unreadable.
+        """
+        caller = _caller()
+        backend.images.check(job.card.image, caller)
+        if job.state is State.PARKED:
+            jobs.resume(job, prepare(wire.parse_request(job.request), caller))
 
     def stream(job: Job, encoder: Encoder, after: int, when_left: Callable[[], None]) -> Response:
         if not streams.acquire(blocking=False):
@@ -411,6 +428,7 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
     @app.get("/v1/jobs/<job_id>/events")
     def events(job_id: str) -> Response:
         job = find(job_id)
+        read_again(job)
         last = request.headers.get("Last-Event-ID") or request.args.get("after", "-1")
         after = wire.parse_integer(last, "after", -1, 2**53)
         name = request.args.get("format", job.card.format)

@@ -101,6 +101,8 @@ class Limits:
     urgent_jobs: int = 16
     """Small regions that compute at once, beside `running_jobs`."""
     queued_jobs: int = 100
+    queued_jobs_per_user: int = 50
+    """So many of them may be of one user, where users are known."""
     streams: int = 32
     """Event streams open at once; short requests have threads of their own."""
     requests_per_second: float = 100.0

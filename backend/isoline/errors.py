@@ -12,7 +12,8 @@ IsolineError
 │   ├── ChoiceNeeded            several channels or planes and none chosen
 │   ├── TooLarge                a body, an image or a region over a limit
 │   ├── NotSupported            the image, model and format do not go together
-│   └── NotAllowed              a path outside the configured roots, a foreign job
+│   ├── NotAuthenticated        no token, or one that nobody knows
+│   └── NotAllowed              a path outside the configured roots, a scope that is lacking
 ├── NotFound                no such model, image, job, format or route
 │   ├── UnknownModel
 │   ├── UnknownImage
@@ -91,7 +92,11 @@ class NotSupported(RequestError):
 
 
 class NotAllowed(RequestError):
-    """A path outside the configured roots, or another user's job."""
+    """A path outside the configured roots, or a scope that the caller's token does not have."""
+
+
+class NotAuthenticated(RequestError):
+    """No token came with the request, or one that nobody knows."""
 
 
 class NotFound(IsolineError):
@@ -140,6 +145,7 @@ class Broken(IsolineError):
 
 _STATUS: tuple[tuple[type[IsolineError], int], ...] = (
     (TooLarge, 413),
+    (NotAuthenticated, 401),
     (NotAllowed, 403),
     (Malformed, 400),
     (RequestError, 422),

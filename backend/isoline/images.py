@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from isoline import registry
 from isoline.errors import NotAllowed, UnknownImage
@@ -55,6 +55,17 @@ class Resolver(Protocol):
         `registry.open_image` opens in a worker, which knows no caller: a `Remote` carries the
         caller's rights with it.
         Raises UnknownImage, NotAllowed or Unreadable.
+        """
+
+
+@runtime_checkable
+class Guarded(Protocol):
+    """A resolver whose images are for some callers and not for others."""
+
+    def check(self, name: str, caller: Caller) -> None:
+        """Ask where the image called `name` is kept whether `caller` may read it now.
+
+        Raises NotAllowed, UnknownImage or Unreadable.
         """
 
 
@@ -120,6 +131,19 @@ class Images:
             return self._resolvers[scheme].find(name, caller)
         path = self.path(name)
         return Found(name, path, self._descriptions.of(path))
+
+    def is_guarded(self, name: str) -> bool:
+        """Return whether the image called `name` is for some callers and not for others."""
+        return isinstance(self._resolvers.get(name.partition(":")[0]), Guarded)
+
+    def check(self, name: str, caller: Caller) -> None:
+        """Ask whether `caller` may still read the image called `name`.
+
+        Raises NotAllowed, UnknownImage or Unreadable.
+        """
+        resolver: object = self._resolvers.get(name.partition(":")[0])
+        if isinstance(resolver, Guarded):
+            resolver.check(name, caller)
 
     def path(self, name: str) -> Path:
         """Return the path of the image called `name`; it exists and lies below its root."""

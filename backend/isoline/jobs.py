@@ -50,6 +50,8 @@ class State(str, Enum):
     """Where a job is in its life."""
 
     QUEUED = "queued"
+    PARKED = "parked"
+    """After a restart, until somebody shows again that they may read its image."""
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
@@ -57,18 +59,18 @@ class State(str, Enum):
 
     @property
     def ended(self) -> bool:
-        return self not in (State.QUEUED, State.RUNNING)
+        return self not in (State.QUEUED, State.PARKED, State.RUNNING)
 
 
 _END = {Done: State.DONE, Failed: State.FAILED, Cancelled: State.CANCELLED}
 
 
 class QueueFull(Busy):
-    """As many jobs wait as may."""
+    """As many jobs wait as may, of all users or of one."""
 
-    def __init__(self, position: int, retry_after: int) -> None:
+    def __init__(self, position: int, retry_after: int, whose: str = "") -> None:
         super().__init__(
-            f"{position} jobs wait already and this one would be at position {position}",
+            f"{position} {whose}jobs wait already and this one would be at position {position}",
             f"try again in {retry_after} s",
         )
         self.position = position
@@ -97,6 +99,8 @@ class Card:
     urgent: bool
     prompted: bool = False
     """Whether it answers prompts: somebody has clicked and waits."""
+    parks: bool = False
+    """Whether a restart loses the rights that it was started with: they are never written."""
     state: State = State.QUEUED
     ended: float | None = None
     tiles_done: int = 0
@@ -135,7 +139,9 @@ class Job:
         self.id = directory.name
         self.directory = directory
         self.card = card
-        self.state = card.state if card.state.ended else State.QUEUED
+        self.state = card.state
+        if not card.state.ended:
+            self.state = State.PARKED if card.parks and prepared is None else State.QUEUED
         self.began: float | None = None
         self.ended = card.ended
         self.progress = Progress(card.tiles_done, card.tiles, None)
@@ -147,6 +153,11 @@ class Job:
         if prepared is not None:
             self._make_agenda(prepared)
             self._journal = JournalWriter(self._path)
+
+    @property
+    def request(self) -> bytes:
+        """The request as it came. Raises OSError."""
+        return (self.directory / REQUEST).read_bytes()
 
     @property
     def started(self) -> Started:
@@ -171,7 +182,9 @@ class Job:
 
     @property
     def waits_for(self) -> str | None:
-        """What keeps it from going on: "a place" among the jobs that run, "tiles", or nothing."""
+        """What keeps it from going on: "a token", "a place" among those that run, "tiles"."""
+        if self.state is State.PARKED:
+            return "a token"
         if self.state is State.QUEUED:
             return "a place"
         return None if self.state.ended else "tiles"
@@ -219,6 +232,12 @@ class Job:
 
     # The runner's side
 
+    def prepare(self, prepared: Prepared) -> None:
+        """Know again what the job is about, after a restart."""
+        started = dataclasses.replace(prepared.started, job=self.id)
+        self._prepared = dataclasses.replace(prepared, started=started)
+        self._make_agenda(self._prepared)
+
     def batches(
         self, prepare: Callable[[bytes], Prepared], engine: Engine, surveys: Surveys
     ) -> Iterable[Batch]:
@@ -238,10 +257,8 @@ class Job:
                 yield Batch(journal.last_seq + 1, None, (*started, cancelled))
             return
         if self._prepared is None:
-            prepared = prepare((self.directory / REQUEST).read_bytes())
-            started_now = dataclasses.replace(prepared.started, job=self.id)
-            self._prepared = dataclasses.replace(prepared, started=started_now)
-            self._make_agenda(self._prepared)
+            self.prepare(prepare(self.request))
+        assert self._prepared is not None
         assert self._agenda is not None
         past: Iterable[Batch] = ()
         if journal.last_seq >= 0:
@@ -361,6 +378,7 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._queue: list[Job] = []
         self._running: set[Job] = set()
+        self._parked: set[Job] = set()
         self._turns = itertools.count(1)
         self._last_turn: Counter[str] = Counter()
         """When each owner's latest job began: the larger, the later."""
@@ -376,11 +394,13 @@ class Jobs:
         *,
         owner: str = "",
         lasting: bool = True,
+        parks: bool = False,
     ) -> Job:
         """Queue `prepared`, which came as `request` from `owner`.
 
-        A job that is not `lasting` ends with this server. Raises Busy when the queue is full, and
-        Broken when the disk is.
+        A job that is not `lasting` ends with this server; one that `parks` waits after a restart
+        for `resume`. Raises Busy when the queue or the owner's share of it is full, and Broken when
+        the disk is.
         """
         self._sweep()
         started = prepared.started
@@ -397,6 +417,7 @@ class Jobs:
             lasting=lasting,
             urgent=small or prompted,
             prompted=prompted,
+            parks=parks,
         )
         with self._lock:
             if self._closing.is_set():
@@ -404,6 +425,9 @@ class Jobs:
             ahead = sum(each.card.lane <= card.lane for each in self._queue)
             if ahead >= self._limits.queued_jobs:
                 raise QueueFull(ahead, self._retry_after())
+            own = sum(each.card.owner == owner for each in self._queue)
+            if owner and own >= self._limits.queued_jobs_per_user:
+                raise QueueFull(own, self._retry_after(), whose="of your ")
         job = self._store(request, card, prepared)
         with self._lock:
             self._jobs[job.id] = job
@@ -453,9 +477,21 @@ class Jobs:
         """Stop `job`; what it has found stays. A job that has ended stays as it ended."""
         job.stop()
         with self._lock:
-            if job in self._queue:
-                self._queue.remove(job)
+            if job in self._queue or job in self._parked:
+                self._queue = [each for each in self._queue if each is not job]
+                self._parked.discard(job)
                 self._run_in_thread(job)  # to say that it was cancelled
+
+    def resume(self, job: Job, prepared: Prepared) -> None:
+        """Go on with a parked `job`; `prepared` is its request with the rights of who asks."""
+        with self._lock:
+            if job not in self._parked:
+                return  # somebody else was faster
+            self._parked.remove(job)
+            job.prepare(prepared)
+            job.state = State.QUEUED
+            self._queue.append(job)
+            self._start_waiting()
 
     def wind_down(self) -> None:
         """Take no more jobs and let streams end; safe to call from a signal handler."""
@@ -502,7 +538,9 @@ class Jobs:
                 self._jobs[job.id] = job
                 if job.state.ended:
                     continue
-                if job.card.lasting:
+                if job.state is State.PARKED and job.card.lasting:
+                    self._parked.add(job)
+                elif job.card.lasting:
                     self._queue.append(job)
                 else:
                     job.stop()
@@ -510,10 +548,12 @@ class Jobs:
             self._start_waiting()
 
     def _sweep(self) -> None:
-        """Forget jobs that ended long ago."""
+        """Forget jobs that ended long ago, and those that nobody came back for."""
         oldest = time.time() - self._limits.job_hours * 3600
         with self._lock:
             old = [job for job in self._jobs.values() if job.ended and job.ended < oldest]
+            old += [job for job in self._parked if job.card.created < oldest]
+            self._parked.difference_update(old)
             for job in old:
                 del self._jobs[job.id]
         for job in old:

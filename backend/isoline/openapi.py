@@ -58,14 +58,14 @@ def _catalogue() -> dict[str, Json]:
     )
     html = {"text/html": {"schema": {"type": "string"}}}
     png = {"image/png": {"schema": {"type": "string", "contentMediaType": "image/png"}}}
-    public: Json = {"security": [{}]}
     return {
-        "/": {"get": {**_call("viewer", "A small viewer.", html), **public}},
+        "/": {"get": _call("viewer", "A small viewer.", html, public=True)},
         "/v1/health/ready": {
             "get": _call(
                 "ready",
                 "Whether requests should be sent here; 503 while they should not.",
                 _json("Readiness"),
+                public=True,
             )
         },
         "/metrics": {
@@ -76,7 +76,7 @@ def _catalogue() -> dict[str, Json]:
             )
         },
         "/v1/health": {
-            "get": {**_call("health", "Whether the workers are up.", _json("Health")), **public}
+            "get": _call("health", "Whether the workers are up.", _json("Health"), public=True)
         },
         "/v1/models": {"get": _call("models", "The installed models.", _json("Models"))},
         "/v1/images": {
@@ -149,6 +149,12 @@ def _jobs() -> dict[str, Json]:
         "header", "Last-Event-ID", {"type": "integer"}, "`after`, as SSE sends it."
     )
     dialect = _parameter("query", "format", {"type": "string"}, "Instead of the request's.")
+    archive = _parameter(
+        "header",
+        "Girder-Token",
+        {"type": "string"},
+        "Of a user who may read the image, where a Digital Slide Archive keeps it.",
+    )
     mistakes = (400, 403, 404, 409, 413, 422, 429)
     return {
         "/v1/jobs": {
@@ -157,6 +163,7 @@ def _jobs() -> dict[str, Json]:
                 "createJob",
                 "Queue a job. Every mistake in the request is found here.",
                 _json("CreatedJob"),
+                [archive],
                 status=201,
                 body="SegmentRequest",
                 errors=mistakes,
@@ -185,8 +192,8 @@ def _jobs() -> dict[str, Json]:
                 "events",
                 "Everything a job has said and will say. Hanging up does not stop the job.",
                 _STREAM,
-                [job_id, after, last_id, dialect],
-                errors=(400, 404, 503),
+                [job_id, after, last_id, dialect, archive],
+                errors=(400, 403, 404, 422, 503),
             )
         },
         "/v1/segment": {
@@ -194,6 +201,7 @@ def _jobs() -> dict[str, Json]:
                 "segment",
                 "Create a job and stream its events; hanging up cancels it.",
                 _STREAM,
+                [archive],
                 body="SegmentRequest",
                 errors=(*mistakes, 503),
             )
@@ -216,7 +224,8 @@ _REASONS = {
     202: "The job will stop.",
     204: "Done; there is nothing to say.",
     400: "Not JSON, a wrong type or an unknown key.",
-    403: "Outside the configured roots.",
+    401: "No token, or one that nobody knows.",
+    403: "Not for this caller, or outside the configured roots.",
     404: "No such thing.",
     409: "Not in the state for this: weights are missing.",
     413: "Over a limit.",
@@ -237,9 +246,12 @@ def _call(
     body: str | None = None,
     errors: Sequence[int] = (),
     headers: Json | None = None,
+    public: bool = False,
 ) -> dict[str, object]:
     """Return one operation; `body` names the schema of what is sent, `answer` is by media type."""
     problem = {PROBLEM: {"schema": _ref("Problem")}}
+    if not public:
+        errors = (401, *errors)
     responses: dict[str, Json] = {
         str(status): {
             "description": _REASONS[status],
@@ -254,6 +266,8 @@ def _call(
         operation["parameters"] = parameters
     if body is not None:
         operation["requestBody"] = {"required": True, "content": _json(body)}
+    if public:
+        operation["security"] = [{}]
     return {**operation, "responses": responses}
 
 
@@ -341,14 +355,15 @@ def _answers() -> dict[str, Json]:
     )
     job = {
         "job": _text("The id."),
-        "state": {"enum": ["queued", "running", "done", "failed", "cancelled"]},
+        "state": {"enum": ["queued", "parked", "running", "done", "failed", "cancelled"]},
         "image": _text(),
         "model": _text(),
         "position": _count("How many jobs wait before it."),
         "urgent": _flag("A small region: it goes before all others."),
         "waits_for": _maybe(
-            {"enum": ["a place", "tiles"]},
-            "A place among the jobs that run, or tiles to be computed; null when it has ended.",
+            {"enum": ["a token", "a place", "tiles"]},
+            "A token that may read its image, a place among the jobs that run, or tiles to be "
+            "computed; null when it has ended.",
         ),
         "seconds_waiting": {"type": "number", "minimum": 0, **_said("Before it began.")},
         "tiles_done": _count(),

@@ -1312,8 +1312,7 @@ final class IsolineClient {
     public String explain(Exception error) {
         if (error instanceof Refused) {
             Refused refused = (Refused) error;
-            boolean isAboutToken = refused.status == 403 && refused.getMessage().contains("token");
-            if (refused.status == 401 || isAboutToken) {
+            if (refused.status == 401) {
                 return token.isEmpty() ? "The server wants a token, and none is set."
                         : "The server does not accept this token.";
             }

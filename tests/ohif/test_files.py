@@ -58,4 +58,4 @@ def test_a_server_with_tokens_lends_them_to_everybody(tmp_path: Path) -> None:
     # a browser sends no token with `import`
     with serving(tmp_path, tmp_path, token="secret") as url:
         assert requests.get(f"{url}/ohif/gone.js", timeout=10).status_code == 404
-        assert requests.get(f"{url}/v1/models", timeout=10).status_code == 403
+        assert requests.get(f"{url}/v1/models", timeout=10).status_code == 401

@@ -20,7 +20,7 @@ from isoline.access import ADMIN, Access, User
 from isoline.errors import (
     Broken,
     IsolineError,
-    NotAllowed,
+    NotAuthenticated,
     NotFound,
     http_status,
 )
@@ -73,7 +73,7 @@ def blueprint(backend: Backend) -> Blueprint:
         backend.audit.note(g.user.name, action, subject)
 
     routes = Blueprint("monailabel", __name__)
-    _handle_errors(routes, backend.access)
+    _handle_errors(routes)
     _serve_info(routes, settings.weights, datastore)
     _serve_access(routes, backend.access, read)
     serve_inference(routes, inference, read)
@@ -89,12 +89,12 @@ def blueprint(backend: Backend) -> Blueprint:
 # --- Errors in the form that the clients show -----------------------------------------------------
 
 
-def _handle_errors(routes: Blueprint, access: Access) -> None:
+def _handle_errors(routes: Blueprint) -> None:
     @routes.errorhandler(IsolineError)
     def isoline_error(error: IsolineError) -> Response:
         if isinstance(error, Broken):
             log.error("%s", error)
-        if isinstance(error, NotAllowed) and not (access.is_open or g.user.is_known):
+        if isinstance(error, NotAuthenticated):
             response = detail(f"Could not validate credentials: {error}", 401)
             response.headers["WWW-Authenticate"] = "Bearer"
             return response

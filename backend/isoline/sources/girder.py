@@ -207,15 +207,7 @@ class GirderImages:
 
     def find(self, name: str, caller: Caller) -> Found:
         """Return the image called `name` after Girder has said that `caller` may read it."""
-        server_name, slash, item = name.removeprefix(f"{SCHEME}:").partition("/")
-        server = self._servers.get(server_name)
-        if server is None or not slash:
-            known = ", ".join(sorted(self._servers))
-            raise UnknownImage(
-                f"no Girder is configured under the name in {name!r}", f"there are {known}"
-            )
-        if len(item) != 24 or not set(item) <= set("0123456789abcdef"):
-            raise UnknownImage(f"{name!r} has no item id", "an id is 24 hex digits")
+        server, item = self._item(name)
         connection = Connection(server.url, caller.tokens.get(SCHEME, ""))
         try:
             with ThreadPoolExecutor(4) as pool:  # one round trip instead of four
@@ -231,6 +223,28 @@ class GirderImages:
         finally:
             connection.close()
         return Found(name, remote, remote.info)
+
+    def check(self, name: str, caller: Caller) -> None:
+        """Ask Girder whether `caller` may read the item."""
+        server, item = self._item(name)
+        connection = Connection(server.url, caller.tokens.get(SCHEME, ""))
+        try:
+            connection.json(f"item/{item}")
+        finally:
+            connection.close()
+
+    def _item(self, name: str) -> tuple[Girder, str]:
+        """Return the server and the id of the item in `name`. Raises UnknownImage."""
+        server_name, slash, item = name.removeprefix(f"{SCHEME}:").partition("/")
+        server = self._servers.get(server_name)
+        if server is None or not slash:
+            known = ", ".join(sorted(self._servers))
+            raise UnknownImage(
+                f"no Girder is configured under the name in {name!r}", f"there are {known}"
+            )
+        if len(item) != 24 or not set(item) <= set("0123456789abcdef"):
+            raise UnknownImage(f"{name!r} has no item id", "an id is 24 hex digits")
+        return server, item
 
     def _place(
         self, server: Girder, connection: Connection, item: str, about: Future[object]

@@ -134,7 +134,9 @@ class IsolineResource(Resource):  # type: ignore[misc]
     )  # fmt: skip
     def events(self, id: str, after: int) -> Any:  # noqa: A002
         run, _ = self._run(id, AccessType.READ)
-        return _streamed(_asked(lambda: Server().open_events(run["job"], after)))
+        user = self.getCurrentUser()
+        token = images.read_token(user) if user else ""
+        return _streamed(_asked(lambda: Server().open_events(run["job"], after, token)))
 
     @access.user(scope=TokenScope.DATA_WRITE)
     @autoDescribeRoute(

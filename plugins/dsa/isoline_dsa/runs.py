@@ -180,7 +180,9 @@ class Follower:
         lost_since = None
         while True:
             try:
-                with self._server.open_events(self._run["job"], self._run["seq"]) as response:
+                token = images.read_token(self._creator())
+                job, seq = self._run["job"], self._run["seq"]
+                with self._server.open_events(job, seq, token) as response:
                     for line in lines(response):
                         lost_since = None
                         self._beat()
@@ -234,12 +236,15 @@ class Follower:
     def _add_annotation(self) -> None:
         run, started = self._run, self._run["started"]
         item = Item().load(run["itemId"], force=True, exc=True)
-        user = User().load(run["creatorId"], force=True, exc=True)
+        user = self._creator()
         keys = ("scope", "model", "version", "parameters", "fingerprint")
         provenance = {"run": str(run["_id"]), **{key: started[key] for key in keys}}
         place = len(run["annotations"])
         created = annotations.create(item, user, _name(run, place), {**provenance, "part": place})
         self._runs.set(run, annotations=[*run["annotations"], created])
+
+    def _creator(self) -> Any:
+        return User().load(self._run["creatorId"], force=True, exc=True)
 
     def _end(self, state: str, message: str) -> None:
         run = self._run

@@ -56,9 +56,14 @@ class Server:
         """Stop `job`; what it has found stays."""
         self._json("DELETE", f"/v1/jobs/{job}")
 
-    def open_events(self, job: str, after: int) -> requests.Response:
-        """Return the stream of NDJSON that follows event `after`; the caller closes it."""
-        return self._open("GET", f"/v1/jobs/{job}/events?after={after}&format=dsa")
+    def open_events(self, job: str, after: int, girder_token: str) -> requests.Response:
+        """Return the stream of NDJSON that follows event `after`; the caller closes it.
+
+        The server asks with `girder_token` whether the image may be read; with it a job goes on
+        that was parked when the server was restarted.
+        """
+        path = f"/v1/jobs/{job}/events?after={after}&format=dsa"
+        return self._open("GET", path, headers={"Girder-Token": girder_token})
 
     def _json(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None

@@ -139,8 +139,7 @@ public final class IsolineClient {
     public String explain(Exception error) {
         if (error instanceof Refused) {
             Refused refused = (Refused) error;
-            boolean isAboutToken = refused.status == 403 && refused.getMessage().contains("token");
-            if (refused.status == 401 || isAboutToken) {
+            if (refused.status == 401) {
                 return token.isEmpty() ? "The server wants a token, and none is set."
                         : "The server does not accept this token.";
             }
