@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ from shapely.geometry import shape
 from isoline import registry
 from isoline.errors import BadPrompt
 from isoline.prompt_files import initial_mask, prompts_of
-from isoline.prompts import Prompt
+from isoline.prompts import Prompt, check
 from isoline.sources.volume import VolumeSource
 from tests.serving import PLUGINS
 
@@ -132,6 +133,19 @@ def test_any_file_is_understood_or_refused(
     except BadPrompt:
         return
     assert all(prompt.points or prompt.kind != "point" for prompt in prompts)
+
+
+def test_the_page_means_what_it_says() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "prompts.md").read_text(encoding="utf-8")
+    commands = re.findall(r"isoline segment (\S+)((?:.*\\\n)*.*)", page)
+    said = [
+        (2 if image == "slide.svs" else 3, word)
+        for image, rest in commands
+        for word in re.findall(r"--prompt (\S+)", rest)
+    ]
+    assert len(said) == 9
+    for dimensions, word in said:
+        check(prompts_of(word, dimensions), dimensions)
 
 
 def isoline(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:

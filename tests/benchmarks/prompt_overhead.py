@@ -9,20 +9,25 @@ and one kept connection, as a viewer asks. The numbers are milliseconds to the l
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import requests
 from PIL import Image
 
-from tests.benchmarks.measuring import describe_machine, spread
+from isoline import datasets
+from isoline.client import Client, Progress
+from tests.benchmarks.measuring import describe_machine, median, spread
 from tests.serving import serving
 
 CLICKS = 60
 BODY = {"image": "slides/p.png", "model": "flood"}
+Click: TypeAlias = Callable[[requests.Session, str, str], bytes]
 
 
 def main() -> None:
@@ -34,17 +39,31 @@ def main() -> None:
         picture = np.full((500, 700, 3), 240, np.uint8)
         picture[100:200, 150:280] = 30
         Image.fromarray(picture).save(images / "p.png")
+        shutil.copy(datasets.fetch(datasets.SAMPLE_SLIDE), images / "slide.svs")
         with serving(images, data) as url:
-            for name, click in (("POST /v1/segment", _segment), ("POST /v1/jobs, events", _job)):
-                with requests.Session() as session:
-                    times = list(_timed(session, url, click))[5:]
-                print(f"  {name:22} {spread(times)} ms, medians of {CLICKS}")
+            idle = [_measured(name, url, click) for name, click in WAYS.items()]
             print(f"  of which the worker    {_answer_ms(url):.1f} ms on average")
+            job = Client(url).submit("slides/slide.svs", "nuclei")
+            stream = job.events()
+            while not isinstance(next(stream), Progress):
+                pass
+            print("while a slide is segmented")
+            busy = [_measured(name, url, click) for name, click in WAYS.items()]
+            ratios = ", ".join(f"{b / a:.2f}" for a, b in zip(idle, busy, strict=True))
+            print(f"  times as long          {ratios}   (at most 2)")
+            assert job.state()["state"] == "running"
+            job.cancel()
 
 
-def _timed(
-    session: requests.Session, url: str, click: Callable[[requests.Session, str, str], bytes]
-) -> Iterator[float]:
+def _measured(name: str, url: str, click: Click) -> float:
+    """Print and return the median of the milliseconds that a click takes."""
+    with requests.Session() as session:
+        times = list(_timed(session, url, click))[5:]
+    print(f"  {name:22} {spread(times)} ms, medians of {CLICKS}")
+    return median(times)
+
+
+def _timed(session: requests.Session, url: str, click: Click) -> Iterator[float]:
     for k in range(CLICKS + 5):
         prompts = [{"kind": "point", "points": [[160 + k, 110]]}]
         body = json.dumps({**BODY, "prompts": prompts})
@@ -74,6 +93,8 @@ def _answer_ms(url: str) -> float:
     total = float(said['isoline_tile_seconds_sum{stage="answer"}'])
     return 1e3 * total / float(said['isoline_tile_seconds_count{stage="answer"}'])
 
+
+WAYS: dict[str, Click] = {"POST /v1/segment": _segment, "POST /v1/jobs, events": _job}
 
 if __name__ == "__main__":
     main()
