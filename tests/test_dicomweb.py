@@ -35,17 +35,10 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
     order = np.random.default_rng(2).permutation(24).tolist()
     files = volumes.write_classic(folder / "classic", WHERE, VOXELS, order)
     frames = volumes.write_enhanced(folder / "enhanced.dcm", WHERE, VOXELS, order)
-    header = pydicom.dcmread(frames)
-    header.SeriesInstanceUID = ENHANCED
-    header.save_as(frames)
-    broken = []
-    for k, path in enumerate(volumes.write_classic(folder / "broken", WHERE, VOXELS)):
-        if k != 7:
-            header = pydicom.dcmread(path)
-            header.SeriesInstanceUID, header.SOPInstanceUID = BROKEN, f"{BROKEN}.{k}"
-            header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
-            header.save_as(path)
-            broken.append(path)
+    volumes.as_series([frames], ENHANCED)
+    broken = volumes.write_classic(folder / "broken", WHERE, VOXELS)
+    del broken[7]
+    volumes.as_series(broken, BROKEN)
     with orthanc(folder) as url:
         store(url, [*files, frames, *broken])
         login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
@@ -97,7 +90,7 @@ def test_what_is_not_there(archive: Archive, tmp_path: Path) -> None:
 
 
 def test_a_wrong_series_is_refused_by_name(archive: Archive, tmp_path: Path) -> None:
-    with pytest.raises(BadSeries, match=rf"{BROKEN}\.6.* and .*{BROKEN}\.8.* missing"):
+    with pytest.raises(BadSeries, match=rf"{BROKEN}\.7,.* and .*{BROKEN}\.8,.* missing"):
         opened(archive, tmp_path, NAME.replace(volumes.SERIES, BROKEN))
 
 

@@ -80,6 +80,8 @@ def _document() -> dict[str, Any]:
     document: dict[str, Any] = dict(openapi.document())
     names = document["components"]["schemas"]["SegmentRequest"]["properties"]
     names["image"] = {"anyOf": [{"enum": [SLIDE, PICTURE]}, names["image"]]}
+    save = document["components"]["schemas"]["SaveRequest"]["properties"]
+    save["image"] = {"pattern": "^(dicomweb:|slides/)[a-z0-9./]*$", "type": "string"}
     names["model"] = {"anyOf": [{"enum": ["threshold", "nuclei"]}, names["model"]]}
     return document
 
@@ -124,7 +126,7 @@ def test_wire_refuses_with_a_reason(value: object) -> None:
         body = value if isinstance(value, bytes) else orjson.dumps(value)
     except TypeError:
         return  # a number that JSON cannot say
-    for read in (wire.parse_request, wire.parse_upload, wire.parse_focus):
+    for read in (wire.parse_request, wire.parse_upload, wire.parse_focus, wire.parse_save):
         try:
             read(body)
         except IsolineError:

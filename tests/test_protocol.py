@@ -29,6 +29,7 @@ from isoline.events import (
 )
 from isoline.geometry import XY, Box
 from isoline.models.base import Choice, ModelSpec, Number, Switch, Unbounded
+from isoline.segments import Saved
 from isoline.sources.upload import Layer, Manifest
 from isoline.volume_geometry import LPS, SliceName, VolumeGrid, VolumeInfo
 from tests import results
@@ -68,7 +69,7 @@ def keys_of(value: Any) -> Any:
 def test_every_example_has_a_test() -> None:
     tested = {
         "request", "upload", "uploaded", "job", "focus", "event", "volume", "qupath", "dsa",
-        "model", "problem",
+        "model", "problem", "save", "saved",
     }  # fmt: skip
     assert {name for name, _ in EXAMPLES} == tested
 
@@ -99,6 +100,17 @@ def test_an_upload_is_accepted() -> None:
         asked.size, asked.spacing_um, asked.channels, asked.dtype, "slide", 512, layers
     )
     assert json.loads(json.dumps(wire.upload_json(answer["upload"], manifest))) == answer
+
+
+def test_a_labelmap_is_kept() -> None:
+    (example,) = examples("save")
+    asked = wire.parse_save(json.dumps(example).encode())
+    kinds = [segment.algorithm_type for _, segment in asked.segments]
+    assert kinds == ["SEMIAUTOMATIC", "MANUAL"]
+    (layer,) = asked.slices[0].layers
+    assert int(masks.decode(layer.code, layer.box).sum()) == 202
+    (answer,) = examples("saved")
+    assert wire.saved_json(Saved("1.2.3", answer["series"], answer["instance"], True)) == answer
 
 
 def test_a_job_is_what_the_client_reads() -> None:

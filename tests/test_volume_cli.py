@@ -14,6 +14,7 @@ import highdicom
 import nibabel
 import numpy as np
 import pytest
+import requests
 
 from tests import volumes
 from tests.orthanc import PASSWORD, USER, orthanc, store
@@ -89,8 +90,13 @@ def test_an_archive_to_dicomseg(folder: Path, tmp_path: Path) -> None:
             f'headers = {{ Authorization = "Basic {login}" }}\n'
         )
         name = f"dicomweb:here/{volumes.STUDY}/{volumes.SERIES}"
-        isoline(name, tmp_path / "m.dcm", "dicomseg", "--config", config)
+        said = isoline(name, tmp_path / "m.dcm", "dicomseg", "--store", "--config", config).stderr
+        assert "stored as series" in said
         isoline(name, tmp_path / "r.dcm", "rtstruct", "--config", config)
+        found = requests.get(
+            f"{url}/studies/{volumes.STUDY}/series", auth=(USER, PASSWORD), timeout=20
+        ).json()
+        assert sorted(each["00080060"]["Value"][0] for each in found) == ["CT", "SEG"]
     check_seg(tmp_path / "m.dcm")
 
 
@@ -107,6 +113,8 @@ def test_mistakes_are_told_in_two_lines(folder: Path, tmp_path: Path) -> None:
     assert "volumes are not written as 'geojson'" in said
     said = isoline(folder / "ct.nii.gz", tmp_path / "m.dcm", "rtstruct", status=2).stderr
     assert "needs a DICOM series" in said
+    said = isoline(folder / "ct", tmp_path / "m.dcm", "dicomseg", "--store", status=2).stderr
+    assert "cannot be stored" in said
 
 
 def test_without_the_extra_a_message_says_how_to_install_it(folder: Path, tmp_path: Path) -> None:

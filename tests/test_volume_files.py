@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from isoline.encoders.volume_file import Segmented
 from isoline.errors import Malformed, NotSupported
 from isoline.events import Label, Scope, Started
 from isoline.geometry import XY, Grid
+from isoline.segments import Segment
 from isoline.sources.dicom_series import DicomFolder
 from isoline.volume_geometry import VolumeGrid
 from tests import volumes
@@ -67,7 +69,7 @@ def segmented(
         kind="mask",
         volume=source.volume,
     )
-    return Segmented(truth(where.shape), started, tuple(source.series.headers))
+    return Segmented.found(truth(where.shape), started, tuple(source.series.headers))
 
 
 def written(result: Segmented, format_: str, path: Path) -> Path:
@@ -123,21 +125,40 @@ def test_dicomseg(tmp_path: Path, name: str, format_: str, kind: str) -> None:
 
 def test_an_edited_result_says_so(tmp_path: Path) -> None:
     result = segmented(tmp_path / "s", GRIDS["square"], "classic")
-    edited = Segmented(result.labels, result.started, result.headers, is_edited=True)
-    described = dicomseg.dataset(edited, "BINARY").SegmentSequence[0]
-    assert described.SegmentAlgorithmType == "SEMIAUTOMATIC"
-    roi = rtstruct.dataset(edited).StructureSetROISequence[0]
-    assert roi.ROIGenerationAlgorithm == "SEMIAUTOMATIC"
+    untouched, other = result.segments
+    by_hand = Segment(other.label)
+    edited = replace(result, segments=(replace(untouched, is_edited=True), by_hand))
+    described = dicomseg.binary(edited).SegmentSequence
+    assert [each.SegmentAlgorithmType for each in described] == ["SEMIAUTOMATIC", "MANUAL"]
+    rois = rtstruct.dataset(edited).StructureSetROISequence
+    assert [roi.ROIGenerationAlgorithm for roi in rois] == ["SEMIAUTOMATIC", "MANUAL"]
+
+
+def test_the_same_content_is_the_same_instance(tmp_path: Path) -> None:
+    result = segmented(tmp_path / "s", GRIDS["square"], "classic")
+    again = segmented(tmp_path / "t", GRIDS["square"], "classic")
+    moved = np.roll(result.labels, 1, axis=2)
+    renamed = replace(result.segments[0], label=replace(LABELS[0], name="Head"))
+    others = (
+        replace(result, labels=moved),
+        replace(result, segments=(renamed, result.segments[1])),
+        replace(result, description="another"),
+    )
+    uids = {dicomseg.binary(each).SOPInstanceUID for each in (result, again)}
+    assert len(uids) == 1
+    uids |= {each.SOPInstanceUID for each in (dicomseg.labelmap(result), rtstruct.dataset(result))}
+    uids |= {dicomseg.binary(each).SOPInstanceUID for each in others}
+    assert len(uids) == 3 + len(others)
 
 
 def test_what_dicom_cannot_say(tmp_path: Path) -> None:
     result = segmented(tmp_path / "s", GRIDS["square"], "classic")
+    empty = replace(result, labels=np.zeros_like(result.labels))
     for format_ in ("dicomseg", "rtstruct"):
         with pytest.raises(NotSupported, match="needs a DICOM series"):
-            written(Segmented(result.labels, result.started), format_, tmp_path / "m.dcm")
-    empty = Segmented(np.zeros_like(result.labels), result.started, result.headers)
-    with pytest.raises(NotSupported, match="nothing was found"):
-        written(empty, "dicomseg", tmp_path / "m.dcm")
+            written(replace(result, headers=()), format_, tmp_path / "m.dcm")
+        with pytest.raises(NotSupported, match="nothing was found"):
+            written(empty, format_, tmp_path / "m.dcm")
 
 
 @pytest.mark.parametrize("name", GRIDS)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
@@ -75,6 +76,16 @@ def write_classic(
         paths.append(folder / f"{number:03}.dcm")
         header.save_as(paths[-1], enforce_file_format=True)
     return paths
+
+
+def as_series(paths: Sequence[Path], series: str) -> list[Path]:
+    """Turn the instances in `paths` into those of a series of their own, and return them."""
+    for number, path in enumerate(paths, 1):
+        header = pydicom.dcmread(path)
+        header.SeriesInstanceUID, header.SOPInstanceUID = series, f"{series}.{number}"
+        header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
+        header.save_as(path)
+    return list(paths)
 
 
 def write_enhanced(

@@ -16,7 +16,7 @@ from flask import Flask, Request, Response, g, request
 from PIL import Image
 from werkzeug.exceptions import HTTPException, UnsupportedMediaType
 
-from isoline import __version__, metrics, openapi, pictures, pipeline, registry, warm, wire
+from isoline import __version__, metrics, openapi, pictures, pipeline, registry, saving, warm, wire
 from isoline.access import ADMIN, ANYBODY, RUN, SAVE, VIEW, Access, User
 from isoline.audit import Audit
 from isoline.config import Settings
@@ -110,6 +110,7 @@ def create_app(backend: Backend) -> Flask:
     _serve_catalogue(app, backend)
     _serve_uploads(app, backend.uploads, backend.audit)
     _serve_jobs(app, backend)
+    _serve_segmentations(app, backend)
     app.register_blueprint(ohif_files.blueprint())
     if backend.settings.monailabel.enabled:
         app.register_blueprint(
@@ -172,7 +173,7 @@ def _scope_of(asked: Request) -> str:
     """Return the scope that `asked` takes."""
     if asked.method in SAFE:
         return VIEW
-    return SAVE if monailabel.keeps(asked) else RUN
+    return SAVE if monailabel.keeps(asked) or asked.path == SEGMENTATIONS else RUN
 
 
 def _explain(app: Flask, settings: Settings) -> None:
@@ -330,6 +331,23 @@ def _serve_uploads(app: Flask, uploads: Uploads, audit: Audit) -> None:
         uploads.delete(upload)
         audit.note(g.user.name, "delete upload", upload)
         return Response(status=204)
+
+
+# --- Keeping labelmaps in the archive ----------------------------------------------------------
+
+
+SEGMENTATIONS = "/v1/segmentations"
+
+
+def _serve_segmentations(app: Flask, backend: Backend) -> None:
+    archives = DicomWebImages.configured(backend.settings)
+
+    @app.post(SEGMENTATIONS)
+    def save() -> Response:
+        """Store a labelmap; the same one again is answered with 200 instead of 201."""
+        saved = saving.save(wire.parse_save(request.get_data()), archives)
+        backend.audit.note(g.user.name, "save", saved.instance, series=saved.series)
+        return _json(wire.saved_json(saved), 201 if saved.is_new else 200)
 
 
 # --- Jobs --------------------------------------------------------------------------------------

@@ -128,10 +128,11 @@ _config_option = click.option(
 @click.option(
     "--format",
     "format_",
-    default="geojson",
-    help="geojson, qupath, dsa or ndjson; of a volume nifti, dicomseg, rtstruct or ndjson.",
+    help="geojson, qupath, dsa or ndjson; of a volume nifti, dicomseg, rtstruct or ndjson "
+    "[default: geojson; with --store dicomseg].",
 )
-@click.option("--out", required=True, help="The file to write; - for standard output.")
+@click.option("--out", default="", help="The file to write; - for standard output.")
+@click.option("--store", is_flag=True, help="Keep the result in the archive of a dicomweb: series.")
 @_config_option
 def segment(
     image: Path,
@@ -151,8 +152,9 @@ def segment(
     prompts: tuple[str, ...],
     initial: Path | None,
     frame_of_reference: str | None,
-    format_: str,
+    format_: str | None,
     out: str,
+    store: bool,
     config_path: Path | None,
 ) -> None:
     """Segment IMAGE and write the contours as they come."""
@@ -162,6 +164,9 @@ def segment(
 
     if region is not None and roi is not None:
         raise Malformed("--region and --roi are both given", "choose one")
+    if not out and not store:
+        raise Malformed("nowhere to write to", "give --out FILE")
+    format_ = format_ or ("dicomseg" if store else "geojson")
     where = Region.rectangle(*region) if region is not None else None
     if roi is not None:
         where = Region.from_geojson(_read_json(roi), str(roi))
@@ -194,7 +199,9 @@ def segment(
     if is_volume:
         from isoline.volume_console import segment_volume
 
-        sys.exit(segment_volume(request, settings, out, format_))
+        sys.exit(segment_volume(request, settings, out, format_, store=store))
+    if store:
+        raise NotSupported(f"{image} is in no archive of volumes", "give --out FILE")
     sys.exit(segment_file(image, request, settings, out, events_only=format_ == "ndjson"))
 
 

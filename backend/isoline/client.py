@@ -284,6 +284,32 @@ class Client:
             lost = str(error)
         raise ClientError(0, "Lost", f"the events broke off: {lost}", "submit() can be resumed")
 
+    def save(
+        self,
+        image: str,
+        segments: Sequence[Json],
+        slices: Sequence[Json],
+        *,
+        format: str = "dicomseg",  # noqa: A002
+        description: str = "isoline",
+    ) -> Json:
+        """Store a labelmap in the archive that the series `image` comes from.
+
+        `slices` are those of mask events, `segments` say what their labels are: see the protocol.
+        Returns the UIDs of `study`, `series` and `instance`, and whether it is `new` there. Raises
+        ClientError when the server refuses, or the archive.
+        """
+        body = {
+            "image": image,
+            "segments": [*segments],
+            "slices": [*slices],
+            "format": format,
+            "description": description,
+        }
+        told = json.dumps(body).encode()
+        answer: Json = self._call("POST", "/v1/segmentations", told).json()
+        return answer
+
     def job(self, job_id: str) -> Job:
         """Return a job that was submitted earlier, perhaps by someone else."""
         return Job(self, job_id, 0)

@@ -23,6 +23,7 @@ IsolineError
 │   ├── UploadState             an upload that lacks tiles, or is in use and can't be changed
 │   └── WeightsMissing          the model is known, its weights are not here yet
 ├── Unreadable              the file is there and cannot be decoded
+├── NotStored               an archive did not take what was to be kept
 ├── Busy                    the queue or the streams are full; try again
 └── Broken                  our own side failed: a model raised, a disk is full
 """
@@ -135,6 +136,10 @@ class Unreadable(IsolineError):
     """The file is there and cannot be decoded."""
 
 
+class NotStored(IsolineError):
+    """An archive is down, or refused what was to be kept."""
+
+
 class Busy(IsolineError):
     """The queue or the streams are full."""
 
@@ -152,6 +157,7 @@ _STATUS: tuple[tuple[type[IsolineError], int], ...] = (
     (NotFound, 404),
     (Conflict, 409),
     (Unreadable, 422),
+    (NotStored, 502),
     (Busy, 429),
     (Broken, 500),
 )

@@ -8,7 +8,7 @@ Events are values of this process; `wire` turns them into JSON in the dialect of
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -126,6 +126,17 @@ class Mask:
     """(m + 1,) where the code of each layer begins."""
     provisional: bool = False
     """Shown until a final mask of the same slice comes, never stored."""
+
+
+class Layer(NamedTuple):
+    """One label in one slice."""
+
+    label: int
+    """1 .. n: index into `Started.labels`, plus 1."""
+    box: tuple[int, int, int, int]
+    """[i0, i1) x [j0, j1) as i0, j0, i1, j1."""
+    code: bytes
+    """Its runs, as `masks` codes them."""
 
 
 @dataclass(frozen=True)

@@ -8,24 +8,12 @@ number. A slice without any label has no layer, which is not the same as a slice
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.events import Mask
-
-
-class Layer(NamedTuple):
-    """One label in one slice."""
-
-    label: int
-    """1 .. n: index into `Started.labels`, plus 1."""
-    box: tuple[int, int, int, int]
-    """[i0, i1) x [j0, j1) as i0, j0, i1, j1."""
-    code: bytes
-    """Its runs."""
+from isoline.events import Layer, Mask
 
 
 def encode(labels: NDArray[np.uint8], slices: Sequence[int], *, provisional: bool = False) -> Mask:

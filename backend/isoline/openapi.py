@@ -30,7 +30,7 @@ def document() -> dict[str, object]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{}, {"token": []}],
-        "paths": {**_catalogue(), **_uploads(), **_jobs()},
+        "paths": {**_catalogue(), **_uploads(), **_jobs(), **_segmentations()},
         "components": {
             "schemas": {**_answers(), **_requests(), **_events(), **_volumes()},
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
@@ -209,6 +209,23 @@ def _jobs() -> dict[str, Json]:
     }
 
 
+def _segmentations() -> dict[str, Json]:
+    save = _call(
+        "saveSegmentation",
+        "Store a labelmap in the archive of its series; what is there already is answered by 200.",
+        _json("Saved"),
+        status=201,
+        body="SaveRequest",
+        errors=(400, 403, 404, 413, 422, 502),
+    )
+    assert isinstance(save["responses"], dict)
+    save["responses"]["200"] = {
+        "description": "The archive has it already.",
+        "content": _json("Saved"),
+    }
+    return {"/v1/segmentations": {"post": save}}
+
+
 _STREAM: Json = {
     NDJSON: {"schema": {"$ref": "#/components/schemas/Event", "description": (
         "One event a line. An empty line each second is a heartbeat."
@@ -220,7 +237,7 @@ _STREAM: Json = {
 
 _REASONS = {
     200: "Here it is.",
-    201: "The job is queued.",
+    201: "It is there now.",
     202: "The job will stop.",
     204: "Done; there is nothing to say.",
     400: "Not JSON, a wrong type or an unknown key.",
@@ -232,6 +249,7 @@ _REASONS = {
     422: "Understood, but it cannot be done.",
     429: "The queue is full.",
     500: "The server's own fault.",
+    502: "The archive is down, or refuses it.",
     503: "Every event stream is taken.",
 }
 
@@ -351,7 +369,9 @@ def _answers() -> dict[str, Json]:
         {
             "name": _text(),
             "color": _COLOR,
-        }
+            "anatomy": _ref("Anatomy"),
+        },
+        ("anatomy",),
     )
     job = {
         "job": _text("The id."),
@@ -713,6 +733,18 @@ def _volumes() -> dict[str, Json]:
                 "layers": _list(_object(layer)),
             }
         ),
+        "Anatomy": _object(
+            {"code": _text("Of SNOMED CT."), "meaning": _text()}, additionalProperties=False
+        ),
+        "SaveRequest": _save_request(layer),
+        "Saved": _object(
+            {
+                "study": _text("StudyInstanceUID, that of the source."),
+                "series": _text("SeriesInstanceUID."),
+                "instance": _text("SOPInstanceUID."),
+                "new": _flag("False where the archive had it already."),
+            }
+        ),
         "Volume": _object(
             {
                 "size": _list(_count(), minItems=3, maxItems=3, description="Along i, j, k."),
@@ -726,6 +758,46 @@ def _volumes() -> dict[str, Json]:
             }
         ),
     }
+
+
+def _save_request(layer: Json) -> dict[str, object]:
+    label: Json = {"type": "integer", "minimum": 1, "maximum": 255}
+    segment = _object(
+        {
+            "label": label,
+            "name": _text(),
+            "color": _COLOR,
+            "anatomy": _maybe(_ref("Anatomy")),
+            "algorithm": _maybe(
+                _object({"model": _text(), "version": _text()}, additionalProperties=False),
+                "As `started` says them; without one a person drew it.",
+            ),
+            "edited": _flag("Whether a person changed what the algorithm found."),
+        },
+        ("anatomy", "algorithm", "edited"),
+        additionalProperties=False,
+    )
+    slice_ = _object(
+        {
+            "instance": _text("SOPInstanceUID."),
+            "frame": _count("From 1."),
+            "k": _count("Not looked at."),
+            "layers": _list(_object({**layer, "label": label}, additionalProperties=False)),
+        },
+        ("frame", "k"),
+        additionalProperties=False,
+    )
+    return _object(
+        {
+            "image": _text("`dicomweb:SOURCE/STUDY/SERIES`"),
+            "segments": _list(segment, minItems=1),
+            "slices": _list(slice_, description="Those that are not given are empty."),
+            "format": {"enum": ["dicomseg", "dicomseg-labelmap", "rtstruct"]},
+            "description": _text("SeriesDescription."),
+        },
+        ("format", "description"),
+        additionalProperties=False,
+    )
 
 
 def _started() -> dict[str, Json]:

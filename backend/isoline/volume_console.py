@@ -6,10 +6,11 @@ import contextlib
 import dataclasses
 from pathlib import Path
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import events, masks, pipeline, registry
+from isoline import events, masks, pipeline, registry, saving
 from isoline.config import Settings
 from isoline.console import OK, Display, EventLines, open_output, stopped_by_ctrl_c
 from isoline.encoders import volume_file
@@ -17,35 +18,43 @@ from isoline.encoders.ohif import OHIF
 from isoline.encoders.volume_file import Segmented
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
-from isoline.errors import Malformed, UnknownFormat
+from isoline.errors import Malformed, NotSupported, UnknownFormat
 from isoline.images import Images
 from isoline.pipeline import Prepared
 from isoline.request import SegmentRequest
 from isoline.sources.dicom_series import DicomSource
-from isoline.sources.dicomweb import DicomWebImages
+from isoline.sources.dicomweb import DicomWebImages, DicomWebSeries
 from isoline.surveys import Surveys
 
 EVENTS = "ndjson"
 
 
-def segment_volume(request: SegmentRequest, settings: Settings, out: str, format_: str) -> int:
+def segment_volume(
+    request: SegmentRequest, settings: Settings, out: str, format_: str, *, store: bool = False
+) -> int:
     """Run `request`, write `out` as `format_`, return the exit status.
 
     The image is a path or `dicomweb:SOURCE/STUDY/SERIES`. `format_` is one of
-    `volume_file.FORMATS`, or "ndjson" for the event stream as it comes. Raises UnknownFormat and
-    what `prepare` raises, before anything is computed.
+    `volume_file.FORMATS`, or "ndjson" for the event stream as it comes. With `store` the result
+    goes to the archive of the series, and to `out` where that is not "". Raises UnknownFormat,
+    NotSupported and what `prepare` raises, before anything is computed.
     """
     if format_ not in (*volume_file.FORMATS, EVENTS):
         raise UnknownFormat(
             f"volumes are not written as {format_!r}",
             f"choose {', '.join(volume_file.FORMATS)} or {EVENTS}",
         )
+    if store and (format_ not in volume_file.DICOM or not request.image.startswith("dicomweb:")):
+        raise NotSupported(
+            f"{request.image} cannot be stored as {format_}",
+            f"store a dicomweb: series as {', '.join(volume_file.DICOM)}",
+        )
     images, name = located(request.image, settings)
     request = dataclasses.replace(request, image=name, format=OHIF.name)
     prepared = pipeline.prepare(request, images, settings.weights, bundles=settings.bundles)
     labels, status = _run(prepared, settings, out if format_ == EVENTS else None)
     if format_ != EVENTS and status == OK:
-        _write(prepared, labels, format_, Path(out))
+        _finish(prepared, labels, format_, out, store=store)
     return status
 
 
@@ -83,11 +92,21 @@ def _run(
     return labels, display.status
 
 
-def _write(prepared: Prepared, labels: NDArray[np.uint8], format_: str, out: Path) -> None:
-    source = registry.open_image(prepared.task.path, prepared.task.reader)
+def _finish(
+    prepared: Prepared, labels: NDArray[np.uint8], format_: str, out: str, *, store: bool
+) -> None:
+    path = prepared.task.path
+    source = registry.open_image(path, prepared.task.reader)
     headers = tuple(source.series.headers) if isinstance(source, DicomSource) else ()
+    result = Segmented.found(labels, prepared.started, headers)
     try:
-        volume_file.writer(format_)(Segmented(labels, prepared.started, headers), out)
+        if out:
+            volume_file.writer(format_)(result, Path(out))
+        if store:
+            assert isinstance(path, DicomWebSeries)
+            saved = saving.keep(result, format_, path.archive)
+            was = "stored" if saved.is_new else "already stored"
+            click.echo(f"{was} as series {saved.series}, instance {saved.instance}", err=True)
     except OSError as error:
         raise Malformed(f"cannot write {out}: {error.strerror}", "choose another --out") from error
     finally:

@@ -26,6 +26,7 @@ from isoline.events import (
     Event,
     Failed,
     Label,
+    Layer,
     Mask,
     Progress,
     Started,
@@ -46,6 +47,7 @@ from isoline.models.base import (
 from isoline.prompts import KINDS, MAX_PROMPTS, DrawnSlice, Prompt
 from isoline.region import Region, brief
 from isoline.request import SegmentRequest, UploadRequest
+from isoline.segments import Algorithm, LabelledSlice, Saved, SaveRequest, Segment
 from isoline.sources.base import ImageInfo
 from isoline.sources.upload import Manifest
 from isoline.volume_geometry import SliceName, VolumeInfo
@@ -62,6 +64,8 @@ REQUEST_KEYS = (
     "image", "model", "region", "focus", "parameters", "tile", "spacing_um", "at_um", "channel",
     "z", "slice", "prompts", "frame_of_reference", "initial", "image_size", "format", "simplify_px",
 )  # fmt: skip
+_SAVE_KEYS = ("image", "segments", "slices", "format", "description")
+_SEGMENT_KEYS = ("label", "name", "color", "anatomy", "algorithm", "edited")
 _UPLOAD_KEYS = ("size", "spacing_um", "channels", "dtype", "is_slide", "request")
 
 
@@ -159,6 +163,36 @@ def parse_upload(body: bytes) -> UploadRequest:
         dtype="uint16" if dtype == "uint16" else "uint8",
         is_slide=is_slide,
     )
+
+
+def parse_save(body: bytes) -> SaveRequest:
+    """Return the labelmap that `body` asks to keep. Raises TooLarge or Malformed."""
+    given = _object(_object_in(body), "the body", _SAVE_KEYS)
+    for key in ("image", "segments", "slices"):
+        if key not in given:
+            raise Malformed(f"the body has no {key!r}", f"known keys: {', '.join(_SAVE_KEYS)}")
+    segments, slices = given["segments"], given["slices"]
+    if not isinstance(segments, list) or not segments:
+        raise _wrong("segments", "a list of segments", segments)
+    if not isinstance(slices, list):
+        raise _wrong("slices", "a list of slices", slices)
+    return SaveRequest(
+        image=_text(given["image"], "image"),
+        segments=tuple(_segment(each, f"segments[{k}]") for k, each in enumerate(segments)),
+        slices=tuple(_labelled(each, f"slices[{k}]") for k, each in enumerate(slices)),
+        format=_text(given.get("format") or "dicomseg", "format"),
+        description=_text(given.get("description") or "isoline", "description"),
+    )
+
+
+def saved_json(saved: Saved) -> Json:
+    """Return what a viewer needs to find a kept labelmap again."""
+    return {
+        "study": saved.study,
+        "series": saved.series,
+        "instance": saved.instance,
+        "new": saved.is_new,
+    }
 
 
 def upload_json(upload: str, manifest: Manifest) -> Json:
@@ -364,7 +398,11 @@ def _started(started: Started, encoder: Encoder) -> Json:
 
 
 def _label(label: Label) -> Json:
-    return {"name": label.name, "color": label.color}
+    named = {"name": label.name, "color": label.color}
+    if label.anatomy is None:
+        return named
+    code, meaning = label.anatomy
+    return {**named, "anatomy": {"code": code, "meaning": meaning}}
 
 
 def _names(ids: NDArray[np.uint8], encoder: Encoder) -> list[str]:
@@ -442,6 +480,55 @@ def _position(value: object, where: str) -> tuple[float, ...]:
     return tuple(_number(number, f"{where}[{k}]") for k, number in enumerate(value))
 
 
+def _segment(value: object, where: str) -> tuple[int, Segment]:
+    given = _object(value, where, _SEGMENT_KEYS)
+    color, is_edited = given.get("color"), given.get("edited", False)
+    if not isinstance(color, list) or len(color) != 3:
+        raise _wrong(f"{where}.color", "[red, green, blue]", color)
+    red, green, blue = (_below(each, 256, f"{where}.color[{k}]") for k, each in enumerate(color))
+    if not isinstance(is_edited, bool):
+        raise _wrong(f"{where}.edited", "true or false", is_edited)
+    anatomy, algorithm = given.get("anatomy"), given.get("algorithm")
+    label = Label(
+        _text(given.get("name"), f"{where}.name"),
+        (red, green, blue),
+        None if anatomy is None else _texts(anatomy, f"{where}.anatomy", "code", "meaning"),
+    )
+    by = None if algorithm is None else _texts(algorithm, f"{where}.algorithm", "model", "version")
+    return _label_of(given, where), Segment(label, by and Algorithm(*by), is_edited)
+
+
+def _labelled(value: object, where: str) -> LabelledSlice:
+    given = _object(value, where, ("instance", "frame", "k", "layers"))
+    name = _slice({key: given[key] for key in ("instance", "frame") if key in given}, where)
+    layers = given.get("layers")
+    if not isinstance(layers, list):
+        raise _wrong(f"{where}.layers", "a list of layers", layers)
+    assert isinstance(name, SliceName)
+    return LabelledSlice(
+        name, tuple(_layer(each, f"{where}.layers[{k}]") for k, each in enumerate(layers))
+    )
+
+
+def _layer(value: object, where: str) -> Layer:
+    given = _object(value, where, ("label", "box", "runs"))
+    return Layer(_label_of(given, where), *_box_and_runs(given, where))
+
+
+def _label_of(given: Mapping[str, object], where: str) -> int:
+    label = _below(given.get("label"), 256, f"{where}.label")
+    if not label:
+        raise _wrong(f"{where}.label", "a whole number from 1 to 255", label)
+    return label
+
+
+def _texts(value: object, where: str, first: str, second: str) -> tuple[str, str]:
+    given = _object(value, where, (first, second))
+    return _text(given.get(first), f"{where}.{first}"), _text(
+        given.get(second), f"{where}.{second}"
+    )
+
+
 def _initial(value: object, where: str) -> Region | tuple[DrawnSlice, ...]:
     if not isinstance(value, Mapping) or "slices" not in value:
         return region_of(value, where)
@@ -453,6 +540,12 @@ def _initial(value: object, where: str) -> Region | tuple[DrawnSlice, ...]:
 
 def _drawn(value: object, where: str) -> DrawnSlice:
     given = _object(value, where, ("slice", "box", "runs"))
+    return DrawnSlice(_slice(given.get("slice"), f"{where}.slice"), *_box_and_runs(given, where))
+
+
+def _box_and_runs(
+    given: Mapping[str, object], where: str
+) -> tuple[tuple[int, int, int, int], bytes]:
     box, runs = given.get("box"), given.get("runs")
     if not isinstance(box, list) or len(box) != 4:
         raise _wrong(f"{where}.box", "[i0, j0, i1, j1] in voxels", box)
@@ -461,7 +554,7 @@ def _drawn(value: object, where: str) -> DrawnSlice:
         code = b64decode(runs if isinstance(runs, str) else "?", validate=True)
     except ValueError:
         raise _wrong(f"{where}.runs", "runs in base64", runs) from None
-    return DrawnSlice(_slice(given.get("slice"), f"{where}.slice"), (i0, j0, i1, j1), code)
+    return (i0, j0, i1, j1), code
 
 
 def _initial_json(initial: Region | tuple[DrawnSlice, ...] | None) -> Json | None:
@@ -526,6 +619,13 @@ def _whole(value: object, where: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise _wrong(where, "a whole number from 0", value)
     return value
+
+
+def _below(value: object, limit: int, where: str) -> int:
+    number = _whole(value, where)
+    if number >= limit:
+        raise _wrong(where, f"a whole number from 0 to {limit - 1}", value)
+    return number
 
 
 def _positive(value: object, where: str) -> float:

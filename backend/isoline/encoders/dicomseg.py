@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 from pydicom.sr.codedict import codes
-from pydicom.uid import generate_uid
 
 from isoline import __version__
 from isoline.encoders.volume_file import Segmented
 from isoline.errors import NotSupported
-from isoline.events import Label
 from isoline.extras import radiology
+from isoline.segments import Algorithm, Segment
 
 SERIES_NUMBER = 900
 """Derived series are listed behind those of the scanner."""
@@ -24,15 +23,25 @@ SERIES_NUMBER = 900
 
 def write(result: Segmented, path: Path) -> None:
     """Write a BINARY segmentation, which every viewer of segmentations reads."""
-    dataset(result, "BINARY").save_as(path)
+    binary(result).save_as(path)
 
 
 def write_labelmap(result: Segmented, path: Path) -> None:
     """Write a LABELMAP segmentation (2024), one frame per slice for all labels together."""
-    dataset(result, "LABELMAP").save_as(path)
+    labelmap(result).save_as(path)
 
 
-def dataset(result: Segmented, kind: str) -> Any:
+def binary(result: Segmented) -> Any:
+    """Return the dataset. Raises NotSupported as `_dataset` does."""
+    return _dataset(result, "BINARY")
+
+
+def labelmap(result: Segmented) -> Any:
+    """Return the dataset. Raises NotSupported as `_dataset` does."""
+    return _dataset(result, "LABELMAP")
+
+
+def _dataset(result: Segmented, kind: str) -> Any:
     """Return the dataset; `kind` is BINARY or LABELMAP.
 
     Raises NotSupported without a DICOM source, and where nothing was found: an empty segmentation
@@ -41,8 +50,7 @@ def dataset(result: Segmented, kind: str) -> Any:
     with radiology():
         import highdicom
     headers = result.need_headers("dicomseg")
-    if not result.labels.any():
-        raise NotSupported("nothing was found, and a DICOM SEG needs a segment", "write nifti")
+    result.need_voxels("dicomseg")
     is_multiframe = "PerFrameFunctionalGroupsSequence" in headers[0]
     if is_multiframe and len(headers) > 1:
         raise NotSupported(
@@ -54,37 +62,30 @@ def dataset(result: Segmented, kind: str) -> Any:
         # in the order of the frames: position along the normal is ours alone
         frames = [name.frame for name in result.volume.slices]
         labels = labels[np.argsort(frames)]
-    scope = result.started.scope
-    algorithm = highdicom.AlgorithmIdentificationSequence(
-        name=scope.model,
-        family=codes.DCM.ArtificialIntelligence,
-        version=scope.version[:64],
-        parameters={name: str(value) for name, value in scope.parameters} or None,
-    )
     return highdicom.seg.Segmentation(
         source_images=list(headers),
         pixel_array=np.ascontiguousarray(labels),
         segmentation_type=kind,
         segment_descriptions=[
-            _described(number, label, result.algorithm_type, algorithm)
-            for number, label in enumerate(result.started.labels, 1)
+            _described(number, segment) for number, segment in enumerate(result.segments, 1)
         ],
-        series_instance_uid=generate_uid(),
+        series_instance_uid=result.uid(f"{kind} series"),
         series_number=SERIES_NUMBER,
-        sop_instance_uid=generate_uid(),
+        sop_instance_uid=result.uid(kind),
         instance_number=1,
         manufacturer="isoline",
         manufacturer_model_name="isoline",
         software_versions=__version__,
         device_serial_number="0",
-        series_description=f"isoline {scope.model}"[:64],
+        series_description=result.description[:64],
     )
 
 
-def _described(number: int, label: Label, algorithm_type: str, algorithm: Any) -> Any:
+def _described(number: int, segment: Segment) -> Any:
     import highdicom
     from pydicom.sr.coding import Code
 
+    label = segment.label
     if label.anatomy is None:
         category = kind = codes.SCT.Tissue
     else:
@@ -92,14 +93,27 @@ def _described(number: int, label: Label, algorithm_type: str, algorithm: Any) -
         kind = Code(label.anatomy[0], "SCT", label.anatomy[1])
     described = highdicom.seg.SegmentDescription(
         segment_number=number,
-        segment_label=label.name,
+        segment_label=label.name[:64],
         segmented_property_category=category,
         segmented_property_type=kind,
-        algorithm_type=algorithm_type,
-        algorithm_identification=algorithm,
+        algorithm_type=segment.algorithm_type,
+        algorithm_identification=_identified(segment.algorithm),
     )
     described.RecommendedDisplayCIELabValue = _cielab(label.color)
     return described
+
+
+def _identified(algorithm: Algorithm | None) -> Any:
+    import highdicom
+
+    if algorithm is None:
+        return None
+    return highdicom.AlgorithmIdentificationSequence(
+        name=algorithm.name,
+        family=codes.DCM.ArtificialIntelligence,
+        version=algorithm.version[:64],
+        parameters={name: str(value) for name, value in algorithm.parameters} or None,
+    )
 
 
 def _cielab(rgb: tuple[int, int, int]) -> list[int]:

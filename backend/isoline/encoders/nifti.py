@@ -21,5 +21,5 @@ def write(result: Segmented, path: Path) -> None:
     affine = swap_ras(result.volume.grid.affine)
     image = nibabel.Nifti1Image(np.ascontiguousarray(result.labels.T), affine)
     image.header.set_xyzt_units("mm")
-    image.header["descrip"] = f"isoline {result.started.scope.model}".encode()[:79]
+    image.header["descrip"] = result.description.encode()[:79]
     nibabel.save(image, path)

@@ -16,7 +16,7 @@ import orjson
 from isoline import masks
 from isoline.encoders.base import Encoder
 from isoline.errors import NotSupported
-from isoline.events import End, Mask, Objects, Started
+from isoline.events import End, Layer, Mask, Objects, Started
 from isoline.volume_geometry import SliceName
 
 
@@ -44,7 +44,7 @@ class OHIF(Encoder):
         return b""
 
 
-def _slice(k: int, name: SliceName | None, layers: list[masks.Layer]) -> bytes:
+def _slice(k: int, name: SliceName | None, layers: list[Layer]) -> bytes:
     coded = [
         {
             "label": layer.label,

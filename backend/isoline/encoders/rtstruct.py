@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 
 from isoline import __version__, contours
 from isoline.encoders.dicomseg import SERIES_NUMBER
@@ -35,6 +35,7 @@ def write(result: Segmented, path: Path) -> None:
 def dataset(result: Segmented) -> FileDataset:
     """Return the structure set: one ROI per label, its contours slice by slice."""
     headers = result.need_headers("rtstruct")
+    result.need_voxels("rtstruct")
     by_instance = {str(header.SOPInstanceUID): header for header in headers}
     images = [_reference(by_instance[name.instance], name.frame) for name in result.volume.slices]
     structures = _header(result, headers[0])
@@ -42,11 +43,12 @@ def dataset(result: Segmented) -> FileDataset:
         [_frame_of_reference(result, headers[0], images)]
     )
     rois, observations, drawn = [], [], []
-    for number, label in enumerate(result.started.labels, 1):
+    for number, segment in enumerate(result.segments, 1):
+        label = segment.label
         roi = Dataset()
         roi.ROINumber, roi.ROIName = number, label.name
         roi.ReferencedFrameOfReferenceUID = result.volume.grid.frame_of_reference
-        roi.ROIGenerationAlgorithm = result.algorithm_type
+        roi.ROIGenerationAlgorithm = segment.algorithm_type
         observation = Dataset()
         observation.ObservationNumber = observation.ReferencedROINumber = number
         observation.RTROIInterpretedType, observation.ROIInterpreter = "", ""
@@ -67,16 +69,16 @@ def _header(result: Segmented, source: Dataset) -> FileDataset:
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     made = FileDataset("", {}, file_meta=meta, preamble=bytes(128))
-    made.SOPClassUID, made.SOPInstanceUID = RTStructureSetStorage, generate_uid()
+    made.SOPClassUID, made.SOPInstanceUID = RTStructureSetStorage, result.uid("rtstruct")
     meta.MediaStorageSOPClassUID = made.SOPClassUID
     meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
     for keyword in _FROM_SOURCE:
         setattr(made, keyword, source.get(keyword, ""))
     made.Modality, made.Manufacturer, made.SoftwareVersions = "RTSTRUCT", "isoline", __version__
-    made.SeriesInstanceUID, made.SeriesNumber = generate_uid(), SERIES_NUMBER
+    made.SeriesInstanceUID, made.SeriesNumber = result.uid("rtstruct series"), SERIES_NUMBER
     made.OperatorsName, made.InstanceNumber, made.ApprovalStatus = "", 1, "UNAPPROVED"
-    made.SeriesDescription = f"isoline {result.started.scope.model}"[:64]
-    made.StructureSetLabel = result.started.scope.model[:16]
+    made.SeriesDescription = result.description[:64]
+    made.StructureSetLabel = result.description[:16]
     made.StructureSetDate, made.StructureSetTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     made.FrameOfReferenceUID = result.volume.grid.frame_of_reference
     return made

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias, cast
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.uid import UID, generate_uid
 
 from isoline.errors import NotSupported
 from isoline.events import Started
+from isoline.segments import Algorithm, Segment
 from isoline.volume_geometry import VolumeInfo
 
 
@@ -22,34 +27,57 @@ class Segmented:
     """A whole result, with what it was made from."""
 
     labels: NDArray[np.uint8]
-    """(k, j, i), 0 is nothing, l is `started.labels[l - 1]`."""
-    started: Started
+    """(k, j, i), 0 is nothing, l is `segments[l - 1]`."""
+    segments: tuple[Segment, ...]
+    volume: VolumeInfo
+    image: str
+    """What the source is called."""
+    description: str
     headers: tuple[Dataset, ...] = ()
     """Of the source's instances, in the order of k; empty where it is no DICOM series."""
-    is_edited: bool = False
-    """Whether a person changed it: then it is marked SEMIAUTOMATIC."""
 
-    @property
-    def volume(self) -> VolumeInfo:
-        assert self.started.volume is not None
-        return self.started.volume
+    @classmethod
+    def found(
+        cls, labels: NDArray[np.uint8], started: Started, headers: tuple[Dataset, ...] = ()
+    ) -> Segmented:
+        """Return what the job `started` found, untouched."""
+        scope = started.scope
+        algorithm = Algorithm(scope.model, scope.version, scope.parameters)
+        segments = tuple(Segment(label, algorithm) for label in started.labels)
+        assert started.volume is not None
+        title = f"isoline {scope.model}"
+        return cls(labels, segments, started.volume, started.image, title, headers)
 
-    @property
-    def algorithm_type(self) -> str:
-        """As DICOM says it (PS3.3 C.8.20.2 and C.8.8.5)."""
-        return "SEMIAUTOMATIC" if self.is_edited else "AUTOMATIC"
+    def uid(self, of: str) -> UID:
+        """Return the UID of the part `of` what is made from this: the same for the same content."""
+        return generate_uid(entropy_srcs=[self._content, of])
+
+    @cached_property
+    def _content(self) -> str:
+        """A SHA-256 over all that a file says; an instance never changes under its UID."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.labels).data)
+        slices = [[*name] for name in self.volume.slices]
+        said = [self.description, slices, [asdict(each) for each in self.segments]]
+        digest.update(orjson.dumps(said))
+        return digest.hexdigest()
 
     def need_headers(self, format_: str) -> tuple[Dataset, ...]:
         """Return the headers. Raises NotSupported where there are none."""
         if not self.headers:
             raise NotSupported(
-                f"{format_} needs a DICOM series, and {self.started.image} is none",
+                f"{format_} needs a DICOM series, and {self.image} is none",
                 "write nifti instead",
             )
         return self.headers
 
+    def need_voxels(self, format_: str) -> None:
+        """Raise NotSupported where nothing was found."""
+        if not self.labels.any():
+            raise NotSupported(f"nothing was found, and {format_} needs a segment", "write nifti")
+
 
 Writer: TypeAlias = Callable[[Segmented, Path], None]
+Maker: TypeAlias = Callable[[Segmented], Dataset]
 
 FORMATS: Mapping[str, str] = {
     "nifti": "isoline.encoders.nifti:write",
@@ -59,8 +87,24 @@ FORMATS: Mapping[str, str] = {
 }
 """What a volume's result can be written as."""
 
+DICOM: Mapping[str, str] = {
+    "dicomseg": "isoline.encoders.dicomseg:binary",
+    "dicomseg-labelmap": "isoline.encoders.dicomseg:labelmap",
+    "rtstruct": "isoline.encoders.rtstruct:dataset",
+}
+"""What it can be kept as in an archive."""
+
 
 def writer(format_: str) -> Writer:
     """Return what writes `format_`, one of `FORMATS`."""
-    module, _, name = FORMATS[format_].partition(":")
-    return cast(Writer, getattr(import_module(module), name))
+    return cast(Writer, _loaded(FORMATS[format_]))
+
+
+def maker(format_: str) -> Maker:
+    """Return what makes the dataset of `format_`, one of `DICOM`."""
+    return cast(Maker, _loaded(DICOM[format_]))
+
+
+def _loaded(name: str) -> object:
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)

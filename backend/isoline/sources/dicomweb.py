@@ -53,6 +53,7 @@ class Archive:
         with radiology():
             from dicomweb_client.api import DICOMwebClient
         session = requests.Session()
+        session.max_redirects = 0  # its headers are for this archive alone
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(pool_maxsize=self.parallel))
         silence = (min(self.timeout_seconds, 5.0), self.timeout_seconds)
