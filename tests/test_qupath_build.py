@@ -174,7 +174,7 @@ class TestScript:
         assert f"Done. {found} objects" in said
         (step,) = re.findall(r"step: (.*)", said)
         assert step.startswith("run(new File('")
-        assert "'--parameters', '{\"below\": 200}'" in step
+        assert "'--parameters', '{\"below\":200}'" in step
         assert "secret" not in step
         jobs = Client(server, "secret")._call("GET", "/v1/jobs").json()["jobs"]
         assert [job["image"] for job in jobs] == [URI]

@@ -226,11 +226,18 @@ def test_grey_pixels_are_uploaded_as_they_are(
     assert said["children"] == 1
 
 
-def test_where_the_user_looks_comes_first(build: Build, kind: str, server: str) -> None:
+def test_objects_come_in_the_order_in_which_the_user_looks(build: Build, server: str) -> None:
+    """At the right upper corner first, and then, panning, at the left lower one."""
     proxy = Proxy(server)
+    options = {"model": "slow", "parameters": {"seconds": 0.15}}
     with proxied(proxy) as url:
-        build.run(kind, **asked(url, SLOW, "cancel", look=[2500, 2300]))
-    assert "POST /v1/jobs" in proxy.calls
+        said = build.run("script", **asked(url, options, look=[2500, 1000], pan=[1100, 2300]))
+    assert said["state"] == "done", said["message"]
+    tiles = [(int(x // 256), int(y // 256)) for x, y in said["places"]]
+    assert tiles[0] == (9, 3)
+    # without the pan the left column comes last and from above
+    assert tiles.index((4, 8)) < tiles.index((4, 3))
+    assert sum(call.startswith("PATCH") for call in proxy.calls) == 1
 
 
 @pytest.mark.parametrize(

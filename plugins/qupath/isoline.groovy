@@ -14,6 +14,8 @@
  *     --parameters JSON   of the model, such as {"sensitivity": 0.6}
  *     --options JSON      any other keys of a request, such as {"channel": ["DAPI"]}
  *     --objects WHERE     selected (the default), annotations or slide
+ *     --prompts HOW       with a model that takes prompts, the points, boxes, lines and outlines of
+ *                         --objects point at "one" object together, or at an object "each"
  *
  * Made by plugins/qupath/build from the sources of the extension: change them, not this file.
  * Apache License 2.0.
@@ -51,9 +53,11 @@ import java.util.HashMap
 import java.util.HashSet
 import java.util.LinkedHashMap
 import java.util.List
+import java.util.Locale
 import java.util.Map
 import java.util.Optional
 import java.util.Set
+import java.util.UUID
 import java.util.concurrent.ArrayBlockingQueue
 import java.util.concurrent.BlockingQueue
 import java.util.concurrent.Callable
@@ -83,8 +87,11 @@ import javafx.scene.control.Dialog
 import javafx.scene.control.Label
 import javafx.scene.control.PasswordField
 import javafx.scene.control.ProgressBar
+import javafx.scene.control.RadioButton
 import javafx.scene.control.TextField
+import javafx.scene.control.ToggleGroup
 import javafx.scene.control.Tooltip
+import javafx.scene.input.KeyCombination
 import javafx.scene.layout.GridPane
 import javafx.scene.layout.HBox
 import javafx.scene.layout.Region
@@ -101,7 +108,10 @@ import qupath.lib.images.servers.PixelCalibration
 import qupath.lib.io.GsonTools
 import qupath.lib.io.PathIO
 import qupath.lib.objects.PathObject
+import qupath.lib.objects.classes.PathClass
 import qupath.lib.objects.hierarchy.PathObjectHierarchy
+import qupath.lib.objects.hierarchy.events.PathObjectHierarchyEvent
+import qupath.lib.objects.hierarchy.events.PathObjectHierarchyListener
 import qupath.lib.plugins.workflow.DefaultScriptableWorkflowStep
 import qupath.lib.regions.RegionRequest
 import qupath.lib.scripting.QP
@@ -119,7 +129,7 @@ if (given['model']) {
     return Unattended.run(client, image, gui != null, given, binding)
 }
 if (gui != null) {
-    Platform.runLater { Attended.ask(gui, image, client.getUrl(), secret ?: '') }
+    Platform.runLater { Attended.ask(gui, image, client.getUrl(), secret ?: '', binding) }
     return
 }
 client.models().each { model ->
@@ -130,7 +140,7 @@ client.models().each { model ->
 /** What follows `--args`. */
 class Arguments {
 
-    static final List<String> KNOWN = ['server', 'token', 'model', 'parameters', 'options', 'objects']
+    static final List<String> KNOWN = ['server', 'token', 'model', 'parameters', 'options', 'objects', 'prompts']
 
     static Map<String, String> parse(Object args) {
         Map<String, String> given = [:]
@@ -176,13 +186,13 @@ class Unattended {
         if (given['parameters']) {
             options.add('parameters', JsonParser.parseString(given['parameters']))
         }
-        List<PathObject> parents = Isoline.parents(image, where)
-        if (parents.isEmpty()) {
+        List<Run> runs = given['prompts'] ? prompted(client, image, options, where, given['prompts'])
+            : Isoline.parents(image, where).collect { new Run(client, image, it, options) }
+        if (runs.isEmpty()) {
             println "Isoline: no annotation to run on (--objects ${where})"
         }
         long objects = 0
-        for (PathObject parent in parents) {
-            Run run = new Run(client, image, parent, options)
+        for (Run run in runs) {
             if (hasWindow) {
                 run.on { work -> Platform.runLater(work) }
             }
@@ -193,26 +203,58 @@ class Unattended {
                 throw new IllegalStateException(end.message)
             }
         }
-        Isoline.record(image, client.getUrl(), options, where, step(client, given, binding))
+        Step.record(client, image, options, given.subMap(['prompts']) + [objects: where], binding)
         return objects
     }
 
-    /** Return what repeats this run in a workflow's script: this file again, if it is one. */
-    static String step(IsolineClient client, Map<String, String> given, Object binding) {
-        Map<String, String> shown = [server: client.getUrl()] + given.findAll { it.key != 'token' }
+    /** Return a run for what all prompts point at, or one for each. */
+    private static List<Run> prompted(IsolineClient client, ImageData<BufferedImage> image, JsonObject options,
+            String where, String how) {
+        if (!(how in ['one', 'each']) || where == 'slide') {
+            throw new IllegalArgumentException('--prompts: one or each, of --objects selected or annotations')
+        }
+        List<Run> runs = []
+        Isoline.drawn(image, where).groupBy { it.getROI().getZ() }.each { z, drawn ->
+            JsonArray prompts = Prompts.of(drawn)
+            for (JsonArray request in (how == 'each' ? Prompts.oneByOne(prompts) : [prompts])) {
+                JsonObject asked = options.deepCopy()
+                asked.add('prompts', request)
+                if (image.getServer().nZSlices() > 1) {
+                    asked.addProperty('z', z)
+                }
+                runs.add(new Run(client, image, image.getHierarchy().getRootObject(), asked))
+            }
+        }
+        return runs
+    }
+}
+
+/** The step of a workflow that makes the same run again: this file, if it is one, with arguments. */
+class Step {
+
+    static void record(IsolineClient client, ImageData<BufferedImage> image, JsonObject options,
+            Map<String, String> more, Object binding) {
+        JsonObject others = options.deepCopy()
+        Map<String, String> given = [server: client.getUrl(), model: others.remove('model').getAsString()]
+        if (others.has('parameters')) {
+            given['parameters'] = others.remove('parameters').toString()
+        }
+        if (others.size() > 0) {
+            given['options'] = others.toString()
+        }
         List<String> words = []
-        shown.each { key, value -> words.addAll(["'--" + key + "'", Isoline.quoted(value)]) }
+        (given + more).each { key, value -> words.addAll(["'--" + key + "'", Isoline.quoted(value)]) }
         def path = binding.hasVariable('qupath.script.file') ? binding.getVariable('qupath.script.file') : null
-        return path == null
+        Isoline.record(image, client.getUrl(), options, more['objects'], path == null
             ? '// Isoline: run isoline.groovy with the arguments ' + words.join(' ')
-            : "run(new File(${Isoline.quoted(String.valueOf(path))}), [${words.join(', ')}] as String[])"
+            : "run(new File(${Isoline.quoted(String.valueOf(path))}), [${words.join(', ')}] as String[])")
     }
 }
 
 /** Asks in windows, as the extension does. */
 class Attended {
 
-    static void ask(QuPathGUI gui, ImageData<BufferedImage> image, String url, String secret) {
+    static void ask(QuPathGUI gui, ImageData<BufferedImage> image, String url, String secret, Object binding) {
         String[] server = SettingsDialog.ask(url, secret, gui.getStage())
         if (server == null) {
             return
@@ -221,29 +263,38 @@ class Attended {
         Thread.startDaemon('isoline-models') {
             try {
                 List<JsonObject> models = client.models()
-                Platform.runLater { choose(gui, image, client, models) }
+                Platform.runLater { choose(gui, image, client, models, binding) }
             } catch (IOException e) {
                 Platform.runLater { say(gui, client.explain(e)) }
             }
         }
     }
 
-    static void choose(QuPathGUI gui, ImageData<BufferedImage> image, IsolineClient client, List<JsonObject> models) {
+    static void choose(QuPathGUI gui, ImageData<BufferedImage> image, IsolineClient client,
+            List<JsonObject> models, Object binding) {
+        List<JsonObject> offered = Isoline.models(models, false) + Isoline.models(models, true)
+        JsonObject options = RunForm.ask(offered, gui.getStage(), !image.getServer().isRGB())
+        if (options == null) {
+            return
+        }
+        String name = options.get('model').getAsString()
+        if (Isoline.isPrompted(offered.find { it.get('name').getAsString() == name })) {
+            ClickWindow.open(client, image, options, gui.getStage(),
+                { JsonObject request -> Step.record(client, image, request, [objects: 'slide'], binding) })
+            return
+        }
         List<PathObject> parents = Isoline.parents(image, 'selected')
         if (parents.isEmpty()) {
             say(gui, 'Select an annotation first, or pass --objects slide.')
             return
         }
-        JsonObject options = RunForm.ask(models, gui.getStage(), !image.getServer().isRGB())
-        if (options == null) {
-            return
-        }
         def viewer = gui.getViewer()
         for (PathObject parent in parents) {
             Run run = new Run(client, image, parent, options)
-            ProgressWindow.start(run, 'Isoline: ' + options.get('model').getAsString(), gui.getStage(),
+            ProgressWindow.start(run, 'Isoline: ' + name, gui.getStage(),
                 { [viewer.getCenterPixelX(), viewer.getCenterPixelY()] as double[] }, { })
         }
+        Step.record(client, image, options, [objects: 'selected'], binding)
     }
 
     private static void say(QuPathGUI gui, String words) {
@@ -310,6 +361,33 @@ final class Isoline {
             }
         }
         return parents;
+    }
+
+    /** Return what the user drew to point with: `selected`, or all `annotations` that no run made. */
+    public static List<PathObject> drawn(ImageData<?> image, String where) {
+        List<PathObject> drawn = new ArrayList<>(image.getHierarchy().getAnnotationObjects());
+        drawn.removeIf(object -> object.getMetadata().containsKey(Marks.MODEL));
+        if (where.equals("selected")) {
+            drawn.retainAll(image.getHierarchy().getSelectionModel().getSelectedObjects());
+        }
+        return drawn;
+    }
+
+    /** Return the models for pictures that take prompts, or those that take regions. */
+    public static List<JsonObject> models(List<JsonObject> all, boolean prompted) {
+        List<JsonObject> models = new ArrayList<>();
+        for (JsonObject model : all) {
+            boolean isForPictures = model.getAsJsonArray("dimensions").contains(new JsonPrimitive(2));
+            if (isForPictures && isPrompted(model) == prompted) {
+                models.add(model);
+            }
+        }
+        return models;
+    }
+
+    /** Return whether `model` segments the one object that prompts point at. */
+    public static boolean isPrompted(JsonObject model) {
+        return model.getAsJsonArray("prompts").size() > 0;
     }
 
     /** Record a step that makes the same run again when the workflow becomes a script. */
@@ -384,12 +462,12 @@ final class Run {
     private final ImageData<BufferedImage> image;
     private final PathObject parent;
     private final JsonObject options;
-    private final String model;
 
     private Executor gui = work -> work.run();
     private Consumer<Status> listener = status -> { };
     private Predicate<String> agree = question -> true;
     private Supplier<double[]> view = () -> null;
+    private Collection<PathObject> replaceable = List.of();
 
     private volatile boolean stopped;
     private volatile long stoppedAt;
@@ -405,7 +483,7 @@ final class Run {
     /** Provisional pieces by id, until their union replaces them. */
     private final Map<String, PathObject> pieces = new HashMap<>();
     private final Set<PathObject> replaced = new HashSet<>();
-    /** Objects of earlier runs that the user changed: their ids are taken. */
+    /** Objects of earlier runs that stay: their ids are taken. */
     private final Set<String> kept = new HashSet<>();
     private boolean hasReplacedEarlier;
     private long lastFlush;
@@ -414,6 +492,7 @@ final class Run {
 
     private String state = "starting";
     private String message = "";
+    private String warning = "";
     private long tilesDone;
     private long tiles;
     private double secondsLeft = -1;
@@ -431,7 +510,6 @@ final class Run {
         this.image = image;
         this.parent = parent;
         this.options = options;
-        this.model = options.get("model").getAsString();
     }
 
     /** Change the hierarchy through `executor`: the JavaFX thread, where there is a window. */
@@ -455,6 +533,12 @@ final class Run {
     /** Compute first what is near the x, y that `view` gives, asked again each second. */
     public Run lookingAt(Supplier<double[]> view) {
         this.view = view;
+        return this;
+    }
+
+    /** Replace `objects` too, as long as nobody has touched them. */
+    public Run replacing(Collection<PathObject> objects) {
+        this.replaceable = objects;
         return this;
     }
 
@@ -506,6 +590,11 @@ final class Run {
             changed();
         });
         return mine.size();
+    }
+
+    /** Return what it has added. */
+    public List<PathObject> getResults() {
+        return new ArrayList<>(added);
     }
 
     /** Return how often the hierarchy was changed. */
@@ -586,6 +675,9 @@ final class Run {
     }
 
     private int plane() {
+        if (options.has("z")) {
+            return options.get("z").getAsInt();
+        }
         return parent.getROI() == null ? 0 : parent.getROI().getZ();
     }
 
@@ -731,12 +823,14 @@ final class Run {
                 report("running", "Running");
                 break;
             case "warned":
-                report("running", event.get("message").getAsString());
+                warning = event.get("message").getAsString();
+                report("running", warning);
                 break;
             case "done":
                 long bad = event.get("tiles_failed").getAsLong();
                 hasEnded = true;
-                end("done", bad == 0 ? "Done." : "Done, but " + bad + " tiles failed.");
+                String done = bad == 0 ? "Done." : "Done, but " + bad + " tiles failed.";
+                end("done", warning.isEmpty() ? done : done + " " + warning);
                 break;
             case "cancelled":
                 hasEnded = true;
@@ -765,7 +859,7 @@ final class Run {
             if (object.getMetadata().containsKey(Marks.PROVISIONAL)) {
                 pieces.put(object.getID().toString(), object);
             }
-            Marks.set(object);
+            Marks.set(object, options);
             pending.add(object);
         }
     }
@@ -871,16 +965,22 @@ final class Run {
         changed();
     }
 
-    /** Remove what an earlier run of this model left here, except what the user changed. */
+    /** Remove what an earlier run of this model and these prompts left, except what the user changed. */
     private void removeEarlier() {
+        boolean isPrompted = options.has("prompts");
+        // prompts give annotations; to look through a million cells at each click takes its time
+        Collection<PathObject> there = isPrompted ? image.getHierarchy().getAnnotationObjects()
+                : parent.getChildObjects();
         List<PathObject> earlier = new ArrayList<>();
-        for (PathObject child : parent.getChildObjects()) {
-            if (Marks.isOf(child, model)) {
-                if (Marks.isUntouched(child)) {
-                    earlier.add(child);
-                } else {
-                    kept.add(child.getID().toString());
-                }
+        for (PathObject object : there) {
+            if (!Marks.isOf(object, options)) {
+                continue;
+            }
+            boolean isEarlier = replaceable.contains(object) || Marks.hasPromptsOf(object, options);
+            if (isEarlier && Marks.isUntouched(object)) {
+                earlier.add(object);
+            } else {
+                kept.add(object.getID().toString());
             }
         }
         remove(earlier);
@@ -984,27 +1084,47 @@ final class Marks {
 
     static final String MODEL = "isoline.model";
     static final String PROVISIONAL = "isoline.provisional";
+    private static final String PROMPTS = "isoline.prompts";
     private static final String STAMP = "isoline.stamp";
 
     private Marks() {}
 
-    /** Note how `object` looks now. */
-    static void set(PathObject object) {
+    /** Note how `object` looks now, and the prompts in `request` that it answers. */
+    static void set(PathObject object, JsonObject request) {
         Map<String, String> metadata = object.getMetadata();
         // parsed anew for each object; a million copies of the same words cost hundreds of megabytes
         metadata.replaceAll((key, value) -> value.intern());
+        if (request.has("prompts")) {
+            metadata.put(PROMPTS, prompts(request));
+        }
         metadata.put(STAMP, stamp(object));
     }
 
-    /** Return whether `model` made `object`. */
-    static boolean isOf(PathObject object, String model) {
-        return model.equals(object.getMetadata().get(MODEL));
+    /** Make `object` one that no run replaces any more. */
+    static void release(PathObject object) {
+        object.getMetadata().remove(STAMP);
+    }
+
+    /** Return whether the model of `request` made `object`. */
+    static boolean isOf(PathObject object, JsonObject request) {
+        return request.get("model").getAsString().equals(object.getMetadata().get(MODEL));
+    }
+
+    /** Return whether `object` came from the same prompts as are in `request`, or both from none. */
+    static boolean hasPromptsOf(PathObject object, JsonObject request) {
+        String its = object.getMetadata().get(PROMPTS);
+        return request.has("prompts") ? prompts(request).equals(its) : its == null;
     }
 
     /** Return whether nobody has changed `object`, locked it or drawn something in it since. */
     static boolean isUntouched(PathObject object) {
         return !object.isLocked() && !object.hasChildObjects()
                 && stamp(object).equals(object.getMetadata().get(STAMP));
+    }
+
+    private static String prompts(JsonObject request) {
+        byte[] text = request.get("prompts").toString().getBytes(StandardCharsets.UTF_8);
+        return UUID.nameUUIDFromBytes(text).toString();
     }
 
     /** Return digits that change with the geometry, the class, the name, and in a copy. */
@@ -1019,6 +1139,364 @@ final class Marks {
         Object pathClass = object.getPathClass();
         String words = "" + object.getID() + "/" + pathClass + "/" + object.getName();
         return Long.toHexString(sum * 31 + words.hashCode());
+    }
+}
+
+/** What a user drew to point at something, as a request says it. */
+@CompileStatic
+final class Prompts {
+
+    private static final List<String> EXCLUDING = List.of("negative", "ignore", "background", "exclude");
+
+    private Prompts() {}
+
+    /**
+     * Return the points, lines and outlines among `objects`, in image coordinates and in order.
+     *
+     * Of a class whose name says negative, ignore, background or exclude: what is not meant.
+     */
+    public static JsonArray of(Collection<PathObject> objects) {
+        JsonArray prompts = new JsonArray();
+        for (PathObject object : objects) {
+            if (object.getROI() == null) {
+                continue;
+            }
+            // toJsonTree throws in QuPath 0.6 and 0.7
+            String feature = GsonTools.getInstance().toJson(object, PathObject.class);
+            JsonObject geometry = JsonParser.parseString(feature).getAsJsonObject().getAsJsonObject("geometry");
+            JsonArray coordinates = geometry.getAsJsonArray("coordinates");
+            boolean isMeant = isMeant(object);
+            switch (geometry.get("type").getAsString()) {
+                case "Point":
+                    prompts.add(prompt("point", list(coordinates), isMeant));
+                    break;
+                case "MultiPoint":
+                    coordinates.forEach(point -> prompts.add(prompt("point", list(point), isMeant)));
+                    break;
+                case "LineString":
+                    prompts.add(prompt("scribble", coordinates, isMeant));
+                    break;
+                case "Polygon":
+                    prompts.add(outline(coordinates, isMeant));
+                    break;
+                case "MultiPolygon":
+                    coordinates.forEach(polygon -> prompts.add(outline(polygon.getAsJsonArray(), isMeant)));
+                    break;
+                default:
+                    break; // nothing that QuPath lets one draw
+            }
+        }
+        return prompts;
+    }
+
+    /** Return one list for each prompt that says what is meant; those that do not are in every list. */
+    public static List<JsonArray> oneByOne(JsonArray prompts) {
+        JsonArray excluding = new JsonArray();
+        List<JsonArray> lists = new ArrayList<>();
+        for (JsonElement prompt : prompts) {
+            if (!prompt.getAsJsonObject().get("include").getAsBoolean()) {
+                excluding.add(prompt);
+            }
+        }
+        for (JsonElement prompt : prompts) {
+            if (prompt.getAsJsonObject().get("include").getAsBoolean()) {
+                JsonArray list = list(prompt);
+                list.addAll(excluding);
+                lists.add(list);
+            }
+        }
+        return lists;
+    }
+
+    /** Return whether `object` says what is meant, rather than what is not. */
+    public static boolean isMeant(PathObject object) {
+        String name = String.valueOf(object.getPathClass()).toLowerCase(Locale.ROOT);
+        return EXCLUDING.stream().noneMatch(word -> name.contains(word));
+    }
+
+    /** Return a box for an upright rectangle, else a polygon; a hole in it is drawn over. */
+    private static JsonObject outline(JsonArray rings, boolean isMeant) {
+        JsonArray shell = rings.get(0).getAsJsonArray();
+        double[] low = new double[] {Double.MAX_VALUE, Double.MAX_VALUE};
+        double[] high = new double[] {-Double.MAX_VALUE, -Double.MAX_VALUE};
+        for (JsonElement corner : shell) {
+            for (int axis = 0; axis < 2; axis++) {
+                low[axis] = Math.min(low[axis], at(corner, axis));
+                high[axis] = Math.max(high[axis], at(corner, axis));
+            }
+        }
+        boolean isBox = shell.size() == 5;
+        for (JsonElement corner : shell) {
+            for (int axis = 0; axis < 2; axis++) {
+                isBox = isBox && (at(corner, axis) == low[axis] || at(corner, axis) == high[axis]);
+            }
+        }
+        JsonArray corners = new JsonArray();
+        if (isBox) {
+            corners.add(position(low));
+            corners.add(position(high));
+            return prompt("box", corners, isMeant);
+        }
+        corners.addAll(shell);
+        corners.remove(corners.size() - 1); // the first again
+        return prompt("polygon", corners, isMeant);
+    }
+
+    private static double at(JsonElement position, int axis) {
+        return position.getAsJsonArray().get(axis).getAsDouble();
+    }
+
+    private static JsonArray position(double[] values) {
+        JsonArray position = new JsonArray();
+        position.add(values[0]);
+        position.add(values[1]);
+        return position;
+    }
+
+    private static JsonArray list(JsonElement only) {
+        JsonArray list = new JsonArray();
+        list.add(only);
+        return list;
+    }
+
+    private static JsonObject prompt(String kind, JsonArray points, boolean isMeant) {
+        JsonObject prompt = new JsonObject();
+        prompt.addProperty("kind", kind);
+        prompt.add("points", points);
+        prompt.addProperty("include", isMeant);
+        return prompt;
+    }
+}
+
+/**
+ * Segments one object after another from what the user draws. No window.
+ *
+ * Every annotation that was drawn since the last object is a prompt. Whatever is drawn, moved,
+ * given another class or deleted: all of them are asked again, and the answer takes the place of
+ * the one before. Everything happens on the thread of `gui`, and its methods are called there.
+ */
+@CompileStatic
+final class ClickSession implements PathObjectHierarchyListener {
+
+    private static final String NOT_MEANT = "Ignore*";
+
+    private final IsolineClient client;
+    private final ImageData<BufferedImage> image;
+    private final PathObjectHierarchy hierarchy;
+    private final JsonObject options;
+    private final Executor gui;
+    private final Consumer<JsonObject> recorder;
+    private final Consumer<String> say;
+
+    /** Annotations that are no prompts. */
+    private final Set<UUID> others = new HashSet<>();
+    /** Selected at the start: prompts of the first object that the user keeps. */
+    private final Set<UUID> given = new HashSet<>();
+    /** The prompts of the object, in the order in which they were drawn. */
+    private final Map<UUID, PathObject> drawn = new LinkedHashMap<>();
+    private boolean isExcluding;
+
+    private JsonArray asked = new JsonArray();
+    private Run running;
+    private List<PathObject> answer = new ArrayList<>();
+
+    /**
+     * Prepare a session; `options` are keys of a request: `model`, and `parameters` where given.
+     *
+     * `gui` is the JavaFX thread, where there is a window; `recorder` is given the request of each
+     * object that is kept; `say` hears how things stand.
+     */
+    public ClickSession(IsolineClient client, ImageData<BufferedImage> image, JsonObject options,
+            Executor gui, Consumer<JsonObject> recorder, Consumer<String> say) {
+        this.client = client;
+        this.image = image;
+        this.hierarchy = image.getHierarchy();
+        this.options = options;
+        this.gui = gui;
+        this.recorder = recorder;
+        this.say = say;
+    }
+
+    /** Begin; what is selected is the first object's prompts. */
+    public void start() {
+        Set<PathObject> selected = hierarchy.getSelectionModel().getSelectedObjects();
+        for (PathObject object : hierarchy.getAnnotationObjects()) {
+            (selected.contains(object) ? given : others).add(object.getID());
+        }
+        hierarchy.addListener(this);
+        say.accept("Point at an object with QuPath's own tools.");
+        look();
+    }
+
+    /** Called by QuPath. */
+    @Override
+    public void hierarchyChanged(PathObjectHierarchyEvent event) {
+        if (!event.isChanging()) {
+            gui.execute(() -> look());
+        }
+    }
+
+    /** From now on, what is drawn says what the object is not. */
+    public void setExcluding(boolean isExcluding) {
+        this.isExcluding = isExcluding;
+    }
+
+    /** Return whether an answer is awaited. */
+    public boolean isBusy() {
+        return running != null;
+    }
+
+    /** Take back the last prompt. */
+    public void undo() {
+        List<PathObject> prompts = new ArrayList<>(drawn.values());
+        if (!prompts.isEmpty()) {
+            hierarchy.removeObjects(List.of(prompts.get(prompts.size() - 1)), true);
+            look();
+        }
+    }
+
+    /**
+     * Keep the object, as an ordinary one, and begin with another; return what was kept.
+     *
+     * It takes the class of the first prompt that has one, else it has the model's. Nothing
+     * happens while an answer is awaited.
+     */
+    public List<PathObject> next() {
+        if (isBusy()) {
+            return List.of();
+        }
+        List<PathObject> kept = new ArrayList<>(answer);
+        PathClass chosen = chosenClass();
+        for (PathObject object : kept) {
+            if (chosen != null) {
+                object.setPathClass(chosen);
+            }
+            Marks.release(object);
+        }
+        if (!kept.isEmpty()) {
+            recorder.accept(request());
+        }
+        forget();
+        say.accept(kept.isEmpty() ? "There is no object yet." : "Kept. Point at the next object.");
+        return kept;
+    }
+
+    /** Keep what there is and stop listening. */
+    public void close() {
+        if (isBusy()) {
+            running.cancel();
+        }
+        hierarchy.removeListener(this);
+        running = null;
+        next();
+    }
+
+    // --- Prompts -------------------------------------------------------------------------------
+
+    /** Ask anew if the prompts are others than those that were asked. */
+    private void look() {
+        notice();
+        JsonArray prompts = Prompts.of(drawn.values());
+        if (prompts.equals(asked)) {
+            return;
+        }
+        asked = prompts;
+        // else the points tool adds the next point to this object, and undo takes both
+        hierarchy.getSelectionModel().clearSelection();
+        if (isBusy()) {
+            running.cancel(); // `take` asks when it has ended
+        } else {
+            ask();
+        }
+    }
+
+    private void notice() {
+        Map<UUID, PathObject> now = new LinkedHashMap<>();
+        for (PathObject object : hierarchy.getAnnotationObjects()) {
+            if (!others.contains(object.getID()) && !object.getMetadata().containsKey(Marks.MODEL)) {
+                now.put(object.getID(), object);
+            }
+        }
+        drawn.keySet().retainAll(now.keySet());
+        for (Map.Entry<UUID, PathObject> each : now.entrySet()) {
+            if (isExcluding && !drawn.containsKey(each.getKey())) {
+                each.getValue().setPathClass(PathClass.fromString(NOT_MEANT));
+            }
+            drawn.put(each.getKey(), each.getValue());
+        }
+    }
+
+    private void forget() {
+        List<PathObject> mine = new ArrayList<>();
+        for (PathObject prompt : drawn.values()) {
+            if (given.contains(prompt.getID())) {
+                others.add(prompt.getID());
+            } else {
+                mine.add(prompt);
+            }
+        }
+        drawn.clear();
+        answer = new ArrayList<>();
+        asked = new JsonArray();
+        hierarchy.removeObjects(mine, true);
+    }
+
+    private PathClass chosenClass() {
+        for (PathObject prompt : drawn.values()) {
+            PathClass its = prompt.getPathClass();
+            boolean isOnlySign = "Positive".equals(String.valueOf(its)) || !Prompts.isMeant(prompt);
+            if (its != null && !isOnlySign) {
+                return its;
+            }
+        }
+        return null;
+    }
+
+    // --- Answers -------------------------------------------------------------------------------
+
+    private void ask() {
+        if (asked.isEmpty()) {
+            hierarchy.removeObjects(answer, true);
+            answer = new ArrayList<>();
+            say.accept("Point at an object.");
+            return;
+        }
+        JsonArray prompts = asked;
+        Run run = new Run(client, image, hierarchy.getRootObject(), request()).on(gui).replacing(answer);
+        running = run;
+        say.accept("Asking");
+        Thread thread = new Thread(() -> {
+            Run.Status end = run.call();
+            gui.execute(() -> take(run, prompts, end));
+        }, "isoline-click");
+        thread.setDaemon(true);
+        thread.start();
+    }
+
+    private JsonObject request() {
+        JsonObject request = options.deepCopy();
+        request.add("prompts", asked);
+        if (image.getServer().nZSlices() > 1) {
+            request.addProperty("z", drawn.values().iterator().next().getROI().getZ());
+        }
+        return request;
+    }
+
+    private void take(Run ended, JsonArray prompts, Run.Status end) {
+        if (ended != running) { // the session was closed meanwhile
+            hierarchy.removeObjects(ended.getResults(), true);
+            return;
+        }
+        running = null;
+        answer.addAll(ended.getResults());
+        answer.removeIf(object -> object.getParent() == null);
+        if (!prompts.equals(asked)) {
+            ask();
+        } else if (end.state.equals("done")) {
+            say.accept(answer.isEmpty() ? end.message : "Add prompts to correct it, or go on to the next object.");
+        } else {
+            say.accept(end.message);
+        }
     }
 }
 
@@ -1459,9 +1937,16 @@ final class RunForm {
         }
     }
 
-    /** Ask, on the JavaFX thread; return the keys of a request, or null where the user gave up. */
+    /**
+     * Ask, on the JavaFX thread; return the keys of a request, or null where the user gave up.
+     *
+     * Does not ask where there is nothing to choose: for one model without parameters.
+     */
     public static JsonObject ask(List<JsonObject> models, Window owner, boolean needsChannels) {
         RunForm form = new RunForm(models, owner, needsChannels);
+        if (models.size() == 1 && form.values.isEmpty() && !needsChannels && form.complaintNow().isEmpty()) {
+            return form.options();
+        }
         Optional<ButtonType> answer = form.dialog.showAndWait();
         return answer.isPresent() && answer.get().equals(ButtonType.OK) ? form.options() : null;
     }
@@ -1672,6 +2157,75 @@ final class ProgressWindow {
     private static String duration(double seconds) {
         long whole = Math.round(seconds);
         return whole < 60 ? whole + " s" : String.format("%d min %d s", Math.floorDiv(whole, 60L), whole % 60);
+    }
+}
+
+/** A small window beside the viewer while the user clicks: what a click means, undo, next object. */
+@CompileStatic
+final class ClickWindow {
+
+    private static final KeyCombination NEXT = KeyCombination.valueOf("Shortcut+Enter");
+
+    private final Stage stage = new Stage();
+    private final Label words = new Label();
+    private final Button next = new Button("Next object");
+    private final ClickSession session;
+
+    private ClickWindow(IsolineClient client, ImageData<BufferedImage> image, JsonObject options,
+            Window owner, Consumer<JsonObject> recorder) {
+        session = new ClickSession(client, image, options, work -> Platform.runLater(work), recorder,
+                text -> say(text));
+        RadioButton on = new RadioButton("On the object");
+        RadioButton off = new RadioButton("Not the object");
+        ToggleGroup meaning = new ToggleGroup();
+        on.setToggleGroup(meaning);
+        off.setToggleGroup(meaning);
+        on.setSelected(true);
+        off.selectedProperty().addListener((value, before, now) -> session.setExcluding(now));
+        Button undo = new Button("Undo");
+        undo.setOnAction(event -> session.undo());
+        next.setTooltip(new Tooltip("Ctrl or Cmd and Enter"));
+        next.setOnAction(event -> {
+            session.next();
+            on.setSelected(true);
+        });
+        Button close = new Button("Close");
+        close.setOnAction(event -> stage.close());
+        words.setWrapText(true);
+        words.setMinHeight(44);
+        Label tools = new Label("Points, rectangle, polyline (a scribble), polygon, brush and wand all point.");
+        tools.setWrapText(true);
+        VBox all = new VBox(8, words, new HBox(12, on, off), new HBox(8, undo, next, close), tools);
+        all.setPadding(new Insets(12));
+        all.setPrefWidth(360);
+        stage.initOwner(owner);
+        stage.setTitle("Isoline: " + options.get("model").getAsString());
+        stage.setScene(new Scene(all));
+        for (Scene scene : List.of(stage.getScene(), owner.getScene())) { // the viewer has the focus
+            scene.getAccelerators().put(NEXT, () -> next.fire());
+        }
+        stage.setOnHidden(event -> {
+            owner.getScene().getAccelerators().remove(NEXT);
+            session.close();
+        });
+        stage.show();
+        session.start();
+    }
+
+    /** Open a session, on the JavaFX thread; `recorder` is given the request of each object that is kept. */
+    public static ClickWindow open(IsolineClient client, ImageData<BufferedImage> image, JsonObject options,
+            Window owner, Consumer<JsonObject> recorder) {
+        return new ClickWindow(client, image, options, owner, recorder);
+    }
+
+    /** Keep what there is and end the session. */
+    public void close() {
+        stage.close();
+    }
+
+    private void say(String text) {
+        words.setText(text);
+        next.setDisable(session.isBusy());
     }
 }
 

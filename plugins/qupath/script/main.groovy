@@ -14,6 +14,8 @@
  *     --parameters JSON   of the model, such as {"sensitivity": 0.6}
  *     --options JSON      any other keys of a request, such as {"channel": ["DAPI"]}
  *     --objects WHERE     selected (the default), annotations or slide
+ *     --prompts HOW       with a model that takes prompts, the points, boxes, lines and outlines of
+ *                         --objects point at "one" object together, or at an object "each"
  *
  * Made by plugins/qupath/build from the sources of the extension: change them, not this file.
  * Apache License 2.0.
@@ -32,7 +34,7 @@ if (given['model']) {
     return Unattended.run(client, image, gui != null, given, binding)
 }
 if (gui != null) {
-    Platform.runLater { Attended.ask(gui, image, client.getUrl(), secret ?: '') }
+    Platform.runLater { Attended.ask(gui, image, client.getUrl(), secret ?: '', binding) }
     return
 }
 client.models().each { model ->
@@ -43,7 +45,7 @@ client.models().each { model ->
 /** What follows `--args`. */
 class Arguments {
 
-    static final List<String> KNOWN = ['server', 'token', 'model', 'parameters', 'options', 'objects']
+    static final List<String> KNOWN = ['server', 'token', 'model', 'parameters', 'options', 'objects', 'prompts']
 
     static Map<String, String> parse(Object args) {
         Map<String, String> given = [:]
@@ -89,13 +91,13 @@ class Unattended {
         if (given['parameters']) {
             options.add('parameters', JsonParser.parseString(given['parameters']))
         }
-        List<PathObject> parents = Isoline.parents(image, where)
-        if (parents.isEmpty()) {
+        List<Run> runs = given['prompts'] ? prompted(client, image, options, where, given['prompts'])
+            : Isoline.parents(image, where).collect { new Run(client, image, it, options) }
+        if (runs.isEmpty()) {
             println "Isoline: no annotation to run on (--objects ${where})"
         }
         long objects = 0
-        for (PathObject parent in parents) {
-            Run run = new Run(client, image, parent, options)
+        for (Run run in runs) {
             if (hasWindow) {
                 run.on { work -> Platform.runLater(work) }
             }
@@ -106,26 +108,58 @@ class Unattended {
                 throw new IllegalStateException(end.message)
             }
         }
-        Isoline.record(image, client.getUrl(), options, where, step(client, given, binding))
+        Step.record(client, image, options, given.subMap(['prompts']) + [objects: where], binding)
         return objects
     }
 
-    /** Return what repeats this run in a workflow's script: this file again, if it is one. */
-    static String step(IsolineClient client, Map<String, String> given, Object binding) {
-        Map<String, String> shown = [server: client.getUrl()] + given.findAll { it.key != 'token' }
+    /** Return a run for what all prompts point at, or one for each. */
+    private static List<Run> prompted(IsolineClient client, ImageData<BufferedImage> image, JsonObject options,
+            String where, String how) {
+        if (!(how in ['one', 'each']) || where == 'slide') {
+            throw new IllegalArgumentException('--prompts: one or each, of --objects selected or annotations')
+        }
+        List<Run> runs = []
+        Isoline.drawn(image, where).groupBy { it.getROI().getZ() }.each { z, drawn ->
+            JsonArray prompts = Prompts.of(drawn)
+            for (JsonArray request in (how == 'each' ? Prompts.oneByOne(prompts) : [prompts])) {
+                JsonObject asked = options.deepCopy()
+                asked.add('prompts', request)
+                if (image.getServer().nZSlices() > 1) {
+                    asked.addProperty('z', z)
+                }
+                runs.add(new Run(client, image, image.getHierarchy().getRootObject(), asked))
+            }
+        }
+        return runs
+    }
+}
+
+/** The step of a workflow that makes the same run again: this file, if it is one, with arguments. */
+class Step {
+
+    static void record(IsolineClient client, ImageData<BufferedImage> image, JsonObject options,
+            Map<String, String> more, Object binding) {
+        JsonObject others = options.deepCopy()
+        Map<String, String> given = [server: client.getUrl(), model: others.remove('model').getAsString()]
+        if (others.has('parameters')) {
+            given['parameters'] = others.remove('parameters').toString()
+        }
+        if (others.size() > 0) {
+            given['options'] = others.toString()
+        }
         List<String> words = []
-        shown.each { key, value -> words.addAll(["'--" + key + "'", Isoline.quoted(value)]) }
+        (given + more).each { key, value -> words.addAll(["'--" + key + "'", Isoline.quoted(value)]) }
         def path = binding.hasVariable('qupath.script.file') ? binding.getVariable('qupath.script.file') : null
-        return path == null
+        Isoline.record(image, client.getUrl(), options, more['objects'], path == null
             ? '// Isoline: run isoline.groovy with the arguments ' + words.join(' ')
-            : "run(new File(${Isoline.quoted(String.valueOf(path))}), [${words.join(', ')}] as String[])"
+            : "run(new File(${Isoline.quoted(String.valueOf(path))}), [${words.join(', ')}] as String[])")
     }
 }
 
 /** Asks in windows, as the extension does. */
 class Attended {
 
-    static void ask(QuPathGUI gui, ImageData<BufferedImage> image, String url, String secret) {
+    static void ask(QuPathGUI gui, ImageData<BufferedImage> image, String url, String secret, Object binding) {
         String[] server = SettingsDialog.ask(url, secret, gui.getStage())
         if (server == null) {
             return
@@ -134,29 +168,38 @@ class Attended {
         Thread.startDaemon('isoline-models') {
             try {
                 List<JsonObject> models = client.models()
-                Platform.runLater { choose(gui, image, client, models) }
+                Platform.runLater { choose(gui, image, client, models, binding) }
             } catch (IOException e) {
                 Platform.runLater { say(gui, client.explain(e)) }
             }
         }
     }
 
-    static void choose(QuPathGUI gui, ImageData<BufferedImage> image, IsolineClient client, List<JsonObject> models) {
+    static void choose(QuPathGUI gui, ImageData<BufferedImage> image, IsolineClient client,
+            List<JsonObject> models, Object binding) {
+        List<JsonObject> offered = Isoline.models(models, false) + Isoline.models(models, true)
+        JsonObject options = RunForm.ask(offered, gui.getStage(), !image.getServer().isRGB())
+        if (options == null) {
+            return
+        }
+        String name = options.get('model').getAsString()
+        if (Isoline.isPrompted(offered.find { it.get('name').getAsString() == name })) {
+            ClickWindow.open(client, image, options, gui.getStage(),
+                { JsonObject request -> Step.record(client, image, request, [objects: 'slide'], binding) })
+            return
+        }
         List<PathObject> parents = Isoline.parents(image, 'selected')
         if (parents.isEmpty()) {
             say(gui, 'Select an annotation first, or pass --objects slide.')
             return
         }
-        JsonObject options = RunForm.ask(models, gui.getStage(), !image.getServer().isRGB())
-        if (options == null) {
-            return
-        }
         def viewer = gui.getViewer()
         for (PathObject parent in parents) {
             Run run = new Run(client, image, parent, options)
-            ProgressWindow.start(run, 'Isoline: ' + options.get('model').getAsString(), gui.getStage(),
+            ProgressWindow.start(run, 'Isoline: ' + name, gui.getStage(),
                 { [viewer.getCenterPixelX(), viewer.getCenterPixelY()] as double[] }, { })
         }
+        Step.record(client, image, options, [objects: 'selected'], binding)
     }
 
     private static void say(QuPathGUI gui, String words) {

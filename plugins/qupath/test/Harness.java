@@ -1,4 +1,6 @@
 import com.google.gson.Gson;
+import com.google.gson.JsonArray;
+import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import isoline.qupath.*;
@@ -15,6 +17,7 @@ import java.util.TreeSet;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import javax.imageio.ImageIO;
+import qupath.lib.geom.Point2;
 import qupath.lib.images.ImageData;
 import qupath.lib.images.servers.ImageChannel;
 import qupath.lib.images.servers.ImageServer;
@@ -43,6 +46,12 @@ public final class Harness {
             said.put("words", client.test());
         } else if (text(asked, "do").equals("models")) {
             said.put("models", client.models().size());
+        } else if (text(asked, "do").equals("prompts")) {
+            JsonArray prompts = Prompts.of(read(asked.getAsJsonArray("drawn")));
+            said.put("prompts", prompts);
+            said.put("one_by_one", Prompts.oneByOne(prompts));
+        } else if (text(asked, "do").equals("click")) {
+            clicks(client, asked, said);
         } else {
             runs(client, asked, said);
         }
@@ -53,14 +62,76 @@ public final class Harness {
     /** Return the slide that is asked for, with the annotation in `region` selected. */
     public static ImageData<BufferedImage> image(JsonObject asked) throws Exception {
         ImageData<BufferedImage> image = new ImageData<>(new Slide(asked));
+        JsonArray features = asked.has("drawn") ? asked.getAsJsonArray("drawn") : new JsonArray();
         if (asked.has("region")) {
-            String feature = "{\"type\":\"FeatureCollection\",\"features\":[{\"type\":\"Feature\",\"geometry\":"
-                    + asked.get("region") + ",\"properties\":{\"objectType\":\"annotation\"}}]}";
-            List<PathObject> drawn = PathIO.readObjectsFromGeoJSON(new ByteArrayInputStream(feature.getBytes("UTF-8")));
+            features.add(JsonParser.parseString("{\"type\":\"Feature\",\"geometry\":" + asked.get("region")
+                    + ",\"properties\":{\"objectType\":\"annotation\"}}"));
+        }
+        if (!features.isEmpty()) {
+            List<PathObject> drawn = read(features);
             image.getHierarchy().getRootObject().addChildObjects(drawn);
             image.getHierarchy().getSelectionModel().getSelectedObjects().addAll(drawn);
         }
         return image;
+    }
+
+    private static List<PathObject> read(JsonArray features) throws Exception {
+        String collection = "{\"type\":\"FeatureCollection\",\"features\":" + features + "}";
+        return PathIO.readObjectsFromGeoJSON(new ByteArrayInputStream(collection.getBytes("UTF-8")));
+    }
+
+    /** Do what `steps` say in a session, and tell after each what is there. */
+    private static void clicks(IsolineClient client, JsonObject asked, Map<String, Object> said) throws Exception {
+        ImageData<BufferedImage> image = image(asked);
+        PathObject root = image.getHierarchy().getRootObject();
+        ExecutorService gui = Executors.newSingleThreadExecutor(task -> new Thread(task, "gui"));
+        List<String> words = new ArrayList<>();
+        List<JsonObject> recorded = new ArrayList<>();
+        ClickSession session = new ClickSession(client, image, asked.getAsJsonObject("options"), gui,
+                request -> recorded.add(request), text -> words.add(text));
+        gui.submit(session::start).get();
+        List<Object> after = new ArrayList<>();
+        for (JsonElement each : asked.getAsJsonArray("steps")) {
+            JsonObject step = each.getAsJsonObject();
+            long began = System.nanoTime();
+            gui.submit(() -> {
+                if (step.has("draw")) {
+                    root.addChildObjects(read(step.getAsJsonArray("draw")));
+                    image.getHierarchy().fireHierarchyChangedEvent(image, root);
+                } else if (step.has("exclude")) {
+                    session.setExcluding(step.get("exclude").getAsBoolean());
+                } else if (text(step, "do").equals("undo")) {
+                    session.undo();
+                } else if (text(step, "do").equals("next")) {
+                    session.next();
+                } else {
+                    session.close();
+                }
+                return null;
+            }).get();
+            while (!step.has("hurry") && gui.submit(session::isBusy).get()) {
+                Thread.sleep(2);
+            }
+            Map<String, Object> now = new TreeMap<>();
+            now.put("seconds", (System.nanoTime() - began) / 1e9);
+            now.put("words", words.get(words.size() - 1));
+            List<Object> results = new ArrayList<>();
+            List<String> prompts = new ArrayList<>();
+            for (PathObject object : root.getChildObjects()) {
+                if (object.getMetadata().containsKey("isoline.model")) {
+                    results.add(List.of(object.getID().toString(), String.valueOf(object.getPathClass()),
+                            ((Feature) object).type));
+                } else {
+                    prompts.add(String.valueOf(object.getPathClass()));
+                }
+            }
+            now.put("results", results);
+            now.put("drawn", prompts);
+            after.add(now);
+        }
+        said.put("after", after);
+        said.put("recorded", recorded);
+        gui.shutdown();
     }
 
     private static void runs(IsolineClient client, JsonObject asked, Map<String, Object> said) throws Exception {
@@ -88,7 +159,8 @@ public final class Harness {
         });
         if (asked.has("look")) {
             double[] there = GSON.fromJson(asked.get("look"), double[].class);
-            run.lookingAt(() -> there);
+            double[] then = asked.has("pan") ? GSON.fromJson(asked.get("pan"), double[].class) : there;
+            run.lookingAt(() -> firstSeen.isEmpty() ? there : then);
         }
         Run.Status end = run.call();
         said.put("interrupted", Thread.interrupted());
@@ -120,7 +192,7 @@ public final class Harness {
         List<PathObject> children = new ArrayList<>(parent.getChildObjects());
         children.get(0).setLocked(true);
         children.get(1).setName("look at this");
-        children.get(2).addChildObjects(List.of(new Feature("annotation", null)));
+        children.get(2).addChildObjects(List.of(new Feature("annotation", null, null)));
         PathObject other = children.get(children.size() - 1);
         children.get(3).setROI(other.getROI());
         List<String> ids = new ArrayList<>();
@@ -135,6 +207,7 @@ public final class Harness {
         Map<String, Integer> types = new TreeMap<>();
         Map<String, Integer> classes = new TreeMap<>();
         TreeSet<String> ids = new TreeSet<>();
+        List<Object> places = new ArrayList<>();
         Collection<PathObject> children = parent.getChildObjects();
         int provisional = 0;
         for (PathObject child : children) {
@@ -143,6 +216,8 @@ public final class Harness {
             provisional += child.getMetadata().containsKey("isoline.provisional") ? 1 : 0;
             if (children.size() < 100_000) {
                 ids.add(child.getID().toString());
+                Point2 corner = child.getROI().getAllPoints().get(0);
+                places.add(List.of(corner.getX(), corner.getY()));
             }
         }
         List<Long> events = image.getHierarchy().events;
@@ -159,6 +234,7 @@ public final class Harness {
         said.put("types", types);
         said.put("classes", classes);
         said.put("ids", ids);
+        said.put("places", places);
         said.put("events", events.size());
         said.put("shortest_pause", shortest);
     }

@@ -4,6 +4,7 @@ import com.google.gson.Gson;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
+import com.google.gson.JsonPrimitive;
 import java.awt.image.BufferedImage;
 import java.util.ArrayList;
 import java.util.Collection;
@@ -71,6 +72,33 @@ public final class Isoline {
             }
         }
         return parents;
+    }
+
+    /** Return what the user drew to point with: `selected`, or all `annotations` that no run made. */
+    public static List<PathObject> drawn(ImageData<?> image, String where) {
+        List<PathObject> drawn = new ArrayList<>(image.getHierarchy().getAnnotationObjects());
+        drawn.removeIf(object -> object.getMetadata().containsKey(Marks.MODEL));
+        if (where.equals("selected")) {
+            drawn.retainAll(image.getHierarchy().getSelectionModel().getSelectedObjects());
+        }
+        return drawn;
+    }
+
+    /** Return the models for pictures that take prompts, or those that take regions. */
+    public static List<JsonObject> models(List<JsonObject> all, boolean prompted) {
+        List<JsonObject> models = new ArrayList<>();
+        for (JsonObject model : all) {
+            boolean isForPictures = model.getAsJsonArray("dimensions").contains(new JsonPrimitive(2));
+            if (isForPictures && isPrompted(model) == prompted) {
+                models.add(model);
+            }
+        }
+        return models;
+    }
+
+    /** Return whether `model` segments the one object that prompts point at. */
+    public static boolean isPrompted(JsonObject model) {
+        return model.getAsJsonArray("prompts").size() > 0;
     }
 
     /** Record a step that makes the same run again when the workflow becomes a script. */

@@ -1,6 +1,5 @@
 package isoline.qupath;
 
-import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import java.awt.image.BufferedImage;
 import java.util.ArrayList;
@@ -26,6 +25,7 @@ public class IsolineExtension implements QuPathExtension {
     private final StringProperty token = PathPrefs.createPersistentPreference("isoline.token", "");
     private final List<Run> running = new ArrayList<>();
     private JsonObject lastOptions;
+    private ClickWindow clicking;
 
     @Override
     public String getName() {
@@ -83,7 +83,7 @@ public class IsolineExtension implements QuPathExtension {
             say(qupath, "Select an annotation first, or choose Run on whole slide.");
             return;
         }
-        withModels(qupath, models -> {
+        withModels(qupath, false, models -> {
             JsonObject options = RunForm.ask(models, qupath.getStage(), !image.getServer().isRGB());
             if (options != null) {
                 lastOptions = options;
@@ -101,24 +101,22 @@ public class IsolineExtension implements QuPathExtension {
         }
     }
 
-    /** Ask a model that takes prompts for what the selected points, boxes and lines point at. */
+    /** Open a session in which the user points at one object after another. */
     private void click(QuPathGUI qupath) {
         ImageData<BufferedImage> image = qupath.getImageData();
-        withModels(qupath, models -> {
-            JsonObject clickable = null;
-            for (JsonObject model : models) {
-                JsonElement prompts = model.get("prompts");
-                boolean takes = prompts != null && prompts.isJsonArray() && prompts.getAsJsonArray().size() > 0;
-                clickable = clickable == null && takes ? model : clickable;
+        if (image == null) {
+            say(qupath, "Open an image first.");
+            return;
+        }
+        withModels(qupath, true, models -> {
+            JsonObject options = RunForm.ask(models, qupath.getStage(), !image.getServer().isRGB());
+            if (options != null) {
+                if (clicking != null) {
+                    clicking.close();
+                }
+                clicking = ClickWindow.open(client(), image, options, qupath.getStage(),
+                        request -> record(image, request, "slide"));
             }
-            if (clickable == null || image == null) {
-                say(qupath, clickable == null ? "No model on this server takes clicks." : "Open an image first.");
-                return;
-            }
-            JsonObject options = new JsonObject();
-            options.addProperty("model", clickable.get("name").getAsString());
-            options.add("prompts", Prompts.of(image.getHierarchy().getSelectionModel().getSelectedObjects()));
-            start(qupath, image, options, "slide");
         });
     }
 
@@ -131,6 +129,10 @@ public class IsolineExtension implements QuPathExtension {
                     () -> viewer == null ? null : new double[] {viewer.getCenterPixelX(), viewer.getCenterPixelY()},
                     end -> running.remove(run));
         }
+        record(image, options, where);
+    }
+
+    private void record(ImageData<BufferedImage> image, JsonObject options, String where) {
         Isoline.record(image, url.get(), options, where, Isoline.scriptFor(url.get(), options, where));
     }
 
@@ -138,13 +140,19 @@ public class IsolineExtension implements QuPathExtension {
         return new IsolineClient(url.get(), token.get());
     }
 
-    /** Ask the server what it can run, off the JavaFX thread, and go on there. */
-    private void withModels(QuPathGUI qupath, Consumer<List<JsonObject>> next) {
+    /** Ask the server what it can run, off the JavaFX thread, and go on there if there is something. */
+    private void withModels(QuPathGUI qupath, boolean prompted, Consumer<List<JsonObject>> next) {
         IsolineClient client = client();
         Thread thread = new Thread(() -> {
             try {
-                List<JsonObject> models = client.models();
-                Platform.runLater(() -> next.accept(models));
+                List<JsonObject> models = Isoline.models(client.models(), prompted);
+                Platform.runLater(() -> {
+                    if (models.isEmpty()) {
+                        say(qupath, prompted ? "No model on this server takes clicks." : "The server has no models.");
+                    } else {
+                        next.accept(models);
+                    }
+                });
             } catch (Exception e) {
                 Platform.runLater(() -> say(qupath, client.explain(e)));
             }

@@ -1,6 +1,9 @@
 package isoline.qupath;
 
+import com.google.gson.JsonObject;
+import java.nio.charset.StandardCharsets;
 import java.util.Map;
+import java.util.UUID;
 import qupath.lib.geom.Point2;
 import qupath.lib.objects.PathObject;
 
@@ -9,27 +12,47 @@ final class Marks {
 
     static final String MODEL = "isoline.model";
     static final String PROVISIONAL = "isoline.provisional";
+    private static final String PROMPTS = "isoline.prompts";
     private static final String STAMP = "isoline.stamp";
 
     private Marks() {}
 
-    /** Note how `object` looks now. */
-    static void set(PathObject object) {
+    /** Note how `object` looks now, and the prompts in `request` that it answers. */
+    static void set(PathObject object, JsonObject request) {
         Map<String, String> metadata = object.getMetadata();
         // parsed anew for each object; a million copies of the same words cost hundreds of megabytes
         metadata.replaceAll((key, value) -> value.intern());
+        if (request.has("prompts")) {
+            metadata.put(PROMPTS, prompts(request));
+        }
         metadata.put(STAMP, stamp(object));
     }
 
-    /** Return whether `model` made `object`. */
-    static boolean isOf(PathObject object, String model) {
-        return model.equals(object.getMetadata().get(MODEL));
+    /** Make `object` one that no run replaces any more. */
+    static void release(PathObject object) {
+        object.getMetadata().remove(STAMP);
+    }
+
+    /** Return whether the model of `request` made `object`. */
+    static boolean isOf(PathObject object, JsonObject request) {
+        return request.get("model").getAsString().equals(object.getMetadata().get(MODEL));
+    }
+
+    /** Return whether `object` came from the same prompts as are in `request`, or both from none. */
+    static boolean hasPromptsOf(PathObject object, JsonObject request) {
+        String its = object.getMetadata().get(PROMPTS);
+        return request.has("prompts") ? prompts(request).equals(its) : its == null;
     }
 
     /** Return whether nobody has changed `object`, locked it or drawn something in it since. */
     static boolean isUntouched(PathObject object) {
         return !object.isLocked() && !object.hasChildObjects()
                 && stamp(object).equals(object.getMetadata().get(STAMP));
+    }
+
+    private static String prompts(JsonObject request) {
+        byte[] text = request.get("prompts").toString().getBytes(StandardCharsets.UTF_8);
+        return UUID.nameUUIDFromBytes(text).toString();
     }
 
     /** Return digits that change with the geometry, the class, the name, and in a copy. */

@@ -4,91 +4,133 @@ import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
+import java.util.ArrayList;
 import java.util.Collection;
+import java.util.List;
 import java.util.Locale;
 import qupath.lib.io.GsonTools;
 import qupath.lib.objects.PathObject;
 
 /** What a user drew to point at something, as a request says it. */
-final class Prompts {
+public final class Prompts {
+
+    private static final List<String> EXCLUDING = List.of("negative", "ignore", "background", "exclude");
 
     private Prompts() {}
 
     /**
-     * Return the points, lines and outlines among `objects`, in image coordinates.
+     * Return the points, lines and outlines among `objects`, in image coordinates and in order.
      *
      * Of a class whose name says negative, ignore, background or exclude: what is not meant.
      */
-    static JsonArray of(Collection<PathObject> objects) {
+    public static JsonArray of(Collection<PathObject> objects) {
         JsonArray prompts = new JsonArray();
         for (PathObject object : objects) {
             if (object.getROI() == null) {
                 continue;
             }
+            // toJsonTree throws in QuPath 0.6 and 0.7
             String feature = GsonTools.getInstance().toJson(object, PathObject.class);
-            JsonObject geometry = JsonParser.parseString(feature).getAsJsonObject()
-                    .getAsJsonObject("geometry");
+            JsonObject geometry = JsonParser.parseString(feature).getAsJsonObject().getAsJsonObject("geometry");
+            JsonArray coordinates = geometry.getAsJsonArray("coordinates");
             boolean isMeant = isMeant(object);
             switch (geometry.get("type").getAsString()) {
                 case "Point":
-                    prompts.add(prompt("point", geometry.get("coordinates"), isMeant));
+                    prompts.add(prompt("point", list(coordinates), isMeant));
                     break;
                 case "MultiPoint":
-                    for (JsonElement point : geometry.getAsJsonArray("coordinates")) {
-                        prompts.add(prompt("point", point, isMeant));
-                    }
+                    coordinates.forEach(point -> prompts.add(prompt("point", list(point), isMeant)));
                     break;
                 case "LineString":
-                    prompts.add(prompt("scribble", geometry.get("coordinates"), isMeant));
+                    prompts.add(prompt("scribble", coordinates, isMeant));
                     break;
                 case "Polygon":
-                    prompts.add(outline(geometry.getAsJsonArray("coordinates"), isMeant));
+                    prompts.add(outline(coordinates, isMeant));
+                    break;
+                case "MultiPolygon":
+                    coordinates.forEach(polygon -> prompts.add(outline(polygon.getAsJsonArray(), isMeant)));
                     break;
                 default:
-                    break;
+                    break; // nothing that QuPath lets one draw
             }
         }
         return prompts;
     }
 
-    private static boolean isMeant(PathObject object) {
-        String name = String.valueOf(object.getPathClass()).toLowerCase(Locale.ROOT);
-        return !(name.contains("negative") || name.contains("ignore")
-                || name.contains("background") || name.contains("exclude"));
+    /** Return one list for each prompt that says what is meant; those that do not are in every list. */
+    public static List<JsonArray> oneByOne(JsonArray prompts) {
+        JsonArray excluding = new JsonArray();
+        List<JsonArray> lists = new ArrayList<>();
+        for (JsonElement prompt : prompts) {
+            if (!prompt.getAsJsonObject().get("include").getAsBoolean()) {
+                excluding.add(prompt);
+            }
+        }
+        for (JsonElement prompt : prompts) {
+            if (prompt.getAsJsonObject().get("include").getAsBoolean()) {
+                JsonArray list = list(prompt);
+                list.addAll(excluding);
+                lists.add(list);
+            }
+        }
+        return lists;
     }
 
-    /** Return a box for an upright rectangle, else a polygon. */
+    /** Return whether `object` says what is meant, rather than what is not. */
+    public static boolean isMeant(PathObject object) {
+        String name = String.valueOf(object.getPathClass()).toLowerCase(Locale.ROOT);
+        return EXCLUDING.stream().noneMatch(word -> name.contains(word));
+    }
+
+    /** Return a box for an upright rectangle, else a polygon; a hole in it is drawn over. */
     private static JsonObject outline(JsonArray rings, boolean isMeant) {
         JsonArray shell = rings.get(0).getAsJsonArray();
-        double[] box = new double[] {Double.MAX_VALUE, Double.MAX_VALUE, -Double.MAX_VALUE, -Double.MAX_VALUE};
+        double[] low = new double[] {Double.MAX_VALUE, Double.MAX_VALUE};
+        double[] high = new double[] {-Double.MAX_VALUE, -Double.MAX_VALUE};
         for (JsonElement corner : shell) {
-            double x = corner.getAsJsonArray().get(0).getAsDouble();
-            double y = corner.getAsJsonArray().get(1).getAsDouble();
-            box[0] = Math.min(box[0], x);
-            box[1] = Math.min(box[1], y);
-            box[2] = Math.max(box[2], x);
-            box[3] = Math.max(box[3], y);
+            for (int axis = 0; axis < 2; axis++) {
+                low[axis] = Math.min(low[axis], at(corner, axis));
+                high[axis] = Math.max(high[axis], at(corner, axis));
+            }
         }
-        boolean isBox = shell.size() == 5 && rings.size() == 1;
+        boolean isBox = shell.size() == 5;
         for (JsonElement corner : shell) {
-            double x = corner.getAsJsonArray().get(0).getAsDouble();
-            double y = corner.getAsJsonArray().get(1).getAsDouble();
-            isBox = isBox && (x == box[0] || x == box[2]) && (y == box[1] || y == box[3]);
-        }
-        if (!isBox) {
-            return prompt("polygon", rings, isMeant);
+            for (int axis = 0; axis < 2; axis++) {
+                isBox = isBox && (at(corner, axis) == low[axis] || at(corner, axis) == high[axis]);
+            }
         }
         JsonArray corners = new JsonArray();
-        for (double value : box) {
-            corners.add(value);
+        if (isBox) {
+            corners.add(position(low));
+            corners.add(position(high));
+            return prompt("box", corners, isMeant);
         }
-        return prompt("box", corners, isMeant);
+        corners.addAll(shell);
+        corners.remove(corners.size() - 1); // the first again
+        return prompt("polygon", corners, isMeant);
     }
 
-    private static JsonObject prompt(String kind, JsonElement coordinates, boolean isMeant) {
+    private static double at(JsonElement position, int axis) {
+        return position.getAsJsonArray().get(axis).getAsDouble();
+    }
+
+    private static JsonArray position(double[] values) {
+        JsonArray position = new JsonArray();
+        position.add(values[0]);
+        position.add(values[1]);
+        return position;
+    }
+
+    private static JsonArray list(JsonElement only) {
+        JsonArray list = new JsonArray();
+        list.add(only);
+        return list;
+    }
+
+    private static JsonObject prompt(String kind, JsonArray points, boolean isMeant) {
         JsonObject prompt = new JsonObject();
         prompt.addProperty("kind", kind);
-        prompt.add("coordinates", coordinates);
+        prompt.add("points", points);
         prompt.addProperty("include", isMeant);
         return prompt;
     }

@@ -84,12 +84,12 @@ public final class Run {
     private final ImageData<BufferedImage> image;
     private final PathObject parent;
     private final JsonObject options;
-    private final String model;
 
     private Executor gui = work -> work.run();
     private Consumer<Status> listener = status -> { };
     private Predicate<String> agree = question -> true;
     private Supplier<double[]> view = () -> null;
+    private Collection<PathObject> replaceable = List.of();
 
     private volatile boolean stopped;
     private volatile long stoppedAt;
@@ -105,7 +105,7 @@ public final class Run {
     /** Provisional pieces by id, until their union replaces them. */
     private final Map<String, PathObject> pieces = new HashMap<>();
     private final Set<PathObject> replaced = new HashSet<>();
-    /** Objects of earlier runs that the user changed: their ids are taken. */
+    /** Objects of earlier runs that stay: their ids are taken. */
     private final Set<String> kept = new HashSet<>();
     private boolean hasReplacedEarlier;
     private long lastFlush;
@@ -114,6 +114,7 @@ public final class Run {
 
     private String state = "starting";
     private String message = "";
+    private String warning = "";
     private long tilesDone;
     private long tiles;
     private double secondsLeft = -1;
@@ -131,7 +132,6 @@ public final class Run {
         this.image = image;
         this.parent = parent;
         this.options = options;
-        this.model = options.get("model").getAsString();
     }
 
     /** Change the hierarchy through `executor`: the JavaFX thread, where there is a window. */
@@ -155,6 +155,12 @@ public final class Run {
     /** Compute first what is near the x, y that `view` gives, asked again each second. */
     public Run lookingAt(Supplier<double[]> view) {
         this.view = view;
+        return this;
+    }
+
+    /** Replace `objects` too, as long as nobody has touched them. */
+    public Run replacing(Collection<PathObject> objects) {
+        this.replaceable = objects;
         return this;
     }
 
@@ -206,6 +212,11 @@ public final class Run {
             changed();
         });
         return mine.size();
+    }
+
+    /** Return what it has added. */
+    public List<PathObject> getResults() {
+        return new ArrayList<>(added);
     }
 
     /** Return how often the hierarchy was changed. */
@@ -286,6 +297,9 @@ public final class Run {
     }
 
     private int plane() {
+        if (options.has("z")) {
+            return options.get("z").getAsInt();
+        }
         return parent.getROI() == null ? 0 : parent.getROI().getZ();
     }
 
@@ -431,12 +445,14 @@ public final class Run {
                 report("running", "Running");
                 break;
             case "warned":
-                report("running", event.get("message").getAsString());
+                warning = event.get("message").getAsString();
+                report("running", warning);
                 break;
             case "done":
                 long bad = event.get("tiles_failed").getAsLong();
                 hasEnded = true;
-                end("done", bad == 0 ? "Done." : "Done, but " + bad + " tiles failed.");
+                String done = bad == 0 ? "Done." : "Done, but " + bad + " tiles failed.";
+                end("done", warning.isEmpty() ? done : done + " " + warning);
                 break;
             case "cancelled":
                 hasEnded = true;
@@ -465,7 +481,7 @@ public final class Run {
             if (object.getMetadata().containsKey(Marks.PROVISIONAL)) {
                 pieces.put(object.getID().toString(), object);
             }
-            Marks.set(object);
+            Marks.set(object, options);
             pending.add(object);
         }
     }
@@ -571,16 +587,22 @@ public final class Run {
         changed();
     }
 
-    /** Remove what an earlier run of this model left here, except what the user changed. */
+    /** Remove what an earlier run of this model and these prompts left, except what the user changed. */
     private void removeEarlier() {
+        boolean isPrompted = options.has("prompts");
+        // prompts give annotations; to look through a million cells at each click takes its time
+        Collection<PathObject> there = isPrompted ? image.getHierarchy().getAnnotationObjects()
+                : parent.getChildObjects();
         List<PathObject> earlier = new ArrayList<>();
-        for (PathObject child : parent.getChildObjects()) {
-            if (Marks.isOf(child, model)) {
-                if (Marks.isUntouched(child)) {
-                    earlier.add(child);
-                } else {
-                    kept.add(child.getID().toString());
-                }
+        for (PathObject object : there) {
+            if (!Marks.isOf(object, options)) {
+                continue;
+            }
+            boolean isEarlier = replaceable.contains(object) || Marks.hasPromptsOf(object, options);
+            if (isEarlier && Marks.isUntouched(object)) {
+                earlier.add(object);
+            } else {
+                kept.add(object.getID().toString());
             }
         }
         remove(earlier);

@@ -88,9 +88,16 @@ public final class RunForm {
         }
     }
 
-    /** Ask, on the JavaFX thread; return the keys of a request, or null where the user gave up. */
+    /**
+     * Ask, on the JavaFX thread; return the keys of a request, or null where the user gave up.
+     *
+     * Does not ask where there is nothing to choose: for one model without parameters.
+     */
     public static JsonObject ask(List<JsonObject> models, Window owner, boolean needsChannels) {
         RunForm form = new RunForm(models, owner, needsChannels);
+        if (models.size() == 1 && form.values.isEmpty() && !needsChannels && form.complaintNow().isEmpty()) {
+            return form.options();
+        }
         Optional<ButtonType> answer = form.dialog.showAndWait();
         return answer.isPresent() && answer.get().equals(ButtonType.OK) ? form.options() : null;
     }

@@ -33,7 +33,8 @@ public class PathIO {
     private static PathObject read(JsonObject json) {
         JsonObject properties = json.getAsJsonObject("properties");
         String type = properties.get("objectType").getAsString();
-        Feature object = new Feature(type, PolygonsROI.of(json.getAsJsonObject("geometry")));
+        PolygonsROI roi = PolygonsROI.of(json.getAsJsonObject("geometry"));
+        Feature object = new Feature(type, roi, type.equals("annotation") ? json.getAsJsonObject("geometry") : null);
         if (json.has("id")) {
             object.setID(UUID.fromString(json.get("id").getAsString()));
         }
@@ -49,7 +50,14 @@ public class PathIO {
             for (JsonElement part : color) {
                 Integer.parseInt(part.getAsString());
             }
-            object.setPathClass(PathClass.fromString(classification.get("name").getAsString()));
+            JsonArray names = new JsonArray();
+            if (classification.has("names")) {
+                names.addAll(classification.getAsJsonArray("names"));
+            } else {
+                names.add(classification.get("name"));
+            }
+            object.setPathClass(PathClass.fromString(String.join(": ",
+                    names.asList().stream().map(JsonElement::getAsString).toList())));
         }
         if (properties.has("measurements")) {
             for (Map.Entry<String, JsonElement> each : properties.getAsJsonObject("measurements").entrySet()) {

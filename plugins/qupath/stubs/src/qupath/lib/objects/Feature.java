@@ -10,9 +10,12 @@ public class Feature extends PathObject {
 
     public final String type;
     public final Map<String, Double> measurements = new LinkedHashMap<>();
+    private final JsonObject geometry;
 
-    public Feature(String type, PolygonsROI roi) {
+    /** Null `geometry` is for detections: a million of them need not remember their text. */
+    public Feature(String type, PolygonsROI roi, JsonObject geometry) {
         this.type = type;
+        this.geometry = geometry;
         setROI(roi);
     }
 
@@ -23,7 +26,7 @@ public class Feature extends PathObject {
         JsonObject json = new JsonObject();
         json.addProperty("type", "Feature");
         json.addProperty("id", getID().toString());
-        json.add("geometry", ((PolygonsROI) getROI()).toJson());
+        json.add("geometry", geometry);
         json.add("properties", properties);
         return json;
     }

@@ -81,21 +81,4 @@ public class PolygonsROI implements ROI {
     public int getT() {
         return 0;
     }
-
-    /** Return the geometry, as a polygon of one ring or as points. */
-    public JsonObject toJson() {
-        JsonArray points = new JsonArray();
-        for (Point2 each : getAllPoints()) {
-            JsonArray point = new JsonArray();
-            point.add(each.getX());
-            point.add(each.getY());
-            points.add(point);
-        }
-        JsonArray rings = new JsonArray();
-        rings.add(points);
-        JsonObject json = new JsonObject();
-        json.addProperty("type", isArea() ? "Polygon" : "MultiPoint");
-        json.add("coordinates", isArea() ? rings : points);
-        return json;
-    }
 }

@@ -11,4 +11,8 @@ public class PathObjectSelectionModel {
     public Set<PathObject> getSelectedObjects() {
         return selected;
     }
+
+    public void clearSelection() {
+        selected.clear();
+    }
 }

@@ -1,0 +1,251 @@
+package isoline.qupath;
+
+import com.google.gson.JsonArray;
+import com.google.gson.JsonObject;
+import java.awt.image.BufferedImage;
+import java.util.ArrayList;
+import java.util.HashSet;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
+import java.util.UUID;
+import java.util.concurrent.Executor;
+import java.util.function.Consumer;
+import qupath.lib.images.ImageData;
+import qupath.lib.objects.PathObject;
+import qupath.lib.objects.classes.PathClass;
+import qupath.lib.objects.hierarchy.PathObjectHierarchy;
+import qupath.lib.objects.hierarchy.events.PathObjectHierarchyEvent;
+import qupath.lib.objects.hierarchy.events.PathObjectHierarchyListener;
+
+/**
+ * Segments one object after another from what the user draws. No window.
+ *
+ * Every annotation that was drawn since the last object is a prompt. Whatever is drawn, moved,
+ * given another class or deleted: all of them are asked again, and the answer takes the place of
+ * the one before. Everything happens on the thread of `gui`, and its methods are called there.
+ */
+public final class ClickSession implements PathObjectHierarchyListener {
+
+    private static final String NOT_MEANT = "Ignore*";
+
+    private final IsolineClient client;
+    private final ImageData<BufferedImage> image;
+    private final PathObjectHierarchy hierarchy;
+    private final JsonObject options;
+    private final Executor gui;
+    private final Consumer<JsonObject> recorder;
+    private final Consumer<String> say;
+
+    /** Annotations that are no prompts. */
+    private final Set<UUID> others = new HashSet<>();
+    /** Selected at the start: prompts of the first object that the user keeps. */
+    private final Set<UUID> given = new HashSet<>();
+    /** The prompts of the object, in the order in which they were drawn. */
+    private final Map<UUID, PathObject> drawn = new LinkedHashMap<>();
+    private boolean isExcluding;
+
+    private JsonArray asked = new JsonArray();
+    private Run running;
+    private List<PathObject> answer = new ArrayList<>();
+
+    /**
+     * Prepare a session; `options` are keys of a request: `model`, and `parameters` where given.
+     *
+     * `gui` is the JavaFX thread, where there is a window; `recorder` is given the request of each
+     * object that is kept; `say` hears how things stand.
+     */
+    public ClickSession(IsolineClient client, ImageData<BufferedImage> image, JsonObject options,
+            Executor gui, Consumer<JsonObject> recorder, Consumer<String> say) {
+        this.client = client;
+        this.image = image;
+        this.hierarchy = image.getHierarchy();
+        this.options = options;
+        this.gui = gui;
+        this.recorder = recorder;
+        this.say = say;
+    }
+
+    /** Begin; what is selected is the first object's prompts. */
+    public void start() {
+        Set<PathObject> selected = hierarchy.getSelectionModel().getSelectedObjects();
+        for (PathObject object : hierarchy.getAnnotationObjects()) {
+            (selected.contains(object) ? given : others).add(object.getID());
+        }
+        hierarchy.addListener(this);
+        say.accept("Point at an object with QuPath's own tools.");
+        look();
+    }
+
+    /** Called by QuPath. */
+    @Override
+    public void hierarchyChanged(PathObjectHierarchyEvent event) {
+        if (!event.isChanging()) {
+            gui.execute(() -> look());
+        }
+    }
+
+    /** From now on, what is drawn says what the object is not. */
+    public void setExcluding(boolean isExcluding) {
+        this.isExcluding = isExcluding;
+    }
+
+    /** Return whether an answer is awaited. */
+    public boolean isBusy() {
+        return running != null;
+    }
+
+    /** Take back the last prompt. */
+    public void undo() {
+        List<PathObject> prompts = new ArrayList<>(drawn.values());
+        if (!prompts.isEmpty()) {
+            hierarchy.removeObjects(List.of(prompts.get(prompts.size() - 1)), true);
+            look();
+        }
+    }
+
+    /**
+     * Keep the object, as an ordinary one, and begin with another; return what was kept.
+     *
+     * It takes the class of the first prompt that has one, else it has the model's. Nothing
+     * happens while an answer is awaited.
+     */
+    public List<PathObject> next() {
+        if (isBusy()) {
+            return List.of();
+        }
+        List<PathObject> kept = new ArrayList<>(answer);
+        PathClass chosen = chosenClass();
+        for (PathObject object : kept) {
+            if (chosen != null) {
+                object.setPathClass(chosen);
+            }
+            Marks.release(object);
+        }
+        if (!kept.isEmpty()) {
+            recorder.accept(request());
+        }
+        forget();
+        say.accept(kept.isEmpty() ? "There is no object yet." : "Kept. Point at the next object.");
+        return kept;
+    }
+
+    /** Keep what there is and stop listening. */
+    public void close() {
+        if (isBusy()) {
+            running.cancel();
+        }
+        hierarchy.removeListener(this);
+        running = null;
+        next();
+    }
+
+    // --- Prompts -------------------------------------------------------------------------------
+
+    /** Ask anew if the prompts are others than those that were asked. */
+    private void look() {
+        notice();
+        JsonArray prompts = Prompts.of(drawn.values());
+        if (prompts.equals(asked)) {
+            return;
+        }
+        asked = prompts;
+        // else the points tool adds the next point to this object, and undo takes both
+        hierarchy.getSelectionModel().clearSelection();
+        if (isBusy()) {
+            running.cancel(); // `take` asks when it has ended
+        } else {
+            ask();
+        }
+    }
+
+    private void notice() {
+        Map<UUID, PathObject> now = new LinkedHashMap<>();
+        for (PathObject object : hierarchy.getAnnotationObjects()) {
+            if (!others.contains(object.getID()) && !object.getMetadata().containsKey(Marks.MODEL)) {
+                now.put(object.getID(), object);
+            }
+        }
+        drawn.keySet().retainAll(now.keySet());
+        for (Map.Entry<UUID, PathObject> each : now.entrySet()) {
+            if (isExcluding && !drawn.containsKey(each.getKey())) {
+                each.getValue().setPathClass(PathClass.fromString(NOT_MEANT));
+            }
+            drawn.put(each.getKey(), each.getValue());
+        }
+    }
+
+    private void forget() {
+        List<PathObject> mine = new ArrayList<>();
+        for (PathObject prompt : drawn.values()) {
+            if (given.contains(prompt.getID())) {
+                others.add(prompt.getID());
+            } else {
+                mine.add(prompt);
+            }
+        }
+        drawn.clear();
+        answer = new ArrayList<>();
+        asked = new JsonArray();
+        hierarchy.removeObjects(mine, true);
+    }
+
+    private PathClass chosenClass() {
+        for (PathObject prompt : drawn.values()) {
+            PathClass its = prompt.getPathClass();
+            boolean isOnlySign = "Positive".equals(String.valueOf(its)) || !Prompts.isMeant(prompt);
+            if (its != null && !isOnlySign) {
+                return its;
+            }
+        }
+        return null;
+    }
+
+    // --- Answers -------------------------------------------------------------------------------
+
+    private void ask() {
+        if (asked.isEmpty()) {
+            hierarchy.removeObjects(answer, true);
+            answer = new ArrayList<>();
+            say.accept("Point at an object.");
+            return;
+        }
+        JsonArray prompts = asked;
+        Run run = new Run(client, image, hierarchy.getRootObject(), request()).on(gui).replacing(answer);
+        running = run;
+        say.accept("Asking");
+        Thread thread = new Thread(() -> {
+            Run.Status end = run.call();
+            gui.execute(() -> take(run, prompts, end));
+        }, "isoline-click");
+        thread.setDaemon(true);
+        thread.start();
+    }
+
+    private JsonObject request() {
+        JsonObject request = options.deepCopy();
+        request.add("prompts", asked);
+        if (image.getServer().nZSlices() > 1) {
+            request.addProperty("z", drawn.values().iterator().next().getROI().getZ());
+        }
+        return request;
+    }
+
+    private void take(Run ended, JsonArray prompts, Run.Status end) {
+        if (ended != running) { // the session was closed meanwhile
+            hierarchy.removeObjects(ended.getResults(), true);
+            return;
+        }
+        running = null;
+        answer.addAll(ended.getResults());
+        answer.removeIf(object -> object.getParent() == null);
+        if (!prompts.equals(asked)) {
+            ask();
+        } else if (end.state.equals("done")) {
+            say.accept(answer.isEmpty() ? end.message : "Add prompts to correct it, or go on to the next object.");
+        } else {
+            say.accept(end.message);
+        }
+    }
+}

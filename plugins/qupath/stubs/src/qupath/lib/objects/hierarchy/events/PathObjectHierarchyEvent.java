@@ -1,0 +1,8 @@
+package qupath.lib.objects.hierarchy.events;
+
+public class PathObjectHierarchyEvent {
+
+    public boolean isChanging() {
+        return false;
+    }
+}
