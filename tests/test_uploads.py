@@ -27,6 +27,7 @@ from isoline.errors import (
     Unreadable,
     UploadState,
 )
+from isoline.events import Warned
 from isoline.geometry import XY, Box
 from isoline.images import ANYONE, Images
 from isoline.region import Region
@@ -150,6 +151,30 @@ def test_the_result_is_that_of_a_file_with_the_same_pixels(
     engine.close()
     assert outcomes[0].count == outcomes[1].count > 3
     assert shapes(outcomes[0]) == shapes(outcomes[1])
+
+
+def test_an_object_that_goes_on_where_nothing_was_uploaded_is_incomplete(
+    uploads: Uploads, tmp_path: Path
+) -> None:
+    pixels = np.full((600, 4000, 3), 255, np.uint8)
+    pixels[100:120, 300:3600] = 60  # leaves the region by more than a tile on both sides
+    pixels[200:220, 1900:2300] = 60  # leaves it, and is whole in what is uploaded
+    pixels[0:30, 1950:2050] = 60  # ends at the border of the image
+    request = asked(pixels, Region.rectangle(1900, 0, 2100, 600))
+    name = uploaded(uploads, pixels, request)
+    engine = running.SerialEngine(tmp_path)
+    parameters = {"below": 150}
+    asking = dataclasses.replace(request.request, image=name, parameters=parameters)
+    asking = dataclasses.replace(asking, spacing_um=XY(0.5, 0.5))
+    outcome = running.run(asking, Images({}, {"upload": uploads}), engine, tmp_path / "job")
+    engine.close()
+    top_and_flag = {
+        (int(top), bool(flag))
+        for objects in outcome.final
+        for top, flag in zip(objects.polygons.boxes()[:, 1], objects.incomplete, strict=True)
+    }
+    assert top_and_flag == {(0, False), (100, True), (200, False)}
+    assert [event.code for event in outcome.events if isinstance(event, Warned)] == ["CutOff"]
 
 
 def write_slide(path: Path, pixels: NDArray[np.uint8], overview: NDArray[np.uint8]) -> None:

@@ -11,7 +11,7 @@ from isoline import results
 from isoline.contours import Polygons
 from isoline.events import Contours, Event, Objects, Warned
 from isoline.journal import Arrays, Batch
-from isoline.models.base import Bounded, Regions
+from isoline.models.base import Bounded, Regions, Unbounded
 from isoline.plan import Lattice, Tile
 from isoline.stitch import Closed, Pieces, Place, Union
 from isoline.work import Computed, Task, TileFailed
@@ -37,6 +37,8 @@ class Assembly:
         """Places that the union knows will never come."""
         self._shown: dict[tuple[int, ...], bytes] = {}
         """(column, row, number) of an open piece -> the id under which viewers show it."""
+        self._cut = 0
+        """Objects that lack what was not uploaded."""
         self.objects = 0
         self.failed = 0
 
@@ -97,7 +99,15 @@ class Assembly:
 
     def finish(self) -> tuple[Event, ...]:
         """Close what is open; return the last results."""
-        return tuple(self._closed(self._union.finish()))
+        last = tuple(self._closed(self._union.finish()))
+        if not self._cut:
+            return last
+        warned = Warned(
+            "CutOff",
+            f"{self._cut} objects are incomplete: they go on where no pixels were uploaded;"
+            " choose a larger region, or let the server see the file",
+        )
+        return (*last, warned)
 
     def _is_glass(self, tile: Tile) -> bool:
         survey = self._task.survey
@@ -161,18 +171,26 @@ class Assembly:
             for piece in closed.piece.tolist()
             if (shown := self._shown.pop(tuple(piece), None)) is not None
         ]
+        is_cut = self._is_cut(closed.polygons)
         objects = results.build(
             self._task,
             closed.polygons,
             closed.label - 1,
             closed.area_px,
             closed.anchor,
-            incomplete=closed.incomplete,
+            incomplete=closed.incomplete | is_cut,
         )
         if not isinstance(self._task.output, Regions):
-            objects = objects.select(results.inside(self._task, objects.anchor))
+            is_inside = results.inside(self._task, objects.anchor)
+            objects = objects.select(is_inside)
+            self._cut += np.count_nonzero(is_cut & is_inside)
         ids = np.frombuffer(b"".join(replaced), np.uint8).reshape(-1, 16)
         yield from self._final(objects, ids)
+
+    def _is_cut(self, polygons: Polygons) -> NDArray[np.bool_]:
+        if not isinstance(self._task.output, Unbounded):
+            return np.zeros(len(polygons), np.bool_)
+        return results.is_cut(self._task, polygons, self._lattice.halo_px)
 
     def _final(
         self, objects: Objects, replaces: NDArray[np.uint8] | None = None

@@ -19,7 +19,7 @@ from isoline.encoders.base import Encoder
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import BadParameter, BadRegion, BadSpacing, NotSupported, WrongImage
 from isoline.events import Cancelled, Done, Event, Progress, Scope, Started, Warned
-from isoline.geometry import XY, Box, Grid, Overlap
+from isoline.geometry import XY, Box, Grid, Overlap, Rect
 from isoline.images import ANYONE, Caller, Found, Images
 from isoline.journal import Arrays, Batch
 from isoline.models.base import Bounded, ModelSpec, Output, Regions, Unbounded, Value
@@ -112,6 +112,7 @@ def prepare(
         simplify_px=request.simplify_px,
         is_slide=info.kind == "slide",
         asked=asked,
+        covered=None if info.covered is None else _covered(grid, info.covered),
     )
     started = Started(
         job="",
@@ -254,6 +255,10 @@ def _check_size(name: str, info: ImageInfo, shown: tuple[int, int] | None) -> No
             "{} is {} x {} pixels here, and {} x {} in the viewer".format(name, *info.size, *shown),
             "it is another file or another series of it: correct [file_uris], or upload the pixels",
         )
+
+
+def _covered(grid: Grid, area: Box) -> Box:
+    return grid.cover(Rect(area.x0, area.y0, area.x1, area.y1)).intersect(grid.bounds)
 
 
 def _tile_px(spec: ModelSpec, asked: int | None) -> int:

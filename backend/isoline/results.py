@@ -54,6 +54,23 @@ def inside(task: Task, anchor: NDArray[np.int32]) -> NDArray[np.bool_]:
     return keep
 
 
+def is_cut(task: Task, polygons: Polygons, reach_px: int = 0) -> NDArray[np.bool_]:
+    """Return (n,) whether an object comes so near to the end of an upload that it may go on there.
+
+    `reach_px` is how far beyond an object its model looks.
+    """
+    known, bounds = task.covered, task.grid.bounds
+    if known is None:
+        return np.zeros(len(polygons), np.bool_)
+    margin = reach_px + 1  # the last pixel may be a mixture
+    low = [-1 if at == 0 else at + margin for at in (known.x0, known.y0)]
+    ends = ((known.x1, bounds.x1), (known.y1, bounds.y1))
+    high = [end + 1 if at == end else at - margin for at, end in ends]
+    boxes = polygons.boxes()
+    cut: NDArray[np.bool_] = np.any((boxes[:, :2] <= low) | (boxes[:, 2:] >= high), axis=1)
+    return cut
+
+
 def concatenate(several: Sequence[Objects]) -> Objects:
     """Return the objects of `several`, at least one, of one task."""
     nuclei = [each.nuclei for each in several if each.nuclei is not None]

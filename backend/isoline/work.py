@@ -92,6 +92,8 @@ class Task:
     """Of a model that takes prompts: what they ask."""
     bundles: Mapping[str, Bundle] = field(default_factory=dict)
     """The model by its name, where it is a bundle and not installed."""
+    covered: Box | None = None
+    """Of an upload: the grid pixels that were sent, those around them being background."""
     survey: Survey | None = None
     """None until `Engine.survey` has answered."""
 

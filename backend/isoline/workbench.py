@@ -14,7 +14,7 @@ from isoline import answers, masks, registry, results, scenes, stitch
 from isoline.byte_cache import ByteCache
 from isoline.errors import Broken, Unreadable
 from isoline.events import Objects
-from isoline.geometry import XY, Box, Grid, Rect
+from isoline.geometry import XY, Box, Grid
 from isoline.models.base import (
     Bounded,
     Classes,
@@ -28,7 +28,7 @@ from isoline.models.pointed import PointedModel
 from isoline.models.volume import Scan, VolumeModel
 from isoline.pixels import Sampler
 from isoline.plan import Tile
-from isoline.sources.base import ImageInfo, Remote, Source
+from isoline.sources.base import Remote, Source
 from isoline.sources.volume import VolumeSource
 from isoline.stitch import Pieces
 from isoline.tissue_mask import sample_windows, tissue_mask
@@ -132,7 +132,7 @@ class Workbench:
         tissue = self._tissue(task) if task.is_slide else None
         if not spec.has_statistics:
             return Survey(tissue if spec.skips_glass else None)
-        bounds = _covered(task.grid, self._source(task).info)
+        bounds = task.grid.bounds if task.covered is None else task.covered
         samples = [self.patch(task, box) for box in _windows(task.grid, tissue, bounds)]
         statistics = self.model(task).statistics(samples)
         return Survey(tissue if spec.skips_glass else None, statistics)
@@ -180,14 +180,6 @@ class Workbench:
         sampler = Sampler(self._source(task), overview, task.selection)
         rgb = sampler.read(overview.bounds).astype(np.uint8, copy=False)
         return Tissue(tissue_mask(rgb), cell)
-
-
-def _covered(grid: Grid, info: ImageInfo) -> Box:
-    """Return the part of `grid` that shows more than background."""
-    if info.covered is None:
-        return grid.bounds
-    area = info.covered
-    return grid.bounds.intersect(grid.cover(Rect(area.x0, area.y0, area.x1, area.y1)))
 
 
 def _windows(grid: Grid, tissue: Tissue | None, bounds: Box) -> list[Box]:
