@@ -234,7 +234,7 @@ def test_objects_come_in_the_order_in_which_the_user_looks(build: Build, server:
         said = build.run("script", **asked(url, options, look=[2500, 1000], pan=[1100, 2300]))
     assert said["state"] == "done", said["message"]
     tiles = [(int(x // 256), int(y // 256)) for x, y in said["places"]]
-    assert tiles[0] == (9, 3)
+    assert (9, 3) in tiles[:4]  # two workers, who begin together
     # without the pan the left column comes last and from above
     assert tiles.index((4, 8)) < tiles.index((4, 3))
     assert sum(call.startswith("PATCH") for call in proxy.calls) == 1

@@ -50,7 +50,14 @@ def _outline(task: Task, mask: NDArray[np.bool_], low: Index, factor: Index) -> 
     corners = np.minimum(traced.polygons.corners * factor[::-1], task.grid.size).astype(np.int32)
     polygons = replace(traced.polygons, corners=corners)
     label = np.zeros(1, np.uint16)
-    return results.build(task, polygons, label, polygons.areas2() // 2, contours.anchors(polygons))
+    return results.build(
+        task,
+        polygons,
+        label,
+        polygons.areas2() // 2,
+        contours.anchors(polygons),
+        incomplete=results.is_cut(task, polygons),
+    )
 
 
 def _slices(mask: NDArray[np.bool_], low: Index, factor: Index, size: Index) -> Mask:

@@ -100,14 +100,7 @@ class Assembly:
     def finish(self) -> tuple[Event, ...]:
         """Close what is open; return the last results."""
         last = tuple(self._closed(self._union.finish()))
-        if not self._cut:
-            return last
-        warned = Warned(
-            "CutOff",
-            f"{self._cut} objects are incomplete: they go on where no pixels were uploaded;"
-            " choose a larger region, or let the server see the file",
-        )
-        return (*last, warned)
+        return (*last, *results.cut_off(self._cut))
 
     def _is_glass(self, tile: Tile) -> bool:
         survey = self._task.survey

@@ -97,6 +97,8 @@ class Started:
     """Things to count, areas, or slices of labels: what a viewer makes of a result."""
     z: int = 0
     """The plane that was read."""
+    pointed: bool = False
+    """Whether the result is the one object that prompts point at."""
     volume: VolumeInfo | None = None
     """Of a mask: where its voxels lie, and what its slices are called."""
 

@@ -124,6 +124,7 @@ def prepare(
         spacing_um=stated,
         kind="regions" if isinstance(output, Regions) else "objects",
         z=request.z or 0,
+        pointed=asked is not None,
     )
     focus = grid.point(request.focus) if request.focus is not None else None
     warnings = request.region.warnings if request.region is not None else ()

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from isoline.engines.base import Agenda, Engine
 from isoline.events import Cancelled, Contours, Done, Event, Failed, Objects, Started, Warned
 from isoline.journal import Batch
+from isoline.results import cut_off
 from isoline.work import Answered, Task, TileFailed
 
 NOTHING_FOUND = "NothingFound"
@@ -42,7 +43,8 @@ def _told(answered: Answered) -> tuple[Event, ...]:
     if answered.found is None:
         return (Warned(NOTHING_FOUND, answered.reason),)
     if isinstance(answered.found, Objects):
-        return (Contours(answered.found),)
+        cut = int(answered.found.incomplete.sum())
+        return (Contours(answered.found), *cut_off(cut))
     return (answered.found,)
 
 

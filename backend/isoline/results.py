@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from isoline import contours, ids
 from isoline.contours import Polygons
-from isoline.events import Objects
+from isoline.events import Objects, Warned
 from isoline.work import Task
 
 
@@ -69,6 +69,20 @@ def is_cut(task: Task, polygons: Polygons, reach_px: int = 0) -> NDArray[np.bool
     boxes = polygons.boxes()
     cut: NDArray[np.bool_] = np.any((boxes[:, :2] <= low) | (boxes[:, 2:] >= high), axis=1)
     return cut
+
+
+def cut_off(count: int) -> tuple[Warned, ...]:
+    """Return what to tell the user of so many objects that `is_cut`."""
+    if not count:
+        return ()
+    objects = "1 object is" if count == 1 else f"{count} objects are"
+    return (
+        Warned(
+            "CutOff",
+            f"{objects} incomplete: no pixels were uploaded of what lies beyond. A larger region"
+            " helps, or a server that sees the file",
+        ),
+    )
 
 
 def concatenate(several: Sequence[Objects]) -> Objects:

@@ -468,6 +468,7 @@ final class Run {
     private Predicate<String> agree = question -> true;
     private Supplier<double[]> view = () -> null;
     private Collection<PathObject> replaceable = List.of();
+    private Upload.Sent sent;
 
     private volatile boolean stopped;
     private volatile long stoppedAt;
@@ -542,6 +543,12 @@ final class Run {
         return this;
     }
 
+    /** Use what an earlier run has uploaded, if there is enough of it; null where there is nothing. */
+    Run reusing(Upload.Sent sent) {
+        this.sent = sent;
+        return this;
+    }
+
     /** Run to the end. What was received stays, however it ends. Never throws but for bugs. */
     public Status call() {
         boolean interrupted = false;
@@ -597,6 +604,11 @@ final class Run {
         return new ArrayList<>(added);
     }
 
+    /** Return what the server has of the image; null where it sees the file. */
+    Upload.Sent getSent() {
+        return sent;
+    }
+
     /** Return how often the hierarchy was changed. */
     public int getFlushes() {
         return flushes;
@@ -614,7 +626,9 @@ final class Run {
         JsonObject request = request();
         report("starting", "Asking " + client.getUrl());
         try {
-            if (!request.has("image")) {
+            if (sent != null && sent.isAround(request.getAsJsonArray("prompts"))) {
+                pointAtUpload(request);
+            } else if (!request.has("image")) {
                 upload(request);
             }
             job = client.submit(request).get("job").getAsString();
@@ -667,10 +681,13 @@ final class Run {
         ImageServer<BufferedImage> server = image.getServer();
         int t = parent.getROI() == null ? 0 : parent.getROI().getT();
         Upload upload = new Upload(client, server, plane(), t);
-        String name = upload.send(request, spacing(server), words -> report("starting", words),
-                agree, () -> stopped);
-        request.addProperty("image", name);
-        request.remove("image_size");
+        sent = upload.send(request, spacing(server), words -> report("starting", words), agree, () -> stopped);
+        pointAtUpload(request);
+    }
+
+    private void pointAtUpload(JsonObject request) {
+        request.addProperty("image", sent.image);
+        request.remove("image_size"); // those are of the file that the server does not see
         request.remove("z");
     }
 
@@ -1299,6 +1316,7 @@ final class ClickSession implements PathObjectHierarchyListener {
     private JsonArray asked = new JsonArray();
     private Run running;
     private List<PathObject> answer = new ArrayList<>();
+    private Upload.Sent sent;
 
     /**
      * Prepare a session; `options` are keys of a request: `model`, and `parameters` where given.
@@ -1462,7 +1480,8 @@ final class ClickSession implements PathObjectHierarchyListener {
             return;
         }
         JsonArray prompts = asked;
-        Run run = new Run(client, image, hierarchy.getRootObject(), request()).on(gui).replacing(answer);
+        Run run = new Run(client, image, hierarchy.getRootObject(), request()).on(gui)
+                .replacing(answer).reusing(sent);
         running = run;
         say.accept("Asking");
         Thread thread = new Thread(() -> {
@@ -1488,14 +1507,14 @@ final class ClickSession implements PathObjectHierarchyListener {
             return;
         }
         running = null;
+        sent = ended.getSent();
         answer.addAll(ended.getResults());
         answer.removeIf(object -> object.getParent() == null);
         if (!prompts.equals(asked)) {
             ask();
-        } else if (end.state.equals("done")) {
-            say.accept(answer.isEmpty() ? end.message : "Add prompts to correct it, or go on to the next object.");
         } else {
-            say.accept(end.message);
+            boolean isFine = end.message.equals("Done.") && !answer.isEmpty();
+            say.accept(isFine ? "Add prompts to correct it, or go on to the next object." : end.message);
         }
     }
 }
@@ -1508,6 +1527,42 @@ final class Upload {
     public static final long ASK_FROM_PIXELS = 30_000_000;
 
     private static final int THREADS = 4;
+    private static final int AROUND_PX = 512;
+
+    /** Pixels that a server has. */
+    static final class Sent {
+
+        /** The name of the image there. */
+        final String image;
+        private final JsonArray area;
+        private final JsonArray size;
+
+        Sent(String image, JsonArray area, JsonArray size) {
+            this.image = image;
+            this.area = area;
+            this.size = size;
+        }
+
+        /** Return whether there is enough around each of `prompts` to ask about them again. */
+        boolean isAround(JsonArray prompts) {
+            for (JsonElement prompt : prompts) {
+                for (JsonElement point : prompt.getAsJsonObject().getAsJsonArray("points")) {
+                    for (int axis = 0; axis < 2; axis++) {
+                        double at = point.getAsJsonArray().get(axis).getAsDouble();
+                        double low = area.get(axis).getAsDouble();
+                        double high = area.get(axis + 2).getAsDouble();
+                        boolean isNear = at >= low && at <= high
+                                && (low == 0 || at - low >= AROUND_PX)
+                                && (high == size.get(axis).getAsDouble() || high - at >= AROUND_PX);
+                        if (!isNear) {
+                            return false;
+                        }
+                    }
+                }
+            }
+            return true;
+        }
+    }
 
     private final IsolineClient client;
     private final ImageServer<BufferedImage> server;
@@ -1523,13 +1578,14 @@ final class Upload {
     }
 
     /**
-     * Send what `request` needs and return the name of the image there.
+     * Send what `request` needs and return what the server then has.
      *
      * `say` hears how far it is; `agree` is asked before a large upload; `stopped` ends it.
      */
-    public String send(JsonObject request, JsonArray spacing, Consumer<String> say,
+    Sent send(JsonObject request, JsonArray spacing, Consumer<String> say,
             Predicate<String> agree, BooleanSupplier stopped) throws IOException, InterruptedException {
-        JsonObject wanted = client.announce(announcement(request, spacing));
+        JsonObject announced = announcement(request, spacing);
+        JsonObject wanted = client.announce(announced);
         long pixels = wanted.get("pixels").getAsLong();
         String size = Math.round(pixels / 1e6d) + " million pixels (about " +
                 Math.round(pixels * 1.7d / 1e6d) + " MB)";
@@ -1556,7 +1612,8 @@ final class Upload {
         } finally {
             threads.shutdownNow();
         }
-        return wanted.get("image").getAsString();
+        JsonArray area = wanted.getAsJsonArray("levels").get(0).getAsJsonObject().getAsJsonArray("area");
+        return new Sent(wanted.get("image").getAsString(), area, announced.getAsJsonArray("size"));
     }
 
     private JsonObject announcement(JsonObject request, JsonArray spacing) throws IOException {

@@ -19,7 +19,7 @@ AREA = "Area µm^2"
 
 
 class QuPath(Encoder):
-    """Detections or cells for objects, annotations for regions.
+    """Detections or cells for objects, annotations for regions and for what prompts point at.
 
     Read by `PathIO.readObjectsFromGeoJSON`.
     """
@@ -30,7 +30,9 @@ class QuPath(Encoder):
 
     def features(self, objects: Objects, started: Started, provisional: bool) -> bytes:
         # what many features share is put into text once
-        kind = "detection" if started.kind == "objects" else "annotation"
+        # QuPath lets only annotations be edited, and what one points at is there to be corrected
+        counted = started.kind == "objects" and not started.pointed
+        kind = "detection" if counted else "annotation"
         if objects.nuclei is not None:
             kind = "cell"
         classes = [

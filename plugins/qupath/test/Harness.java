@@ -90,6 +90,9 @@ public final class Harness {
         ClickSession session = new ClickSession(client, image, asked.getAsJsonObject("options"), gui,
                 request -> recorded.add(request), text -> words.add(text));
         gui.submit(session::start).get();
+        while (gui.submit(session::isBusy).get()) {
+            Thread.sleep(2);
+        }
         List<Object> after = new ArrayList<>();
         for (JsonElement each : asked.getAsJsonArray("steps")) {
             JsonObject step = each.getAsJsonObject();

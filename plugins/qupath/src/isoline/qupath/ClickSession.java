@@ -49,6 +49,7 @@ public final class ClickSession implements PathObjectHierarchyListener {
     private JsonArray asked = new JsonArray();
     private Run running;
     private List<PathObject> answer = new ArrayList<>();
+    private Upload.Sent sent;
 
     /**
      * Prepare a session; `options` are keys of a request: `model`, and `parameters` where given.
@@ -212,7 +213,8 @@ public final class ClickSession implements PathObjectHierarchyListener {
             return;
         }
         JsonArray prompts = asked;
-        Run run = new Run(client, image, hierarchy.getRootObject(), request()).on(gui).replacing(answer);
+        Run run = new Run(client, image, hierarchy.getRootObject(), request()).on(gui)
+                .replacing(answer).reusing(sent);
         running = run;
         say.accept("Asking");
         Thread thread = new Thread(() -> {
@@ -238,14 +240,14 @@ public final class ClickSession implements PathObjectHierarchyListener {
             return;
         }
         running = null;
+        sent = ended.getSent();
         answer.addAll(ended.getResults());
         answer.removeIf(object -> object.getParent() == null);
         if (!prompts.equals(asked)) {
             ask();
-        } else if (end.state.equals("done")) {
-            say.accept(answer.isEmpty() ? end.message : "Add prompts to correct it, or go on to the next object.");
         } else {
-            say.accept(end.message);
+            boolean isFine = end.message.equals("Done.") && !answer.isEmpty();
+            say.accept(isFine ? "Add prompts to correct it, or go on to the next object." : end.message);
         }
     }
 }

@@ -90,6 +90,7 @@ public final class Run {
     private Predicate<String> agree = question -> true;
     private Supplier<double[]> view = () -> null;
     private Collection<PathObject> replaceable = List.of();
+    private Upload.Sent sent;
 
     private volatile boolean stopped;
     private volatile long stoppedAt;
@@ -164,6 +165,12 @@ public final class Run {
         return this;
     }
 
+    /** Use what an earlier run has uploaded, if there is enough of it; null where there is nothing. */
+    Run reusing(Upload.Sent sent) {
+        this.sent = sent;
+        return this;
+    }
+
     /** Run to the end. What was received stays, however it ends. Never throws but for bugs. */
     public Status call() {
         boolean interrupted = false;
@@ -219,6 +226,11 @@ public final class Run {
         return new ArrayList<>(added);
     }
 
+    /** Return what the server has of the image; null where it sees the file. */
+    Upload.Sent getSent() {
+        return sent;
+    }
+
     /** Return how often the hierarchy was changed. */
     public int getFlushes() {
         return flushes;
@@ -236,7 +248,9 @@ public final class Run {
         JsonObject request = request();
         report("starting", "Asking " + client.getUrl());
         try {
-            if (!request.has("image")) {
+            if (sent != null && sent.isAround(request.getAsJsonArray("prompts"))) {
+                pointAtUpload(request);
+            } else if (!request.has("image")) {
                 upload(request);
             }
             job = client.submit(request).get("job").getAsString();
@@ -289,10 +303,13 @@ public final class Run {
         ImageServer<BufferedImage> server = image.getServer();
         int t = parent.getROI() == null ? 0 : parent.getROI().getT();
         Upload upload = new Upload(client, server, plane(), t);
-        String name = upload.send(request, spacing(server), words -> report("starting", words),
-                agree, () -> stopped);
-        request.addProperty("image", name);
-        request.remove("image_size");
+        sent = upload.send(request, spacing(server), words -> report("starting", words), agree, () -> stopped);
+        pointAtUpload(request);
+    }
+
+    private void pointAtUpload(JsonObject request) {
+        request.addProperty("image", sent.image);
+        request.remove("image_size"); // those are of the file that the server does not see
         request.remove("z");
     }
 

@@ -30,6 +30,42 @@ public final class Upload {
     public static final long ASK_FROM_PIXELS = 30_000_000;
 
     private static final int THREADS = 4;
+    private static final int AROUND_PX = 512;
+
+    /** Pixels that a server has. */
+    static final class Sent {
+
+        /** The name of the image there. */
+        final String image;
+        private final JsonArray area;
+        private final JsonArray size;
+
+        Sent(String image, JsonArray area, JsonArray size) {
+            this.image = image;
+            this.area = area;
+            this.size = size;
+        }
+
+        /** Return whether there is enough around each of `prompts` to ask about them again. */
+        boolean isAround(JsonArray prompts) {
+            for (JsonElement prompt : prompts) {
+                for (JsonElement point : prompt.getAsJsonObject().getAsJsonArray("points")) {
+                    for (int axis = 0; axis < 2; axis++) {
+                        double at = point.getAsJsonArray().get(axis).getAsDouble();
+                        double low = area.get(axis).getAsDouble();
+                        double high = area.get(axis + 2).getAsDouble();
+                        boolean isNear = at >= low && at <= high
+                                && (low == 0 || at - low >= AROUND_PX)
+                                && (high == size.get(axis).getAsDouble() || high - at >= AROUND_PX);
+                        if (!isNear) {
+                            return false;
+                        }
+                    }
+                }
+            }
+            return true;
+        }
+    }
 
     private final IsolineClient client;
     private final ImageServer<BufferedImage> server;
@@ -45,13 +81,14 @@ public final class Upload {
     }
 
     /**
-     * Send what `request` needs and return the name of the image there.
+     * Send what `request` needs and return what the server then has.
      *
      * `say` hears how far it is; `agree` is asked before a large upload; `stopped` ends it.
      */
-    public String send(JsonObject request, JsonArray spacing, Consumer<String> say,
+    Sent send(JsonObject request, JsonArray spacing, Consumer<String> say,
             Predicate<String> agree, BooleanSupplier stopped) throws IOException, InterruptedException {
-        JsonObject wanted = client.announce(announcement(request, spacing));
+        JsonObject announced = announcement(request, spacing);
+        JsonObject wanted = client.announce(announced);
         long pixels = wanted.get("pixels").getAsLong();
         String size = Math.round(pixels / 1e6d) + " million pixels (about " +
                 Math.round(pixels * 1.7d / 1e6d) + " MB)";
@@ -78,7 +115,8 @@ public final class Upload {
         } finally {
             threads.shutdownNow();
         }
-        return wanted.get("image").getAsString();
+        JsonArray area = wanted.getAsJsonArray("levels").get(0).getAsJsonObject().getAsJsonArray("area");
+        return new Sent(wanted.get("image").getAsString(), area, announced.getAsJsonArray("size"));
     }
 
     private JsonObject announcement(JsonObject request, JsonArray spacing) throws IOException {
