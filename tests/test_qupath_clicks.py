@@ -193,7 +193,7 @@ def test_pixels_are_uploaded_once_for_clicks_near_each_other(
 
     Image.fromarray(tifffile.imread(disk_slide.path)).save(tmp_path / "a.png", compress_level=1)
     proxy = Proxy(server)
-    steps = [draw(at.one), draw(at.other), UNDO, NEXT, draw((5200, 4200), at.other)]
+    steps = [draw(at.one), draw(at.other), UNDO, NEXT, draw((5200, 4200))]
     more = {"uri": "file:/elsewhere.tif", "pixels": str(tmp_path / "a.png")}
     with proxied(proxy) as url:
         here = session(build, "java", url, *steps[:3])["after"]
