@@ -43,8 +43,13 @@ def open_slide(page: Page, archive: Archive, login: str) -> None:
     """Log in through the form, open the slide and wait for the panel."""
     page.goto(f"{archive.stack.url}/histomics")
     log_in(page, login)
-    page.evaluate(f"location.hash = '?image={archive.item}&bounds={BOUNDS}'")
+    show(page, archive)
     page.wait_for_selector("#isoline-panel")
+
+
+def show(page: Page, archive: Archive) -> None:
+    """Go to BOUNDS of the slide."""
+    page.evaluate(f"location.hash = '?image={archive.item}&bounds={BOUNDS}'")
 
 
 def choose(page: Page, model: str, **parameters: object) -> None:

@@ -93,6 +93,12 @@ export class Prompting {
             make('div', {class: 'isoline-tools'},
                 [this._undo, this._next, this._accept, this._discard])
         ]);
+        // a button that is clicked does not take the keyboard, or Enter would press it again
+        this.element.addEventListener('mousedown', (event) => {
+            if (event.target.closest('button')) {
+                event.preventDefault();
+            }
+        });
         this._sign(true);
     }
 
