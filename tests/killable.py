@@ -42,7 +42,14 @@ class Server:
         return Client(self.url, self.token)
 
     def start(self) -> float:
-        """Start the server and wait until it answers; return how many seconds that took."""
+        """Start the server and wait until it is ready; return how many seconds that took."""
+        began = time.monotonic()
+        self.launch()
+        self.wait_until("ready")
+        return time.monotonic() - began
+
+    def launch(self) -> None:
+        """Start the server; it needs a while before it answers."""
         config = self.data / "isoline.toml"
         config.write_text(
             f'data = "{self.data.as_posix()}"\n[server]\nport = {self.port}\n'
@@ -55,18 +62,16 @@ class Server:
         )
         path = os.pathsep.join(filter(None, [str(PLUGINS), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "ISOLINE_TOKEN": self.token, "PYTHONPATH": path}
-        began = time.monotonic()
         self.process = subprocess.Popen([sys.executable, "-c", code], env=environment)
-        self.wait_until_ready()
-        return time.monotonic() - began
 
-    def wait_until_ready(self) -> None:
-        for _ in range(1800):
+    def wait_until(self, *states: str) -> None:
+        """Wait until the server answers and is in one of `states`."""
+        for _ in range(4500):
             with contextlib.suppress(ClientError):
-                if self.client.health()["status"] == "ready":
+                if self.client.health()["status"] in states:
                     return
-            time.sleep(0.05)
-        raise AssertionError("the server is not ready after 90 s")
+            time.sleep(0.02)
+        raise AssertionError(f"the server is not {' or '.join(states)} after 90 s")
 
     @property
     def main(self) -> psutil.Process:

@@ -85,7 +85,8 @@ class Backend:
             metrics=metrics,
         )
         try:
-            warm.assembly()  # the workers see to themselves meanwhile
+            # beside the workers, which see to themselves: what has ended is served meanwhile
+            threading.Thread(target=warm.assembly, name="warm", daemon=True).start()
             surveys = Surveys(settings.surveys, metrics.surveyed)
             jobs = Jobs(settings.jobs, engine, surveys, settings.limits, prepare)
         except BaseException:

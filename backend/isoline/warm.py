@@ -8,16 +8,19 @@ leaves.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from isoline import contours, datasets, registry, stitch
+from isoline import contours, datasets, kernels, registry, stitch
 from isoline.answers import found_in
 from isoline.byte_cache import ByteCache
 from isoline.errors import Conflict
@@ -46,30 +49,42 @@ _SCRAP = Box(0, 0, SIDE, SIDE)
 
 def tiles() -> None:
     """Warm what a worker does: read, infer with the models that need no weights, and contour."""
-    with _turn():
+    with _turn("tiles"):
         _tiles(_scrap())
 
 
 def assembly() -> None:
     """Warm what the server itself does: unite regions, render pictures."""
-    with _turn():
+    with _turn("assembly"):
         _assembly(_scrap())
 
 
 @contextlib.contextmanager
-def _turn() -> Iterator[None]:
-    """Wait for other processes that are at it."""
-    directory = datasets.default_directory()
+def _turn(what: str) -> Iterator[None]:
+    """Wait for other processes that are at it, until one of them has left what it compiled."""
+    directory = datasets.default_directory() / "warm"
     directory.mkdir(parents=True, exist_ok=True)
+    done = directory / f"{what}-{_stamp()}"
+    if done.exists():
+        yield
+        return
     try:
-        lock = Exclusive(directory / "warm.lock", PATIENCE_SECONDS)
+        lock = Exclusive(directory / "lock", PATIENCE_SECONDS)
     except Conflict:
         lock = None  # compiling twice is slower, not wrong
     try:
         yield
+        done.touch()
     finally:
         if lock is not None:
             lock.close()
+
+
+def _stamp() -> str:
+    """Return what changes when numba compiles anew."""
+    sources = sorted(Path(kernels.__path__[0]).glob("*.py"))
+    basis = [numba.__version__, sys.version, *((str(p), p.stat().st_mtime_ns) for p in sources)]
+    return hashlib.blake2b(repr(basis).encode(), digest_size=8).hexdigest()
 
 
 def _tiles(pixels: NDArray[np.uint8]) -> None:

@@ -13,7 +13,6 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-import pydicom
 
 from isoline.errors import Unreadable
 
@@ -64,6 +63,8 @@ def _series(path: Path) -> list[Path]:
 
 
 def _series_uid(path: Path) -> str | None:
+    import pydicom  # takes longer to import than most files to open
+
     try:
         head = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
     except pydicom.errors.InvalidDicomError:
