@@ -2,9 +2,8 @@
 
     python -m tests.benchmarks.restart [JOBS]
 
-Killed and started again. *Alive*: it answers, lists every job and has replayed one of them. *Ready*:
-its workers can compute as well. Starts with one job and with many are interleaved; what the jobs
-add is a difference that a busy machine hides least.
+Killed and started again. *Alive*: it answers, lists every job and has replayed one of them.
+*Ready*: its workers can compute as well. Starts with one job and with many take turns.
 """
 
 from __future__ import annotations

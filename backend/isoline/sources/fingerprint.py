@@ -13,7 +13,6 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-
 from isoline.errors import Unreadable
 
 BLOCK = 64 * 1024
