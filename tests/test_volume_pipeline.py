@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from isoline import client, journal, masks, pipeline, wire
+from isoline import client, journal, masks, pipeline, wire, workbench
 from isoline.encoders.geojson import GeoJSON
 from isoline.encoders.ohif import OHIF
 from isoline.engines.base import Agenda
@@ -27,6 +27,7 @@ from isoline.journal import Batch, JournalReader, JournalWriter
 from isoline.models.threshold3d import Threshold3D
 from isoline.models.volume import Scan, outward
 from isoline.request import SegmentRequest
+from isoline.sources.volume import VolumeSource
 from isoline.surveys import Surveys
 from isoline.volume_geometry import SliceName
 from tests import volumes
@@ -153,6 +154,27 @@ def test_the_slice_that_is_looked_at_comes_first(folder: Path, engine: LocalEngi
     first = next(event for event in told if isinstance(event, Mask))
     assert 30 in first.slices
     assert 0 not in first.slices
+
+
+@pytest.mark.parametrize(("most_mib", "is_kept"), [(0, False), (1, True)])
+def test_a_worker_keeps_so_many_bytes_of_volumes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, most_mib: int, is_kept: bool
+) -> None:
+    monkeypatch.setattr(workbench, "SOURCES_MIB", most_mib)
+    bench = workbench.Workbench(folder, "cpu")
+    first = VolumeSource.voxels
+    read: list[VolumeSource] = []
+
+    def counted(source: VolumeSource) -> NDArray[np.generic]:
+        read.append(source)
+        return first(source)
+
+    monkeypatch.setattr(VolumeSource, "voxels", counted)
+    for image in ("ct", "ct.nii.gz", "ct"):
+        ready = prepared(folder, request(image))
+        assert list(bench.segment(ready.task, ready.tiles[0]))
+    assert (read[0] is read[2]) == is_kept
+    bench.close()
 
 
 def test_the_journal_gives_back_what_it_took(

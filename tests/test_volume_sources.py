@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import nibabel
@@ -221,6 +222,22 @@ def test_the_cache_keeps_what_was_used_last(tmp_path: Path) -> None:
     with pytest.raises(Unreadable):
         cache.get("v9", (2, 3, 2), np.dtype(np.int16), fails)
     assert not [path for path in (tmp_path / "c").iterdir() if path.name.startswith(".")]
+
+
+def test_what_is_being_fetched_is_not_thrown_out(tmp_path: Path) -> None:
+    cache = VolumeCache(tmp_path / "c", most_bytes=24)
+    shape, kind = (2, 3, 2), np.dtype(np.int16)
+
+    def fill(voxels: NDArray[np.generic]) -> None:
+        cache.get("other", shape, kind, lambda other: other.fill(2))
+        voxels[:] = 1
+
+    assert int(cache.get("v", shape, kind, fill)[0, 0, 0]) == 1
+    left = cache.directory / ".volume-left"
+    left.write_bytes(bytes(24))
+    os.utime(left, (1, 1))  # by a process that has died
+    cache.get("third", shape, kind, lambda third: third.fill(3))
+    assert not left.exists()
 
 
 class TestNifti(VolumeSourceContract):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+_UNFINISHED = ".volume-"
+_GIVEN_UP_SECONDS = 3600.0
+"""After so long nobody fetches an unfinished volume any more: its process has died."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class VolumeCache:
             pass
         self.directory.mkdir(parents=True, exist_ok=True)
         self._make_room(size)
-        handle, scratch = tempfile.mkstemp(dir=self.directory, prefix=".volume-")
+        handle, scratch = tempfile.mkstemp(dir=self.directory, prefix=_UNFINISHED)
         os.close(handle)
         try:
             made = np.memmap(scratch, dtype, "w+", shape=shape)
@@ -62,11 +67,14 @@ class VolumeCache:
     def _make_room(self, size: int) -> None:
         """Remove what was not used for longest until `size` more bytes fit."""
         files: list[tuple[float, int, Path]] = []
+        total = size
         for path in self.directory.iterdir():
             with suppress(FileNotFoundError):
                 state = path.stat()
-                files.append((state.st_mtime, state.st_size, path))
-        total = sum(each[1] for each in files) + size
+                total += state.st_size
+                is_growing = time.time() - state.st_mtime < _GIVEN_UP_SECONDS
+                if not (path.name.startswith(_UNFINISHED) and is_growing):
+                    files.append((state.st_mtime, state.st_size, path))
         for _, freed, path in sorted(files):
             if total <= self.most_bytes:
                 return

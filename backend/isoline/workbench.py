@@ -41,6 +41,10 @@ SAMPLES = 24
 SAMPLE_PX = 512
 """How much tissue a model's statistics see: this many windows of this side, at its own spacing."""
 
+SOURCES = 4
+SOURCES_MIB = 1024
+"""How many images a worker keeps open, and how much of volumes: the one in use in any case."""
+
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 
@@ -48,18 +52,32 @@ _V = TypeVar("_V")
 class _Recent(Generic[_K, _V]):
     """The last few values made by `make`, given up oldest first through `drop`."""
 
-    def __init__(self, size: int, drop: Callable[[_V], None] = lambda _: None) -> None:
-        self._size = size
+    def __init__(
+        self,
+        most: int,
+        drop: Callable[[_V], None] = lambda _: None,
+        *,
+        weigh: Callable[[_V], int] = lambda _: 0,
+        most_bytes: int = 0,
+    ) -> None:
+        """Keep `most` values, and no more than `most_bytes` by `weigh`; the newest in any case."""
+        self._most = most
         self._drop = drop
+        self._weigh = weigh
+        self._most_bytes = most_bytes
         self._values: OrderedDict[_K, _V] = OrderedDict()
 
     def get(self, key: _K, make: Callable[[], _V]) -> _V:
         if key not in self._values:
             self._values[key] = make()
-            if len(self._values) > self._size:
+            while len(self._values) > 1 and self._is_full():
                 self._drop(self._values.popitem(last=False)[1])
         self._values.move_to_end(key)
         return self._values[key]
+
+    def _is_full(self) -> bool:
+        held = sum(map(self._weigh, self._values.values()))
+        return len(self._values) > self._most or held > self._most_bytes
 
     def clear(self) -> None:
         while self._values:
@@ -75,7 +93,10 @@ class Workbench:
         self._device = device
         self._seen = ByteCache(seen_mib << 20)
         self._sources: _Recent[tuple[Path | Remote, str], Source] = _Recent(
-            4, lambda old: old.close()
+            SOURCES,
+            lambda old: old.close(),
+            weigh=lambda source: source.memory_bytes,
+            most_bytes=SOURCES_MIB << 20,
         )
         self._models: _Recent[tuple[str, str], Model] = _Recent(4)
 

@@ -36,7 +36,7 @@ class Open:
 
     @property
     def viewer(self) -> str:
-        return f"{self.url}/viewer?StudyInstanceUIDs={self.study}"
+        return f"{self.url}/isoline?StudyInstanceUIDs={self.study}"
 
 
 def run(settings: Settings, *, once: bool) -> None:
@@ -51,7 +51,7 @@ def run(settings: Settings, *, once: bool) -> None:
     with opened(settings, pages, console) as there:
         console.print(
             f"\nOpen {there.viewer}\n"
-            f"and choose isoline on the right. All studies: {there.url}\n"
+            f"choose a model on the right and press Run. All studies: {there.url}\n"
             "Ctrl-C ends the viewer, the archive and the server.",
             soft_wrap=True,
         )

@@ -69,6 +69,14 @@ class Source(ABC):
     """The name of the reader, as registered."""
     info: ImageInfo
 
+    @property
+    def memory_bytes(self) -> int:
+        """What it may keep in memory while it is open: a volume its voxels, a slide nearly nothing.
+
+        What is mapped from a file is not counted: the system takes it back when memory is short.
+        """
+        return 0
+
     @classmethod
     def open(cls, path: Path) -> Source:
         """Open the image at `path`.

@@ -125,6 +125,10 @@ class DicomWebSource(DicomSource):
             raise UnknownImage(f"the archive has no {remote.name}", "check study and series")
         return headers
 
+    @property
+    def memory_bytes(self) -> int:
+        return 0  # its voxels are mapped from the cache
+
     def _read(self) -> NDArray[np.generic]:
         shape, dtype = self.volume.grid.shape, self.info.dtype
         return self._remote.cache.get(self.info.fingerprint, shape, dtype, self._fetch)

@@ -30,6 +30,11 @@ class VolumeSource(Source):
         assert self.info.volume is not None
         return self.info.volume
 
+    @property
+    def memory_bytes(self) -> int:
+        i, j, k = self.volume.grid.size
+        return i * j * k * self.info.dtype.itemsize
+
     def voxels(self) -> NDArray[np.generic]:
         """Return (k, j, i) int16 or float32 in the units of the modality; not to be written to.
 
