@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import requests
 
 from isoline.errors import BadSeries, UnknownImage, Unreadable
 from isoline.images import ANYONE, Images
@@ -139,3 +140,28 @@ def test_what_a_series_is_made_of_is_asked_once(
         monkeypatch.setattr(DicomWebSeries, "instances", lambda _, count=count: count)
         assert images.find(NAME, ANYONE).info.fingerprint == first.info.fingerprint
     assert len(asked) == 2
+
+
+def test_what_the_series_does_not_give_comes_frame_by_frame(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer for the whole series breaks off after five instances."""
+    source = opened(archive, tmp_path)
+    whole = source._client.iter_series
+
+    def broken(*args: object, **more: object) -> Iterator[pydicom.Dataset]:
+        for _, instance in zip(range(5), whole(*args, **more), strict=False):
+            yield instance
+        raise requests.ConnectionError("gone")
+
+    asked: list[str] = []
+    frames = source._client.retrieve_instance_frames
+    monkeypatch.setattr(source._client, "iter_series", broken)
+    monkeypatch.setattr(
+        source._client,
+        "retrieve_instance_frames",
+        lambda *args, **more: asked.append(args[2]) or frames(*args, **more),  # type: ignore[func-returns-value]
+    )
+    voxels = source.voxels()
+    assert len(asked) == 19
+    np.testing.assert_array_equal(voxels, opened(archive, tmp_path / "again").voxels())

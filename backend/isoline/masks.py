@@ -19,20 +19,22 @@ from isoline.events import Layer, Mask
 def encode(labels: NDArray[np.uint8], slices: Sequence[int], *, provisional: bool = False) -> Mask:
     """Return (n, j, i) `labels`, which are those of the slices k in `slices`, as an event."""
     rows: list[tuple[int, int, int, int, int, int]] = []
-    codes: list[NDArray[np.uint8]] = []
+    runs: list[NDArray[np.int64]] = []
     for place, plane in enumerate(labels):
         for label in _labels_in(plane):
             it: NDArray[np.bool_] = plane == label
             box = _bounds(it)
             i0, j0, i1, j1 = box
             rows.append((place, label, *box))
-            codes.append(_varints(_runs(it[j0:j1, i0:i1])))
-    start = np.zeros(len(codes) + 1, np.int64)
-    np.cumsum([len(code) for code in codes], out=start[1:])
+            runs.append(_runs(it[j0:j1, i0:i1]))
+    # all at once: numpy is slow to begin
+    code, ends = _varints(np.concatenate(runs) if runs else np.empty(0, np.int64))
+    start = np.zeros(len(runs) + 1, np.int64)
+    start[1:] = ends[np.cumsum([len(each) for each in runs], dtype=np.int64) - 1]
     return Mask(
         np.array(slices, np.int32),
         np.array(rows, np.int32).reshape(-1, 6),
-        np.concatenate(codes) if codes else np.empty(0, np.uint8),
+        code,
         start,
         provisional,
     )
@@ -99,14 +101,20 @@ def _runs(it: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.diff(np.concatenate([first, [0], turns, [flat.size]]))
 
 
-def _varints(values: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return `values`, below 2^35, as unsigned LEB128."""
-    groups = values[:, None] >> np.arange(0, 35, 7)
-    size = np.maximum(1, (groups > 0).sum(axis=1))
-    place = np.arange(5)
-    code = (groups & 0x7F) | np.where(place < size[:, None] - 1, 0x80, 0)
-    coded: NDArray[np.uint8] = code[place < size[:, None]].astype(np.uint8)
-    return coded
+def _varints(values: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return `values`, below 2^35, as unsigned LEB128, and where each of them ends."""
+    size = np.ones(len(values), np.int64)
+    for shift in range(7, 35, 7):
+        size += values >= 1 << shift
+    end = np.cumsum(size)
+    first = end - size
+    code = np.empty(end[-1] if len(end) else 0, np.uint8)
+    left = np.arange(len(values))
+    for place in range(5):
+        more = size[left] > place + 1
+        code[first[left] + place] = (values[left] >> 7 * place & 0x7F) | np.where(more, 0x80, 0)
+        left = left[more]
+    return code, end
 
 
 def _lengths(code: NDArray[np.uint8]) -> NDArray[np.int64]:

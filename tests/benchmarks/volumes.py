@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import requests
 from numpy.typing import NDArray
 
 from isoline import datasets, masks
@@ -28,10 +29,11 @@ from isoline.encoders.ohif import OHIF
 from isoline.models import brain
 from isoline.models.brain import Brain
 from isoline.models.volume import Scan
-from isoline.sources.dicomweb import Archive, DicomWebImages
+from isoline.sources.dicomweb import Archive, DicomWebImages, DicomWebSource
 from isoline.sources.nifti import NiftiSource
 from isoline.volume_cache import VolumeCache
 from tests import results, volumes
+from tests.benchmarks import measuring
 from tests.orthanc import PASSWORD, USER, orthanc, store
 
 T = TypeVar("T")
@@ -47,16 +49,24 @@ def main() -> None:
 def encoding() -> None:
     """A brain of 240 x 512 x 512 voxels as `ohif` and as gzip (what NRRD holds)."""
     labels = _brain_of_512()
-    seconds, text = _timed(lambda: OHIF().mask(masks.encode(labels, range(240)), results.STARTED))
-    gzip_seconds, packed = _timed(lambda: gzip.compress(labels.tobytes(), 6))
+
+    def encoded() -> bytes:
+        return OHIF().mask(masks.encode(labels, range(240)), results.STARTED)
+
+    def packed() -> bytes:
+        return gzip.compress(labels.tobytes(), 6)
+
     back = np.zeros_like(labels)
     masks.draw(masks.encode(labels, range(240)), back)
     assert np.array_equal(back, labels)
-    print(
-        f"ohif {1e3 * seconds:.0f} ms, gzip level 6 {1e3 * gzip_seconds:.0f} ms:"
-        f" {seconds / gzip_seconds:.3f} of the time"
+    took = measuring.interleaved(
+        {"ohif": lambda: measuring.seconds(encoded), "gzip": lambda: measuring.seconds(packed)}, 9
     )
-    print(f"ohif {len(text)} bytes, gzip {len(packed)}: {len(text) / len(packed):.2f} of the bytes")
+    ohif, gzip_ = (measuring.median(took[name]) for name in ("ohif", "gzip"))
+    print(
+        f"ohif {1e3 * ohif:.0f} ms, gzip level 6 {1e3 * gzip_:.0f} ms: {ohif / gzip_:.3f} of the"
+        f" time, {len(encoded()) / len(packed()):.2f} of the bytes"
+    )
 
 
 def _brain_of_512() -> NDArray[np.uint8]:
@@ -71,30 +81,60 @@ def _brain_of_512() -> NDArray[np.uint8]:
 
 
 def archive() -> None:
-    """240 slices of 512 x 512 from Orthanc: one request at a time, and eight."""
+    """240 slices of 512 x 512 from Orthanc, and what the wire alone takes."""
     where = volumes.grid(size=(512, 512, 240), spacing=(0.7, 0.7, 1.2))
     voxels = np.random.default_rng(0).integers(-1000, 2000, where.shape).astype(np.int16)
+    login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         files = volumes.write_classic(folder / "ct", where, voxels)
         with orthanc(folder) as url:
             store(url, files)
-            login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-            eight = Archive(url, (("Authorization", f"Basic {login}"),))
-            name = f"dicomweb:here/{volumes.STUDY}/{volumes.SERIES}"
-            took: dict[int, float] = {}
-            for parallel in (1, 8, 1, 8):
-                here = {"here": replace(eight, parallel=parallel)}
-                cache = VolumeCache(folder / f"cache{len(list(folder.iterdir()))}")
-                source = DicomWebImages(here, cache).series(name).open()
-                seconds, read = _timed(source.voxels)
-                assert np.array_equal(read, voxels)
-                took[parallel] = min(took.get(parallel, seconds), seconds)
-    print(
-        f"240 frames, one at a time {took[1]:.2f} s, eight {took[8]:.2f} s:"
-        f" {took[1] / took[8]:.2f} times the speed;"
-        f" {voxels.nbytes / took[8] / 2**20:.0f} MiB/s over loopback"
-    )
+            here = Archive(url, (("Authorization", f"Basic {login}"),))
+            took = measuring.interleaved(
+                {
+                    "frame by frame": partial(_fetched, _by_frame, replace(here, parallel=1)),
+                    "eight frames at once": partial(_fetched, _by_frame, here),
+                    "the series at once": partial(_fetched, _at_once, here),
+                    "its bytes alone": lambda: measuring.seconds(partial(_wire, url)),
+                },
+                runs=5,
+            )
+    one = measuring.median(took["frame by frame"])
+    for name, seconds in took.items():
+        faster = one / measuring.median(seconds)
+        print(f"{name}: {measuring.spread(seconds)} s, {faster:.2f} times the speed of the first")
+
+
+_NAME = f"dicomweb:here/{volumes.STUDY}/{volumes.SERIES}"
+
+
+def _fetched(how: Callable[[DicomWebSource, NDArray[np.int16]], None], where: Archive) -> float:
+    """Return how long `how` takes to fill a volume; opening the series is left out."""
+    source = DicomWebImages({"here": where}, VolumeCache(Path())).series(_NAME).open()
+    read = np.empty(source.volume.grid.shape, np.int16)
+    return measuring.seconds(partial(how, source, read))
+
+
+def _by_frame(source: DicomWebSource, read: NDArray[np.int16]) -> None:
+    source._fetch_frames(read, range(len(read)))
+
+
+def _at_once(source: DicomWebSource, read: NDArray[np.int16]) -> None:
+    source._fetch(read)
+
+
+def _wire(url: str) -> None:
+    """Take the bytes of the whole series and do nothing with them."""
+    accept = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+    with requests.get(
+        f"{url}/studies/{volumes.STUDY}/series/{volumes.SERIES}",
+        auth=(USER, PASSWORD),
+        headers={"Accept": accept, "Accept-Encoding": "identity"},
+        stream=True,
+        timeout=60,
+    ) as answer:
+        assert sum(map(len, answer.iter_content(1 << 20))) > 240 * 512 * 512 * 2
 
 
 def brain_extraction() -> None:

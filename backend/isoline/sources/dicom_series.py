@@ -7,18 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from isoline.errors import BadSeries, ChoiceNeeded, Unreadable
 from isoline.sources.volume import VolumeSource, series_fingerprint, volume_image
 from isoline.volume_geometry import LPS, Plane, SliceName, Stack, VolumeInfo, stack
 
+_PLAIN_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 _NOT_NEEDED = 1 << 16
 """Values longer than this stay on the disk until they are asked for: the pixels."""
 
@@ -61,7 +65,7 @@ class Series:
         """One per instance, in the order in which their first slices lie."""
         return list({each.plane.name.instance: each.header for each in self.slices}.values())
 
-    @property
+    @cached_property
     def dtype(self) -> np.dtype[np.generic]:
         """int16 where every value fits by the headers alone, else float32."""
         small = all(map(_fits_int16, self.slices))
@@ -88,9 +92,15 @@ class Series:
     def rescale(self, k: int, stored: NDArray[np.generic]) -> NDArray[np.generic]:
         """Return slice `k`, (rows, columns) as stored, in the units of the modality."""
         each = self.slices[k]
+        rescaled: NDArray[np.generic]
         if self.dtype == np.int16:
-            return (stored.astype(np.int32) + int(each.intercept)).astype(np.int16)
-        return (stored.astype(np.float64) * each.slope + each.intercept).astype(np.float32)
+            # a value may wrap on the way; the sum fits
+            rescaled = stored.astype(np.int16) + np.int16(each.intercept)
+        elif each.slope == 1 and each.intercept.is_integer() and stored.dtype.itemsize <= 2:
+            rescaled = stored.astype(np.float32) + np.float32(each.intercept)
+        else:
+            rescaled = (stored.astype(np.float64) * each.slope + each.intercept).astype(np.float32)
+        return rescaled
 
 
 class DicomSource(VolumeSource):
@@ -134,6 +144,35 @@ def decoded(each: Slice) -> NDArray[np.generic]:
     except Exception as error:  # every codec has errors of its own
         raise Unreadable(f"{each.plane} cannot be decoded: {error}", "send it again") from error
     return pixels.reshape(-1, *pixels.shape[-2:])
+
+
+def stored_frame(each: Slice) -> NDArray[np.generic]:
+    """Return (rows, columns) as stored. Raises Unreadable."""
+    header = each.header
+    if header.file_meta.TransferSyntaxUID in _PLAIN_SYNTAXES and "PixelData" in header:
+        frames = int(header.get("NumberOfFrames", 1) or 1)
+        raw = memoryview(header.PixelData)
+        length = int(header.Rows) * int(header.Columns) * int(header.BitsAllocated) // 8
+        if len(raw) >= frames * length:
+            here = plain(raw[each.frame * length : (each.frame + 1) * length], header)
+            if here is not None:
+                return here
+    frame: NDArray[np.generic] = decoded(each)[each.frame]
+    return frame
+
+
+def plain(raw: bytes | memoryview, header: Dataset) -> NDArray[np.generic] | None:
+    """Return (rows, columns) of one frame that is not compressed; None where `raw` is no such."""
+    rows, columns = int(header.Rows), int(header.Columns)
+    bits = int(header.get("BitsAllocated", 16))
+    if bits not in (8, 16, 32) or len(raw) < rows * columns * bits // 8:
+        return None
+    is_signed = int(header.get("PixelRepresentation", 0))
+    kind = np.dtype(f"<{'i' if is_signed else 'u'}{bits // 8}")
+    pixels: NDArray[Any] = np.frombuffer(raw, kind, rows * columns).reshape(rows, columns)
+    # what lies above BitsStored is no part of the value (PS3.5, 8.1.1)
+    spare = bits - int(header.get("BitsStored", bits))
+    return (pixels << spare) >> spare if spare > 0 else pixels
 
 
 def _read_headers(path: Path) -> list[Dataset]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,16 @@ from isoline.errors import UnknownImage, Unreadable
 from isoline.extras import radiology
 from isoline.images import Caller, Found
 from isoline.sources.base import ImageInfo, Remote
-from isoline.sources.dicom_series import DicomSource, Series, Slice, decoded
+from isoline.sources.dicom_series import DicomSource, Series, Slice, decoded, plain, stored_frame
 from isoline.sources.volume import check_size
 from isoline.volume_cache import VolumeCache
 
+log = logging.getLogger(__name__)
+
 PARALLEL = 8
 """Frames asked for at once."""
+_CHUNK = 1 << 20
+"""How much of an answer is read at a time."""
 _RAW = (("application/octet-stream", "1.2.840.10008.1.2.1"),)
 _WHOLE = (("application/dicom", "*"),)
 _INSTANCES = "00201209"
@@ -54,11 +59,17 @@ class Archive:
             from dicomweb_client.api import DICOMwebClient
         session = requests.Session()
         session.max_redirects = 0  # its headers are for this archive alone
+        # an archive that packs pixels on the way takes ten times as long over them
+        session.headers["Accept-Encoding"] = "identity"
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(pool_maxsize=self.parallel))
         silence = (min(self.timeout_seconds, 5.0), self.timeout_seconds)
         client = DICOMwebClient(
-            self.url, session=session, headers=dict(self.headers), timeout=silence
+            self.url,
+            session=session,
+            headers=dict(self.headers),
+            timeout=silence,
+            chunk_size=_CHUNK,
         )
         client.set_http_retry_params(retry=True, max_attempts=3, wait_exponential_multiplier=100)
         return client
@@ -101,7 +112,7 @@ class DicomWebSeries(Remote):
 
 
 class DicomWebSource(DicomSource):
-    """The slices of one series, fetched frame by frame, several at once."""
+    """The slices of one series, fetched all in one answer where the archive gives that."""
 
     def __init__(self, remote: DicomWebSeries) -> None:
         """Fetch the metadata. Raises Unreadable, UnknownImage or BadSeries."""
@@ -134,13 +145,44 @@ class DicomWebSource(DicomSource):
         return self._remote.cache.get(self.info.fingerprint, shape, dtype, self._fetch)
 
     def _fetch(self, voxels: NDArray[np.generic]) -> None:
-        """Fill `voxels` from the archive."""
+        """Fill `voxels` from the archive: in one answer, and by frames what that does not give."""
+        missing = set(range(len(voxels)))
+        for k, stored in self._whole():
+            voxels[k] = self.series.rescale(k, stored)
+            missing.discard(k)
+        self._fetch_frames(voxels, sorted(missing))
+
+    def _whole(self) -> Iterator[tuple[int, NDArray[np.generic]]]:
+        """Yield slices, (rows, columns) as stored, as one request for the whole series gives them.
+
+        It ends early where the archive does not answer it: frames are asked for one by one then,
+        and what is wrong is said there.
+        """
+        remote = self._remote
+        slices: dict[str, list[int]] = {}
+        for k, each in enumerate(self.series.slices):
+            slices.setdefault(each.plane.name.instance, []).append(k)
+        try:
+            for instance in self._client.iter_series(
+                remote.study, remote.series, media_types=_WHOLE
+            ):
+                for k in slices.pop(str(instance.SOPInstanceUID), ()):
+                    each = replace(self.series.slices[k], header=instance)
+                    try:
+                        yield k, stored_frame(each)
+                    except Unreadable as error:  # the archive may be able to decode it
+                        log.info("%s", error)
+        except (requests.RequestException, ValueError) as error:
+            log.warning("%s does not come as a whole: %s", remote.name, type(error).__name__)
+
+    def _fetch_frames(self, voxels: NDArray[np.generic], slices: Sequence[int]) -> None:
+        """Fill these `slices` of `voxels` frame by frame, several at once."""
 
         def fetch(k: int) -> None:
             voxels[k] = self.series.rescale(k, self._frame(self.series.slices[k]))
 
         with ThreadPoolExecutor(self._remote.archive.parallel) as threads:
-            pending = [threads.submit(fetch, k) for k in range(len(voxels))]
+            pending = [threads.submit(fetch, k) for k in slices]
             try:
                 for each in pending:
                     each.result()
@@ -152,17 +194,12 @@ class DicomWebSource(DicomSource):
     def _frame(self, each: Slice) -> NDArray[np.generic]:
         """Return (rows, columns) as stored."""
         remote, name, header = self._remote, each.plane.name, each.header
-        columns, rows = each.plane.size
-        is_signed = int(header.get("PixelRepresentation", 0))
-        bits = int(header.get("BitsAllocated", 16))
-        kind = np.dtype(f"<{'i' if is_signed else 'u'}{bits // 8}") if bits in (8, 16, 32) else None
         try:
             (raw,) = self._client.retrieve_instance_frames(
                 remote.study, remote.series, name.instance, [name.frame], media_types=_RAW
             )
-            if kind is not None and len(raw) >= rows * columns * kind.itemsize:
-                pixels = np.frombuffer(raw, kind, rows * columns).reshape(rows, columns)
-                return _sign_extended(pixels, header)
+            if (pixels := plain(raw, header)) is not None:
+                return pixels
         except requests.HTTPError as error:
             # 406: the archive gives the frame only as it is stored, which the instance explains
             if error.response is None or error.response.status_code not in (400, 406, 415):
@@ -181,7 +218,7 @@ class DicomWebSource(DicomSource):
             )
         except requests.RequestException as error:
             raise _silent(remote.name, error) from error
-        return decoded(Slice(each.plane, instance, each.slope, each.intercept))
+        return decoded(replace(each, header=instance))
 
 
 class DicomWebImages:
@@ -238,13 +275,6 @@ class DicomWebImages:
             known = ", ".join(sorted(self._archives)) or "none"
             raise UnknownImage(f"no archive is called {parts[0]!r}", f"there are: {known}")
         return DicomWebSeries(name, archive, parts[1], parts[2], self._cache)
-
-
-def _sign_extended(pixels: NDArray[Any], header: Dataset) -> NDArray[np.generic]:
-    """Return stored values where what lies above BitsStored is no part of them (PS3.5, 8.1.1)."""
-    spare = int(header.get("BitsAllocated", 16)) - int(header.get("BitsStored", 16))
-    whole: NDArray[np.generic] = (pixels << spare) >> spare if spare > 0 else pixels
-    return whole
 
 
 def _refused(name: str, error: requests.HTTPError) -> Unreadable | UnknownImage:
