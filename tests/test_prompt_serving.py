@@ -195,8 +195,8 @@ def test_clicks_go_to_the_worker_that_knows_the_image(engine: LocalEngine, folde
         for image in (1, 2):
             assert isinstance(run(engine, folder, image), Answered)
     (first,), (second,) = homes(engine, 1), homes(engine, 2)
-    assert {first, second} == {1, 2}
-    assert not engine._workers[0].urgent_only
+    assert {first, second} == {0, 1}
+    assert not engine._workers[2].urgent_only
 
 
 def test_a_click_does_not_wait_long_for_that_worker(engine: LocalEngine, folder: Path) -> None:

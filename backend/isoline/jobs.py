@@ -42,6 +42,8 @@ URGENT_TILES = 4
 """A region of at most so many tiles is a click: somebody sits there and waits."""
 LANES = (0, 1, 2)
 """Prompts, small regions, all others: those of a lane start before those of the next."""
+FSYNC_MS = 500
+"""How old what a lasting job has said may get before it is forced to the disk."""
 PARK_SECONDS = 5.0
 """How long a server that ends waits for its jobs to put down what they hold."""
 
@@ -152,7 +154,7 @@ class Job:
         self._cancelled = threading.Event()
         if prepared is not None:
             self._make_agenda(prepared)
-            self._journal = JournalWriter(self._path)
+            self._journal = self._writer()
 
     @property
     def request(self) -> bytes:
@@ -269,13 +271,17 @@ class Job:
     def _open(self) -> JournalWriter:
         if self._journal is None:
             try:
-                self._journal = JournalWriter(self._path)
+                self._journal = self._writer()
             except OSError as error:
                 raise Broken(
                     f"the journal of job {self.id} cannot be written: {error.strerror}",
                     "see that the directory of jobs is writable",
                 ) from error
         return self._journal
+
+    def _writer(self) -> JournalWriter:
+        # what a restart ends anyway need not outlive a power cut
+        return JournalWriter(self._path, fsync_ms=FSYNC_MS if self.card.lasting else None)
 
     def _past(self, prepared: Prepared) -> Iterator[Batch]:
         """Yield what an earlier run gave and take note of it.
@@ -315,6 +321,9 @@ class Job:
                 self._journal.close()
         if not self.state.ended:
             return
+        if self._prepared is not None:  # what prompts correct may be large, and is done with
+            task = dataclasses.replace(self._prepared.task, asked=None)
+            self._prepared = dataclasses.replace(self._prepared, task=task)
         self.card = dataclasses.replace(
             self.card,
             state=self.state,
@@ -422,10 +431,10 @@ class Jobs:
         with self._lock:
             if self._closing.is_set():
                 raise Busy("the server is shutting down", "try again in a minute")
-            ahead = sum(each.card.lane <= card.lane for each in self._queue)
-            if ahead >= self._limits.queued_jobs:
-                raise QueueFull(ahead, self._retry_after())
-            own = sum(each.card.owner == owner for each in self._queue)
+            before = [each.card.owner for each in self._queue if each.card.lane <= card.lane]
+            if len(before) >= self._limits.queued_jobs:
+                raise QueueFull(len(before), self._retry_after())
+            own = before.count(owner)
             if owner and own >= self._limits.queued_jobs_per_user:
                 raise QueueFull(own, self._retry_after(), whose="of your ")
         job = self._store(request, card, prepared)

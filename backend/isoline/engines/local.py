@@ -54,8 +54,8 @@ AWAY_SECONDS = 0.25
 """Prompts wait so long for the worker that knows their image before another one takes them."""
 OPEN_IMAGES = 4
 """How many images a worker has open."""
-NICENESS = 5
-"""By how much workers of large runs stand back when urgent ones need the processor."""
+NICENESS = 4
+"""By how much workers of large runs stand back: an urgent one then has a whole core beside them."""
 STARTS = 3
 """So many workers in a row may fail to start before the engine gives up."""
 
@@ -343,8 +343,7 @@ class LocalEngine(Engine):
         self._closing = False
         self._broken: Broken | None = None
         self._bell, self._button = self._context.Pipe(duplex=False)
-        # the others come first: a small region leaves the lane of clicks free where it can
-        kinds = [False] * workers + [True] * urgent_workers
+        kinds = [True] * urgent_workers + [False] * workers
         self._workers = [self._start(urgent_only) for urgent_only in kinds]
         self._dispatcher = threading.Thread(target=self._dispatch, name="engine", daemon=True)
         self._dispatcher.start()
@@ -498,7 +497,8 @@ class LocalEngine(Engine):
 
     def _hand_out(self) -> None:
         """Give every idle worker a tile, then, while plenty are left, each a second one."""
-        for worker in self._workers:
+        # where somebody clicks, a small region goes to another worker if it can
+        for worker in sorted(self._workers, key=lambda each: bool(each.images)):
             if not worker.doing:
                 self._hand_one(worker)
         if sum(run.waiting for run in self._runs) < len(self._workers):
