@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def test_slices_to_start_from(images: Images, bench: Workbench) -> None:
 def test_levels_of_a_slide_are_means_of_its_pixels(real_slide: Path, bench: Workbench) -> None:
     request = asking(real_slide.name, point(5000, 6000))
     prepared = pipeline.prepare(request, Images.of_file(real_slide), real_slide)
-    scene = scene_of(prepared.task, bench._source(prepared.task), ByteCache(1 << 28))
+    scene = scene_of(prepared.task, partial(bench._source, prepared.task), ByteCache(1 << 28))
     assert scene.factor(3) == (8, 8)
     assert scene.size(3) == (1730, 3984)
     whole = scene.read(Window(3, (700, 600), (790, 720)))
@@ -180,7 +181,7 @@ def test_beyond_the_image_the_nearest_pixels_are_repeated(images: Images, bench:
     for name, changes in (("p.png", {}), ("ct", {"format": "ohif"})):
         at = (1, 1) if name == "p.png" else (1, 1, 1)
         task = pipeline.prepare(asking(name, point(*at), **changes), images, Path()).task
-        scene = scene_of(task, bench._source(task), ByteCache(1 << 28))
+        scene = scene_of(task, partial(bench._source, task), ByteCache(1 << 28))
         for level in range(scene.levels):
             size = scene.size(level)
             whole = scene.read(Window(level, (0,) * len(size), size))
@@ -191,7 +192,7 @@ def test_beyond_the_image_the_nearest_pixels_are_repeated(images: Images, bench:
 
 def test_levels_of_a_volume_become_cubes(images: Images, bench: Workbench) -> None:
     task = pipeline.prepare(asking("ct", point(1, 1, 1), format="ohif"), images, Path()).task
-    scene = scene_of(task, bench._source(task), ByteCache(1 << 28))
+    scene = scene_of(task, partial(bench._source, task), ByteCache(1 << 28))
     np.testing.assert_allclose(scene.spacing, (2.5, 1.1, 0.8))
     assert [scene.factor(level) for level in range(scene.levels)] == [(1, 1, 1)]
     voxels = np.random.default_rng(0).integers(-900, 900, (96, 200, 130)).astype(np.int16)
@@ -201,7 +202,7 @@ def test_levels_of_a_volume_become_cubes(images: Images, bench: Workbench) -> No
     task = pipeline.prepare(
         asking(path.name, point(1, 1, 1), format="ohif"), Images.of_file(path), Path()
     ).task
-    scene = scene_of(task, bench._source(task), ByteCache(1 << 28))
+    scene = scene_of(task, partial(bench._source, task), ByteCache(1 << 28))
     factors = [scene.factor(level) for level in range(scene.levels)]
     assert factors == [(1, 1, 1), (1, 2, 2), (2, 4, 4)]
     means = scene.read(Window(2, (3, 5, 7), (40, 45, 32)))[0]
@@ -238,6 +239,10 @@ def test_a_second_click_reads_nothing(
     answer(again, images, bench)
     # what the model kept is not in the way of another resolution, which has to be read
     assert reads.count == first
+    # nor does it open the image, which other users' images may have closed meanwhile
+    bench._sources.clear()
+    answer(again, images, bench)
+    assert len(bench._sources._values) == 0
     answer(replace(again, parameters={"level": 1}), images, bench)
     assert reads.count > first
 
@@ -247,11 +252,11 @@ def test_what_is_kept_is_bounded(images: Images, tmp_path: Path) -> None:
     task = pipeline.prepare(asking("p.png", point(1, 1)), images, Path()).task
     made: list[int] = []
     cache = ByteCache(1 << 16)
-    scene = scene_of(task, bench._source(task), cache)
+    scene = scene_of(task, partial(bench._source, task), cache)
     for key in (1, 2, 1, 3, 1):
         scene.keep(key, lambda key=key: made.append(key) or np.zeros(30_000, np.uint8))  # type: ignore[func-returns-value, misc]
     assert made == [1, 2, 3]
-    other = scene_of(replace(task, model="click"), bench._source(task), cache)
+    other = scene_of(replace(task, model="click"), partial(bench._source, task), cache)
     other.keep(1, lambda: made.append(9))
     assert made[-1] == 9
     bench.close()

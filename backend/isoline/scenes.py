@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.byte_cache import ByteCache
+from isoline.errors import Broken
 from isoline.geometry import XY, Box, Grid
 from isoline.models.pointed import Index, Scene, Window
 from isoline.pixels import Sampler
@@ -32,11 +33,14 @@ COARSEST_PX = 32
 _PICTURE_BLOCK, _VOLUME_BLOCK = 256, 64
 
 
-def scene_of(task: Task, source: Source, cache: ByteCache) -> Scene:
-    """Return the image of `task`, which `source` reads, as its model sees it."""
-    if isinstance(source, VolumeSource):
-        return _Volume(task, source, cache)
-    return _Picture(task, source, cache)
+def scene_of(task: Task, source: Callable[[], Source], cache: ByteCache) -> Scene:
+    """Return the image of `task` as its model sees it; `source` opens it where it is to be read."""
+    if task.look is None:
+        return _Picture(task, source, cache)
+    opened = source()
+    if not isinstance(opened, VolumeSource):
+        raise Broken(f"{task.path.name} is a volume and its reader gives none")
+    return _Volume(task, opened, cache)
 
 
 class _Blocks(Scene):
@@ -111,18 +115,17 @@ class _Blocks(Scene):
 class _Picture(_Blocks):
     """A slide or a picture: (y, x), its levels resampled from those of its pyramid."""
 
-    def __init__(self, task: Task, source: Source, cache: ByteCache) -> None:
+    def __init__(self, task: Task, source: Callable[[], Source], cache: ByteCache) -> None:
         (width, height), spacing = task.grid.image_size, task.spacing_um or XY(1.0, 1.0)
         super().__init__(task, (height, width), (spacing.y, spacing.x), _PICTURE_BLOCK, cache)
-        # grids of whole pixels only: what lies beyond the image counts as its last pixel
-        grids = (
-            Grid((columns * x, rows * y), XY(float(x), float(y)))
-            for (y, x), (rows, columns) in zip(self._factors, self._sizes, strict=True)
-        )
-        self._samplers = [Sampler(source, grid, task.selection) for grid in grids]
+        self._source = source
+        self._selection = task.selection
 
     def _block(self, window: Window) -> NDArray[np.generic]:
-        sampler = self._samplers[window.level]
+        (rows, columns), (y, x) = self._sizes[window.level], self._factors[window.level]
+        # whole pixels only: what lies beyond the image counts as its last pixel
+        grid = Grid((columns * x, rows * y), XY(float(x), float(y)))
+        sampler = Sampler(self._source(), grid, self._selection)
         (y0, x0), (y1, x1) = window.low, window.high
         right, bottom = _readable(sampler)
         box = Box(min(x0, right - 1), min(y0, bottom - 1), min(x1, right), min(y1, bottom))

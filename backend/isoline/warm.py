@@ -176,8 +176,9 @@ def _point_at(model: PointedModel, source: Source, place: tuple[float, ...]) -> 
         parameters=check_parameters(spec, {}),
         scope=Scope("", spec.name, "", ()),
         region=None,
+        look=0 if isinstance(source, VolumeSource) else None,
     )
-    scene = scene_of(task, source, ByteCache(1 << 26))
+    scene = scene_of(task, lambda: source, ByteCache(1 << 26))
     answer = model.answer(scene, Question((Prompt("point", (place,)),), task.parameters))
     found_in(task, scene, answer)
 

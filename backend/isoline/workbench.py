@@ -139,10 +139,10 @@ class Workbench:
         Raises Unreadable where the image cannot be read, and whatever the model raises.
         """
         began = time.perf_counter()
-        source, model = self._source(task), self.model(task)
+        model = self.model(task)
         if not isinstance(model, PointedModel) or task.asked is None:
             raise Broken(f"{task.model} declares prompts and answers none")
-        scene = scenes.scene_of(task, source, self._seen)
+        scene = scenes.scene_of(task, lambda: self._source(task), self._seen)
         answer = model.answer(scene, task.asked.question(scene.size(0), task.parameters))
         found, reason = answers.found_in(task, scene, answer)
         return Answered(tile, found, reason, time.perf_counter() - began)

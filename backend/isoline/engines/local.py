@@ -52,8 +52,8 @@ SURVEY_FACTOR = 5
 """A survey reads a whole image and may take so many times as long as a tile."""
 AWAY_SECONDS = 0.25
 """Prompts wait so long for the worker that knows their image before another one takes them."""
-OPEN_IMAGES = 4
-"""How many images a worker has open."""
+KNOWN_IMAGES = 64
+"""Of so many images it is remembered which worker looked at them for prompts."""
 NICENESS = 4
 """By how much workers of large runs stand back: an urgent one then has a whole core beside them."""
 STARTS = 3
@@ -304,8 +304,8 @@ class _Worker:
     """When it began the first of `doing`."""
     verdict: str = ""
     """Why it was killed, where that was our decision."""
-    images: deque[Hashable] = field(default_factory=lambda: deque(maxlen=OPEN_IMAGES))
-    """Those of the last runs with prompts."""
+    images: deque[Hashable] = field(default_factory=lambda: deque(maxlen=KNOWN_IMAGES))
+    """Those that it looked at for prompts, the last one last."""
 
     @property
     def died_of_memory(self) -> bool:
