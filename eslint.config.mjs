@@ -3,7 +3,7 @@ import js from "@eslint/js";
 const browser = Object.fromEntries(
   [
     ...["window", "document", "location", "navigator", "console", "performance"],
-    ...["fetch", "AbortController", "URL", "TextDecoder", "TextDecoderStream", "ReadableStream"],
+    ...["fetch", "AbortController", "AbortSignal", "URL", "TextDecoder", "TextDecoderStream", "ReadableStream"],
     ...["setTimeout", "clearTimeout", "setInterval", "clearInterval"],
     ...["requestAnimationFrame", "cancelAnimationFrame"],
     ...["atob", "btoa", "CSSStyleSheet"],

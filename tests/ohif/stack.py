@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from unittest import mock
 
 import pydicom
 import pytest
@@ -27,7 +28,7 @@ from isoline.config import DicomWeb
 from isoline.errors import Broken
 from isoline.ohif import demo, orthanc, viewer
 from tests import browser
-from tests.serving import free_port
+from tests.serving import PLUGINS, free_port
 
 T = TypeVar("T")
 ARCHIVE = "here"
@@ -105,7 +106,11 @@ def running(folder: Path, more: str = "") -> Iterator[Stack]:
         port, config = free_port(), folder / "isoline.toml"
         config.write_text(demo.site_config(folder, port, ARCHIVE, archive) + more)
         command = demo.site_command(config, shown, ARCHIVE)
-        with child_server.running(command, port, Console(stderr=True)) as url:
+        path = os.pathsep.join(filter(None, [str(PLUGINS), os.environ.get("PYTHONPATH")]))
+        with (
+            mock.patch.dict(os.environ, {"PYTHONPATH": path}),
+            child_server.running(command, port, Console(stderr=True)) as url,
+        ):
             yield Stack(url, archive)
 
 

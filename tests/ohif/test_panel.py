@@ -2,85 +2,23 @@
 
 from __future__ import annotations
 
-import base64
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import requests
 from numpy.typing import NDArray
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.ohif.conftest import Series
+from tests.ohif.panel import Panel, shown
 from tests.ohif.stack import Stack
 
 MODE = "isoline"
 ABOVE = 90
-_READ = """() => window.services.segmentationService.getSegmentations().map((segmentation) => ({
-    id: segmentation.segmentationId,
-    segments: Object.values(segmentation.segments).map((each) => [each.segmentIndex, each.label]),
-    slices: segmentation.representationData.Labelmap.imageIds.map((id) => {
-        const image = window.cornerstone.cache.getImage(id);
-        const of = window.cornerstone.metaData.get('instance', image.referencedImageId);
-        const pixels = image.voxelManager.getScalarData();
-        return {
-            instance: of.SOPInstanceUID, rows: image.rows, columns: image.columns,
-            pixels: btoa(Array.from(pixels, (each) => String.fromCharCode(each)).join('')),
-        };
-    }),
-}))"""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A segmentation that the viewer holds."""
-
-    segments: dict[int, str]
-    slices: dict[str, NDArray[np.uint8]]
-    """(rows, columns) of segments, by SOPInstanceUID."""
-
-
-def shown(page: Page) -> list[Shown]:
-    """Return what the viewer holds, in the order in which it was made."""
-    return [
-        Shown(
-            dict(each["segments"]),
-            {
-                one["instance"]: np.frombuffer(base64.b64decode(one["pixels"]), np.uint8).reshape(
-                    one["rows"], one["columns"]
-                )
-                for one in each["slices"]
-            },
-        )
-        for each in page.evaluate(_READ)
-    ]
-
-
-class Panel:
-    """The panel as a user sees it."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.root: Locator = page.locator("isoline-panel")
-        self.said: Locator = self.root.get_by_role("status")
-
-    def choose(self, model: str, **parameters: float) -> None:
-        """Choose a model and fill in its form."""
-        self.root.get_by_label("Model", exact=True).select_option(model)
-        details = self.root.locator("details")
-        if parameters and details.get_attribute("open") is None:
-            details.locator("summary").click()
-        for name, value in parameters.items():
-            self.root.get_by_label(name.capitalize(), exact=True).fill(str(value))
-
-    def press(self, button: str) -> None:
-        self.root.get_by_role("button", name=button, exact=True).click()
-
-    def run(self, model: str, **parameters: float) -> None:
-        """Run a model to its end."""
-        self.choose(model, **parameters)
-        self.press("Run")
-        expect(self.said).to_contain_text("Finished", timeout=60_000)
+AIR = (57, 24)
+"""Column and row of a pixel beside the head."""
 
 
 @pytest.fixture(scope="module")
@@ -93,12 +31,14 @@ def opened(ohif: Stack, mr_head: Series, chromium: Browser) -> Iterator[Page]:
 @pytest.fixture
 def panel(opened: Page) -> Iterator[Panel]:
     """The panel of a viewer without segmentations."""
-    yield Panel(opened)
+    shown_now = Panel(opened)
+    yield shown_now
     opened.evaluate("""() => {
         const { segmentationService } = window.services;
         segmentationService.getSegmentations().map((each) => each.segmentationId)
             .forEach((id) => segmentationService.remove(id));
     }""")
+    expect(shown_now.root.get_by_role("listitem")).to_have_count(0)
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +56,89 @@ def test_a_run_draws_what_the_model_finds(
     assert found.slices.keys() == voxels.keys()
     for instance, values in voxels.items():
         np.testing.assert_array_equal(found.slices[instance], values >= ABOVE)
+
+
+def test_what_a_person_drew_or_corrected_is_never_lost(
+    panel: Panel, voxels: dict[str, NDArray[np.int16]]
+) -> None:
+    looked_at = panel.scroll(30)
+    panel.run("threshold3d", above=ABOVE)
+    (found,) = shown(panel.page)
+    panel.brush(*AIR)
+    (brushed,) = shown(panel.page)
+    changed = [name for name in voxels if (found.slices[name] != brushed.slices[name]).any()]
+    assert changed == [looked_at]
+
+    panel.run("threshold3d", above=ABOVE - 20)
+    (again,) = shown(panel.page)
+    assert again.segments == {1: "Foreground", 2: "Foreground 2"}
+    for name, values in voxels.items():
+        mine = brushed.slices[name] == 1
+        np.testing.assert_array_equal(again.slices[name] == 1, mine)
+        np.testing.assert_array_equal(again.slices[name] == 2, (values >= ABOVE - 20) & ~mine)
+
+    panel.press("Undo")
+    expect(panel.said).to_contain_text("undone")
+    (undone,) = shown(panel.page)
+    assert undone.segments == brushed.segments
+    for name in voxels:
+        np.testing.assert_array_equal(undone.slices[name], brushed.slices[name])
+    panel.press("Undo")
+    expect(panel.said).to_contain_text("undone")
+    assert shown(panel.page) == []
+
+
+def test_names_colours_and_locks(panel: Panel, voxels: dict[str, NDArray[np.int16]]) -> None:
+    panel.run("threshold3d", above=ABOVE)
+    panel.root.get_by_label("Name of segment 1").fill("Skin and fat")
+    panel.root.get_by_label("Name of segment 1").press("Enter")
+    panel.root.get_by_label("Colour of Skin and fat").fill("#00ff10")
+    panel.root.get_by_label("Lock").check()
+    panel.run("threshold3d", above=ABOVE - 20)
+    (found,) = shown(panel.page)
+    assert found.segments == {1: "Skin and fat", 2: "Foreground"}
+    for name, values in voxels.items():
+        np.testing.assert_array_equal(found.slices[name] == 1, values >= ABOVE)
+    expect(panel.root.get_by_label("Colour of Skin and fat")).to_have_value("#00ff10")
+
+
+def test_a_first_impression_then_slices_around_the_one_on_screen_until_stop(
+    panel: Panel, ohif: Stack
+) -> None:
+    looked_at = panel.scroll(40)
+    panel.choose("halves", seconds=10)
+    panel.press("Run")
+    expect(panel.root.get_by_role("listitem")).to_have_count(2, timeout=30_000)
+    (first,) = shown(panel.page)
+    halves = [name for name, each in first.slices.items() if 2 in each]
+    assert all((each != 0).all() for each in first.slices.values()), "provisional everywhere"
+    assert looked_at in halves
+    panel.press("Stop")
+    expect(panel.said).to_contain_text("Stopped", timeout=8_000)  # a slab takes 10 s
+    jobs = requests.get(f"{ohif.url}/v1/jobs", timeout=10).json()["jobs"]
+    assert [job["state"] for job in jobs if job["model"] == "halves"] == ["cancelled"]
+    (stopped,) = shown(panel.page)
+    final = [name for name, each in stopped.slices.items() if each.any()]
+    assert looked_at in final
+    assert 0 < len(final) < len(first.slices), "what was only provisional is gone"
+
+
+def test_a_server_that_goes_away_leaves_the_viewer_usable(
+    panel: Panel, voxels: dict[str, NDArray[np.int16]]
+) -> None:
+    gone = re.compile(r"/v1/jobs.*")
+    panel.page.route(re.compile(r"/events"), lambda route: route.abort())
+    panel.choose("halves", seconds=0.4)
+    panel.press("Run")
+    expect(panel.said).to_contain_text("does not answer; trying again")
+    panel.page.unroute_all()
+    expect(panel.said).to_contain_text("Finished", timeout=30_000)
+    (found,) = shown(panel.page)
+    assert all(each.all() for each in found.slices.values())
+
+    panel.page.route(gone, lambda route: route.abort())
+    panel.press("Run")
+    expect(panel.said).to_contain_text("does not answer")
+    panel.page.unroute_all()
+    panel.press("Run")
+    expect(panel.said).to_contain_text("Finished", timeout=30_000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 
 import cc3d
 import cv2
@@ -22,8 +23,10 @@ from isoline.models.base import (
     Patch,
     Pointed,
     Regions,
+    Voxels,
 )
 from isoline.models.pointed import Answer, PointedModel, Question, Scene, Window
+from isoline.models.volume import Scan, Step, VolumeModel, give, outward
 
 
 class Slow(Model):
@@ -46,6 +49,32 @@ class Slow(Model):
         classes = np.zeros((height, width), np.uint8)
         classes[8:-8, 8 : width // 2] = 1
         return Classes(classes)
+
+
+class Halves(VolumeModel):
+    """Takes its time over every slab of a volume."""
+
+    spec = ModelSpec(
+        name="halves",
+        title="Halves",
+        description="Everything at first, then the two halves of each slice, slab by slab.",
+        version="1",
+        labels=(Label("low", (200, 100, 0)), Label("high", (0, 100, 200))),
+        output=Voxels(),
+        parameters=(Number("seconds", 0.2, 0.0, 60.0, "How long a slab takes."),),
+    )
+
+    def segment(self, scan: Scan) -> Iterator[Step]:
+        whole = np.ones(scan.voxels.shape, np.uint8)
+        yield from give(whole, scan.focus, provisional=True, done=0.1)
+        whole[:, :, whole.shape[2] // 2 :] = 2
+        for n, slices in enumerate(outward(len(whole), scan.focus), 1):
+            seconds = float(scan.parameters["seconds"])
+            while seconds > 0:
+                time.sleep(min(seconds, 0.2))
+                seconds -= 0.2
+                yield Step(0.1)
+            yield Step(min(1.0, 0.1 + n * len(slices) / len(whole)), slices, whole[list(slices)])
 
 
 class Faulty(Model):

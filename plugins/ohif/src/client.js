@@ -4,6 +4,8 @@
 
 const LAST = ['done', 'failed', 'cancelled'];
 const SILENCE_MS = 15_000; // there is a heartbeat each second
+const ANSWER_MS = 120_000; // an archive may be slow to take what is stored
+const STOP_MS = 5000;
 const LONGEST_WAIT_MS = 5000;
 
 /** What went wrong, in words for the user. */
@@ -52,7 +54,9 @@ export class Client {
 
     /** Stop a job; `last` when the page goes away. */
     cancel(job, {last = false} = {}) {
-        return this._ask('DELETE', `v1/jobs/${job}`, undefined, {keepalive: last});
+        return this._ask('DELETE', `v1/jobs/${job}`, undefined, {
+            keepalive: last, signal: AbortSignal.timeout(STOP_MS)
+        });
     }
 
     /** Store a segmentation in the archive and resolve to the names of what was stored. */
@@ -110,7 +114,8 @@ export class Client {
     }
 
     async _ask(method, route, body, options) {
-        const answer = await this._fetch(method, route, body, options);
+        const answer = await this._fetch(
+            method, route, body, {signal: AbortSignal.timeout(ANSWER_MS), ...options});
         return answer.status === 204 ? null : answer.json();
     }
 

@@ -20,11 +20,13 @@ import {Packed, paint} from './runs.js';
 export class Drawing {
     /**
      * @param {Canvas} canvas
-     * @param {Set<number>} replaced segments of an earlier run that this one draws anew
+     * @param {{replaced?: Set<number>, kept?: Set<number>}} segments `replaced`: of an earlier run,
+     *     drawn anew; `kept`: never overwritten, like those that are locked
      */
-    constructor(canvas, replaced = new Set()) {
+    constructor(canvas, {replaced = new Set(), kept = new Set()} = {}) {
         this._canvas = canvas;
         this._replaced = replaced;
+        this._kept = kept;
         this._slices = new Map(); // k: {before, drawn, provisional}
     }
 
@@ -75,13 +77,15 @@ export class Drawing {
             const current = this._canvas.read(k);
             const before = slice.before.unpack();
             const drawn = slice.drawn.unpack();
-            const kept = (value) => value !== 0 && !own.has(value);
+            const isTheirs = (value) => value !== 0 && !own.has(value);
             // what was there may have been deleted since
             const back = (value) => (segments.has(value) ? value : 0);
             this._canvas.write(k, current.map((value, at) => (
-                value !== drawn[at] && kept(value) ? value : back(before[at]))));
+                value !== drawn[at] && isTheirs(value) ? value : back(before[at]))));
         });
-        return this.slices;
+        const changed = this.slices;
+        this._slices.clear();
+        return changed;
     }
 
     /** Return the segments that the user has changed in slice k since the run drew it. */
@@ -114,13 +118,13 @@ export class Drawing {
 
     /** Write what is wanted where neither the user nor a lock is in the way; return what is ours. */
     _merge(k, current, drawn, wanted) {
-        const locked = this._canvas.locked();
+        const kept = new Set([...this._kept, ...this._canvas.locked()]);
         const ours = wanted.slice();
         const pixels = current.map((value, at) => {
             if (value !== drawn[at]) {
                 return value; // the user's
             }
-            if (locked.has(value)) {
+            if (kept.has(value)) {
                 ours[at] = value;
             }
             return ours[at];

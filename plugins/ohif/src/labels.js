@@ -16,6 +16,7 @@ const MOST = 255; // a labelmap has a byte for each voxel
  * @property {string} model
  * @property {string} version of the model
  * @property {string} label of the model
+ * @property {{code: string, meaning: string}} [anatomy] of the label
  * @property {boolean} edited whether the user has changed it since
  */
 

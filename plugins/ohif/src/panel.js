@@ -57,18 +57,18 @@ class Panel {
         });
         this._parameters = make('details', {}, [make('summary', {}, ['Parameters']), this._form]);
         this._run = button('Run', () => this._start(), {class: 'main'});
-        this._stop = button('Stop', () => session.stop());
-        this._undo = button('Undo', () => session.undo(), {
+        this._stop = button('Stop', () => this._do(session.stop()));
+        this._undo = button('Undo', () => this._do(session.undo()), {
             title: 'Take the last run back; what you drew in other segments stays'
         });
-        this._again = button('Try again', () => session.load());
+        this._again = button('Try again', () => this._do(session.load()));
         this._progress = make('progress', {max: 100, 'aria-label': 'Progress'});
         this._said = make('p', {class: 'said', role: 'status'});
         this._segments = new SegmentList();
         this._description = make('input', {
             type: 'text', id: 'description', maxlength: 64, required: true, value: 'Segmentation'
         });
-        this._save = button('Save', () => session.save(this._description.value.trim()), {
+        this._save = button('Save', () => this._store(), {
             title: 'Store what is on screen, your corrections included, as DICOM SEG in the archive'
         });
         this._results = make('section', {'aria-label': 'Segments'}, [
@@ -100,7 +100,19 @@ class Panel {
             this._parameters.open = true;
             return;
         }
-        this._session.start(model, valuesOf(this._form));
+        this._do(this._session.start(model, valuesOf(this._form)));
+    }
+
+    _store() {
+        if (this._description.reportValidity()) {
+            this._do(this._session.save(this._description.value.trim()));
+        }
+    }
+
+    /** Show at once that something has begun; how it goes on the session tells. */
+    _do(begun) {
+        this._show();
+        return begun;
     }
 
     _chosen() {
@@ -134,7 +146,7 @@ class Panel {
         this._run.hidden = active;
         this._run.disabled = busy || !model || Boolean(model.problem) || !this._session.hasSeries;
         this._stop.hidden = !active;
-        this._undo.hidden = !run;
+        this._undo.hidden = !run?.labelmap.exists;
         this._undo.disabled = busy;
         this._again.hidden = busy || models !== null;
         this._progress.hidden = !active;

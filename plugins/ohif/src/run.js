@@ -40,7 +40,7 @@ export class Run {
             this._made.add(1);
         }
         this._missing = new Set(); // slices of the server's that are not on screen
-        this._drawing = new Drawing(labelmap, this._replaced());
+        this._drawing = new Drawing(labelmap, this._split());
     }
 
     get active() {
@@ -133,12 +133,19 @@ export class Run {
         }
     }
 
-    /** Segments of an earlier run of this model which nobody has touched. */
-    _replaced() {
-        const locked = this.labelmap.locked();
-        return new Set([...this.labelmap.origins]
-            .filter(([index, origin]) => origin.model === this.model.name && !origin.edited && !locked.has(index))
-            .map(([index]) => index));
+    /** What this run may do to the segments that are there: a user's work is never overwritten. */
+    _split() {
+        const replaced = new Set();
+        const kept = new Set();
+        for (const {index, locked} of this.labelmap.list()) {
+            const origin = this.labelmap.origins.get(index);
+            if (!origin || origin.edited || locked) {
+                kept.add(index);
+            } else if (origin.model === this.model.name) {
+                replaced.add(index);
+            }
+        }
+        return {replaced, kept};
     }
 
     async _take(event) {
@@ -212,19 +219,21 @@ export class Run {
         if (known !== undefined) {
             return known;
         }
-        const {name, color} = this._labels[label - 1];
+        const {name, color, anatomy} = this._labels[label - 1];
         const segment = segmentFor(this.labelmap.list(), this.labelmap.origins, this.model.name, name);
         if (segment.isNew) {
             this.labelmap.add(segment.index, segment.label, color);
             this._made.add(segment.index);
         }
-        this._note(segment.index, name, this._version);
+        this._note(segment.index, name, this._version, anatomy);
         this._targets.set(label, segment.index);
         return segment.index;
     }
 
-    _note(index, label, version) {
-        this.labelmap.origins.set(index, {model: this.model.name, version, label, edited: false});
+    _note(index, label, version, anatomy) {
+        this.labelmap.origins.set(index, {
+            model: this.model.name, version, label, anatomy, edited: false
+        });
     }
 }
 

@@ -30,15 +30,22 @@ export function segmentationOf(labelmap, image, description) {
     if (!slices.length) {
         throw new Error('There is nothing to store: no voxel is in a segment.');
     }
-    const segments = labelmap.list().filter(({index}) => found.has(index)).map((segment) => {
-        const origin = labelmap.origins.get(segment.index);
-        return {
-            label: segment.index,
-            name: segment.label,
-            color: segment.color,
-            ...(origin && {algorithm: {model: origin.model, version: origin.version}}),
-            edited: !origin || origin.edited
-        };
-    });
+    const segments = labelmap.list().filter(({index}) => found.has(index))
+        .map((segment) => ({...segmentOf(segment), ...drawnBy(labelmap.origins.get(segment.index), segment)}));
     return {image, description, segments, slices};
+}
+
+function segmentOf({index, label, color}) {
+    return {label: index, name: label, color};
+}
+
+/** Return what a model has to do with a segment. */
+function drawnBy(origin, {label}) {
+    if (!origin) {
+        return {edited: true};
+    }
+    const {model, version, anatomy, edited} = origin;
+    // under another name it may be something else
+    const isNamed = anatomy && label === origin.label;
+    return {algorithm: {model, version}, ...(isNamed && {anatomy}), edited};
 }

@@ -58,7 +58,7 @@ export class Session {
 
     /** Ask the server what it can do. */
     load() {
-        return this._doing(async () => {
+        return this._doing('Asking the server for its models', async () => {
             this.models = null;
             const models = await this._client.models();
             this.models = models.filter((each) => each.dimensions?.includes(3) && !each.prompts.length);
@@ -68,7 +68,7 @@ export class Session {
     /** Segment the series on screen. */
     async start(model, parameters) {
         let run = null;
-        await this._doing(async () => {
+        await this._doing('Starting', async () => {
             const screen = this._viewer.onScreen();
             if (!screen) {
                 throw new Problem('There is no series on screen.');
@@ -94,12 +94,12 @@ export class Session {
 
     /** Stop the run; what is final stays. */
     stop() {
-        return this._doing(() => this.run.stop());
+        return this._doing('Stopping', () => this.run.stop());
     }
 
     /** Take the last run back. */
     undo() {
-        return this._doing(async () => {
+        return this._doing('', async () => {
             const run = this.runs.pop();
             await run.stop().catch(() => {}); // without the server the labelmap is the user's still
             run.undo();
@@ -109,7 +109,7 @@ export class Session {
 
     /** Store the labelmap on screen in the archive. */
     save(description) {
-        return this._doing(async () => {
+        return this._doing('Storing', async () => {
             const screen = this._viewer.onScreen();
             const {StudyInstanceUID: study} = screen.displaySet;
             this.runs.forEach((each) => each.noteEdits());
@@ -130,14 +130,19 @@ export class Session {
         this._listeners.forEach((listener) => listener());
     }
 
-    async _doing(action) {
+    /** Do something during which nothing else may begin; `text` says what. */
+    async _doing(text, action) {
+        const meanwhile = {text, isError: false};
         this.busy = true;
-        this.notice = null;
+        this.notice = meanwhile;
         this._changed();
         try {
             await action();
         } catch (error) {
             this.notice = {text: error.message, isError: true};
+        }
+        if (this.notice === meanwhile) {
+            this.notice = null;
         }
         this.busy = false;
         this._changed();

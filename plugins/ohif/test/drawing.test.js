@@ -59,6 +59,12 @@ test('a mask that nobody touched counts as such', () => {
     assert.deepEqual(drawing.edited(0), new Set());
 });
 
+test('segments that are kept stay, and those that are not give way', () => {
+    const slices = new Slices(['.2233.'], {segments: [1, 2, 3]});
+    new Drawing(slices, {kept: new Set([2])}).draw(0, layers('111111'));
+    assert.equal(slices.text(), '122111');
+});
+
 test('nothing is drawn into a segment that is locked or gone', () => {
     const slices = new Slices(['1.....'], {locked: [1]});
     new Drawing(slices).draw(0, layers('.11...'));
@@ -71,7 +77,7 @@ test('nothing is drawn into a segment that is locked or gone', () => {
 
 test('a second run replaces what the first one found', () => {
     const slices = new Slices(['111.2.']);
-    new Drawing(slices, new Set([1])).draw(0, layers('...1..'));
+    new Drawing(slices, {replaced: new Set([1])}).draw(0, layers('...1..'));
     assert.equal(slices.text(), '...12.');
 });
 

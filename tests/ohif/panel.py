@@ -1,0 +1,114 @@
+"""The panel as a user sees it, and what the viewer holds, for tests."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from playwright.sync_api import Locator, Page, expect
+
+_READ = """() => window.services.segmentationService.getSegmentations().map((segmentation) => ({
+    id: segmentation.segmentationId,
+    segments: Object.values(segmentation.segments).map((each) => [each.segmentIndex, each.label]),
+    slices: segmentation.representationData.Labelmap.imageIds.map((id) => {
+        const image = window.cornerstone.cache.getImage(id);
+        const of = window.cornerstone.metaData.get('instance', image.referencedImageId);
+        const pixels = image.voxelManager.getScalarData();
+        return {
+            instance: of.SOPInstanceUID, rows: image.rows, columns: image.columns,
+            pixels: btoa(Array.from(pixels, (each) => String.fromCharCode(each)).join('')),
+        };
+    }),
+}))"""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A segmentation that the viewer holds."""
+
+    segments: dict[int, str]
+    slices: dict[str, NDArray[np.uint8]]
+    """(rows, columns) of segments, by SOPInstanceUID."""
+
+
+def shown(page: Page) -> list[Shown]:
+    """Return what the viewer holds, in the order in which it was made."""
+    return [
+        Shown(
+            dict(each["segments"]),
+            {
+                one["instance"]: np.frombuffer(base64.b64decode(one["pixels"]), np.uint8).reshape(
+                    one["rows"], one["columns"]
+                )
+                for one in each["slices"]
+            },
+        )
+        for each in page.evaluate(_READ)
+    ]
+
+
+class Panel:
+    """The panel as a user sees it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.root: Locator = page.locator("isoline-panel")
+        self.said: Locator = self.root.get_by_role("status")
+
+    def choose(self, model: str, **parameters: float) -> None:
+        """Choose a model and fill in its form."""
+        self.root.get_by_label("Model", exact=True).select_option(model)
+        details = self.root.locator("details")
+        if parameters and details.get_attribute("open") is None:
+            details.locator("summary").click()
+        for name, value in parameters.items():
+            self.root.get_by_label(name.capitalize(), exact=True).fill(str(value))
+
+    def press(self, button: str) -> None:
+        self.root.get_by_role("button", name=button, exact=True).click()
+
+    def scroll(self, k: int) -> str:
+        """Show slice k of the viewer's stack and return its SOPInstanceUID."""
+        instance: str = self.page.evaluate(
+            """async (k) => {
+                const { cornerstoneViewportService, viewportGridService } = window.services;
+                const id = viewportGridService.getActiveViewportId();
+                const viewport = cornerstoneViewportService.getCornerstoneViewport(id);
+                await viewport.setImageIdIndex(k);
+                viewport.render();
+                const { metaData } = window.cornerstone;
+                return metaData.get('instance', viewport.getCurrentImageId()).SOPInstanceUID;
+            }""",
+            k,
+        )
+        return instance
+
+    def brush(self, column: int, row: int) -> None:
+        """Draw with a small one of OHIF's own brushes at a pixel of the slice on screen."""
+        x, y = self.page.evaluate(
+            """([column, row]) => {
+                const { commandsManager, cornerstone, services } = window;
+                commandsManager.run('setBrushSize', { value: 4, toolNames: ['CircularBrush'] });
+                commandsManager.run('setToolActive', { toolName: 'CircularBrush' });
+                const { cornerstoneViewportService, viewportGridService } = services;
+                const id = viewportGridService.getActiveViewportId();
+                const viewport = cornerstoneViewportService.getCornerstoneViewport(id);
+                const image = viewport.getCurrentImageId();
+                const at = cornerstone.utilities.imageToWorldCoords(image, [column, row]);
+                const [x, y] = viewport.worldToCanvas(at);
+                const { left, top } = viewport.canvas.getBoundingClientRect();
+                return [left + x, top + y];
+            }""",
+            [column, row],
+        )
+        self.page.mouse.move(x, y)
+        self.page.mouse.down()
+        self.page.mouse.up()
+
+    def run(self, model: str, **parameters: float) -> None:
+        """Run a model to its end."""
+        self.choose(model, **parameters)
+        self.press("Run")
+        expect(self.said).to_contain_text("Finished", timeout=60_000)
