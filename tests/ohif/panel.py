@@ -105,6 +105,7 @@ class Panel:
         )
         self.page.mouse.move(x, y)
         self.page.mouse.down()
+        self.page.mouse.move(x + 3, y, steps=2)
         self.page.mouse.up()
 
     def run(self, model: str, **parameters: float) -> None:
