@@ -11,7 +11,8 @@ from playwright.sync_api import Locator, Page, expect
 
 _READ = """() => window.services.segmentationService.getSegmentations().map((segmentation) => ({
     id: segmentation.segmentationId,
-    segments: Object.values(segmentation.segments).map((each) => [each.segmentIndex, each.label]),
+    segments: Object.values(segmentation.segments).filter((each) => each.segmentIndex)
+        .map((each) => [each.segmentIndex, each.label]),
     slices: segmentation.representationData.Labelmap.imageIds.map((id) => {
         const image = window.cornerstone.cache.getImage(id);
         const of = window.cornerstone.metaData.get('instance', image.referencedImageId);

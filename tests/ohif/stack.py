@@ -18,6 +18,7 @@ from unittest import mock
 
 import pydicom
 import pytest
+from dicomweb_client.api import DICOMwebClient
 from playwright.sync_api import Browser, Page
 from pydicom.dataset import Dataset
 from rich.console import Console
@@ -66,6 +67,14 @@ class Stack:
     def name(self, study: str, series: str) -> str:
         """Return what isoline calls a series."""
         return f"dicomweb:{ARCHIVE}/{study}/{series}"
+
+    def segmentation(self, study: str) -> Dataset:
+        """Return the one segmentation that the archive has of `study`."""
+        client = DICOMwebClient(self.archive.url, headers=dict(self.archive.headers))
+        (found,) = client.search_for_series(study, search_filters={"Modality": "SEG"})
+        (series,) = found["0020000E"]["Value"]
+        (stored,) = client.retrieve_series(study, series)
+        return stored
 
     @contextlib.contextmanager
     def opened(self, chromium: Browser, study: str, mode: str = "viewer") -> Iterator[Page]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import requests
+from highdicom.seg import Segmentation
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, expect
 
@@ -142,3 +143,35 @@ def test_a_server_that_goes_away_leaves_the_viewer_usable(
     panel.page.unroute_all()
     panel.press("Run")
     expect(panel.said).to_contain_text("Finished", timeout=30_000)
+
+
+def test_what_is_on_screen_is_stored_and_found_again(
+    panel: Panel, ohif: Stack, mr_head: Series, chromium: Browser
+) -> None:
+    panel.scroll(30)
+    panel.run("threshold3d", above=ABOVE)
+    panel.brush(*AIR)
+    panel.root.get_by_label("Save to the archive as").fill("corrected by hand")
+    panel.press("Save")
+    expect(panel.said).to_contain_text("Stored in the archive", timeout=60_000)
+    (on_screen,) = shown(panel.page)
+
+    stored = ohif.segmentation(mr_head.study)
+    assert stored.SeriesDescription == "corrected by hand"
+    (_, foreground) = stored.SegmentSequence  # the background is one
+    assert foreground.SegmentAlgorithmType == "SEMIAUTOMATIC"
+    assert foreground.SegmentAlgorithmName == "threshold3d"
+    instances = list(on_screen.slices)
+    pixels = Segmentation.from_dataset(stored).get_pixels_by_source_instance(
+        instances, combine_segments=True, assert_missing_frames_are_empty=True
+    )
+    np.testing.assert_array_equal(pixels, np.stack([on_screen.slices[each] for each in instances]))
+
+    with ohif.opened(chromium, mr_head.study, MODE) as page:
+        page.get_by_text("corrected by hand").dblclick()
+        page.get_by_text("LOAD", exact=True).click()
+        page.wait_for_function("() => services.segmentationService.getSegmentations().length")
+        (again,) = shown(page)
+        assert again.segments == on_screen.segments
+        for name, each in on_screen.slices.items():
+            np.testing.assert_array_equal(again.slices[name], each)

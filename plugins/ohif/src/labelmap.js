@@ -16,8 +16,8 @@ export class Labelmap {
         this._images = imagesOf(viewer.libraries, this._segmentation);
         this._named = new Map(this._images.map((image, k) => [
             sliceKey(viewer.sliceOf(image.referencedImageId)), k]));
-        /** @type {Map<number, import('./labels.js').Origin>} of the segments that runs have drawn */
-        this.origins = new Map();
+        /** @type {Map<number, import('./labels.js').Origin>} of the segments that models have drawn */
+        this.origins = storedOrigins(this._segmentation);
     }
 
     /** Whether the user has not deleted it. */
@@ -72,7 +72,8 @@ export class Labelmap {
 
     /** Return the segments in the order of their numbers. */
     list() {
-        return Object.values(this._segmentation?.segments ?? {}).filter(Boolean).map((segment) => ({
+        // a segment 0 is the background of a label map that was stored
+        return Object.values(this._segmentation?.segments ?? {}).filter((each) => each?.segmentIndex).map((segment) => ({
             index: segment.segmentIndex,
             label: segment.label,
             locked: Boolean(segment.locked),
@@ -151,4 +152,18 @@ function imagesOf({cornerstone}, segmentation) {
     const ids = labelmap.imageIds ?? cornerstone.cache.getVolume(labelmap.volumeId)?.imageIds ?? [];
     const images = ids.map((id) => cornerstone.cache.getImage(id));
     return images.every(Boolean) ? images : [];
+}
+
+/** Return where the segments of a segmentation come from that was stored and loaded again. */
+function storedOrigins(segmentation) {
+    const origins = new Map();
+    for (const segment of Object.values(segmentation?.segments ?? {})) {
+        const {algorithmName, algorithmType} = segment?.cachedStats ?? {};
+        if (algorithmName && algorithmType !== 'MANUAL') {
+            origins.set(segment.segmentIndex, {
+                model: algorithmName, version: 'unknown', label: segment.label, edited: true
+            });
+        }
+    }
+    return origins;
 }

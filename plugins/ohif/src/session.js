@@ -114,7 +114,7 @@ export class Session {
             const {StudyInstanceUID: study} = screen.displaySet;
             this.runs.forEach((each) => each.noteEdits());
             const body = segmentationOf(this.labelmap, await this._nameOf(screen.displaySet), description);
-            const stored = await this._client.save(body);
+            const stored = await this._client.save({...body, format: this._viewer.storeFormat});
             this.notice = {text: `Stored in the archive as "${description}".`, isError: false};
             await this._viewer.discover(study, stored.series);
         });

@@ -34,6 +34,18 @@ export class Viewer {
         return this._extensions.getActiveDataSourceDefinition?.()?.sourceName ?? '';
     }
 
+    /**
+     * The form in which segmentations are stored, that which this OHIF would choose itself: from 3.13
+     * on label maps, unless it is configured otherwise. Those before cannot read label maps; 3.13
+     * cannot read every binary one (nor can Orthanc give its frames).
+     */
+    get storeFormat() {
+        const definition = this._extensions.getActiveDataSourceDefinition?.();
+        const mode = definition?.configuration?.segmentation?.store?.defaultMode ??
+            this.services.customizationService?.getCustomization?.('segmentation.store.defaultMode');
+        return mode === 'labelmap' ? 'dicomseg-labelmap' : 'dicomseg';
+    }
+
     /** Return what the active viewport shows, null where that is no series of slices. */
     onScreen() {
         const {viewportGridService, displaySetService} = this.services;
