@@ -65,7 +65,7 @@ class Halves(VolumeModel):
     )
 
     def segment(self, scan: Scan) -> Iterator[Step]:
-        whole = np.ones(scan.voxels.shape, np.uint8)
+        whole: NDArray[np.uint8] = np.ones(scan.voxels.shape, np.uint8)
         yield from give(whole, scan.focus, provisional=True, done=0.1)
         whole[:, :, whole.shape[2] // 2 :] = 2
         for n, slices in enumerate(outward(len(whole), scan.focus), 1):
