@@ -39,7 +39,19 @@ FAULTS: dict[str, tuple[dict[str, str], set[str]]] = {
         {'*gesture.get("holes", [])': ""},
         {"polygon with a hole"},
     ),
-    "the corner of a pixel for its middle": ({"n + 0.5": "n"}, {"pixel of focus"}),
+    "the corner of a pixel for its middle": (
+        {"n + 0.5": "n"},
+        {"pixel of focus", "a click on a pixel"},
+    ),
+    "a lasso that is closed": ({"points = points[:-1]": "pass"}, {"a lasso"}),
+    "everything includes": (
+        {'mark.get("include", True)': "True"},
+        {"everything that was drawn"},
+    ),
+    "only the last that was drawn": (
+        {'gesture["drawn"]]': 'gesture["drawn"][-1:]]'},
+        {"everything that was drawn"},
+    ),
     "parameters as text": (
         {"key: gesture[key]": 'key: str(gesture[key]) if key == "parameters" else gesture[key]'},
         {"parameters"},

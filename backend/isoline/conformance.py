@@ -44,6 +44,7 @@ from isoline.events import (
     Warned,
 )
 from isoline.geometry import XY, Grid, Rect
+from isoline.prompts import Prompt
 from isoline.region import Region, brief
 from isoline.request import SegmentRequest
 
@@ -158,7 +159,28 @@ def _judge_request(said: object, expected: SegmentRequest) -> str | None:
         if orjson.dumps(got.get(key)) != orjson.dumps(wanted.get(key)):
             off = _off(request.focus, expected.focus) if key == "focus" else ""
             return f"{key}: expected {wanted.get(key)}, got {got.get(key)}{off}"
-    return _judge_region(request.region, expected.region)
+    return _judge_prompts(request.prompts, expected.prompts) or _judge_region(
+        request.region, expected.region
+    )
+
+
+def _judge_prompts(got: Sequence[Prompt], wanted: Sequence[Prompt]) -> str | None:
+    if len(got) != len(wanted):
+        return f"prompts: expected {len(wanted)}, got {len(got)}"
+    for number, (one, other) in enumerate(zip(got, wanted, strict=True)):
+        if _same_way_round(one) != _same_way_round(other):
+            off = _off(sum(one.points, ()), sum(other.points, ()))
+            said, meant = wire.prompt_json(one), wire.prompt_json(other)
+            return f"prompts[{number}]: expected {meant}, got {said}{off}"
+    return None
+
+
+def _same_way_round(prompt: Prompt) -> Prompt:
+    """Return a box between its first and its last corner; either two opposite ones may be sent."""
+    if prompt.kind != "box":
+        return prompt
+    corners = list(zip(*prompt.points, strict=True))
+    return replace(prompt, points=(tuple(map(min, corners)), tuple(map(max, corners))))
 
 
 def _judge_region(got: Region | None, wanted: Region | None) -> str | None:

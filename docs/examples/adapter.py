@@ -23,13 +23,33 @@ def request_for(gesture):
             rings = [gesture["points"], *gesture.get("holes", [])]
             closed = [[*ring, ring[0]] for ring in rings]
             body["region"] = {"type": "Polygon", "coordinates": closed}
+        case "prompts":
+            body["prompts"] = [prompt_for(mark) for mark in gesture["drawn"]]
         case "whole":
             pass
     if "looking_at" in gesture:
         body["focus"] = gesture["looking_at"]
-    if "looking_at_pixel" in gesture:  # its middle
-        body["focus"] = [n + 0.5 for n in gesture["looking_at_pixel"]]
+    if "looking_at_pixel" in gesture:
+        body["focus"] = middle(gesture["looking_at_pixel"])
     return body
+
+
+def prompt_for(mark):
+    """Return the prompt for one point, box, scribble or polygon that the user drew."""
+    if "pixel" in mark:
+        points = [middle(mark["pixel"])]
+    elif mark["kind"] == "box":
+        points = [mark["from"], mark["to"]]
+    else:
+        points = mark["points"]
+    if mark["kind"] == "polygon" and points[0] == points[-1]:
+        points = points[:-1]
+    return {"kind": mark["kind"], "points": points, "include": mark.get("include", True)}
+
+
+def middle(pixel):
+    """Pixel n spans [n, n + 1)."""
+    return [n + 0.5 for n in pixel]
 
 
 class Layer:
