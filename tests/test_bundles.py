@@ -19,6 +19,7 @@ from isoline import client, config, registry
 from isoline.bundles import sliding
 from isoline.bundles.files import Bundle
 from isoline.bundles.model import BundleModel
+from isoline.bundles.network import Network
 from isoline.bundles.windows import Blend, Windows, gaussian
 from isoline.errors import Broken, Malformed, UnknownModel
 from isoline.models.volume import Gaze, Scan, VolumeModel
@@ -208,10 +209,17 @@ def test_focus_cores_and_what_is_there_already_change_no_label(folder: Path) -> 
         assert (rest[k] == (99 if k in have else whole[k])).all()
 
 
-def test_what_is_there_already_is_not_computed_again(folder: Path) -> None:
-    made, windows = model(folder), []
-    network = made._network
-    made._network = lambda cut, axes: windows.append(len(cut)) or network(cut, axes)  # type: ignore[assignment, func-returns-value]
+def test_what_is_there_already_is_not_computed_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, windows = model(folder), list[int]()
+    compute = Network.__call__
+
+    def counted(network: Network, cut: NDArray[np.float32], axes: Any) -> NDArray[np.float32]:
+        windows.append(len(cut))
+        return compute(network, cut, axes)
+
+    monkeypatch.setattr(Network, "__call__", counted)
     labels(made, scan())
     whole = len(windows)
     labels(made, scan(have=frozenset(range(12, 29))))

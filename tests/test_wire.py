@@ -38,6 +38,7 @@ from isoline.geometry import XY, Rect
 from isoline.models.base import Bounded, Choice, ModelSpec, Number, Switch
 from isoline.parameters import check_parameters
 from isoline.request import SegmentRequest
+from isoline.volume_geometry import SliceName
 from tests import results
 
 FULL = {
@@ -173,7 +174,10 @@ def test_a_request_comes_back(**changed: object) -> None:
 
 def test_a_focus_is_read() -> None:
     assert wire.parse_focus(b'{"focus":[1,2.5]}') == XY(1, 2.5)
-    for body in (b"{}", b'{"focus":null}', b'{"focus":[1,2],"z":1}', b"[1,2]"):
+    assert wire.parse_focus(b'{"slice":3}') == 3
+    assert wire.parse_focus(b'{"slice":{"instance":"1.2","frame":4}}') == SliceName("1.2", 4)
+    both = b'{"focus":[1,2],"slice":1}'
+    for body in (both, b"{}", b'{"focus":null}', b'{"focus":[1,2],"z":1}', b"[1,2]"):
         with pytest.raises(Malformed):
             wire.parse_focus(body)
 

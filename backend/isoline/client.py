@@ -401,6 +401,11 @@ class Job:
         body = json.dumps({"focus": [x, y]}).encode()
         self.client._call("PATCH", f"/v1/jobs/{self.id}", body)
 
+    def look(self, slice: int | Mapping[str, Any]) -> None:  # noqa: A002
+        """Look at this slice of the volume from now on: k, or its `instance` and `frame`."""
+        body = json.dumps({"slice": slice}).encode()
+        self.client._call("PATCH", f"/v1/jobs/{self.id}", body)
+
     def cancel(self) -> None:
         """Stop the job; what it has found stays readable."""
         self.client._call("DELETE", f"/v1/jobs/{self.id}")

@@ -27,13 +27,14 @@ import orjson
 from isoline import pipeline
 from isoline.config import Limits
 from isoline.engines.base import Agenda, Engine
-from isoline.errors import Broken, Busy, IsolineError, UnknownJob, Unreadable
+from isoline.errors import Broken, Busy, IsolineError, NotSupported, UnknownJob, Unreadable
 from isoline.events import Cancelled, Contours, Done, Failed, Progress, Started
 from isoline.exclusive import Exclusive
 from isoline.geometry import XY
 from isoline.journal import Batch, JournalReader, JournalWriter
 from isoline.pipeline import Prepared
 from isoline.surveys import Surveys
+from isoline.volume_geometry import SliceName
 
 log = logging.getLogger(__name__)
 
@@ -191,10 +192,23 @@ class Job:
             return "a place"
         return None if self.state.ended else "tiles"
 
-    def focus(self, point: XY) -> None:
-        """Look at `point`, in image coordinates, from now on; a job that has ended cannot."""
-        if self._prepared is not None and self._agenda is not None:
-            self._agenda.focus(self._prepared.task.grid.point(point))
+    def focus(self, look: XY | SliceName | int) -> None:
+        """Look at a point, in image coordinates, or at a slice from now on.
+
+        A job that has ended cannot. Raises NotSupported or BadRegion for what it has not.
+        """
+        if self._prepared is None or self._agenda is None:
+            return
+        started = self._prepared.started
+        if isinstance(look, XY) != (started.volume is None):
+            raise NotSupported(
+                "a slice says nothing about a picture, and a point nothing about a volume",
+                "send focus for a picture, slice for a volume",
+            )
+        if isinstance(look, XY):
+            self._agenda.focus(self._prepared.task.grid.point(look))
+        elif started.volume is not None:
+            self._agenda.slice = started.volume.k_of(look, started.image)
 
     def stop(self) -> None:
         """Ask the job to end within one tile."""

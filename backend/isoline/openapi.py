@@ -609,7 +609,12 @@ def _requests() -> dict[str, Json]:
             ],
         ),
         "Focus": _object(
-            {"focus": _PAIR}, additionalProperties=False, examples=[{"focus": [12000, 9000]}]
+            {"focus": _PAIR, "slice": {"anyOf": [_ref("SliceName"), _count()]}},
+            ("focus", "slice"),
+            additionalProperties=False,
+            minProperties=1,
+            maxProperties=1,
+            examples=[{"focus": [12000, 9000]}, {"slice": 91}],
         ),
     }
 

@@ -74,7 +74,9 @@ def _run(
     labels = np.zeros(prepared.started.volume.grid.shape, np.uint8)
     agenda = Agenda(prepared.lattice, prepared.tiles, prepared.focus)
     surveys = Surveys(settings.surveys)
-    engine = LocalEngine(1, settings.weights, settings.engine.device)
+    engine = LocalEngine(
+        1, settings.weights, settings.engine.device, cores=settings.engine.worker_count
+    )
     with contextlib.ExitStack() as stack:
         stack.callback(engine.close)
         lines = None

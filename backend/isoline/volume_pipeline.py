@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from isoline.asked import Asked
 from isoline.bundles.files import Bundle
 from isoline.encoders.base import Encoder
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import NotSupported
-from isoline.events import Cancelled, Done, Event, Failed, Progress, Scope, Started
+from isoline.events import Cancelled, Done, Event, Failed, Mask, Progress, Scope, Started
 from isoline.geometry import XY, Grid
 from isoline.images import Found
 from isoline.journal import Batch
@@ -100,12 +100,20 @@ def events(
 ) -> Iterator[Batch]:
     """Run `task` and yield what it gives, numbered without gaps.
 
-    After a restart everything is computed again: `replay` only says which number comes next, and
-    slices that a viewer has already are replaced by the same.
+    `replay` is what an earlier run of the same job gave before it was cut off: slices that were
+    final then are not given again, and not computed again where the model can leave them out.
     """
-    seq = 0
+    seq = percent = 0
+    have, labels = set[int](), set[int]()
     for earlier in replay:
         seq = earlier.last_seq + 1
+        for event in earlier.events:
+            if isinstance(event, Progress):
+                percent = event.tiles_done
+            elif isinstance(event, Mask) and not event.provisional:
+                have.update(event.slices.tolist())
+                labels.update(event.layers[:, 1].tolist())
+    task = replace(task, have=frozenset(have))
 
     def batch(*told: Event) -> Batch:
         nonlocal seq
@@ -116,7 +124,7 @@ def events(
     began = time.monotonic()
     if seq == 0:
         yield batch(started)
-    percent, labels = 0, set[int]()
+    before = percent
     for result in engine.run(task, agenda):
         if isinstance(result, TileFailed):
             yield batch(Failed(result.code, result.message))
@@ -127,9 +135,9 @@ def events(
             told.append(result.mask)
             if not result.mask.provisional:
                 labels.update(result.mask.layers[:, 1].tolist())
-        if int(PERCENT * result.done) > percent:
-            percent = int(PERCENT * result.done)
-            told.append(_progress(percent, time.monotonic() - began))
+        if (now := before + int((PERCENT - before) * result.done)) > percent:
+            percent = now
+            told.append(_progress(before, percent, time.monotonic() - began))
         if told:
             yield batch(*told)
     if agenda.cancelled and percent < PERCENT:
@@ -138,5 +146,6 @@ def events(
         yield batch(Done(len(labels), PERCENT, 0, 0, time.monotonic() - began))
 
 
-def _progress(percent: int, seconds: float) -> Progress:
-    return Progress(percent, PERCENT, round(seconds / percent * (PERCENT - percent), 1))
+def _progress(before: int, percent: int, seconds: float) -> Progress:
+    left = seconds / (percent - before) * (PERCENT - percent)
+    return Progress(percent, PERCENT, round(left, 1))

@@ -209,12 +209,18 @@ def upload_json(upload: str, manifest: Manifest) -> Json:
     }
 
 
-def parse_focus(body: bytes) -> XY:
-    """Return the image point in `{"focus": [x, y]}`. Raises TooLarge or Malformed."""
-    given = _object(_object_in(body), "the body", ("focus",))
-    if "focus" not in given:
-        raise Malformed("the body has no 'focus'", 'send {"focus": [x, y]}, in image pixels')
-    return _pair(given["focus"], "focus")
+def parse_focus(body: bytes) -> XY | SliceName | int:
+    """Return the image point in `{"focus": [x, y]}`, or the slice in `{"slice": ...}`.
+
+    Raises TooLarge or Malformed.
+    """
+    given = _object(_object_in(body), "the body", ("focus", "slice"))
+    if len(given) != 1:
+        raise Malformed(
+            "the body has to have either 'focus' or 'slice'",
+            'send {"focus": [x, y]}, in image pixels, or {"slice": k} for a volume',
+        )
+    return _pair(given["focus"], "focus") if "focus" in given else _slice(given["slice"], "slice")
 
 
 def parse_box(text: str | None) -> Rect:

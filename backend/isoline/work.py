@@ -90,6 +90,8 @@ class Task:
     """Of a volume: the slice k that the user looks at."""
     asked: Asked | None = None
     """Of a model that takes prompts: what they ask."""
+    have: frozenset[int] = frozenset()
+    """Of a volume: slices that were given before a restart."""
     bundles: Mapping[str, Bundle] = field(default_factory=dict)
     """The model by its name, where it is a bundle and not installed."""
     covered: Box | None = None

@@ -25,7 +25,7 @@ from isoline.models.base import (
     Regions,
 )
 from isoline.models.pointed import PointedModel
-from isoline.models.volume import Scan, VolumeModel
+from isoline.models.volume import Gaze, Scan, VolumeModel
 from isoline.pixels import Sampler
 from isoline.plan import Tile
 from isoline.sources.base import Remote, Source
@@ -117,20 +117,34 @@ class Workbench:
         ended = time.perf_counter()
         return Computed(tile, answer, Stages(read - began, inferred - read, ended - inferred))
 
-    def segment(self, task: Task, tile: Tile) -> Iterator[Masked]:
+    def segment(
+        self, task: Task, tile: Tile, gaze: Gaze | None = None, threads: int = 1
+    ) -> Iterator[Masked]:
         """Yield what is found in a volume as it is found; closing it stops the work.
 
-        Raises Unreadable where the volume cannot be read, and whatever the model raises.
+        The user looks where `gaze` says. Raises Unreadable where the volume cannot be read, and
+        whatever the model raises.
         """
         source, model = self._source(task), self.model(task)
         if not isinstance(source, VolumeSource) or not isinstance(model, VolumeModel):
             raise Broken(f"{task.model} declares voxels and is no model of volumes")
-        volume, focus = source.volume, task.look or 0
-        scan = Scan(source.voxels(), volume.grid, volume.modality, task.parameters, focus)
+        volume = source.volume
+        scan = Scan(
+            source.voxels(),
+            volume.grid,
+            volume.modality,
+            task.parameters,
+            task.look or 0,
+            gaze,
+            task.have,
+            threads,
+        )
         for step in model.segment(scan):
+            new = [n for n, k in enumerate(step.slices) if k not in task.have]
             mask = None
-            if step.labels is not None:
-                mask = masks.encode(step.labels, step.slices, provisional=step.provisional)
+            if step.labels is not None and new:
+                slices = [step.slices[n] for n in new]
+                mask = masks.encode(step.labels[new], slices, provisional=step.provisional)
             yield Masked(tile, step.done, mask)
 
     def answer(self, task: Task, tile: Tile) -> Answered:

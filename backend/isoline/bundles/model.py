@@ -41,6 +41,7 @@ class BundleModel(VolumeModel):
         self._batch = self._recipe.batch if device.startswith("cuda") else 1
 
     def segment(self, scan: Scan) -> Iterator[Step]:
+        self._network.use_one_core()
         orientation = Orientation.towards(self._recipe.sides, scan.grid)
         given = Input.of(scan, orientation)
         for step in self._recipe.steps:

@@ -31,6 +31,10 @@ class Network:
             raise Broken(f"the network of {bundle.path.name} cannot be loaded: {error}") from error
         self._module.eval()
 
+    def use_one_core(self) -> None:
+        """Let each call compute on the thread that makes it."""
+        self._torch.set_num_threads(1)
+
     def __call__(
         self, windows: NDArray[np.float32], axes: tuple[int, int, int]
     ) -> NDArray[np.float32]:

@@ -38,6 +38,8 @@ class Agenda:
         self._focus = focus
         self._lock = threading.Lock()
         self._cancelled = False
+        self.slice: int | None = None
+        """Of a volume: the slice k that the user has turned to, None where they have not."""
         self._waiting = sorted(tiles, key=lattice.order(focus), reverse=True)
 
     def __len__(self) -> int:

@@ -24,7 +24,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -37,6 +37,7 @@ from isoline.engines.base import Agenda, Engine, Result
 from isoline.errors import Broken, IsolineError
 from isoline.events import Objects
 from isoline.models.base import Bounded, Voxels
+from isoline.models.volume import Gaze
 from isoline.plan import Tile, quarters
 from isoline.work import Answered, Computed, Masked, Stages, Survey, Task, TileFailed
 
@@ -56,6 +57,9 @@ KNOWN_IMAGES = 64
 """Of so many images it is remembered which worker looked at them for prompts."""
 NICENESS = 4
 """By how much workers of large runs stand back: an urgent one then has a whole core beside them."""
+STOPPED = "its volume was given up"
+STOP_SECONDS = 1.0
+"""A worker that does not notice in this time that a volume was given up is replaced."""
 STARTS = 3
 """So many workers in a row may fail to start before the engine gives up."""
 
@@ -93,6 +97,16 @@ class _Do:
     """Whether a worker has died of it before."""
     in_quarters: bool = False
     """Compute the tile in four parts, one after the other, to need less memory."""
+    threads: int = 1
+    """How many cores a volume may use."""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The user looks at this slice of the run's volume now."""
+
+    run: int
+    slice: int
 
 
 @dataclass(frozen=True)
@@ -153,16 +167,20 @@ def _serve(pipe: Connection, weights: Path, device: str, seen_mib: int, niceness
     bench = Workbench(weights, device, seen_mib)
     warm.tiles()
     tasks: dict[int, Task] = {}
+    gazes: dict[int, Gaze] = {}
     waiting: deque[_Do] = deque()
 
     def listen() -> None:
         match pipe.recv():
             case _Begin(run, task):
-                tasks[run] = task
+                tasks[run], gazes[run] = task, Gaze(task.look or 0)
+            case _Look(run, slice_):
+                gazes[run].k = slice_
             case _Do() as order:
                 waiting.append(order)
             case _Forget(run):
                 tasks.pop(run, None)
+                gazes.pop(run, None)
                 for order in [order for order in waiting if order.run == run]:
                     waiting.remove(order)
 
@@ -180,7 +198,8 @@ def _serve(pipe: Connection, weights: Path, device: str, seen_mib: int, niceness
             while not waiting or pipe.poll():
                 listen()
             order = waiting.popleft()
-            pipe.send(_Answer(order, _attempt(bench, tasks[order.run], order, tell)))
+            task, gaze = tasks[order.run], gazes[order.run]
+            pipe.send(_Answer(order, _attempt(bench, task, gaze, order, tell)))
     except (EOFError, ConnectionError):
         bench.close()
 
@@ -194,7 +213,7 @@ def _die_with_parent() -> None:
 
 
 def _attempt(
-    bench: Workbench, task: Task, order: _Do, tell: Callable[[_Do, Masked], bool]
+    bench: Workbench, task: Task, gaze: Gaze, order: _Do, tell: Callable[[_Do, Masked], bool]
 ) -> _Reply:
     tile = order.tile
     try:
@@ -203,7 +222,7 @@ def _attempt(
         if task.asked is not None:
             return bench.answer(task, tile)
         if isinstance(task.output, Voxels):
-            return _segment(bench.segment(task, tile), order, tell)
+            return _segment(bench.segment(task, tile, gaze, order.threads), order, tell)
         return _in_quarters(bench, task, tile) if order.in_quarters else bench.compute(task, tile)
     except IsolineError as error:
         return _Refusal(error)
@@ -254,9 +273,16 @@ class _Run:
     since: float = field(default_factory=time.monotonic)
     """When it came."""
 
+    looked_at: int | None = None
+    """The slice that its worker knows the user to look at."""
+
     @property
     def prompted(self) -> bool:
         return self.task.asked is not None
+
+    @property
+    def is_volume(self) -> bool:
+        return isinstance(self.task.output, Voxels)
 
     @property
     def image(self) -> Hashable:
@@ -306,6 +332,8 @@ class _Worker:
     """Why it was killed, where that was our decision."""
     images: deque[Hashable] = field(default_factory=lambda: deque(maxlen=KNOWN_IMAGES))
     """Those that it looked at for prompts, the last one last."""
+    given_up: float | None = None
+    """When the volume that it is at was given up."""
 
     @property
     def died_of_memory(self) -> bool:
@@ -323,16 +351,20 @@ class LocalEngine(Engine):
         device: str = "cpu",
         *,
         urgent_workers: int = 0,
+        cores: int = 0,
         bounds: Bounds = Bounds(),  # frozen
         metrics: Metrics | None = None,
     ) -> None:
         """Start `workers` processes, and `urgent_workers` more that take urgent runs only.
+
+        A volume may use those of `cores` (0: one per worker) whose workers have nothing to do.
 
         `weights` is the directory that holds models' files.
         """
         self._weights = weights
         self._device = device
         self._has_lane = urgent_workers > 0
+        self._cores = cores or workers
         self._bounds = bounds
         self._metrics = metrics
         self._failed_starts = 0
@@ -387,6 +419,7 @@ class LocalEngine(Engine):
                 with self._lock:
                     if run.finished:
                         return
+                self._pass_on_gaze(run)
                 result = self._result(run)
                 if result is not None:
                     assert isinstance(result, Computed | Masked | Answered | TileFailed)
@@ -439,10 +472,23 @@ class LocalEngine(Engine):
         except queue.Empty:
             return None
 
+    def _pass_on_gaze(self, run: _Run) -> None:
+        """Tell the worker that is at the volume of `run` where the user looks now."""
+        assert run.agenda is not None
+        if run.agenda.slice == run.looked_at:
+            return
+        with self._lock:
+            for worker in self._workers:
+                if run.number in worker.begun and run.agenda.slice is not None:
+                    run.looked_at = run.agenda.slice
+                    self._tell(worker, _Look(run.number, run.looked_at))
+
     def _close(self, run: _Run) -> None:
         with self._lock:
             self._runs.remove(run)
             for worker in self._workers:
+                if run.is_volume and worker.doing and worker.doing[0].run == run.number:
+                    worker.given_up = time.monotonic()
                 if run.number in worker.begun:
                     worker.begun.discard(run.number)
                     self._tell(worker, _Forget(run.number))
@@ -487,6 +533,10 @@ class LocalEngine(Engine):
         """Kill `worker` if it takes too long or too much; its pipe will say that it is gone."""
         if not worker.ready or not worker.doing or worker.verdict:
             return
+        if worker.given_up is not None and time.monotonic() - worker.given_up > STOP_SECONDS:
+            worker.verdict = STOPPED
+            worker.process.kill()
+            return
         limit = self._bounds.tile_seconds * (1 if worker.doing[0].tile else SURVEY_FACTOR)
         if limit and time.monotonic() - worker.since > limit:
             worker.verdict = f"no result within {limit:g} s"
@@ -517,6 +567,8 @@ class LocalEngine(Engine):
             run.in_flight += 1
             if not worker.doing:
                 worker.since = time.monotonic()
+            if run.is_volume:
+                order = replace(order, threads=self._free_cores())
             worker.doing.append(order)
             if run.prompted:
                 with contextlib.suppress(ValueError):
@@ -527,6 +579,11 @@ class LocalEngine(Engine):
                 self._tell(worker, _Begin(run.number, run.task))
             self._tell(worker, order)
             return
+
+    def _free_cores(self) -> int:
+        """Return how many cores a volume may use now: those whose workers have nothing to do."""
+        busy = sum(bool(worker.doing) for worker in self._workers if not worker.urgent_only)
+        return max(1, self._cores - busy)
 
     def _most_deserving(self, worker: _Worker) -> _Run | None:
         """Return the run whose turn it is.
@@ -560,7 +617,7 @@ class LocalEngine(Engine):
         home = next((each for each in self._workers if run.image in each.images), worker)
         return home is worker or time.monotonic() - run.since > AWAY_SECONDS
 
-    def _tell(self, worker: _Worker, message: _Begin | _Do | _Forget) -> None:
+    def _tell(self, worker: _Worker, message: _Begin | _Do | _Look | _Forget) -> None:
         try:
             worker.pipe.send(message)
         except ConnectionError:
@@ -582,6 +639,7 @@ class LocalEngine(Engine):
             if (waiting := self._run_of(order)) is not None:
                 waiting.results.put(message.result)
             return
+        worker.given_up = None
         if order in worker.doing:  # not there: its run was closed while it was under way
             worker.doing.remove(order)
         if self._metrics is not None and isinstance(result, Computed):
@@ -618,9 +676,12 @@ class LocalEngine(Engine):
         worker.process.join()
         worker.pipe.close()
         reason = worker.verdict or f"exit code {worker.process.exitcode}"
-        log.error("worker %s died: %s", worker.process.pid, reason)
-        if self._metrics is not None:
-            self._metrics.worker_died()
+        if worker.verdict == STOPPED:
+            log.info("worker %s was replaced: %s", worker.process.pid, reason)
+        else:
+            log.error("worker %s died: %s", worker.process.pid, reason)
+            if self._metrics is not None:
+                self._metrics.worker_died()
         if not worker.ready:
             self._failed_starts += 1
         place = self._workers.index(worker)

@@ -76,7 +76,10 @@ class Brain(VolumeModel):
         }
 
     def segment(self, scan: Scan) -> Iterator[Step]:
+        import torch
+
         _check_head(scan.grid)
+        torch.set_num_threads(scan.threads)
         border = float(scan.parameters["border"])
         inputs = [_Input.of(scan, spacing) for spacing in SPACINGS_MM]
         work = [macs(self._network, each.shape) for each in inputs]
