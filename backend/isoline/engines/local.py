@@ -23,7 +23,7 @@ import queue
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -285,8 +285,9 @@ class _Run:
         return isinstance(self.task.output, Voxels)
 
     @property
-    def image(self) -> Hashable:
-        return self.task.path, self.task.reader
+    def image(self) -> str:
+        """What is in the image: the same for all who see it, by whatever name."""
+        return self.task.fingerprint
 
     @property
     def urgent(self) -> bool:
@@ -330,7 +331,7 @@ class _Worker:
     """When it began the first of `doing`."""
     verdict: str = ""
     """Why it was killed, where that was our decision."""
-    images: deque[Hashable] = field(default_factory=lambda: deque(maxlen=KNOWN_IMAGES))
+    images: deque[str] = field(default_factory=lambda: deque(maxlen=KNOWN_IMAGES))
     """Those that it looked at for prompts, the last one last."""
     given_up: float | None = None
     """When the volume that it is at was given up."""
