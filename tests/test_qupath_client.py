@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from isoline.access import digest
 from isoline.client import Client, Contours
 from tests import qupath
 from tests.qupath import Build, Proxy, proxied
@@ -281,15 +282,18 @@ def test_something_else_that_answers_is_not_taken_for_isoline(build: Build, kind
 def test_a_token_is_asked_for_and_refused_in_words(
     build: Build, tmp_path: Path, disk_slide: Shapes
 ) -> None:
-    with serving(disk_slide.path.parent, tmp_path, token="right") as url:
+    reader = f"[tokens.guest]\nsha256 = '{digest('guest')}'\nscopes = ['view']\n"
+    with serving(disk_slide.path.parent, tmp_path, token="right", more=reader) as url:
         words = [
             build.run("java", do="test", url=url, token=token)["words"]
             for token in ("", "wrong", "right")
         ]
         run = build.run("script", **asked(url, OBJECTS), token="wrong")
+        guest = build.run("java", **asked(url, OBJECTS), token="guest")
     assert words[0] == "The server wants a token, and none is set."
     assert words[1] == run["message"] == "The server does not accept this token."
     assert words[2].startswith("Connected")
+    assert "guest may not do this" in guest["message"]  # that token is known: another is no remedy
 
 
 def test_a_mistake_in_the_request_is_said_with_the_remedy(

@@ -43,7 +43,6 @@ from tests import qupath, serving
 from tests.benchmarks.measuring import describe_machine, median
 
 SIDE, TILE = 16384, 512
-TILES = (SIDE // TILE) ** 2
 CORNERS = 24
 MODEL = {"model": "nuclei", "tile": TILE}
 
@@ -73,13 +72,11 @@ def nuclei(task: Task, x0: int, y0: int, count: int) -> Objects:
     )
 
 
-def serve(config: str, total: int) -> None:
+def serve(config: str, per_tile: int) -> None:
     """Serve with that worker; the main function of the server's process."""
     from isoline import config as configuration
     from isoline import server
     from isoline.engines.local import LocalEngine
-
-    per_tile = -(-total // TILES)
 
     def run(_: LocalEngine, task: Task, agenda: Agenda) -> Iterator[Computed]:
         while (tile := agenda.take()) is not None:
@@ -92,13 +89,14 @@ def serve(config: str, total: int) -> None:
 
 
 @contextlib.contextmanager
-def serving_nuclei(folder: Path, total: int) -> Iterator[str]:
-    """Serve a white slide of 16384 x 16384 pixels with `total` nuclei, and yield the URL."""
+def serving_nuclei(folder: Path, total: int, side: int = SIDE) -> Iterator[str]:
+    """Serve a white slide of `side` x `side` pixels with `total` nuclei, and yield the URL."""
+    tiles = (side // TILE) ** 2
     white = np.full((TILE, TILE, 3), 255, np.uint8)
     tifffile.imwrite(
         folder / "white.tif",
-        (white for _ in range(TILES)),
-        shape=(SIDE, SIDE, 3),
+        (white for _ in range(tiles)),
+        shape=(side, side, 3),
         dtype=np.uint8,
         tile=(TILE, TILE),
         photometric="rgb",
@@ -112,7 +110,8 @@ def serving_nuclei(folder: Path, total: int) -> Iterator[str]:
         f'data = "{folder.as_posix()}"\n[server]\nport = {port}\n[engine]\nworkers = 1\n'
         f'[images]\nslides = "{folder.as_posix()}"\n[file_uris]\n"/slides" = "slides"\n'
     )
-    code = f"from tests.benchmarks import qupath_stream as q; q.serve({str(config)!r}, {total})"
+    call = f"q.serve({str(config)!r}, {-(-total // tiles)})"
+    code = f"from tests.benchmarks import qupath_stream as q; {call}"
     process = subprocess.Popen([sys.executable, "-c", code])
     url = f"http://127.0.0.1:{port}"
     try:
