@@ -1335,11 +1335,13 @@ final class ClickSession implements PathObjectHierarchyListener {
         this.say = say;
     }
 
-    /** Begin; what is selected is the first object's prompts. */
+    /** Begin; points and lines that are selected are the first object's prompts. */
     public void start() {
         Set<PathObject> selected = hierarchy.getSelectionModel().getSelectedObjects();
         for (PathObject object : hierarchy.getAnnotationObjects()) {
-            (selected.contains(object) ? given : others).add(object.getID());
+            // a selected area is more often where someone worked before than a prompt
+            boolean isGiven = selected.contains(object) && !object.getROI().isArea();
+            (isGiven ? given : others).add(object.getID());
         }
         hierarchy.addListener(this);
         say.accept("Point at an object with QuPath's own tools.");
@@ -2031,11 +2033,13 @@ final class RunForm {
 
     private Control field(String name, JsonObject parameter) {
         JsonElement given = parameter.get("default");
+        Supplier<JsonPrimitive> value; // Groovy needs the type to be said: it is not the map's to give
         switch (parameter.get("kind").getAsString()) {
             case "switch":
                 CheckBox box = new CheckBox();
                 box.setSelected(given.getAsBoolean());
-                values.put(name, () -> new JsonPrimitive(box.isSelected()));
+                value = () -> new JsonPrimitive(box.isSelected());
+                values.put(name, value);
                 return box;
             case "choice":
                 ComboBox<String> list = new ComboBox<>();
@@ -2043,11 +2047,13 @@ final class RunForm {
                     list.getItems().add(each.getAsString());
                 }
                 list.setValue(given.getAsString());
-                values.put(name, () -> new JsonPrimitive(list.getValue()));
+                value = () -> new JsonPrimitive(list.getValue());
+                values.put(name, value);
                 return list;
             default:
                 TextField text = new TextField(given.getAsString());
-                values.put(name, () -> number(text.getText(), parameter));
+                value = () -> number(text.getText(), parameter);
+                values.put(name, value);
                 return text;
         }
     }

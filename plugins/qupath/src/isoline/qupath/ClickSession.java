@@ -68,11 +68,13 @@ public final class ClickSession implements PathObjectHierarchyListener {
         this.say = say;
     }
 
-    /** Begin; what is selected is the first object's prompts. */
+    /** Begin; points and lines that are selected are the first object's prompts. */
     public void start() {
         Set<PathObject> selected = hierarchy.getSelectionModel().getSelectedObjects();
         for (PathObject object : hierarchy.getAnnotationObjects()) {
-            (selected.contains(object) ? given : others).add(object.getID());
+            // a selected area is more often where someone worked before than a prompt
+            boolean isGiven = selected.contains(object) && !object.getROI().isArea();
+            (isGiven ? given : others).add(object.getID());
         }
         hierarchy.addListener(this);
         say.accept("Point at an object with QuPath's own tools.");

@@ -125,11 +125,13 @@ public final class RunForm {
 
     private Control field(String name, JsonObject parameter) {
         JsonElement given = parameter.get("default");
+        Supplier<JsonPrimitive> value; // Groovy needs the type to be said: it is not the map's to give
         switch (parameter.get("kind").getAsString()) {
             case "switch":
                 CheckBox box = new CheckBox();
                 box.setSelected(given.getAsBoolean());
-                values.put(name, () -> new JsonPrimitive(box.isSelected()));
+                value = () -> new JsonPrimitive(box.isSelected());
+                values.put(name, value);
                 return box;
             case "choice":
                 ComboBox<String> list = new ComboBox<>();
@@ -137,11 +139,13 @@ public final class RunForm {
                     list.getItems().add(each.getAsString());
                 }
                 list.setValue(given.getAsString());
-                values.put(name, () -> new JsonPrimitive(list.getValue()));
+                value = () -> new JsonPrimitive(list.getValue());
+                values.put(name, value);
                 return list;
             default:
                 TextField text = new TextField(given.getAsString());
-                values.put(name, () -> number(text.getText(), parameter));
+                value = () -> number(text.getText(), parameter);
+                values.put(name, value);
                 return text;
         }
     }

@@ -1,0 +1,65 @@
+"""The menu and the windows of QuPath's extension and script, in JavaFX on a display."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import qupath
+from tests.qupath import PLUGIN, joined
+from tests.serving import serving
+from tests.slides import Shapes
+from tests.test_qupath_client import REGION, URI
+
+NATIVE = "/usr/lib/*/jni/libglass.so"
+
+
+@pytest.fixture(scope="module")
+def server(disk_slide: Shapes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    more = "[file_uris]\n'S:\\scans' = 'slides'\n"
+    with serving(disk_slide.path.parent, tmp_path_factory.mktemp("data"), more=more) as url:
+        yield url
+
+
+def test_every_window_does_what_it_says(server: str, disk_slide: Shapes) -> None:
+    if shutil.which("xvfb-run") is None or not [*Path("/").glob(NATIVE[1:])]:
+        pytest.skip("no display and no JavaFX to show there: xvfb, libopenjfx-jni")
+    build = qupath.built()
+    y, x = (disk_slide.labels[1000:1400, 1000:1400] > 0).nonzero()
+    point = {"type": "Point", "coordinates": [1000.5 + int(x[0]), 1000.5 + int(y[0])]}
+    feature = {"type": "Feature", "geometry": point, "properties": {"objectType": "annotation"}}
+    asked: dict[str, Any] = {
+        "url": server,
+        "uri": URI,
+        "size": [6007, 5003],
+        "um": 0.25,
+        "region": REGION,
+        "click": {"type": "FeatureCollection", "features": [feature]},
+    }
+    command = [
+        *("xvfb-run", "-a", "java", "-XX:TieredStopAtLevel=1", "-Dprism.order=sw"),
+        *("-cp", joined(build.harness("java")), "groovy.ui.GroovyMain"),
+        *map(str, (PLUGIN / "test" / "windows.groovy", PLUGIN / "isoline.groovy")),
+        json.dumps(asked),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert result.returncode == 0, result.stdout + result.stderr
+    said = json.loads(result.stdout.splitlines()[-1])
+    assert said["menu"][:3] == ["Run model...", "Segment selected objects", "Click to segment"]
+    assert said["connection"].startswith("Connected to isoline")
+    assert "Threshold" in said["models"]
+    assert not {"Flood", "Threshold in volumes"} & set(said["models"])
+    assert said["run"] == said["script"] == "Done."
+    assert said["found"] > 100
+    assert said["results"] == 1
+    menu, clicked, script = said["steps"]
+    assert menu.startswith("isoline.qupath.Isoline.run(")
+    assert '"prompts":[{"kind":"point"' in clicked
+    assert script.startswith("run(new File('")
+    assert "'--model', 'threshold'" in script
