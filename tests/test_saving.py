@@ -26,7 +26,7 @@ from isoline.access import digest
 from isoline.errors import NotStored
 from isoline.sources.dicomweb import Archive
 from isoline.volume_geometry import VolumeGrid
-from tests import volumes
+from tests import segs, volumes
 from tests.orthanc import PASSWORD, USER, orthanc, store
 from tests.serving import free_port, serving
 from tests.test_openapi import check
@@ -136,38 +136,6 @@ def body(series: str, labels: NDArray[np.uint8], **more: object) -> dict[str, An
     return {"image": image, "segments": [BRAIN, LESION], "slices": slices, **more}
 
 
-def positions(where: VolumeGrid, it: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return where the voxels of `it` lie, (n, 3) LPS millimetres in some order."""
-    return ordered(where.to_lps(np.argwhere(it)[:, ::-1]))
-
-
-def ordered(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    return points[np.lexsort(np.round(points, 2).T)]
-
-
-def lying(seg: Any, number: int) -> NDArray[np.float64]:
-    """Return where the voxels of a segment lie, as the file alone says: frame by frame."""
-    shared = seg.SharedFunctionalGroupsSequence[0]
-    axes = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, float)
-    down, across = map(float, shared.PixelMeasuresSequence[0].PixelSpacing)
-    found = []
-    for pixels, frame in zip(
-        seg.pixel_array.reshape(-1, seg.Rows, seg.Columns),
-        seg.PerFrameFunctionalGroupsSequence,
-        strict=True,
-    ):
-        if seg.SegmentationType == "LABELMAP":
-            it = pixels == number
-        elif frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber == number:
-            it = pixels > 0
-        else:
-            continue
-        origin = np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float)
-        j, i = np.nonzero(it)
-        found.append(origin + np.outer(i * across, axes[:3]) + np.outer(j * down, axes[3:]))
-    return ordered(np.concatenate(found))
-
-
 @pytest.mark.parametrize("format_", ["dicomseg", "dicomseg-labelmap"])
 @pytest.mark.parametrize("series", GRIDS)
 def test_it_lies_in_the_archive_where_it_was_drawn(place: Place, series: str, format_: str) -> None:
@@ -182,8 +150,8 @@ def test_it_lies_in_the_archive_where_it_was_drawn(place: Place, series: str, fo
     assert seg.FrameOfReferenceUID == volumes.FRAME
     assert seg.SeriesDescription == "brain, corrected"
     for number, label in ((1, 3), (2, 7)):
-        expected = positions(GRIDS[series], labels == label)
-        np.testing.assert_allclose(lying(seg, number), expected, atol=1e-3)
+        expected = segs.expected(GRIDS[series], labels == label)
+        np.testing.assert_allclose(segs.positions(seg, number), expected, atol=1e-3)
 
 
 def test_it_says_who_found_what(place: Place) -> None:
