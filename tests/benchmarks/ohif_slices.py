@@ -5,7 +5,8 @@
 The head is thinned to every EVERYth voxel, by default every second: 91 slices of 109 x 91. In each
 run the panel shows what `threshold3d` finds, once from the real server and once from a mock within
 the page, which has the same lines at the same times without network or server: what that takes is
-the browser's own cost. A slice counts from when another reader of the job has it, or the mock, until a frame of the browser has been drawn with it. The clock is one: one machine.
+the browser's own cost. A slice counts from when another reader of the job has it, or the mock,
+until a frame of the browser has been drawn with it. There is one clock: all is on one machine.
 """
 
 from __future__ import annotations
