@@ -29,6 +29,7 @@ from isoline.surveys import Surveys
 from tests.killable import Server, digest, features, running
 from tests.running import SerialEngine
 from tests.slides import Shapes, disks
+from tests.stalled import Stalled, noise
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kills and limits as on Linux")
 
@@ -120,7 +121,16 @@ def test_workers_end_with_their_server_in_the_middle_of_a_tile(
         time.sleep(0.5)
         workers = server.kill()
         assert len(workers) >= 2
-        assert not psutil.wait_procs(workers, timeout=3)[1]
+        assert not psutil.wait_procs(workers, timeout=5)[1]
+
+
+def test_workers_that_still_start_end_with_their_server(images: Path, tmp_path: Path) -> None:
+    server = Server(images, tmp_path, more="[engine]\nworkers = 2\n")
+    server.launch()
+    server.wait_until("starting")
+    workers = server.kill()
+    assert len(workers) >= 2
+    assert not psutil.wait_procs(workers, timeout=5)[1]
 
 
 def test_a_server_that_is_stopped_parks_its_jobs(
@@ -152,6 +162,24 @@ def test_ten_readers_hear_the_same(server: Server) -> None:
     assert len(heard) == 10
     assert all(events == heard[0] for events in heard)
     assert isinstance(heard[0][-1], api.Done)
+
+
+def test_a_reader_that_stops_reading_holds_up_nobody(server: Server) -> None:
+    noise(server.images / "noise.png")
+    noisy: Options = {"parameters": {"below": 128}, "tile": 256}
+    job = server.client.submit("slides/noise.png", "threshold", **noisy)
+    with requests.get(f"{server.url}/v1/jobs/{job.id}/events", timeout=60, stream=True) as stream:
+        size = sum(map(len, stream.iter_content(1 << 20)))
+    assert size > 10 << 20, "it fits into the buffers of a connection"
+    before = server.main.memory_info().rss
+
+    job = server.client.submit("slides/noise.png", "threshold", **noisy)
+    with Stalled(server, job.id) as stalled:
+        numbers = [event.seq for event in job.events()]
+        assert job.state()["state"] == "done"
+        assert server.main.memory_info().rss < before + (60 << 20)
+        assert isinstance(greedy(server, "raise", 4096)[-1], api.Done)
+        assert [event["seq"] for event in stalled.read_on()] == numbers
 
 
 # Workers that hang or grow

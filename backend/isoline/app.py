@@ -14,7 +14,7 @@ from importlib import resources
 import orjson
 from flask import Flask, Request, Response, g, request
 from PIL import Image
-from werkzeug.exceptions import HTTPException, UnsupportedMediaType
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, UnsupportedMediaType
 
 from isoline import __version__, metrics, openapi, pictures, pipeline, registry, saving, warm, wire
 from isoline.access import ADMIN, ANYBODY, RUN, SAVE, VIEW, Access, User
@@ -148,7 +148,11 @@ def _guard(app: Flask, backend: Backend) -> None:
     def check_content_type() -> None:
         # a form of another site can send anything but this
         body = request.method in ("POST", "PATCH") and request.path.startswith("/v1/")
-        if body and request.mimetype not in ("", "application/json"):
+        if (
+            body
+            and request.routing_exception is None
+            and request.mimetype not in ("", "application/json")
+        ):
             raise UnsupportedMediaType("the body is not said to be JSON")
 
     @app.after_request
@@ -201,7 +205,11 @@ def _explain(app: Flask, settings: Settings) -> None:
             415: "send Content-Type: application/json",
         }
         code = error.code or 500
-        return _problem(code, IsolineError(error.description or error.name, remedy.get(code, "")))
+        what = IsolineError(error.description or error.name, remedy.get(code, ""))
+        response = _problem(code, what)
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
 
     @app.errorhandler(Exception)
     def bug(error: Exception) -> Response:

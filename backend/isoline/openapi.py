@@ -122,6 +122,9 @@ def _uploads() -> dict[str, Json]:
                 "Say which image is about to be uploaded and for what; hear which pixels to send.",
                 _json("Upload"),
                 status=201,
+                links={
+                    name: _link(name, "upload", "upload") for name in ("putTile", "deleteUpload")
+                },
                 body="UploadRequest",
                 errors=(400, 404, 409, 413, 422, 429),
             )
@@ -165,6 +168,10 @@ def _jobs() -> dict[str, Json]:
                 _json("CreatedJob"),
                 [archive],
                 status=201,
+                links={
+                    name: _link(name, "job_id", "job")
+                    for name in ("job", "focus", "cancel", "events")
+                },
                 body="SegmentRequest",
                 errors=mistakes,
             ),
@@ -264,6 +271,7 @@ def _call(
     body: str | None = None,
     errors: Sequence[int] = (),
     headers: Json | None = None,
+    links: Json | None = None,
     public: bool = False,
 ) -> dict[str, object]:
     """Return one operation; `body` names the schema of what is sent, `answer` is by media type."""
@@ -275,6 +283,7 @@ def _call(
             "description": _REASONS[status],
             "content": answer,
             **({"headers": headers} if headers else {}),
+            **({"links": links} if links else {}),
         },
         **{str(code): {"description": _REASONS[code], "content": problem} for code in errors},
         "default": {"description": "Any other problem.", "content": problem},
@@ -287,6 +296,11 @@ def _call(
     if public:
         operation["security"] = [{}]
     return {**operation, "responses": responses}
+
+
+def _link(operation: str, parameter: str, key: str) -> Json:
+    """Return that `key` of an answer is the `parameter` of another operation."""
+    return {"operationId": operation, "parameters": {parameter: f"$response.body#/{key}"}}
 
 
 def _parameter(
@@ -331,6 +345,9 @@ def _maybe(schema: Json, description: str = "") -> dict[str, object]:
 
 def _text(description: str = "") -> dict[str, object]:
     return {"type": "string", **_said(description)}
+
+
+_NAME: Json = {"type": "string", "minLength": 1}
 
 
 def _flag(description: str = "") -> dict[str, object]:
@@ -526,7 +543,7 @@ def _requests() -> dict[str, Json]:
         ),
         "at_um": _maybe(_POSITIVE, "Working resolution in micrometres per pixel."),
         "channel": _maybe(
-            _list({"anyOf": [_text(), _count()]}, minItems=1), "Channels by name or index."
+            _list({"anyOf": [_NAME, _count()]}, minItems=1), "Channels by name or index."
         ),
         "z": _maybe(_count(), "Plane of a stack."),
         "slice": _maybe(
@@ -590,7 +607,7 @@ def _requests() -> dict[str, Json]:
             {
                 "size": _SIZE,
                 "spacing_um": _maybe({"anyOf": [_POSITIVE, _PAIR]}, "Micrometres per pixel."),
-                "channels": _list(_text(), minItems=1, description="RGB by default."),
+                "channels": _list(_NAME, minItems=1, description="RGB by default."),
                 "dtype": {"enum": ["uint8", "uint16"]},
                 "is_slide": _flag("Whether there is glass around the tissue; true by default."),
                 "request": {
@@ -770,7 +787,7 @@ def _save_request(layer: Json) -> dict[str, object]:
     segment = _object(
         {
             "label": label,
-            "name": _text(),
+            "name": _NAME,
             "color": _COLOR,
             "anatomy": _maybe(_ref("Anatomy")),
             "algorithm": _maybe(

@@ -17,7 +17,7 @@ from isoline.assembly import Assembly, carry_of
 from isoline.bundles.files import Bundle
 from isoline.encoders.base import Encoder
 from isoline.engines.base import Agenda, Engine
-from isoline.errors import BadParameter, BadRegion, BadSpacing, NotSupported, WrongImage
+from isoline.errors import BadParameter, BadRegion, BadSpacing, NotSupported, TooLarge, WrongImage
 from isoline.events import Cancelled, Done, Event, Progress, Scope, Started, Warned
 from isoline.geometry import XY, Box, Grid, Overlap, Rect
 from isoline.images import ANYONE, Caller, Found, Images
@@ -36,6 +36,8 @@ from isoline.weights import weight_files
 from isoline.work import Computed, Task, TileFailed
 
 SMALLEST_TILE, LARGEST_TILE = 64, 4096
+MOST_TILES = 200_000
+"""Of one job: a slide of 100,000 pixels a side has 38,000 of 512."""
 PROMPT_REACH_PX = 1024
 """How far around prompts pixels are uploaded: an object may be that much larger than they show."""
 
@@ -291,13 +293,19 @@ def _tiles(name: str, lattice: Lattice, region: Region | None) -> tuple[Tile, ..
     grid = lattice.grid
     if grid.bounds.empty:
         raise BadRegion(f"{name} has no pixel at this resolution", "choose a finer at_um")
+    area = grid.bounds if region is None else grid.cover(region.bounds).intersect(grid.bounds)
+    if area.area > MOST_TILES * lattice.tile_px**2:
+        raise TooLarge(
+            f"the region is {area.width} x {area.height} pixels at the working resolution",
+            "choose a smaller region, a coarser at_um or a larger tile",
+        )
     if region is None:
         return tuple(lattice.tiles(grid.bounds, lambda _: Overlap.ALL))
 
     def overlap(block: Box) -> Overlap:
         return region.overlap(grid.rect(block))
 
-    tiles = tuple(lattice.tiles(grid.cover(region.bounds), overlap))
+    tiles = tuple(lattice.tiles(area, overlap))
     if not tiles:
         raise BadRegion(
             f"the region lies outside {name}", "its size is {} x {} px".format(*grid.image_size)

@@ -12,6 +12,9 @@ CONTRADICTION = 0.05
 TOLERANCE = 0.25
 """How far a working spacing may lie from one that the model was made for."""
 
+MOST_ENLARGED = 16
+"""How many working pixels a side of an image pixel may be divided into."""
+
 
 def image_spacing(name: str, info: ImageInfo, stated_um: XY | None) -> XY | None:
     """Return micrometres per image pixel: the file's, else the caller's, else None.
@@ -49,6 +52,11 @@ def working_grid(
     )
     if wrong:
         raise BadSpacing(f"{spec.name} cannot work at {at_um:g} um", _range(spec))
+    if at_um * MOST_ENLARGED < min(spacing_um):
+        raise BadSpacing(
+            f"{name} has {min(spacing_um):.3g} um per pixel, far coarser than at_um, {at_um:g}",
+            f"give at least {min(spacing_um) / MOST_ENLARGED:.3g}, or leave at_um out",
+        )
     return Grid(info.size, XY(at_um / spacing_um.x, at_um / spacing_um.y))
 
 

@@ -3,7 +3,9 @@
     python -m tests.benchmarks.soak [KILLS]
 
 Server and workers by turns, by SIGKILL, while two jobs run: areas that are united over seams and
-instances of any size. One reader stays on each and has to hear every event once.
+instances of any size. One reader stays on the first and ten on the second, and each has to hear
+every event once. Then a reader stops reading for a minute, while the server computes on in flat
+memory.
 """
 
 from __future__ import annotations
@@ -23,12 +25,18 @@ from isoline.client import Options
 from tests.benchmarks.measuring import describe_machine, spread
 from tests.killable import Server, digest, running
 from tests.slides import disks
+from tests.stalled import Stalled, noise
 
-SLIDE = "slides/disks.tif"
+SLIDE, NOISE = "slides/disks.tif", "slides/noise.png"
 WORK: tuple[tuple[str, Options], ...] = (
     ("slow", {"parameters": {"seconds": 0.15}, "region": [0, 0, 2560, 2560]}),
     ("threshold", {"parameters": {"below": 180, "output": "instances"}, "tile": 256}),
 )
+READING = (0, *[1] * 10)
+"""Which job each reader follows."""
+GONE_SECONDS = 5.0
+"""So long after the server was killed its workers may still be there."""
+STALLED_SECONDS = 60.0
 MORE = "[engine]\nworkers = 2\n"
 
 
@@ -45,6 +53,7 @@ def main() -> None:
             undisturbed = [list(job.events()) for job in jobs]
         with running(images, rough, more=MORE) as server:
             _disturb(server, kills, undisturbed)
+            _stall(server)
 
 
 def _disturb(server: Server, kills: int, undisturbed: list[list[api.Event]]) -> None:
@@ -54,10 +63,10 @@ def _disturb(server: Server, kills: int, undisturbed: list[list[api.Event]]) -> 
     while done_kills < kills:
         rounds += 1
         jobs = [server.client.submit(SLIDE, model, **options) for model, options in WORK]
-        heard: list[list[api.Event]] = [[] for _ in jobs]
+        heard: list[list[api.Event]] = [[] for _ in READING]
         readers = [
-            threading.Thread(target=_hear, args=(job, into), daemon=True)
-            for job, into in zip(jobs, heard, strict=True)
+            threading.Thread(target=_hear, args=(jobs[which], into), daemon=True)
+            for which, into in zip(READING, heard, strict=True)
         ]
         for reader in readers:
             reader.start()
@@ -68,21 +77,42 @@ def _disturb(server: Server, kills: int, undisturbed: list[list[api.Event]]) -> 
                     worker.kill()
             else:
                 workers = server.kill()
-                orphans += len(psutil.wait_procs(workers, timeout=20)[1])
+                orphans += len(psutil.wait_procs(workers, timeout=GONE_SECONDS)[1])
                 restarts.append(server.start())
             done_kills += 1
             print(f"  kill {done_kills}, round {rounds}", flush=True)
         for reader in readers:
             reader.join(300)
-        for events, expected in zip(heard, undisturbed, strict=True):
+        for which, events in zip(READING, heard, strict=True):
             assert isinstance(events[-1], api.Done), events[-1]
             assert [event.seq for event in events] == list(range(len(events)))
-            assert digest(events) == digest(expected)
+            assert digest(events) == digest(undisturbed[which])
             assert events[-1].tiles_failed == 0
     print(f"\n{done_kills} kills in {rounds} rounds: every result is that of an undisturbed run,")
     print("every event was heard once")
     print(f"  workers left behind     {orphans}")
     print(f"  until ready again       {spread(restarts)} s")
+
+
+def _stall(server: Server) -> None:
+    """Let a reader stop in the middle of a long stream."""
+    noise(server.images / "noise.png")
+    options: Options = {"parameters": {"below": 128}, "tile": 256}
+    whole = [event.seq for event in server.client.submit(NOISE, "threshold", **options).events()]
+    before = server.main.memory_info().rss
+    job = server.client.submit(NOISE, "threshold", **options)
+    most, jobs_done = before, 0
+    until = time.monotonic() + STALLED_SECONDS
+    with Stalled(server, job.id) as reader:
+        while time.monotonic() < until:
+            end = list(server.client.submit(SLIDE, "threshold", **WORK[1][1]).events())[-1]
+            assert isinstance(end, api.Done), end
+            jobs_done += 1
+            most = max(most, server.main.memory_info().rss)
+        assert job.state()["state"] == "done"
+        assert [event["seq"] for event in reader.read_on()] == whole
+    print(f"a reader that did not read for {STALLED_SECONDS:g} s: its job and {jobs_done} others")
+    print(f"were done, memory grew by {(most - before) / 2**20:.0f} MiB, it then heard everything")
 
 
 def _hear(job: api.Job, into: list[api.Event]) -> None:

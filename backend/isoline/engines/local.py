@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import psutil
 
 from isoline import registry, results
+from isoline.engines import lifeline
 from isoline.engines.base import Agenda, Engine, Result
 from isoline.errors import Broken, IsolineError
 from isoline.events import Objects
@@ -149,9 +150,8 @@ class _Part:
 # --- The worker's side -------------------------------------------------------------------------
 
 
-def _serve(pipe: Connection, weights: Path, device: str, seen_mib: int, niceness: int) -> None:
+def serve(pipe: Connection, weights: Path, device: str, seen_mib: int, niceness: int) -> None:
     """Answer orders until the pipe closes: the main function of a worker process."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
     if hasattr(os, "nice"):  # not on Windows
         os.nice(niceness)
 
@@ -202,14 +202,6 @@ def _serve(pipe: Connection, weights: Path, device: str, seen_mib: int, niceness
             pipe.send(_Answer(order, _attempt(bench, task, gaze, order, tell)))
     except (EOFError, ConnectionError):
         bench.close()
-
-
-def _die_with_parent() -> None:
-    """End this process when the server is killed, also in the middle of a tile."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)
 
 
 def _attempt(
@@ -445,7 +437,7 @@ class LocalEngine(Engine):
         ours, theirs = self._context.Pipe()
         niceness = NICENESS if self._has_lane and not urgent_only else 0
         arguments = (theirs, self._weights, self._device, self._bounds.seen_mib, niceness)
-        process = self._context.Process(target=_serve, args=arguments, daemon=True)
+        process = self._context.Process(target=lifeline.serve, args=arguments, daemon=True)
         # one worker per core: a library that starts threads of its own only gets in their way;
         # the variables must be there before the child imports anything
         with _environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1"):

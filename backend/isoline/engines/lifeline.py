@@ -1,0 +1,30 @@
+"""Where a worker process begins: it ends with its server, whatever it is at.
+
+What a worker needs takes seconds to import; a server that is killed meanwhile shall leave nothing
+behind. So this imports next to nothing.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+
+def serve(pipe: Connection, weights: Path, device: str, seen_mib: int, niceness: int) -> None:
+    """Do what `local.serve` does for as long as the server lives."""
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+    from isoline.engines import local
+
+    local.serve(pipe, weights, device, seen_mib, niceness)
+
+
+def _die_with_parent() -> None:
+    """End this process when the server is killed, also in the middle of a tile."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
