@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -146,6 +147,24 @@ class TestQuPath(EncoderContract):
             assert np.isfinite(value)
         assert all(isinstance(value, str) for value in properties["metadata"].values())
         assert properties["metadata"]["isoline.scope"] == scope_key(results.SCOPE)
+
+    def test_cells_are_measured_under_the_names_of_qupath(self) -> None:
+        started = results.started(XY(2.0, 2.0), spacing_um=XY(0.25, 0.5))
+        small = [[results.rectangle(0, 0, 4, 3)]]
+        objects = results.objects_of([NUCLEUS, NUCLEUS], nuclei=[small, []])
+        whole, bare = self.encoded(objects, started)
+        cell_um2, nucleus_um2 = (81 - 4) * 4 * 0.125, 12 * 4 * 0.125
+        assert whole["properties"]["measurements"] == {
+            "Cell: Area µm^2": cell_um2,
+            "Nucleus: Area µm^2": nucleus_um2,
+            "Nucleus/Cell area ratio": nucleus_um2 / cell_um2,
+        }
+        assert bare["properties"]["measurements"] == {"Cell: Area µm^2": cell_um2}
+
+    def test_what_prompts_point_at_can_be_edited(self) -> None:
+        started = replace(results.STARTED, pointed=True)
+        (feature,) = self.encoded(results.objects_of([NUCLEUS]), started)
+        assert feature["properties"]["objectType"] == "annotation"
 
     def test_measurements_come_back_to_the_last_digit_of_float32(self) -> None:
         numbers = {"contrast": [0.1], "tiny": [1e-30]}

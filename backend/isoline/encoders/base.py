@@ -143,6 +143,8 @@ class Item(NamedTuple):
     incomplete: bool
     nucleus: list[list[Fragment]]
     """Of a cell, as `parts`; empty where there is none."""
+    nucleus_um2: float | None
+    """0 for a cell without one; None without cells, and where the image has no pixel size."""
 
 
 def items(objects: Objects, started: Started, ring: RingStyle) -> Iterator[Item]:
@@ -153,10 +155,11 @@ def items(objects: Objects, started: Started, ring: RingStyle) -> Iterator[Item]
         map(bytes, objects.ids),
         objects.label.tolist(),
         _parts(objects.polygons, started.grid, ring),
-        _areas_um2(objects, started),
+        _areas_um2(objects.area_px, started),
         _measurements(objects),
         objects.incomplete.tolist(),
         repeat([]) if nuclei is None else _parts(nuclei, started.grid, ring),
+        repeat(None) if nuclei is None else _areas_um2(nuclei.areas2() // 2, started),
     )
 
 
@@ -196,11 +199,11 @@ def _rings(polygons: Polygons, grid: Grid, style: RingStyle) -> list[Fragment]:
     return [Fragment(b"[%b]" % text[a + 1 : b]) for a, b in pairwise([0, *ends])]
 
 
-def _areas_um2(objects: Objects, started: Started) -> Iterable[float | None]:
+def _areas_um2(area_px: NDArray[np.int64], started: Started) -> Iterable[float | None]:
     if started.spacing_um is None:
-        return repeat(None, len(objects))
+        return repeat(None, len(area_px))
     pixel = started.grid.pixel_area * started.spacing_um.x * started.spacing_um.y
-    areas: list[float] = np.round(objects.area_px * pixel, 4).tolist()
+    areas: list[float] = np.round(area_px * pixel, 4).tolist()
     return areas
 
 

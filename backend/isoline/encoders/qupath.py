@@ -14,8 +14,9 @@ from isoline.encoders.base import Encoder, RingStyle, items, join, scope_key
 from isoline.encoders.geojson import geometry
 from isoline.events import End, Objects, Started
 
-AREA = "Area µm^2"
-"""The name QuPath itself gives to this measurement."""
+AREA, NUCLEUS_SHARE = "Area µm^2", "Nucleus/Cell area ratio"
+"""The names that QuPath itself gives to these measurements; `Cell: ` or `Nucleus: ` stands before
+the area of a part of a cell."""
 
 
 class QuPath(Encoder):
@@ -48,8 +49,13 @@ class QuPath(Encoder):
         features: list[dict[str, object]] = []
         for item in items(objects, started, RingStyle.CLOSED):
             numbers: dict[str, object] = {**item.measurements}
-            if item.area_um2 is not None:
+            if item.area_um2 is not None and kind != "cell":
                 numbers[AREA] = item.area_um2
+            elif item.area_um2 is not None:
+                numbers[f"Cell: {AREA}"] = item.area_um2
+                if item.nucleus_um2:
+                    numbers[f"Nucleus: {AREA}"] = item.nucleus_um2
+                    numbers[NUCLEUS_SHARE] = item.nucleus_um2 / item.area_um2
             feature: dict[str, object] = {
                 "type": "Feature",
                 "id": self.id_text(item.id),
