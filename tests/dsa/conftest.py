@@ -57,7 +57,7 @@ class Archive:
 
     def ended(self, run: Any) -> Any:
         """Wait for the end of a run and return it."""
-        return wait_for(lambda: self.state(run), lambda now: now["state"] != "running")
+        return wait_for(lambda: self.state(run), lambda now: now["state"] != "running", 180)
 
     def accepted(self, run: Any) -> Any:
         """Wait for the end of a run, accept it, and return it."""

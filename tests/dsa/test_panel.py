@@ -89,6 +89,9 @@ def test_contours_grow_are_stopped_accepted_and_stay(archive: Archive, page: Pag
     row.get_by_text("Accept").click()
     expect(row).to_have_count(0)
     expect(page.locator(".isoline-status")).to_contain_text("accepted")
+    page.locator(".h-annotation-group-name", has_text="half").click()
+    expect(page.locator(".h-annotation .h-annotation-name")).to_have_text("Slow")
+    assert orange_pixels(page) > 6000
     found, kept = server_result(archive, run), stored(archive, run)
     assert found
     assert {each: shape(found[each]) for each in found} == {k: shape(v) for k, v in kept.items()}

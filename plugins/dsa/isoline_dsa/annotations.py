@@ -6,8 +6,8 @@ here adds rows at the annotation's current version and raises its counters, so t
 the same however large the annotation has become.
 
 A copy that someone read before the last of it was there would, when it is saved whole, take the
-rest away. So every annotation that we change carries the version at which we did so among its
-attributes, where it comes back with each copy: one that says another version is refused.
+rest away. So every annotation that we change carries a number of that change among its attributes,
+where it comes back with each copy: one that says another number is refused.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def recount(annotation_id: ObjectId) -> set[str]:
 
 
 def finish(annotation_id: ObjectId, name: str, description: str) -> None:
-    """Give a grown annotation its name and a new version, so that every viewer reads it again."""
-    _renew(
+    """Give a grown annotation its name; what was read of it before can no longer be saved."""
+    _change(
         annotation_id,
         {
             "annotation.name": name,
@@ -112,10 +112,17 @@ def replace_earlier(item_id: ObjectId, scope: str, mine: Sequence[ObjectId]) -> 
     for annotation in list(earlier):
         again: set[str] = set()
         touched: set[str] = set()
+        kept = 0
         for row in _rows(annotation["_id"], {"element": 1}):
+            if _id_of(row) in new and not is_touched(row["element"]):
+                again.add(_id_of(row))
+                continue
+            kept += 1
             if _id_of(row) in new:
-                (touched if is_touched(row["element"]) else again).add(_id_of(row))
-        if _drop(annotation["_id"], again) == 0:
+                touched.add(_id_of(row))
+        if kept:
+            _drop(annotation["_id"], again)
+        else:
             remove(annotation["_id"])
         for one in mine:
             _drop(one, touched)
@@ -144,8 +151,8 @@ def _refuse_if_outdated(event: Any) -> None:
     ours = (saved["annotation"].get("attributes") or {}).get(MARK)
     if not saved.get("_id") or not isinstance(ours, dict):
         return
-    field = f"annotation.attributes.{MARK}.version"
-    if Annotation().collection.find_one({"_id": saved["_id"], field: {"$ne": ours.get("version")}}):
+    field = f"annotation.attributes.{MARK}.change"
+    if Annotation().collection.find_one({"_id": saved["_id"], field: {"$ne": ours.get("change")}}):
         raise RestException(
             "Isoline has changed this annotation since it was read here. Reload the page, then "
             "edit it.",
@@ -166,25 +173,28 @@ def _id_of(row: Any) -> str:
     return str(row["element"].get("id", row["_id"]))
 
 
-def _drop(annotation_id: ObjectId, ids: set[str]) -> int:
-    """Delete the elements `ids` and return how many are left."""
-    if ids:
-        chosen = [
-            (row["_id"], row["bbox"]["details"])
-            for row in _rows(annotation_id, {"element.id": 1, "bbox.details": 1})
-            if _id_of(row) in ids
-        ]
-        for k in range(0, len(chosen), 1000):
-            some = [row_id for row_id, _ in chosen[k : k + 1000]]
-            Annotationelement().collection.delete_many({"_id": {"$in": some}})
-        lost = {"_elementCount": -len(chosen), "_detailsCount": -sum(d for _, d in chosen)}
-        Annotation().collection.update_one({"_id": annotation_id}, {"$inc": lost})
-        _renew(annotation_id, {})
-    return count(annotation_id)
+def _drop(annotation_id: ObjectId, ids: set[str]) -> None:
+    """Delete the elements `ids` of the annotation."""
+    chosen = [
+        (row["_id"], row["bbox"]["details"])
+        for row in _rows(annotation_id, {"element.id": 1, "bbox.details": 1})
+        if _id_of(row) in ids
+    ]
+    if not chosen:
+        return
+    for k in range(0, len(chosen), 1000):
+        some = [row_id for row_id, _ in chosen[k : k + 1000]]
+        Annotationelement().collection.delete_many({"_id": {"$in": some}})
+    lost = {"_elementCount": -len(chosen), "_detailsCount": -sum(d for _, d in chosen)}
+    Annotation().collection.update_one({"_id": annotation_id}, {"$inc": lost})
+    _renew(annotation_id)
 
 
-def _renew(annotation_id: ObjectId, changes: dict[str, Any]) -> None:
-    """Move the annotation and its elements to a new version: elements first, so none is lost."""
+def _renew(annotation_id: ObjectId) -> None:
+    """Move the annotation and its elements to a new version, so that viewers read it again.
+
+    The elements come first, so that none is lost.
+    """
     annotation = Annotation().collection.find_one({"_id": annotation_id}, {"_version": 1})
     if annotation is None:
         return
@@ -193,16 +203,17 @@ def _renew(annotation_id: ObjectId, changes: dict[str, Any]) -> None:
         {"annotationId": annotation_id, "_version": annotation["_version"]},
         {"$set": {"_version": version}},
     )
-    now = datetime.datetime.now(datetime.timezone.utc)
-    Annotation().collection.update_one(
-        {"_id": annotation_id},
-        {
-            "$set": {
-                **changes,
-                f"annotation.attributes.{MARK}.version": version,
-                "_version": version,
-                "updated": now,
-            },
-            "$unset": {"groups": ""},
-        },
-    )
+    _change(annotation_id, {"_version": version})
+
+
+def _change(annotation_id: ObjectId, changes: dict[str, Any]) -> None:
+    """Set `changes`, and number them: see _refuse_if_outdated."""
+    changes = {
+        **changes,
+        "updated": datetime.datetime.now(datetime.timezone.utc),
+        f"annotation.attributes.{MARK}.change": Annotationelement().getNextVersionValue(),
+    }
+    Annotation().collection.update_one({"_id": annotation_id}, {"$set": changes})
+    annotation = Annotation().collection.find_one({"_id": annotation_id}, {"_version": 1})
+    if annotation is not None:
+        Annotation().injectAnnotationGroupSet(annotation)

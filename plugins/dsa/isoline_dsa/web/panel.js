@@ -170,6 +170,7 @@ export class Panel {
                 return;
             }
             this.mayWrite = mayWrite;
+            this._rows.forEach((row) => this.drop(row)); // of an earlier try
             runs.reverse().forEach((run) => this._add(new RunRow(this, run)));
             this._models = (await Api.call('GET', 'isoline/models'))
                 .filter(({dimensions}) => !dimensions || dimensions.includes(2));

@@ -226,7 +226,9 @@ export class Prompting {
     /** Keep the current object as one of its class and begin another. */
     _keep() {
         const style = styleOf(this._class.value.trim());
-        this._kept.push(...this._current.map((element) => ({...element, ...style})));
+        const elements = this._current.map((element) => ({...element, ...style}));
+        const ids = new Set(elements.map(({id}) => id)); // the same object may be found again
+        this._kept = [...this._kept.filter(({id}) => !ids.has(id)), ...elements];
         this._begin();
     }
 
