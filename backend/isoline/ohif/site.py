@@ -106,6 +106,8 @@ class Forwarding:
     def answer(self, request: Request) -> Response:
         """Ask the archive what `request` asks, and return its answer as it comes."""
         path = quote(request.path.removeprefix(ARCHIVE), safe="/")
+        if ".." in path.split("/"):
+            return Response("only what lies below the archive's root", 403)
         query = request.query_string.decode("ascii", "replace")
         sent = dict(request.headers) if request.content_length else _without_body(request.headers)
         sent = {key: value for key, value in sent.items() if key.lower() not in _HOP_BY_HOP}
