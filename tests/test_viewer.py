@@ -209,3 +209,51 @@ def test_a_problem_is_shown_with_its_remedy(page: Page) -> None:
 def test_what_cannot_run_says_why(page: Page) -> None:
     choose(page, "epithelium")
     assert "isoline models pull epithelium" in page.inner_text("#problem")
+
+
+def click_at(page: Page, x: float, y: float, **options: Any) -> None:
+    """Click on an image point and wait for the answer."""
+    page.evaluate("document.querySelector('#status').value = ''")
+    at = page.evaluate(
+        """([x, y]) => {
+            const view = document.querySelector('#view');
+            const { x: left, y: top } = new DOMPoint(x, y).matrixTransform(view.getScreenCTM());
+            return [left, top];
+        }""",
+        [x, y],
+    )
+    if options.get("shift"):
+        page.keyboard.down("Shift")
+    page.mouse.click(*at)
+    page.keyboard.up("Shift")
+    page.wait_for_function("document.querySelector('#status').value.includes('found in')")
+
+
+def bounds(page: Page) -> list[list[float]]:
+    """Return x, y, width, height of each contour, in image pixels."""
+    boxes: list[list[float]] = page.evaluate(
+        """[...document.querySelectorAll('#contours path')].map((path) => {
+            const { x, y, width, height } = path.getBBox();
+            return [x, y, width, height];
+        })"""
+    )
+    return boxes
+
+
+def test_clicks_point_at_one_object_after_the_other(page: Page) -> None:
+    choose(page, "flood", image="slides/flat #1.png")
+    assert page.inner_text("#segment") == "Next object"
+    click_at(page, 70, 110)
+    assert bounds(page) == [[50, 100, 40, 20]]
+    click_at(page, 80, 105)
+    assert bounds(page) == [[50, 100, 40, 20]]  # one object, pointed at twice
+    page.screenshot(path=SCREENSHOTS / "clicks.png")
+    click_at(page, 60, 110, shift=True)
+    assert bounds(page) == []
+    assert page.inner_text("#problem") == "it is bright there"
+    assert page.locator("#marks path").count() == 3
+    page.click("#segment")
+    assert page.locator("#marks path").count() == 0
+    click_at(page, 70, 110)
+    page.click("#segment")
+    assert bounds(page) == [[50, 100, 40, 20]]

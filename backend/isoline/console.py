@@ -123,6 +123,7 @@ class Display:
                 self.status = INTERRUPTED
             case events.Done() as end:
                 self.status = FAILED if end.tiles_failed else OK
+                self._bar.update(self._task, completed=end.tiles, total=end.tiles)
                 failed = f", {end.tiles_failed} failed" if end.tiles_failed else ""
                 skipped = f", {end.tiles_skipped} without tissue" if end.tiles_skipped else ""
                 self._say(
