@@ -290,9 +290,10 @@ def serve(
 
     settings = with_address(config.load(config_path), host, port)
     roots = dict(settings.images) | {path.resolve().name: path for path in directories}
-    if not roots:
+    if not (roots or settings.dicomweb or settings.girder):
         raise Malformed(
-            "no images to serve", "pass --images DIRECTORY, or a --config with [images]"
+            "no images to serve",
+            "pass --images DIRECTORY, or a --config with [images], [dicomweb] or [girder]",
         )
     settings = dataclasses.replace(settings, images=roots)
     address = f"http://{settings.server.host}:{settings.server.port}"

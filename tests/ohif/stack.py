@@ -127,7 +127,7 @@ def main(paths: list[str]) -> None:
     files = [file for path in map(Path, paths) for file in (path, *path.rglob("*"))]
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as stack:
         for study in {stack.store([pydicom.dcmread(file)]) for file in files if file.is_file()}:
-            print(f"{stack.url}/viewer?StudyInstanceUIDs={study}")
+            print(f"{stack.url}/isoline?StudyInstanceUIDs={study}")
         with contextlib.suppress(KeyboardInterrupt):
             while True:
                 time.sleep(3600)

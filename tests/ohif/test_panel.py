@@ -145,6 +145,28 @@ def test_a_server_that_goes_away_leaves_the_viewer_usable(
     expect(panel.said).to_contain_text("Finished", timeout=30_000)
 
 
+def test_two_users_do_not_disturb_each_other(
+    panel: Panel, ohif: Stack, mr_head: Series, chromium: Browser
+) -> None:
+    with ohif.opened(chromium, mr_head.study, MODE) as page:
+        other = Panel(page)
+        other.choose("halves", seconds=1)
+        other.press("Run")
+        expect(other.said).to_contain_text("%")
+        panel.choose("halves", seconds=10)
+        panel.press("Run")
+        expect(panel.said).to_contain_text(re.compile("Running|before you"))
+        panel.press("Stop")
+        expect(panel.said).to_contain_text("Stopped", timeout=8_000)
+        expect(other.said).to_contain_text("Finished", timeout=30_000)
+        (theirs,) = shown(page)
+        assert all(each.all() for each in theirs.slices.values())
+        panel.press("Undo")
+        expect(panel.said).to_contain_text("undone")
+        assert shown(panel.page) == []
+        assert len(shown(page)) == 1
+
+
 def test_what_is_on_screen_is_stored_and_found_again(
     panel: Panel, ohif: Stack, mr_head: Series, chromium: Browser
 ) -> None:
@@ -175,3 +197,22 @@ def test_what_is_on_screen_is_stored_and_found_again(
         assert again.segments == on_screen.segments
         for name, each in on_screen.slices.items():
             np.testing.assert_array_equal(again.slices[name], each)
+
+
+def test_it_draws_in_every_plane(panel: Panel, voxels: dict[str, NDArray[np.int16]]) -> None:
+    page = panel.page  # the last test of this page: it stays in this layout
+    page.evaluate(
+        "() => commandsManager.runCommand('toggleHangingProtocol', { protocolId: 'mpr' })"
+    )
+    planes = """(isReady) => ['mpr-axial', 'mpr-sagittal', 'mpr-coronal'].every((id) =>
+        services.cornerstoneViewportService.getCornerstoneViewport(id)?.getActors().some(isReady))"""
+    page.wait_for_function(f"({planes})(() => true)", timeout=60_000)
+    panel.run("threshold3d", above=ABOVE)
+    (found,) = shown(page)
+    for name, values in voxels.items():
+        np.testing.assert_array_equal(found.slices[name], values >= ABOVE)
+    page.wait_for_function(
+        f"""({planes})(({{ representationUID }}) => representationUID?.includes(
+            services.segmentationService.getSegmentations()[0].segmentationId))""",
+        timeout=30_000,
+    )

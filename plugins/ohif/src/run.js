@@ -96,13 +96,10 @@ export class Run {
     async look(slice) {
         const key = JSON.stringify(slice);
         if (this.state === 'running' && slice && this._looked !== key && !this._deaf) {
-            const isFirst = this._looked === undefined; // the request has said it
             this._looked = key;
-            if (!isFirst) {
-                await this._client.look(this.job, {slice}).catch((error) => {
-                    this._deaf = !error.isSilence;
-                });
-            }
+            await this._client.look(this.job, {slice}).catch((error) => {
+                this._deaf = !error.isSilence;
+            });
         }
     }
 

@@ -142,6 +142,10 @@ export class Viewer {
         }
         const labelmap = new Labelmap(this, segmentationId);
         this._labelmaps.set(segmentationId, labelmap);
+        const segments = labelmap.list();
+        if (segments.length && !segments.some((each) => each.active)) {
+            labelmap.activate(segments[0].index); // a stored label map comes with its background active
+        }
         return labelmap;
     }
 }
