@@ -31,7 +31,7 @@ class SerialEngine(Engine):
         self._bench = Workbench(weights, "cpu")
         self._random = None if seed is None else random.Random(seed)
 
-    def survey(self, task: Task) -> Survey:
+    def survey(self, task: Task, agenda: Agenda) -> Survey:
         return self._bench.survey(task)
 
     def run(self, task: Task, agenda: Agenda) -> Iterator[Computed | TileFailed]:

@@ -215,7 +215,7 @@ class Canned(Engine):
     def __init__(self, *results: Result) -> None:
         self._results = results
 
-    def survey(self, task: Task) -> Survey:
+    def survey(self, task: Task, agenda: Agenda) -> Survey:
         raise AssertionError("a click looks at no whole image")
 
     def run(self, task: Task, agenda: Agenda) -> Iterator[Result]:

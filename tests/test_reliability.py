@@ -221,6 +221,26 @@ def test_a_tile_that_cannot_be_done_is_reported(server: Server, how: str, said: 
     assert isinstance(greedy(server, "raise", 4096)[-1], api.Done)
 
 
+def test_a_look_at_the_whole_image_can_be_cancelled(server: Server) -> None:
+    region = [0, 0, 1200, 1200]
+    job = server.client.submit(SLIDE, "thorough", region=region, parameters={"seconds": 50})
+    while job.state()["state"] != "running":
+        time.sleep(0.05)
+    time.sleep(0.5)
+    before = {worker.pid for worker in server.workers}
+    began = time.monotonic()
+    job.cancel()
+    assert isinstance(list(job.events())[-1], api.Cancelled)
+    assert time.monotonic() - began < 2
+    # the worker that was at it is free for the next
+    deadline = time.monotonic() + 20
+    while {worker.pid for worker in server.workers} == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    again = server.client.submit(SLIDE, "thorough", region=region)
+    assert isinstance(list(again.events())[-1], api.Done)
+
+
 # Disks and images
 
 

@@ -195,7 +195,15 @@ def events(
         return made
 
     began = time.monotonic()
-    task = prepared.task.surveyed(surveys.get(prepared.task, engine))
+    survey = surveys.get(prepared.task, engine, agenda)
+    if survey is None:  # cancelled before it was there
+        past = list(replay)
+        seq = past[-1].last_seq + 1 if past else 0
+        done = sum(earlier.tile is not None for earlier in past)
+        first = [] if past else [prepared.started]
+        yield batch(None, [*first, Cancelled(done, len(prepared.tiles))])
+        return
+    task = prepared.task.surveyed(survey)
     assembly = Assembly(task, prepared.lattice, prepared.tiles)
     for earlier in replay:
         assembly.replay(earlier)

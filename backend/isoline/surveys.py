@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from isoline import registry
-from isoline.engines.base import Engine
+from isoline.engines.base import Agenda, Engine
 from isoline.geometry import XY
 from isoline.work import Survey, Task, Tissue
 
@@ -29,10 +29,11 @@ class Surveys:
         self._note = note
         directory.mkdir(parents=True, exist_ok=True)
 
-    def get(self, task: Task, engine: Engine) -> Survey:
+    def get(self, task: Task, engine: Engine, agenda: Agenda) -> Survey | None:
         """Return the survey of the image of `task` for its model, from disk or from `engine`.
 
-        It is empty, and costs nothing, for a model that needs nothing of the whole image.
+        None when `agenda`, which waits for it, is cancelled meanwhile. It is empty, and costs
+        nothing, for a model that needs nothing of the whole image.
         """
         spec = registry.model(task.model).spec
         if not (spec.has_statistics or spec.skips_glass):
@@ -44,7 +45,9 @@ class Surveys:
             return remembered
         except (FileNotFoundError, zipfile.BadZipFile, ValueError, KeyError, EOFError):
             self._note(False)
-            survey = engine.survey(task)  # never made, or spoilt on disk
+            survey = engine.survey(task, agenda)  # never made, or spoilt on disk
+        if survey is None:
+            return None
         _save(path, survey)
         return survey
 

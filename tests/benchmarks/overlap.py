@@ -75,7 +75,10 @@ def _measure(name: str, slide: Path, weights: Path, data: Path, runs: int) -> No
     surveys = Surveys(data / "surveys")
     engine = LocalEngine(CORES, weights)
     try:
-        task = prepared.task.surveyed(surveys.get(prepared.task, engine))
+        agenda = Agenda(prepared.lattice, prepared.tiles, None)
+        survey = surveys.get(prepared.task, engine, agenda)
+        assert survey is not None
+        task = prepared.task.surveyed(survey)
         tiles = [tile for tile in prepared.tiles if _has_tissue(task, tile.write)][:TILES]
         prepared = Prepared(**{**vars(prepared), "tiles": tuple(tiles)})
         while not engine.ready:

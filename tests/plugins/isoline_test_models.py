@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import cc3d
 import cv2
@@ -23,6 +24,7 @@ from isoline.models.base import (
     Patch,
     Pointed,
     Regions,
+    Statistics,
     Voxels,
 )
 from isoline.models.pointed import Answer, PointedModel, Question, Scene, Window
@@ -49,6 +51,23 @@ class Slow(Model):
         classes = np.zeros((height, width), np.uint8)
         classes[8:-8, 8 : width // 2] = 1
         return Classes(classes)
+
+
+class Thorough(Slow):
+    """Takes its time over the whole image, before the first tile."""
+
+    spec = replace(
+        Slow.spec,
+        name="thorough",
+        title="Thorough",
+        spacings_um=(1.0,),
+        has_statistics=True,
+        parameters=(Number("seconds", 0.0, 0.0, 60.0, "How long the look takes."),),
+    )
+
+    def statistics(self, samples: Sequence[Patch]) -> Statistics:
+        time.sleep(float(samples[0].parameters["seconds"]))
+        return {}
 
 
 class Halves(VolumeModel):

@@ -85,9 +85,10 @@ class Engine(ABC):
     """Runs tiles; nothing above this seam knows where."""
 
     @abstractmethod
-    def survey(self, task: Task) -> Survey:
+    def survey(self, task: Task, agenda: Agenda) -> Survey | None:
         """Look at the whole image once: where its tissue is and what the model estimates from it.
 
+        Returns None when `agenda`, which waits for it, is cancelled meanwhile.
         Raises whatever the source or the model raises.
         """
 

@@ -58,9 +58,9 @@ KNOWN_IMAGES = 64
 """Of so many images it is remembered which worker looked at them for prompts."""
 NICENESS = 4
 """By how much workers of large runs stand back: an urgent one then has a whole core beside them."""
-STOPPED = "its volume was given up"
+STOPPED = "what it was at was given up"
 STOP_SECONDS = 1.0
-"""A worker that does not notice in this time that a volume was given up is replaced."""
+"""A worker that is at a volume or a survey so long after it was given up is replaced."""
 STARTS = 3
 """So many workers in a row may fail to start before the engine gives up."""
 
@@ -326,7 +326,7 @@ class _Worker:
     images: deque[str] = field(default_factory=lambda: deque(maxlen=KNOWN_IMAGES))
     """Those that it looked at for prompts, the last one last."""
     given_up: float | None = None
-    """When the volume that it is at was given up."""
+    """When the volume or the survey that it is at was given up."""
 
     @property
     def died_of_memory(self) -> bool:
@@ -392,11 +392,13 @@ class LocalEngine(Engine):
     def process_ids(self) -> list[int]:
         return [worker.process.pid for worker in self._workers if worker.process.pid is not None]
 
-    def survey(self, task: Task) -> Survey:
+    def survey(self, task: Task, agenda: Agenda) -> Survey | None:
         run = self._open(task, None)
         try:
             result = None
             while result is None:
+                if agenda.cancelled:
+                    return None
                 result = self._result(run)
         finally:
             self._close(run)
@@ -480,7 +482,8 @@ class LocalEngine(Engine):
         with self._lock:
             self._runs.remove(run)
             for worker in self._workers:
-                if run.is_volume and worker.doing and worker.doing[0].run == run.number:
+                is_long = run.is_volume or run.agenda is None
+                if is_long and worker.doing and worker.doing[0].run == run.number:
                     worker.given_up = time.monotonic()
                 if run.number in worker.begun:
                     worker.begun.discard(run.number)
