@@ -66,7 +66,7 @@ def _click(page: Page, stack: Stack, run: int) -> float:
     page.select_option("#isoline-model", "slow")
     page.wait_for_timeout(3000)  # the slide itself is drawn first
     taken = float(page.evaluate(CLOCK))
-    page.click(".isoline-run >> text=Stop")
+    page.locator(".isoline-run >> text=Stop").dispatch_event("click")  # it may have ended by now
     page.wait_for_selector(".isoline-run:not([data-state=running])")
     page.click(".isoline-run >> text=Discard")
     page.wait_for_selector(".isoline-run", state="detached")
