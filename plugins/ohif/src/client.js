@@ -47,6 +47,16 @@ export class Client {
         return this._ask('POST', 'v1/jobs', request);
     }
 
+    /** Yield the events of a request that is answered at once, until `signal` says otherwise. */
+    async* segment(request, signal) {
+        const answer = await this._fetch('POST', 'v1/segment', request, {signal});
+        for await (const line of linesOf(answer.body)) {
+            if (line) {
+                yield JSON.parse(line);
+            }
+        }
+    }
+
     /** Say where the user looks now: {slice}. */
     look(job, body) {
         return this._ask('PATCH', `v1/jobs/${job}`, body);

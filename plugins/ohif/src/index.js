@@ -4,29 +4,49 @@
  */
 
 import {Client} from './client.js';
+import {TOOLS} from './gestures.js';
 import {panelFor} from './panel.js';
 import {Session} from './session.js';
+import {onGesture, onKeys} from './tools.js';
 import {PANEL, Viewer} from './viewer.js';
 
 const ELEMENT = 'isoline-panel';
 
 function extension() {
     let session = null;
+    let activate = null;
+    let stopListening = [];
     return {
         id: '@isoline/ohif',
 
-        preRegistration({servicesManager, extensionManager, appConfig}) {
+        preRegistration({servicesManager, extensionManager, commandsManager, appConfig}) {
+            activate = (toolName) => commandsManager.runCommand('setToolActiveToolbar', {toolName});
             const {server, source, token} = appConfig?.isoline ?? {};
             const viewer = new Viewer({servicesManager, extensionManager});
             const client = new Client(
                 new URL(server || '..', import.meta.url).href,
                 () => (token ? `Bearer ${token}` : viewer.authorization));
             session = new Session(client, viewer, source);
-            customElements.define(ELEMENT, panelFor(session));
+            customElements.define(ELEMENT, panelFor(session, activate));
             window.addEventListener('pagehide', () => session.leave());
         },
 
+        onModeEnter({extensionManager, servicesManager}) {
+            const {pointer} = session;
+            const {libraries} = new Viewer({servicesManager, extensionManager});
+            const tools = TOOLS.map(({name, key}) => [key, () => activate(name)]);
+            stopListening = [
+                onGesture(libraries, (gesture) => pointer.take(gesture)),
+                onKeys({
+                    ...Object.fromEntries(tools),
+                    Z: () => pointer.undo(), Y: () => pointer.redo(),
+                    Enter: () => pointer.next(), A: () => pointer.answer()
+                })
+            ];
+        },
+
         onModeExit() {
+            stopListening.forEach((stop) => stop());
             session.leave();
         },
 

@@ -39,11 +39,23 @@ export function segmentFor(segments, origins, model, label) {
     if (earlier) {
         return {index: earlier.index, label: earlier.label, isNew: false};
     }
+    return {...freeSegment(segments, label), isNew: true};
+}
+
+/**
+ * Return number and name of a segment that is not there yet.
+ *
+ * @param {Segment[]} segments of the labelmap
+ * @param {string} label
+ * @returns {{index: number, label: string}}
+ * @throws {Error} when the labelmap is full
+ */
+export function freeSegment(segments, label) {
     const index = Math.max(0, ...segments.map((each) => each.index)) + 1;
     if (index > MOST) {
         throw new Error(`This segmentation is full: it has ${MOST} segments. Start a new one.`);
     }
-    return {index, label: freeName(label, segments), isNew: true};
+    return {index, label: freeName(label, segments)};
 }
 
 function freeName(name, segments) {

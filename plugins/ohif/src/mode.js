@@ -3,7 +3,8 @@
  * `modes: ['/ohif/mode.js']` in app-config.js.
  */
 
-import {PANEL} from './viewer.js';
+import {addTools} from './tools.js';
+import {PANEL, Viewer} from './viewer.js';
 
 const ID = '@isoline/ohif-mode';
 
@@ -19,6 +20,10 @@ export default {
             routeName: 'isoline',
             displayName: 'isoline',
             hide: false,
+            onModeEnter(ohif) {
+                mode.onModeEnter(ohif);
+                addTools(ohif.servicesManager.services, new Viewer(ohif).libraries);
+            },
             routes: mode.routes.map((route) => ({
                 ...route, layoutTemplate: (...given) => withPanel(route.layoutTemplate(...given))
             }))

@@ -3,6 +3,7 @@
  */
 
 import {button, field, make, timeLeft, valuesOf} from './form.js';
+import {PointingPanel} from './pointing_panel.js';
 import {SegmentList} from './segment_list.js';
 import {sheet} from './style.js';
 
@@ -10,11 +11,16 @@ const VERDICTS = {
     waiting: 'Waiting', running: 'Running', done: 'Finished', stopped: 'Stopped', failed: 'Failed'
 };
 
-/** Return the class of the custom element that shows `session`. */
-export function panelFor(session) {
+/**
+ * Return the class of the custom element that shows `session`.
+ *
+ * @param {import('./session.js').Session} session
+ * @param {(name: string) => void} activate a tool of the viewer
+ */
+export function panelFor(session, activate) {
     return class extends HTMLElement {
         connectedCallback() {
-            this._panel ??= new Panel(session, this.attachShadow({mode: 'open'}));
+            this._panel ??= new Panel(session, activate, this.attachShadow({mode: 'open'}));
             this._panel.open();
         }
 
@@ -25,8 +31,9 @@ export function panelFor(session) {
 }
 
 class Panel {
-    constructor(session, root) {
+    constructor(session, activate, root) {
         this._session = session;
+        this._pointing = new PointingPanel(session.pointer, activate);
         this._shown = null; // the models in the menu
         this._build();
         root.adoptedStyleSheets = [sheet];
@@ -82,8 +89,10 @@ class Panel {
             make('section', {'aria-label': 'Run a model'}, [
                 make('label', {for: 'model'}, ['Model']), this._model, this._about, this._parameters,
                 make('div', {class: 'row'}, [this._run, this._stop, this._undo, this._again]),
-                this._progress, this._said
+                this._progress
             ]),
+            this._pointing.element,
+            this._said,
             this._results
         ]);
         // OHIF has shortcuts on letters and arrows
@@ -152,6 +161,7 @@ class Panel {
         this._progress.hidden = !active;
         this._progress.value = run?.percent ?? 0;
         this._tell(notice, run);
+        this._pointing.show();
         this._segments.show(labelmap);
         this._results.hidden = !labelmap;
         this._save.disabled = busy || active;

@@ -4,6 +4,7 @@
  */
 
 import {Problem} from './client.js';
+import {Pointer} from './pointer.js';
 import {Run} from './run.js';
 import {segmentationOf} from './segmentation.js';
 
@@ -20,6 +21,8 @@ export class Session {
         this._viewer = viewer;
         this._archive = archive;
         this._listeners = new Set();
+        /** How the user points at objects. */
+        this.pointer = new Pointer(client, viewer, this);
         /** @type {object[] | null} that segment whole volumes; null until the server has answered */
         this.models = null;
         /** @type {Run[]} that can be undone, the latest last */
@@ -61,7 +64,9 @@ export class Session {
         return this._doing('Asking the server for its models', async () => {
             this.models = null;
             const models = await this._client.models();
-            this.models = models.filter((each) => each.dimensions?.includes(3) && !each.prompts.length);
+            const ofVolumes = models.filter((each) => each.dimensions?.includes(3));
+            this.models = ofVolumes.filter((each) => !each.prompts.length);
+            this.pointer.offer(ofVolumes.filter((each) => each.prompts.length));
         });
     }
 
@@ -75,14 +80,14 @@ export class Session {
             }
             this.runs.forEach((each) => each.noteEdits());
             const job = await this._client.create({
-                image: await this._nameOf(screen.displaySet),
+                image: await this.nameOf(screen.displaySet),
                 model: model.name,
                 parameters,
                 slice: this._viewer.look(screen) ?? undefined,
                 format: 'ohif'
             });
-            const target = await this._target(screen, model);
-            run = new Run(this._client, job, model, target, () => this._changed());
+            const target = await this.target(screen, model);
+            run = new Run(this._client, job, model, target, () => this.changed());
             this.runs = [...this.runs.filter((each) => each.labelmap.exists), run];
         });
         if (run) {
@@ -113,7 +118,7 @@ export class Session {
             const screen = this._viewer.onScreen();
             const {StudyInstanceUID: study} = screen.displaySet;
             this.runs.forEach((each) => each.noteEdits());
-            const body = segmentationOf(this.labelmap, await this._nameOf(screen.displaySet), description);
+            const body = segmentationOf(this.labelmap, await this.nameOf(screen.displaySet), description);
             const stored = await this._client.save({...body, format: this._viewer.storeFormat});
             this.notice = {text: `Stored in the archive as "${description}".`, isError: false};
             await this._viewer.discover(study, stored.series);
@@ -122,11 +127,19 @@ export class Session {
 
     /** Stop what runs: the page goes away. */
     leave() {
+        this.pointer.finish();
         this.runs.forEach((run) => run.abandon());
         this.runs = [];
     }
 
-    _changed() {
+    /** Tell the user something, null to take it away. */
+    tell(text, isError = false) {
+        this.notice = text === null ? null : {text, isError};
+        this.changed();
+    }
+
+    /** Let the panel show what is new. */
+    changed() {
         this._listeners.forEach((listener) => listener());
     }
 
@@ -135,7 +148,7 @@ export class Session {
         const meanwhile = {text, isError: false};
         this.busy = true;
         this.notice = meanwhile;
-        this._changed();
+        this.changed();
         try {
             await action();
         } catch (error) {
@@ -145,10 +158,11 @@ export class Session {
             this.notice = null;
         }
         this.busy = false;
-        this._changed();
+        this.changed();
     }
 
-    async _target(screen, model) {
+    /** Resolve to the labelmap on a series that the user works on, made for a model where there is none. */
+    async target(screen, model) {
         const labelmap = this._viewer.labelmap(screen);
         if (labelmap) {
             return {labelmap, isNew: false};
@@ -158,7 +172,8 @@ export class Session {
         return {labelmap: made, isNew: true};
     }
 
-    async _nameOf({StudyInstanceUID, SeriesInstanceUID}) {
+    /** Resolve to what the server calls a series. */
+    async nameOf({StudyInstanceUID, SeriesInstanceUID}) {
         this._archive ||= chosen(await this._client.archives(), this._viewer.archive);
         return `dicomweb:${this._archive}/${StudyInstanceUID}/${SeriesInstanceUID}`;
     }

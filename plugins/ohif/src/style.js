@@ -51,6 +51,9 @@ button {
 button:hover:enabled { border-color: var(--accent); }
 button:disabled { opacity: 0.45; cursor: default; }
 button.main { background: var(--accent); border-color: var(--accent); color: #000; font-weight: 600; }
+button.on { color: #4ade80; }
+button.off { color: #f87171; }
+.tools { flex-wrap: wrap; }
 progress { width: 100%; height: 6px; margin-top: 10px; accent-color: var(--accent); }
 .said { min-height: 1.5em; color: var(--ink); }
 .error { color: #fca5a5; }

@@ -64,6 +64,25 @@ export class Viewer {
         return {instance, frame: frameOf(imageId)};
     }
 
+    /** Return the FrameOfReferenceUID of a series. */
+    frameOfReference({displaySet}) {
+        const {metaData} = this.libraries.cornerstone;
+        return metaData.get('imagePlaneModule', displaySet.imageIds[0])?.frameOfReferenceUID;
+    }
+
+    /** Show a mark that was taken away. */
+    mark(annotation) {
+        const {state} = this.libraries.cornerstoneTools.annotation;
+        state.addAnnotation(annotation, annotation.metadata.FrameOfReferenceUID);
+        this._drawMarks();
+    }
+
+    /** Take a mark away. */
+    unmark({annotationUID}) {
+        this.libraries.cornerstoneTools.annotation.state.removeAnnotation(annotationUID);
+        this._drawMarks();
+    }
+
     /** Return {instance, frame} of the slice of a series that the user looks at, null for none. */
     look({viewportId, displaySet}) {
         const viewport = this.services.cornerstoneViewportService.getCornerstoneViewport(viewportId);
@@ -133,6 +152,11 @@ export class Viewer {
             .map((each) => each.viewportId ?? each.viewportOptions?.viewportId)
             .filter((id) => id && id !== first);
         return [first, ...others];
+    }
+
+    _drawMarks() {
+        const {viewports} = this.services.viewportGridService.getState();
+        this.libraries.cornerstoneTools.utilities.triggerAnnotationRenderForViewportIds([...viewports.keys()]);
     }
 
     _labelmap(segmentationId) {

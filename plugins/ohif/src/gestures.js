@@ -1,0 +1,63 @@
+/*
+ * What a user draws to point at something, and the tools for it.
+ */
+
+/**
+ * @typedef {object} Tool
+ * @property {string} name as the viewer knows it
+ * @property {'point' | 'box' | 'scribble' | 'polygon'} kind of prompt, as in docs/protocol.md#prompts
+ * @property {boolean} include whether what it draws lies on the object
+ * @property {string} base the viewer's own tool that it is made of
+ * @property {object} [settings] of that tool
+ * @property {string} icon
+ * @property {string} label
+ * @property {string} key with Shift, the shortcut
+ */
+
+const OPEN = {allowOpenContours: true, checkCanvasEditFallbackProximity: 0};
+const CLOSED = {allowOpenContours: false};
+
+/** @type {Tool[]} */
+export const TOOLS = [
+    {name: 'IsolinePoint', kind: 'point', include: true, base: 'ProbeTool',
+        icon: 'tool-probe', label: 'Point on the object', key: 'P'},
+    {name: 'IsolineNotPoint', kind: 'point', include: false, base: 'ProbeTool',
+        icon: 'tool-probe', label: 'Point off the object', key: 'N'},
+    {name: 'IsolineBox', kind: 'box', include: true, base: 'RectangleROITool',
+        icon: 'tool-rectangle', label: 'Box around the object', key: 'B'},
+    {name: 'IsolineScribble', kind: 'scribble', include: true, base: 'PlanarFreehandROITool',
+        settings: OPEN, icon: 'tool-freehand-line', label: 'Scribble on the object', key: 'S'},
+    {name: 'IsolineNotScribble', kind: 'scribble', include: false, base: 'PlanarFreehandROITool',
+        settings: OPEN, icon: 'tool-freehand-line', label: 'Scribble off the object', key: 'X'},
+    {name: 'IsolineLasso', kind: 'polygon', include: true, base: 'PlanarFreehandROITool',
+        settings: CLOSED, icon: 'tool-freehand-roi', label: 'Lasso around the object', key: 'L'}
+];
+
+const ON = 'rgb(74, 222, 128)';
+const OFF = 'rgb(248, 113, 113)';
+
+/** The colour of what a tool draws. */
+export function colorOf({include}) {
+    return include ? ON : OFF;
+}
+
+/**
+ * Return the prompt that an annotation of the viewer stands for, its points in LPS millimetres; null
+ * where it was drawn with another tool.
+ *
+ * @param {object} annotation of cornerstone
+ */
+export function promptOf({metadata, data}) {
+    const tool = TOOLS.find((each) => each.name === metadata.toolName);
+    if (!tool) {
+        return null;
+    }
+    const handles = data.handles?.points ?? [];
+    const points = {
+        point: () => handles.slice(0, 1),
+        box: () => [handles[0], handles[3]], // of four corners those that are opposite
+        scribble: () => data.contour.polyline,
+        polygon: () => data.contour.polyline
+    }[tool.kind]();
+    return {kind: tool.kind, points: points.map((point) => [...point]), include: tool.include};
+}

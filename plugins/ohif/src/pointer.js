@@ -1,0 +1,182 @@
+/*
+ * How a user points at objects: which model answers, into which segment, one object after another.
+ */
+
+import {Problem} from './client.js';
+import {freeSegment} from './labels.js';
+import {Pointing} from './pointing.js';
+
+export class Pointer {
+    /**
+     * @param {import('./client.js').Client} client
+     * @param {import('./viewer.js').Viewer} viewer
+     * @param {import('./session.js').Session} session
+     */
+    constructor(client, viewer, session) {
+        this._client = client;
+        this._viewer = viewer;
+        this._session = session;
+        this._asking = new AbortController();
+        this._turn = Promise.resolve();
+        /** @type {object[]} models that take prompts, as in docs/protocol.md#models */
+        this.models = [];
+        /** @type {object | null} the one that answers */
+        this.model = null;
+        this.parameters = {};
+        /** Whether each gesture is answered at once. */
+        this.live = true;
+        /** @type {Pointing | null} */
+        this.current = null;
+    }
+
+    /** Offer these models. */
+    offer(models) {
+        this.models = models;
+        this.model = models.find((each) => !each.problem) ?? null;
+    }
+
+    /** Take what the user has drawn, {prompt, mark}. */
+    take({prompt, mark}) {
+        return this._doing(async () => {
+            // one after the other: the first gesture may have to make the labelmap for the next
+            this._turn = this._turn.catch(() => {}).then(() => this._add(prompt, mark));
+            await this._turn;
+            await (this.live && this._answer());
+        });
+    }
+
+    /** Ask about the prompts that have no answer yet. */
+    answer() {
+        return this._doing(() => this._answer());
+    }
+
+    /** Take the last prompt back. */
+    undo() {
+        return this._doing(async () => {
+            const step = this.current?.undo();
+            if (step) {
+                this._viewer.unmark(step.mark);
+            }
+        });
+    }
+
+    /** Give the prompt that was undone last again. */
+    redo() {
+        return this._doing(async () => {
+            const step = this.current?.redo();
+            if (step) {
+                this._viewer.mark(step.mark);
+                await (this.live && this._answer());
+            }
+        });
+    }
+
+    /** Go on with a new, empty segment. */
+    next() {
+        return this._doing(async () => {
+            const labelmap = this._session.labelmap;
+            this.finish();
+            if (labelmap && this.model) {
+                const {name, color} = this.model.labels[0];
+                const {index, label} = freeSegment(labelmap.list(), name);
+                labelmap.add(index, label, shade(color, index));
+                labelmap.activate(index);
+            }
+        });
+    }
+
+    /** Take the marks of the prompts away; what was found stays. */
+    finish() {
+        this._asking.abort();
+        this._asking = new AbortController();
+        this.current?.steps.forEach(({mark}) => this._viewer.unmark(mark));
+        this.current = null;
+    }
+
+    async _add(prompt, mark) {
+        try {
+            this.current = await this._pointing();
+        } catch (error) {
+            this._viewer.unmark(mark);
+            throw error;
+        }
+        this.current.add(prompt, mark);
+    }
+
+    /** Resolve to the object that the next prompt is about. */
+    async _pointing() {
+        const screen = this._viewer.onScreen();
+        if (!screen || !this.model) {
+            throw new Problem(screen ? 'The server has no model that takes prompts.' : 'There is no series on screen.');
+        }
+        const request = {
+            image: await this._session.nameOf(screen.displaySet),
+            model: this.model.name,
+            parameters: this.parameters,
+            frame_of_reference: this._viewer.frameOfReference(screen),
+            format: 'ohif'
+        };
+        const {labelmap} = await this._session.target(screen, this.model);
+        const segment = labelmap.list().find((each) => each.active) ?? labelmap.list()[0];
+        if (!segment || segment.locked) {
+            throw new Problem(segment
+                ? `${segment.label} is locked. Unlock it, or choose another segment.`
+                : 'There is no segment to draw in. Press "Next object".');
+        }
+        const {current} = this;
+        const goesOn = current?.labelmap === labelmap && current.segment === segment.index &&
+            current.isFor(request) && !current.isEdited;
+        if (goesOn) {
+            return current;
+        }
+        this.finish();
+        return new Pointing((asked) => this._ask(asked), request, labelmap, segment.index);
+    }
+
+    async _answer() {
+        try {
+            await this.current?.answer();
+        } catch (error) {
+            if (error.step) {
+                this._viewer.unmark(error.step.mark);
+            }
+            throw error;
+        }
+    }
+
+    /** Resolve to what the server finds. */
+    async _ask(request) {
+        const answer = {slices: [], started: null};
+        const {signal} = this._asking;
+        for await (const event of this._client.segment(request, signal)) {
+            if (event.event === 'started') {
+                answer.started = event;
+            } else if (event.event === 'mask') {
+                answer.slices.push(...event.slices);
+            } else if (event.event === 'warned') {
+                this._session.tell(event.message);
+            } else if (event.event === 'failed') {
+                throw new Problem([event.message, event.remedy].filter(Boolean).join('; '), {status: 500});
+            }
+        }
+        return answer;
+    }
+
+    async _doing(action) {
+        this._session.tell(null);
+        try {
+            await action();
+        } catch (error) {
+            if (error.name !== 'AbortError') {
+                this._session.tell(error.message, true);
+            }
+        }
+        this._session.changed();
+    }
+}
+
+/** Return `color` for the first object, and others that differ from it for further ones. */
+function shade([red, green, blue], index) {
+    const turns = (index - 1) % 3;
+    return [[red, green, blue], [blue, red, green], [green, blue, red]][turns];
+}

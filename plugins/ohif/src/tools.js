@@ -1,0 +1,77 @@
+/*
+ * The tools of gestures.js in OHIF: registered with cornerstone, in the toolbar, on the keyboard.
+ */
+
+import {TOOLS, colorOf, promptOf} from './gestures.js';
+
+const TOOL_GROUPS = ['default', 'mpr'];
+
+/** Offer the tools in the tool groups and in the toolbar of the mode that was entered. */
+export function addTools({toolbarService, toolGroupService}, {cornerstoneTools}) {
+    for (const {name, base} of TOOLS) {
+        if (!cornerstoneTools.state.tools[name]) {
+            cornerstoneTools.addTool(class extends cornerstoneTools[base] {
+                static toolName = name;
+            });
+        }
+    }
+    const passive = TOOLS.map(({name, settings}) => ({
+        toolName: name, configuration: {...settings, calculateStats: false, getTextLines: () => null}
+    }));
+    for (const id of TOOL_GROUPS.filter((each) => toolGroupService.getToolGroup(each))) {
+        toolGroupService.addToolsToToolGroup(id, {passive});
+    }
+    toolbarService.register(TOOLS.map(({name, icon, label, key}) => ({
+        id: name,
+        uiType: 'ohif.toolButton',
+        props: {
+            icon, label, tooltip: `${label} (Shift+${key})`,
+            commands: 'setToolActiveToolbar', evaluate: 'evaluate.cornerstoneTool'
+        }
+    })));
+    const section = toolbarService.sections?.primary ?? 'primary';
+    const before = toolbarService.state.buttonSections[section] ?? [];
+    const names = TOOLS.map((each) => each.name);
+    toolbarService.updateSection(section, [...before.filter((each) => !names.includes(each)), ...names]);
+}
+
+/**
+ * Call `listener` with each {prompt, mark} that the user draws; return how to stop that.
+ *
+ * A mark stays on the image, and cannot be moved, until `unmark`.
+ */
+export function onGesture({cornerstone, cornerstoneTools}, listener) {
+    const name = cornerstoneTools.Enums.Events.ANNOTATION_COMPLETED;
+    const {config, locking} = cornerstoneTools.annotation;
+    const heard = ({detail: {annotation}}) => {
+        const prompt = promptOf(annotation);
+        if (prompt) {
+            const tool = TOOLS.find((each) => each.name === annotation.metadata.toolName);
+            config.style.setAnnotationStyles(annotation.annotationUID, {color: colorOf(tool)});
+            locking.setAnnotationLocked(annotation.annotationUID, true);
+            listener({prompt, mark: annotation});
+        }
+    };
+    cornerstone.eventTarget.addEventListener(name, heard);
+    return () => cornerstone.eventTarget.removeEventListener(name, heard);
+}
+
+/**
+ * Call the action of a key that was pressed with Shift; return how to stop that.
+ *
+ * @param {Record<string, () => void>} actions by key
+ */
+export function onKeys(actions) {
+    const heard = (event) => {
+        const {shiftKey, ctrlKey, altKey, metaKey, key, target} = event;
+        const isTyping = target.closest?.('input, textarea, select, [contenteditable]');
+        const action = actions[key.length === 1 ? key.toUpperCase() : key];
+        if (action && shiftKey && !(ctrlKey || altKey || metaKey || isTyping)) {
+            event.preventDefault();
+            event.stopPropagation();
+            action();
+        }
+    };
+    document.addEventListener('keydown', heard, {capture: true});
+    return () => document.removeEventListener('keydown', heard, {capture: true});
+}
