@@ -88,25 +88,43 @@ class Panel:
 
     def brush(self, column: int, row: int) -> None:
         """Draw with a small one of OHIF's own brushes at a pixel of the slice on screen."""
-        x, y = self.page.evaluate(
-            """([column, row]) => {
-                const { commandsManager, cornerstone, services } = window;
+        self.page.evaluate(
+            """() => {
+                const { commandsManager } = window;
                 commandsManager.run('setBrushSize', { value: 4, toolNames: ['CircularBrush'] });
                 commandsManager.run('setToolActive', { toolName: 'CircularBrush' });
+            }"""
+        )
+        x, y = self.at(column, row)
+        self.drag((x, y), (x + 3, y))
+
+    def at(self, column: float, row: float) -> tuple[float, float]:
+        """Return where on the page the centre of a pixel of the slice on screen lies."""
+        x, y = self.page.evaluate(
+            """([column, row]) => {
+                const { cornerstone, services } = window;
                 const { cornerstoneViewportService, viewportGridService } = services;
                 const id = viewportGridService.getActiveViewportId();
                 const viewport = cornerstoneViewportService.getCornerstoneViewport(id);
                 const image = viewport.getCurrentImageId();
-                const at = cornerstone.utilities.imageToWorldCoords(image, [column, row]);
+                const plane = cornerstone.metaData.get('imagePlaneModule', image);
+                const at = [0, 1, 2].map((axis) => plane.imagePositionPatient[axis]
+                    + column * plane.columnPixelSpacing * plane.rowCosines[axis]
+                    + row * plane.rowPixelSpacing * plane.columnCosines[axis]);
                 const [x, y] = viewport.worldToCanvas(at);
                 const { left, top } = viewport.canvas.getBoundingClientRect();
                 return [left + x, top + y];
             }""",
             [column, row],
         )
-        self.page.mouse.move(x, y)
+        return x, y
+
+    def drag(self, *way: tuple[float, float]) -> None:
+        """Press the mouse at the first place of the page, move through the others, let go."""
+        self.page.mouse.move(*way[0])
         self.page.mouse.down()
-        self.page.mouse.move(x + 3, y, steps=2)
+        for place in way[1:]:
+            self.page.mouse.move(*place, steps=4)
         self.page.mouse.up()
 
     def run(self, model: str, **parameters: float) -> None:

@@ -20,17 +20,17 @@ const CLOSED = {allowOpenContours: false};
 /** @type {Tool[]} */
 export const TOOLS = [
     {name: 'IsolinePoint', kind: 'point', include: true, base: 'ProbeTool',
-        icon: 'tool-probe', label: 'Point on the object', key: 'P'},
+        icon: 'icon-tool-click-segment', label: 'Point on the object', key: 'P'},
     {name: 'IsolineNotPoint', kind: 'point', include: false, base: 'ProbeTool',
-        icon: 'tool-probe', label: 'Point off the object', key: 'N'},
+        icon: 'icon-tool-probe', label: 'Point off the object', key: 'N'},
     {name: 'IsolineBox', kind: 'box', include: true, base: 'RectangleROITool',
         icon: 'tool-rectangle', label: 'Box around the object', key: 'B'},
     {name: 'IsolineScribble', kind: 'scribble', include: true, base: 'PlanarFreehandROITool',
-        settings: OPEN, icon: 'tool-freehand-line', label: 'Scribble on the object', key: 'S'},
+        settings: OPEN, icon: 'icon-tool-brush', label: 'Scribble on the object', key: 'S'},
     {name: 'IsolineNotScribble', kind: 'scribble', include: false, base: 'PlanarFreehandROITool',
-        settings: OPEN, icon: 'tool-freehand-line', label: 'Scribble off the object', key: 'X'},
+        settings: OPEN, icon: 'icon-tool-eraser', label: 'Scribble off the object', key: 'X'},
     {name: 'IsolineLasso', kind: 'polygon', include: true, base: 'PlanarFreehandROITool',
-        settings: CLOSED, icon: 'tool-freehand-roi', label: 'Lasso around the object', key: 'L'}
+        settings: CLOSED, icon: 'icon-tool-freehand-roi', label: 'Lasso around the object', key: 'L'}
 ];
 
 const ON = 'rgb(74, 222, 128)';

@@ -29,8 +29,8 @@ export class PointingPanel {
             this.show();
         });
         this._answer = button('Answer', () => pointer.answer(), {class: 'main', title: 'Shift+A'});
-        this._undo = button('Undo', () => pointer.undo(), {title: 'Take the last prompt back (Shift+Z)'});
-        this._redo = button('Redo', () => pointer.redo(), {title: 'Give it again (Shift+Y)'});
+        this._undo = button('Undo prompt', () => pointer.undo(), {title: 'Take the last prompt back (Shift+Z)'});
+        this._redo = button('Redo prompt', () => pointer.redo(), {title: 'Give it again (Shift+Y)'});
         this._next = button('Next object', () => pointer.next(), {title: 'In a new segment (Shift+Enter)'});
         this.element = make('section', {'aria-label': 'Point at an object'}, [
             make('h2', {}, ['Point at an object']),

@@ -38,7 +38,7 @@ summary { cursor: pointer; color: var(--accent); }
 .field { margin-top: 8px; }
 .switch { display: flex; gap: 6px; align-items: center; }
 .switch label { margin: 0; }
-.row { display: flex; gap: 6px; align-items: center; margin-top: 8px; }
+.row { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; margin-top: 8px; }
 button {
     height: 28px;
     padding: 0 12px;
@@ -53,7 +53,6 @@ button:disabled { opacity: 0.45; cursor: default; }
 button.main { background: var(--accent); border-color: var(--accent); color: #000; font-weight: 600; }
 button.on { color: #4ade80; }
 button.off { color: #f87171; }
-.tools { flex-wrap: wrap; }
 progress { width: 100%; height: 6px; margin-top: 10px; accent-color: var(--accent); }
 .said { min-height: 1.5em; color: var(--ink); }
 .error { color: #fca5a5; }

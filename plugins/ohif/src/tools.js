@@ -47,7 +47,10 @@ export function onGesture({cornerstone, cornerstoneTools}, listener) {
         const prompt = promptOf(annotation);
         if (prompt) {
             const tool = TOOLS.find((each) => each.name === annotation.metadata.toolName);
-            config.style.setAnnotationStyles(annotation.annotationUID, {color: colorOf(tool)});
+            const color = colorOf(tool);
+            config.style.setAnnotationStyles(annotation.annotationUID, {
+                color, colorHighlighted: color, colorLocked: color, colorSelected: color
+            });
             locking.setAnnotationLocked(annotation.annotationUID, true);
             listener({prompt, mark: annotation});
         }
@@ -63,7 +66,8 @@ export function onGesture({cornerstone, cornerstoneTools}, listener) {
  */
 export function onKeys(actions) {
     const heard = (event) => {
-        const {shiftKey, ctrlKey, altKey, metaKey, key, target} = event;
+        const {shiftKey, ctrlKey, altKey, metaKey, key} = event;
+        const [target] = event.composedPath(); // also within the panel's shadow
         const isTyping = target.closest?.('input, textarea, select, [contenteditable]');
         const action = actions[key.length === 1 ? key.toUpperCase() : key];
         if (action && shiftKey && !(ctrlKey || altKey || metaKey || isTyping)) {
