@@ -198,6 +198,18 @@ def test_no_sum_overflows(overlap: float) -> None:
         np.testing.assert_array_equal(blend.mean(k)[1], -256)
 
 
+@pytest.mark.parametrize("window", [(16, 12, 8), (40, 44, 32), (9, 17, 5)])
+def test_the_reference_model_as_a_network(tmp_path: Path, window: tuple[int, ...]) -> None:
+    """Bright or not, whatever is around: windows leave no trace."""
+    config_ = bundles.inference(spacing=None)
+    config_["window"] = list(window)
+    said = bundles.metadata(("background", "bright"))
+    made = model(bundles.write(tmp_path / "b", said, config_, bundles.Above()))
+    given = scan()
+    expected = given.voxels >= 201
+    assert (labels(made, given) == expected).all()
+
+
 def test_focus_cores_and_what_is_there_already_change_no_label(folder: Path) -> None:
     made, whole = model(folder), labels(model(folder), scan())
     assert len(np.unique(whole)) == 3

@@ -59,7 +59,7 @@ KNOWN_IMAGES = 64
 NICENESS = 4
 """By how much workers of large runs stand back: an urgent one then has a whole core beside them."""
 STOPPED = "what it was at was given up"
-STOP_SECONDS = 1.0
+STOP_SECONDS = 0.7
 """A worker that is at a volume or a survey so long after it was given up is replaced."""
 STARTS = 3
 """So many workers in a row may fail to start before the engine gives up."""
