@@ -74,7 +74,8 @@ class Running:
         self, folder: Path, engine: LocalEngine, name: str, replay: tuple[Batch, ...] = ()
     ) -> None:
         known = {f"bundle:{each}": Bundle(folder / each) for each in ("slow", "stuck")}
-        asked = SegmentRequest(image="ct.nii.gz", model=f"bundle:{name}", format="ohif", slice=2)
+        model = f"bundle:{name}" if f"bundle:{name}" in known else name
+        asked = SegmentRequest(image="ct.nii.gz", model=model, format="ohif", slice=2)
         ready = pipeline.prepare(asked, Images({"": folder}), folder, bundles=known)
         self.agenda = Agenda(ready.lattice, ready.tiles, ready.focus)
         surveys = Surveys(folder / "surveys")

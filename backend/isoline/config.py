@@ -77,7 +77,8 @@ class Engine:
 
     workers: int = 0
     """Worker processes; 0 means one per core."""
-    device: str = "cpu"
+    device: str = "auto"
+    """Where networks run: "cpu", "cuda:N", or "auto" for every GPU there is."""
     urgent_workers: int = 1
     """Worker processes that take small regions only, so that a click never waits behind a slide."""
     tile_seconds: float = 120.0

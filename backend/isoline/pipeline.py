@@ -113,6 +113,7 @@ def prepare(
         region=request.region,
         simplify_px=request.simplify_px,
         is_slide=info.kind == "slide",
+        on_gpu=spec.on_gpu,
         asked=asked,
         covered=None if info.covered is None else _covered(grid, info.covered),
     )

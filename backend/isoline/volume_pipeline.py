@@ -79,6 +79,7 @@ def plan(
         region=None,
         look=look,
         asked=asked,
+        on_gpu=spec.on_gpu,
         bundles={name: bundle for name, bundle in bundles.items() if name == request.model},
     )
     started = Started(

@@ -90,6 +90,8 @@ class Task:
     """Of a volume: the slice k that the user looks at."""
     asked: Asked | None = None
     """Of a model that takes prompts: what they ask."""
+    on_gpu: bool = False
+    """Whether its model computes on a GPU where there is one."""
     have: frozenset[int] = frozenset()
     """Of a volume: slices that were given before a restart."""
     bundles: Mapping[str, Bundle] = field(default_factory=dict)

@@ -79,6 +79,7 @@ def bundle_model(name: str, bundle: Bundle, stamp: str) -> type[BundleModel]:
             Label(classes[n].strip().capitalize(), _color(place)) for place, n in enumerate(shown)
         ),
         output=Voxels(),
+        on_gpu=True,
         licence=str(metadata.get("license") or metadata.get("copyright") or "see the bundle"),
         cite=_first(metadata.get("references")),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from isoline import devices
 from isoline.bundles import code
 from isoline.bundles.files import Bundle
 from isoline.errors import Broken
@@ -19,6 +20,7 @@ class Network:
         with radiology():
             import torch
         self._torch = torch
+        devices.whole_float32(device)
         self._device = torch.device(device)
         self._half = mixed_precision and self._device.type == "cuda"
         try:

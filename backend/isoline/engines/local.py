@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import psutil
 
-from isoline import registry, results
+from isoline import devices, registry, results
 from isoline.engines import lifeline
 from isoline.engines.base import Agenda, Engine, Result
 from isoline.errors import Broken, IsolineError
@@ -316,6 +316,8 @@ class _Worker:
     process: BaseProcess
     pipe: Connection
     urgent_only: bool = False
+    gpu: str | None = None
+    """Its device, None where it computes on CPUs."""
     ready: bool = False
     begun: set[int] = field(default_factory=set)
     doing: deque[_Do] = field(default_factory=deque)
@@ -350,12 +352,15 @@ class LocalEngine(Engine):
     ) -> None:
         """Start `workers` processes, and `urgent_workers` more that take urgent runs only.
 
+        Each GPU that `device` means gets one more, which takes the tiles of the models that use it,
+        and the others take none of these. Raises Malformed for a device that is not known.
+
         A volume may use those of `cores` (0: one per worker) whose workers have nothing to do.
 
         `weights` is the directory that holds models' files.
         """
         self._weights = weights
-        self._device = device
+        self._gpus = devices.gpus(device)
         self._has_lane = urgent_workers > 0
         self._cores = cores or workers
         self._bounds = bounds
@@ -368,15 +373,16 @@ class LocalEngine(Engine):
         self._closing = False
         self._broken: Broken | None = None
         self._bell, self._button = self._context.Pipe(duplex=False)
-        kinds = [True] * urgent_workers + [False] * workers
-        self._workers = [self._start(urgent_only) for urgent_only in kinds]
+        kinds: list[tuple[bool, str | None]] = [(True, None)] * urgent_workers
+        kinds += [(False, None)] * workers + [(False, gpu) for gpu in self._gpus]
+        self._workers = [self._start(urgent_only, gpu) for urgent_only, gpu in kinds]
         self._dispatcher = threading.Thread(target=self._dispatch, name="engine", daemon=True)
         self._dispatcher.start()
 
     @property
     def workers(self) -> int:
-        """How many workers take any tile."""
-        return sum(not worker.urgent_only for worker in self._workers)
+        """How many workers take any tile that is for CPUs."""
+        return sum(not worker.urgent_only and worker.gpu is None for worker in self._workers)
 
     @property
     def broken(self) -> bool:
@@ -435,17 +441,18 @@ class LocalEngine(Engine):
                 worker.process.kill()
                 worker.process.join()
 
-    def _start(self, urgent_only: bool) -> _Worker:
+    def _start(self, urgent_only: bool, gpu: str | None) -> _Worker:
         ours, theirs = self._context.Pipe()
         niceness = NICENESS if self._has_lane and not urgent_only else 0
-        arguments = (theirs, self._weights, self._device, self._bounds.seen_mib, niceness)
+        device = gpu or devices.CPU
+        arguments = (theirs, self._weights, device, self._bounds.seen_mib, niceness)
         process = self._context.Process(target=lifeline.serve, args=arguments, daemon=True)
         # one worker per core: a library that starts threads of its own only gets in their way;
         # the variables must be there before the child imports anything
         with _environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1"):
             process.start()
         theirs.close()
-        return _Worker(process, ours, urgent_only)
+        return _Worker(process, ours, urgent_only, gpu)
 
     def _open(self, task: Task, agenda: Agenda | None) -> _Run:
         number = next(self._numbers)
@@ -578,7 +585,8 @@ class LocalEngine(Engine):
 
     def _free_cores(self) -> int:
         """Return how many cores a volume may use now: those whose workers have nothing to do."""
-        busy = sum(bool(worker.doing) for worker in self._workers if not worker.urgent_only)
+        here = [each for each in self._workers if not each.urgent_only and each.gpu is None]
+        busy = sum(bool(worker.doing) for worker in here)
         return max(1, self._cores - busy)
 
     def _most_deserving(self, worker: _Worker) -> _Run | None:
@@ -606,6 +614,8 @@ class LocalEngine(Engine):
 
     def _may_take(self, worker: _Worker, run: _Run) -> bool:
         """Return whether `run` is for `worker`; where nobody is kept for clicks, all is for all."""
+        if self._gpus and (run.task.on_gpu or worker.gpu is not None):
+            return run.task.on_gpu and worker.gpu is not None
         if not run.prompted or not self._has_lane:
             return run.urgent or not worker.urgent_only
         if not worker.urgent_only:
@@ -685,7 +695,7 @@ class LocalEngine(Engine):
             del self._workers[place]
             self._broken = Broken("worker processes cannot start", "see the log for the reason")
             return
-        self._workers[place] = self._start(worker.urgent_only)
+        self._workers[place] = self._start(worker.urgent_only, worker.gpu)
         for number, order in enumerate(worker.doing):
             run = self._run_of(order)
             if run is None:

@@ -134,6 +134,8 @@ class ModelSpec:
     """The result depends on the size of the input (layers that normalise over all of it)."""
     skips_glass: bool = False
     """Tiles of a slide without tissue are not computed."""
+    on_gpu: bool = False
+    """It computes on the device that it is given; others run on CPUs, also where there is a GPU."""
     has_statistics: bool = False
     """`statistics` is called once per image and its answer goes into every patch."""
     prompts: tuple[Kind, ...] = ()

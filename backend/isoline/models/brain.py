@@ -16,6 +16,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from isoline import devices
 from isoline.errors import BadSeries
 from isoline.events import Label
 from isoline.extras import radiology
@@ -48,6 +49,7 @@ class Brain(VolumeModel):
         version="1",
         labels=(Label("Brain", (255, 170, 60), ("12738006", "Brain")),),
         output=Voxels(),
+        on_gpu=True,
         parameters=(
             Number("border", 1.0, -5.0, 10.0, "How far the mask reaches beyond the brain, in mm."),
         ),
@@ -69,6 +71,7 @@ class Brain(VolumeModel):
         """Load the network onto `device`: "cpu" or "cuda:N"."""
         with radiology():
             import torch  # here, so that listing models loads no runtime
+        devices.whole_float32(device)
         self._device = device
         stored = torch.load(weights["synthstrip-1.pt"], map_location=device, weights_only=True)
         self._network = {

@@ -49,6 +49,7 @@ class Epithelium(Model):
         reach_px=_HALO_PX,
         fixed_tile=True,
         skips_glass=True,
+        on_gpu=True,
         has_statistics=True,
         parameters=(
             Switch("lumen", False, "Outline lumens too; glass beside the tissue looks like one."),
