@@ -34,13 +34,17 @@ from isoline.models.base import (
     Instances,
     Model,
     Number,
+    Pointed,
     Value,
     Voxels,
 )
+from isoline.models.pointed import PointedModel, Question
 from isoline.models.volume import Scan, VolumeModel
+from isoline.prompts import Prompt
 from isoline.sources.base import Level, Source
 from isoline.sources.volume import VolumeSource
 from tests import patches, results
+from tests.array_scene import ArrayScene
 
 # each inheritor runs the same function: examples of one must not be replayed on another
 _SHARED = settings(
@@ -486,6 +490,57 @@ class VolumeModelContract(ABC):
                 given[list(step.slices)] = step.labels
             maps.append(given)
         np.testing.assert_array_equal(maps[0], maps[1])
+
+
+class PointedModelContract(ABC):
+    """What every model that takes prompts does. Inherit, name the class, and give a question."""
+
+    kind: type[PointedModel]
+
+    @abstractmethod
+    def scene(self) -> ArrayScene:
+        """Return a new scene, always the same, that holds something to find."""
+
+    @abstractmethod
+    def question(self) -> Question:
+        """Return prompts that point at it."""
+
+    @pytest.fixture
+    def model(self) -> PointedModel:
+        return self.kind({}, "cpu")
+
+    def test_its_spec_is_whole(self) -> None:
+        spec = self.kind.spec
+        assert spec.name.isidentifier()
+        assert isinstance(spec.output, Pointed)
+        assert spec.prompts
+        assert all((spec.title, spec.description, spec.version, spec.labels, spec.licence))
+        assert all(parameter.help for parameter in spec.parameters)
+
+    def test_the_same_question_has_one_answer(self, model: PointedModel) -> None:
+        scene = self.scene()
+        answers = [model.answer(each, self.question()) for each in (scene, scene, self.scene())]
+        first = answers[0]
+        assert first.mask.any()
+        assert first.mask.dtype == np.bool_
+        assert first.mask.shape == first.window.shape
+        for other in answers[1:]:
+            assert other.window == first.window
+            np.testing.assert_array_equal(other.mask, first.mask)
+
+    def test_another_time_makes_nothing_anew(self, model: PointedModel) -> None:
+        scene = self.scene()
+        model.answer(scene, self.question())
+        made = scene.made
+        model.answer(scene, self.question())
+        assert scene.made == made
+
+    def test_nothing_has_a_reason(self, model: PointedModel) -> None:
+        far = tuple(10 * float(n) for n in self.scene().size(0))
+        question = replace(self.question(), prompts=(Prompt("point", (far,)),))
+        answer = model.answer(self.scene(), question)
+        assert not answer.mask.any()
+        assert answer.reason
 
 
 class VolumeSourceContract(ABC):

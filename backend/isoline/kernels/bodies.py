@@ -145,15 +145,15 @@ def depths(body: NDArray[np.bool_], steps: NDArray[np.float32]) -> NDArray[np.fl
 
 
 @numba.njit(cache=True, nogil=True)
-def contrast(features: NDArray[np.float32], body: NDArray[np.bool_]) -> tuple[float, float]:
+def contrast(features: NDArray[np.float32], body: NDArray[np.bool_]) -> float:
     """Return how far the mean of `features` (c, k, j, i) just inside a body is from just outside.
 
-    The second number is their standard deviation there. Both are 0 where there is no border.
+    It is 0 where there is no border.
     """
     channels = len(features)
     side = _sides(body)
     count = np.zeros(2)
-    total, square = np.zeros((2, channels)), np.zeros((2, channels))
+    total = np.zeros((2, channels))
     slices, rows, columns = body.shape
     for k in range(slices):
         for j in range(rows):
@@ -162,17 +162,13 @@ def contrast(features: NDArray[np.float32], body: NDArray[np.bool_]) -> tuple[fl
                     which = int(body[k, j, i])
                     count[which] += 1
                     for c in range(channels):
-                        value = features[c, k, j, i]
-                        total[which, c] += value
-                        square[which, c] += value * value
+                        total[which, c] += features[c, k, j, i]
     if count.min() < 1:
-        return 0.0, 0.0
-    apart, spread = 0.0, 0.0
+        return 0.0
+    apart = 0.0
     for c in range(channels):
-        inside, outside = total[1, c] / count[1], total[0, c] / count[0]
-        apart += (inside - outside) ** 2
-        spread += square[1, c] / count[1] - inside**2 + square[0, c] / count[0] - outside**2
-    return np.sqrt(apart), np.sqrt(max(spread, 0.0))
+        apart += (total[1, c] / count[1] - total[0, c] / count[0]) ** 2
+    return float(np.sqrt(apart))
 
 
 @numba.njit(cache=True, nogil=True)

@@ -11,7 +11,7 @@ import numpy as np
 from isoline.kernels import bodies, walker
 from isoline.kernels.walker import FREE, OBJECT
 from isoline.models.gestures import Area, seeds_of
-from isoline.models.growth import FAINTEST, Change, average
+from isoline.models.growth import FAINTEST, Change, average, roughness
 from isoline.models.pointed import Window
 from isoline.models.refining import LEAST, STEEPNESS, finish
 from isoline.models.selection import Bool, Selection
@@ -36,6 +36,7 @@ def enclose(space: Space, areas: list[Area]) -> Selection:
     if not depth.any():
         return empty
     paths = walker.conductances(features, STEEPNESS, LEAST, steps)
+    faintest = FAINTEST * roughness(features)
     changes = []
     for core in _CORES:
         seeds = fixed.copy()
@@ -43,8 +44,8 @@ def enclose(space: Space, areas: list[Area]) -> Selection:
         chance = walker.potentials(paths, seeds, bounds.astype(np.float32), 1e-2, 300)
         for threshold in _THRESHOLDS:
             body = bodies.settle(chance > threshold, seeds)
-            apart, spread = bodies.contrast(features, body)
-            if apart > FAINTEST * spread:
+            apart = bodies.contrast(features, body)
+            if apart > faintest:
                 changes.append(Change(0, body, apart * _fill(body, bounds)))
     if not changes:
         return empty

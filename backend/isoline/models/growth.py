@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +40,9 @@ _LARGE = 0.7
 """How much it counts how far across a correction is."""
 _SHARPNESS = 10.0
 """How fast the weight of a change falls with how much worse than the best it is."""
-FAINTEST = 0.3
-"""A border of less contrast, in standard deviations, is none."""
+FAINTEST = 3.0
+"""What stands out by less than so many steps from pixel to pixel is noise: on pure noise up to 2.8
+are found, on nuclei in H&E 3.4 and more."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,14 @@ def average(changes: list[Change]) -> NDArray[np.float32]:
     return likely
 
 
+def roughness(features: NDArray[np.float32]) -> float:
+    """Return how different neighbours in a row of `features` (c, k, j, i) are, by the median."""
+    if features.shape[-1] < 2:
+        return 0.0
+    square = (np.diff(features, axis=-1) ** 2).sum(axis=0)
+    return float(np.sqrt(np.median(square)))
+
+
 @dataclass(frozen=True)
 class _View:
     """The surroundings of a stroke at one level."""
@@ -120,6 +130,10 @@ class _View:
     features: NDArray[np.float32]
     before: Bool
     """The selection."""
+
+    @cached_property
+    def roughness(self) -> float:
+        return roughness(self.features)
 
     def changes(self) -> Iterator[Change]:
         """Yield what each radius and threshold would change, if anything."""
@@ -162,8 +176,8 @@ class _View:
         deepest = float(depth.max())
         if deepest == 0:
             return None
-        apart, spread = bodies.contrast(self.features, mask)
-        if apart <= FAINTEST * spread:
+        apart = bodies.contrast(self.features, mask)
+        if apart <= (0 if self.before.any() else FAINTEST * self.roughness):
             return None
         centred = max(0.1, float(depth[middle].mean()) / deepest)
         if self.before.any():
