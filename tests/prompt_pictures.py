@@ -57,11 +57,11 @@ KINDS = (
     Panel(LONG, (drawn("scribble", (6178, 7507), (6190, 7503), (6207, 7499)),)),
     Panel(CLUSTER, (drawn("polygon", *LASSO),)),
 )
-WITHOUT = drawn("scribble", (5962, 7674), (5990, 7660), include=False)
+ALONG = drawn("scribble", (5955, 7675), (5975, 7677), (5986, 7663))
 CORRECTED = (
     Panel(CLUSTER, (point(5950, 7660),)),
-    Panel(CLUSTER, (point(5950, 7660), point(5984, 7662, include=False))),
-    Panel(CLUSTER, (point(5950, 7660), WITHOUT)),
+    Panel(CLUSTER, (point(5950, 7660), ALONG)),
+    Panel(CLUSTER, (drawn("polygon", *LASSO), point(5950, 7660, include=False))),
     Panel(TWO, (point(6205, 7548),), Region.rectangle(6173, 7548, 6193, 7576)),
 )
 
@@ -72,7 +72,7 @@ def main(folder: Path) -> None:
         bench = Workbench(Path(nothing), "cpu")
         save(folder / "prompts-kinds.png", (on_slide(slide, each, bench) for each in KINDS))
         save(folder / "prompts-corrected.png", (on_slide(slide, each, bench) for each in CORRECTED))
-        save(folder / "prompts-volume.png", in_head(HEAD, point(80, 134, 88), bench))
+        save(folder / "prompts-volume.png", in_head(HEAD, point(85, 134, 88), bench))
         bench.close()
 
 
