@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import psutil
 import requests
 from numpy.typing import NDArray
 
@@ -91,19 +92,33 @@ def archive() -> None:
         with orthanc(folder) as url:
             store(url, files)
             here = Archive(url, (("Authorization", f"Basic {login}"),))
-            took = measuring.interleaved(
-                {
-                    "frame by frame": partial(_fetched, _by_frame, replace(here, parallel=1)),
-                    "eight frames at once": partial(_fetched, _by_frame, here),
-                    "the series at once": partial(_fetched, _at_once, here),
-                    "its bytes alone": lambda: measuring.seconds(partial(_wire, url)),
-                },
-                runs=5,
-            )
+            ways: dict[str, Callable[[], float]] = {
+                "frame by frame": partial(_fetched, _by_frame, replace(here, parallel=1)),
+                "eight frames at once": partial(_fetched, _by_frame, here),
+                "the series at once": partial(_fetched, _at_once, here),
+                "its bytes alone": lambda: measuring.seconds(partial(_wire, url)),
+            }
+            took = measuring.interleaved(ways, runs=5)
+            spent = {name: _cpu(way) for name, way in ways.items()}
     one = measuring.median(took["frame by frame"])
     for name, seconds in took.items():
-        faster = one / measuring.median(seconds)
-        print(f"{name}: {measuring.spread(seconds)} s, {faster:.2f} times the speed of the first")
+        print(
+            f"{name}: {measuring.spread(seconds)} s,"
+            f" {one / measuring.median(seconds):.2f} times the speed of the first;"
+            f" {spent[name]:.2f} CPU-seconds here and in Orthanc"
+        )
+
+
+def _cpu(way: Callable[[], float]) -> float:
+    """Return the CPU-seconds that this process and those below it spend, the opening included."""
+
+    def spent() -> float:
+        me = psutil.Process()
+        return float(sum(sum(each.cpu_times()[:2]) for each in [me, *me.children()]))
+
+    before = spent()
+    way()
+    return spent() - before
 
 
 _NAME = f"dicomweb:here/{volumes.STUDY}/{volumes.SERIES}"
