@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -116,8 +117,13 @@ def test_a_first_impression_then_slices_around_the_one_on_screen_until_stop(
     assert looked_at in halves
     panel.press("Stop")
     expect(panel.said).to_contain_text("Stopped", timeout=8_000)  # a slab takes 10 s
-    jobs = requests.get(f"{ohif.url}/v1/jobs", timeout=10).json()["jobs"]
-    assert [job["state"] for job in jobs if job["model"] == "halves"] == ["cancelled"]
+    for _ in range(50):
+        jobs = requests.get(f"{ohif.url}/v1/jobs", timeout=10).json()["jobs"]
+        states = [job["state"] for job in jobs if job["model"] == "halves"]
+        if states == ["cancelled"]:
+            break
+        time.sleep(0.1)
+    assert states == ["cancelled"], "a worker is still at it"
     (stopped,) = shown(panel.page)
     final = [name for name, each in stopped.slices.items() if each.any()]
     assert looked_at in final

@@ -6,6 +6,7 @@ import {Drawing} from './drawing.js';
 import {segmentFor} from './labels.js';
 
 const FRAME_MS = 12; // of work before the viewer gets its turn
+const SETTLED_MS = 500; // a viewport that was still being set up has missed what was drawn
 
 export class Run {
     /**
@@ -73,6 +74,8 @@ export class Run {
         this.silent = false;
         this.labelmap.show(this.labelmap.exists ? this._drawing.settle() : []);
         this._changed();
+        await pause(SETTLED_MS);
+        this.labelmap.show(this.labelmap.exists ? this._drawing.slices : []);
     }
 
     /** Stop at once; what is final stays. Resolves when the server knows, rejects with a Problem. */
@@ -203,7 +206,7 @@ export class Run {
             changed.push(k);
             if (performance.now() - began > FRAME_MS) {
                 this.labelmap.show(changed);
-                await turn();
+                await pause(); // a timer, since frames stand still in a hidden tab
                 [changed, began] = [[], performance.now()];
             }
         }
@@ -234,7 +237,6 @@ export class Run {
     }
 }
 
-/** Let the viewer work; a timer, since frames stand still in a hidden tab. */
-function turn() {
-    return new Promise((resolve) => { setTimeout(resolve); });
+function pause(milliseconds = 0) {
+    return new Promise((resolve) => { setTimeout(resolve, milliseconds); });
 }
