@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -51,6 +51,15 @@ HISTO = Weights(
     archive_sha256="65120fe0a092608f3d76fc664c67cdf147d02ac4a101937fb806a60a7bcb055a",
     member="stardist-0.9.2/stardist/data/images/histo.jpg",
     binary=False,
+)
+
+MONAILABEL_CLIENT = Weights(
+    file="tools/monailabel_client.py",
+    sha256="e1ebf7b36da33d27e2dce2771ce4678cbda3edc357b3426aab433a01bcb0b127",
+    requirement="monailabel==0.8.5",
+    archive_sha256="0c2c9bd72c8f9862c0c182d14e7f2637c53ccd616f9ffa584f619b1040f1fc6b",
+    member="monailabel/client/client.py",
+    binary=True,
 )
 
 
@@ -101,3 +110,15 @@ def ihc() -> Path:
 def disk_slide(tmp_path_factory: pytest.TempPathFactory) -> Shapes:
     """6007 x 5003 pixels of flat shapes of known place and area, in a pyramidal TIFF."""
     return disks(tmp_path_factory.mktemp("slides") / "disks.tif")
+
+
+@pytest.fixture(scope="session")
+def monailabel() -> Any:
+    """The module of MONAI Label's own Python client, as published."""
+    pytest.importorskip("cgi", reason="MONAI Label's client needs the cgi module of Python 3.12")
+    spec = importlib.util.spec_from_file_location("monailabel_client", fetched(MONAILABEL_CLIENT))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -212,7 +212,8 @@ def test_file_names_in_headers(name: str) -> None:
 
 def test_callers_that_wait_are_counted() -> None:
     nothing = cast(Any, None)
-    runner = Runner(nothing, nothing, nothing, nothing, waiting=1)
+    settings = Settings(monailabel=MonaiLabel(waiting=1))
+    runner = Runner(nothing, nothing, settings, nothing)
     with runner.seat(), pytest.raises(Busy), runner.seat():
         pass
     with runner.seat():

@@ -10,6 +10,7 @@ import os
 import string
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
+from isoline import registry
 from isoline.contours import trace
 from isoline.errors import (
     Broken,
@@ -42,7 +44,7 @@ from isoline.errors import (
 from isoline.events import Objects
 from isoline.geometry import XY, Grid
 from isoline.images import ANYONE
-from isoline.monailabel import forms, masks, sessions, wsi
+from isoline.monailabel import forms, masks, points, sessions, wsi
 from isoline.monailabel.datastore import Datastore
 from isoline.monailabel.inference import whole_or_part
 from isoline.monailabel.masks import Frame, Kind
@@ -287,9 +289,9 @@ def test_no_path_of_the_server_is_told(kept: Sessions, tmp_path: Path) -> None:
     assert str(tmp_path) not in json.dumps(told)
 
 
-def test_several_files_are_kept_and_not_segmented(kept: Sessions) -> None:
+def test_several_files_are_a_series_or_nothing(kept: Sessions) -> None:
     session = kept.create([upload("1.dcm"), upload("2.dcm")])
-    with pytest.raises(NotSupported, match="volumes are not available yet"):
+    with pytest.raises(NotSupported, match="no DICOM series"):
         kept.file(session.name)
 
 
@@ -450,7 +452,9 @@ def test_whatever_is_said_of_a_region_is_a_request_or_a_mistake(
     try:
         asked = whole_or_part(said) if whole else wsi.parse(said)
         where = wsi.place(asked, "x", INFO)
-        wsi.request(asked, where, "x", INFO, "threshold", 0.5)
+        spec = registry.model("threshold").spec
+        wsi.request(asked, where, "x", INFO, "threshold", spec, 0.5)
+        points.prompts(asked.params, replace(spec, prompts=("point",)), 2)
     except RequestError:
         return
     x0, y0, x1, y1 = where.corners

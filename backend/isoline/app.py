@@ -34,6 +34,7 @@ from isoline.ohif import files as ohif_files
 from isoline.request import SegmentRequest
 from isoline.sources.dicomweb import DicomWebImages
 from isoline.sources.girder import GirderImages
+from isoline.sources.volume import check_size
 from isoline.surveys import Surveys
 from isoline.uploads import Uploads
 from isoline.weights import weight_files
@@ -368,7 +369,10 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
 
     def prepare(asked: SegmentRequest, caller: Caller) -> pipeline.Prepared:
         given = backend.settings
-        return pipeline.prepare(asked, backend.images, given.weights, caller, given.bundles)
+        prepared = pipeline.prepare(asked, backend.images, given.weights, caller, given.bundles)
+        if prepared.started.volume is not None:
+            check_size(asked.image, prepared.started.volume.grid, limits.volume_mib)
+        return prepared
 
     def submit(*, lasting: bool) -> tuple[Job, Encoder]:
         body = request.get_data()

@@ -61,11 +61,26 @@ def check_readable(path: Path) -> None:
         head = file.read(132)
     if head.startswith(_TIFF):
         _check_references(path)
-    elif not (head.startswith((_PNG, _JPEG)) or head[128:] == b"DICM"):
+    elif not (head.startswith((_PNG, _JPEG)) or head[128:] == b"DICM" or _is_nifti(path, head)):
         raise NotSupported(
             f"{path.name} is not an image that isoline reads here",
-            "send PNG, JPEG, TIFF or a slide in TIFF or DICOM; volumes are not available yet",
+            "send PNG, JPEG, TIFF, DICOM or NIfTI in one file",
         )
+
+
+def is_dicom(path: Path) -> bool:
+    """Return whether `path` is a DICOM file."""
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _is_nifti(path: Path, head: bytes) -> bool:
+    """Return whether `path` is one file of NIfTI-1 or -2; a .hdr names a second one."""
+    name = path.name.lower()
+    if name.endswith(".nii.gz"):
+        return head.startswith(b"\x1f\x8b")
+    sizes = [int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big")]
+    return name.endswith(".nii") and bool({348, 540} & set(sizes))
 
 
 def _check_references(path: Path) -> None:

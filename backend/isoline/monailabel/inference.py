@@ -6,20 +6,23 @@ import contextlib
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import orjson
 from werkzeug.datastructures import FileStorage
 
 from isoline import registry
+from isoline.bundles.files import Bundle
 from isoline.errors import Malformed
 from isoline.images import Images
 from isoline.models.base import ModelSpec
-from isoline.monailabel import forms, masks, wsi
+from isoline.monailabel import forms, masks, points, volumes, wsi
 from isoline.monailabel.masks import Frame, Kind
 from isoline.monailabel.names import Names
-from isoline.monailabel.runs import Runner
+from isoline.monailabel.runs import Run, Runner
 from isoline.monailabel.sessions import SCHEME as SESSION
 from isoline.monailabel.sessions import Sessions
+from isoline.monailabel.volumes import VolumeAnswer
 from isoline.monailabel.wsi import Answer, Asked
 
 _PLACE = ("level", "location", "size", "tile_size", "min_poly_area")
@@ -44,6 +47,9 @@ class Inference:
     runner: Runner
     assumed_um: float
     max_mask_pixels: int
+    bundles: Mapping[str, Bundle]
+    scratch: Path
+    """Where files lie for as long as they are read."""
 
     @contextlib.contextmanager
     def source(self, image: str, session: str, file: FileStorage | None) -> Iterator[str]:
@@ -72,13 +78,47 @@ class Inference:
 
         Where a mask is wanted of the region, one that would be too large is refused at once.
         """
-        spec = registry.model(model).spec
+        spec = self.spec(model)
         info = self.images.find(name).info
         where = wsi.place(asked, name, info)
         if masked:
             masks.check_size(where.size, self.max_mask_pixels)
-        request = wsi.request(asked, where, name, info, model, self.assumed_um)
-        return Answer(self.runner.run(request, owner, is_gone), spec, asked, where)
+        prompts = points.prompts(asked.params, spec, 2)
+        runs = [
+            self.runner.run(
+                wsi.request(asked, where, name, info, model, spec, self.assumed_um, each),
+                owner,
+                is_gone,
+            )
+            for each in ([prompts] if masked or not prompts else points.one_by_one(prompts))
+        ]
+        return Answer(Run.together(runs), spec, asked, where)
+
+    def spec(self, model: str) -> ModelSpec:
+        """Return what a model declares. Raises UnknownModel or Broken."""
+        return registry.model(model, self.bundles).spec
+
+    def is_volume(self, name: str) -> bool:
+        """Return whether the image called `name` is a volume. Raises what `Images.find` raises."""
+        return self.images.find(name).info.volume is not None
+
+    def run_volume(
+        self,
+        model: str,
+        params: Mapping[str, object],
+        scribbled: FileStorage | None,
+        name: str,
+        owner: str,
+        is_gone: Callable[[], bool],
+    ) -> VolumeAnswer:
+        """Run `model` on the volume called `name`, for `owner`."""
+        spec, found = self.spec(model), self.images.find(name)
+        assert found.info.volume is not None
+        pointed = points.prompts(params, spec, 3)
+        if scribbled is not None and "scribble" in spec.prompts:
+            pointed += points.scribbles(scribbled, found.info.volume.grid, self.scratch)
+        request = volumes.request(name, model, spec, params, pointed)
+        return VolumeAnswer(self.runner.run(request, owner, is_gone), spec, found)
 
 
 def whole_or_part(params: Mapping[str, object]) -> Asked:
@@ -110,6 +150,20 @@ def as_both(answer: Answer, kind: Kind) -> Reply:
     """Return a form with both."""
     mask = as_mask(answer, kind)
     return Reply(*forms.multipart(as_json(answer).body, mask.filename, mask.body, mask.media_type))
+
+
+def of_volume(answer: VolumeAnswer, output: str, params: Mapping[str, object]) -> Reply:
+    """Return what was found in a volume as `output`: image, json, all or dicom_seg."""
+    if output == "dicom_seg":
+        return Reply(volumes.as_dicom_seg(answer), volumes.DICOM, f"{secrets.token_hex(6)}.dcm")
+    said = volumes.as_json(answer)
+    if output == "json":
+        return Reply(said, "application/json")
+    kind = volumes.Kind.of(params)
+    mask, filename = volumes.as_mask(answer, kind), f"{secrets.token_hex(6)}{kind.suffix}"
+    if output == "image":
+        return Reply(mask, "application/octet-stream", filename)
+    return Reply(*forms.multipart(said, filename, mask, "application/octet-stream"))
 
 
 def label_indices(spec: ModelSpec) -> dict[str, int]:

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager
 
 from flask import Blueprint, Response, g, request
 
-from isoline import registry
 from isoline.access import ADMIN, User
 from isoline.errors import Malformed, NotSupported
 from isoline.monailabel import datastore as store
@@ -19,7 +18,14 @@ from isoline.monailabel.batch import BatchInference, Task
 from isoline.monailabel.datastore import Datastore
 from isoline.monailabel.files import safe_name
 from isoline.monailabel.forms import Form
-from isoline.monailabel.inference import Inference, Reply, as_both, as_mask, whole_or_part
+from isoline.monailabel.inference import (
+    Inference,
+    Reply,
+    as_both,
+    as_mask,
+    of_volume,
+    whole_or_part,
+)
 from isoline.monailabel.inference import as_json as inference_as_json
 from isoline.monailabel.masks import Kind
 from isoline.monailabel.runs import hung_up
@@ -31,14 +37,17 @@ def serve_inference(routes: Blueprint, inference: Inference, read: Callable[[], 
     @routes.post("/infer/<model>")
     def infer(model: str) -> Response:
         form, output = read(), request.args.get("output") or "all"
-        if output == "dicom_seg":
-            raise NotSupported("DICOM SEG needs a volume model", "none is installed; ask for image")
-        if output not in ("image", "json", "all"):
-            raise Malformed(f"output={output} is unknown", "choose image, json or all")
-        params = form.json("params")
-        asked, kind, masked = whole_or_part(params), Kind.of(params), output != "json"
+        if output not in ("image", "json", "all", "dicom_seg"):
+            raise Malformed(f"output={output} is unknown", "choose image, json, all or dicom_seg")
+        params, owner = form.json("params"), g.user.name
         with inference.runner.seat(), _source(inference, form) as name:
-            owner = g.user.name
+            if inference.is_volume(name):
+                scribbled = form.file("label")
+                found = inference.run_volume(model, params, scribbled, name, owner, _watch())
+                return _respond(of_volume(found, output, params))
+            if output == "dicom_seg":
+                raise NotSupported("DICOM SEG is of volumes, and this is a plane", "ask for image")
+            asked, kind, masked = whole_or_part(params), Kind.of(params), output != "json"
             answer = inference.run(model, asked, name, owner, _watch(), masked=masked)
         if output == "json":
             return _respond(inference_as_json(answer))
@@ -90,7 +99,7 @@ def serve_batches(routes: Blueprint, inference: Inference, datastore: Datastore)
 
     @routes.post("/batch/infer/<model>")
     def start_batch(model: str) -> Response:
-        registry.model(model)
+        inference.spec(model)
         params = forms.read_json(request)
         which = params.get("images") or request.args.get("images", "all")
         tag = safe_name(str(params.get("label_tag") or store.ORIGINAL))

@@ -51,7 +51,7 @@ class Kind:
         if suffix not in (".png", ".nrrd", ".tif", ".tiff"):
             raise NotSupported(
                 f"a mask of a plane cannot be written as {suffix!r}",
-                "set result_extension to .png, .nrrd or .tif; volumes are not available yet",
+                "set result_extension to .png, .nrrd or .tif",
             )
         types = _PNG_TYPES if suffix == ".png" else _TYPES
         dtype = params.get("result_dtype")

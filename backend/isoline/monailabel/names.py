@@ -7,10 +7,11 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
-from isoline.errors import IsolineError, UnknownImage
+from isoline.errors import IsolineError, NotSupported, UnknownImage
 from isoline.images import Images
 from isoline.monailabel.datastore import SCHEME, Datastore
 from isoline.monailabel.files import split
+from isoline.sources.dicomweb import DicomWebImages
 
 _SECONDS = 10.0
 """How long the list of file names is believed: roots may hold thousands, on slow disks."""
@@ -19,8 +20,9 @@ _SECONDS = 10.0
 class Names:
     """What a client says -> the name under which isoline knows the image."""
 
-    def __init__(self, datastore: Datastore, images: Images) -> None:
+    def __init__(self, datastore: Datastore, images: Images, archives: DicomWebImages) -> None:
         self._datastore = datastore
+        self._archives = archives
         self._images = images
         self._lock = threading.Lock()
         self._by_file: dict[str, list[str]] = {}
@@ -30,8 +32,8 @@ class Names:
         """Return the name of the image that a client calls `image`.
 
         That is an image of the datastore by its id; else a slide by isoline's own name for it, or
-        by its file name, with or without the suffix, where only one is called so. Raises
-        UnknownImage.
+        by its file name, with or without the suffix, where only one is called so; else a series of
+        an archive by its SeriesInstanceUID. Raises UnknownImage or Unreadable.
         """
         if self._datastore.has(image):
             return f"{SCHEME}:{image}"
@@ -45,6 +47,8 @@ class Names:
             raise UnknownImage(
                 f"{len(candidates)} images are called {image!r}", f"say {' or '.join(candidates)}"
             )
+        if not candidates and (series := self._archives.named(image)):
+            return series
         if not candidates:
             raise UnknownImage(
                 f"Image {image!r} not found",
@@ -57,6 +61,8 @@ class Names:
         name = self.find(image)
         if name.startswith(f"{SCHEME}:"):
             return self._datastore.image(image)
+        if name.startswith("dicomweb:"):
+            raise NotSupported("a series is no file", "ask the archive for it")
         return self._images.path(name)
 
     def _listing(self) -> dict[str, list[str]]:

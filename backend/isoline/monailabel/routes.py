@@ -6,9 +6,10 @@ earlier call with them, and nothing after it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from werkzeug.exceptions import HTTPException
 
 from isoline import __version__, registry
 from isoline.access import ADMIN, Access, User
+from isoline.bundles.files import Bundle
+from isoline.config import Settings
 from isoline.errors import (
     Broken,
     IsolineError,
@@ -39,6 +42,7 @@ from isoline.monailabel.runs import Runner
 from isoline.monailabel.sessions import SCHEME as SESSION
 from isoline.monailabel.sessions import Sessions
 from isoline.monailabel.store_routes import serve_images, serve_labels, serve_sessions
+from isoline.sources.dicomweb import DicomWebImages
 from isoline.weights import weight_files
 
 if TYPE_CHECKING:
@@ -53,15 +57,20 @@ def blueprint(backend: Backend) -> Blueprint:
     given, folder = settings.monailabel, settings.data / "monailabel"
     datastore = Datastore(Path(given.datastore) if given.datastore else folder / "datastore")
     sessions = Sessions(folder / "sessions", given.sessions, given.session_hours * 3600)
-    images = Images(settings.images, {store.SCHEME: datastore, SESSION: sessions})
-    names = Names(datastore, images)
+    archives = DicomWebImages.configured(settings)
+    images = Images(
+        settings.images, {store.SCHEME: datastore, SESSION: sessions, "dicomweb": archives}
+    )
+    names = Names(datastore, images, archives)
     inference = Inference(
         images,
         names,
         sessions,
-        Runner(backend.jobs, images, settings.weights, backend.audit, given.waiting),
+        Runner(backend.jobs, images, settings, backend.audit),
         given.spacing_um,
         settings.limits.region_pixels,
+        settings.bundles,
+        folder / "coming",
     )
 
     def read() -> Form:
@@ -74,7 +83,7 @@ def blueprint(backend: Backend) -> Blueprint:
 
     routes = Blueprint("monailabel", __name__)
     _handle_errors(routes)
-    _serve_info(routes, settings.weights, datastore)
+    _serve_info(routes, settings, datastore)
     _serve_access(routes, backend.access, read)
     serve_inference(routes, inference, read)
     serve_batches(routes, inference, datastore)
@@ -111,11 +120,10 @@ def _handle_errors(routes: Blueprint) -> None:
 # --- What the server can do ----------------------------------------------------------------------
 
 
-def _serve_info(routes: Blueprint, weights: Path, datastore: Datastore) -> None:
+def _serve_info(routes: Blueprint, settings: Settings, datastore: Datastore) -> None:
     @routes.get("/info/")
     def info() -> Response:
-        # these clients segment regions: a model that needs prompts is not for them
-        specs = [spec for spec in _specs() if not spec.prompts and _runs(spec, weights)]
+        specs = [spec for spec in _specs(settings.bundles) if _runs(spec, settings.weights)]
         labels = dict.fromkeys(label.name for spec in specs for label in spec.labels)
         return as_json(
             {
@@ -134,10 +142,10 @@ def _serve_info(routes: Blueprint, weights: Path, datastore: Datastore) -> None:
 
     @routes.get("/model/info/<model>")
     def model_info(model: str) -> Response:
-        spec = registry.model(model).spec
+        spec = registry.model(model, settings.bundles).spec
         if not spec.weights:
             raise NotFound(f"{model} has no file of weights", "it needs none")
-        path = weight_files(spec, weights)[spec.weights[0].file]
+        path = weight_files(spec, settings.weights)[spec.weights[0].file]
         return as_json(
             {
                 "checksum": f"SHA256:{spec.weights[0].sha256}",
@@ -146,8 +154,13 @@ def _serve_info(routes: Blueprint, weights: Path, datastore: Datastore) -> None:
         )
 
 
-def _specs() -> list[ModelSpec]:
-    return [model.spec for model in registry.models().working.values()]
+def _specs(bundles: Mapping[str, Bundle]) -> list[ModelSpec]:
+    """Return the models that can be loaded."""
+    specs = [model.spec for model in registry.models().working.values()]
+    for name in bundles:
+        with contextlib.suppress(IsolineError):
+            specs.append(registry.model(name, bundles).spec)
+    return specs
 
 
 def _runs(spec: ModelSpec, weights: Path) -> bool:
@@ -167,12 +180,19 @@ def _model(spec: ModelSpec) -> dict[str, object]:
             others = [word for word in parameter.choices if word != parameter.default]
             config[parameter.name] = [parameter.default, *others]
     return {
-        "type": "segmentation",
+        "type": _type(spec),
         "labels": label_indices(spec),
-        "dimension": 2,
+        "dimension": max(spec.dimensions),
         "description": spec.description,
         "config": config,
     }
+
+
+def _type(spec: ModelSpec) -> str:
+    """Return the word by which clients choose what they let the user do."""
+    if not spec.prompts:
+        return "segmentation"
+    return "deepgrow" if 3 in spec.dimensions else "nuclick"
 
 
 # --- Tokens --------------------------------------------------------------------------------------

@@ -6,20 +6,23 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
-from isoline import pipeline, wire
+from isoline import masks, pipeline, wire
 from isoline.audit import Audit
+from isoline.config import Settings
 from isoline.errors import Broken, Busy, Conflict
-from isoline.events import Cancelled, Contours, Failed, Objects, Started
+from isoline.events import Cancelled, Contours, Failed, Mask, Objects, Started
 from isoline.images import Images
 from isoline.jobs import Jobs
 from isoline.request import SegmentRequest
+from isoline.sources.volume import check_size
 
 LOOK_SECONDS = 0.5
 """How often to look whether the caller is still there."""
@@ -33,20 +36,28 @@ class Run:
     found: tuple[Objects, ...]
     """Final results only, as they came."""
     seconds: float
+    labels: NDArray[np.uint8] | None = None
+    """(k, j, i) in a volume."""
+
+    @classmethod
+    def together(cls, runs: Sequence[Run]) -> Run:
+        """Return the runs on one plane as if they were one."""
+        found = tuple(objects for run in runs for objects in run.found)
+        return cls(runs[0].started, found, sum(run.seconds for run in runs))
 
 
 class Runner:
     """Runs requests as jobs of this server and waits for them."""
 
-    def __init__(
-        self, jobs: Jobs, images: Images, weights: Path, audit: Audit, waiting: int
-    ) -> None:
-        """Let at most `waiting` callers wait at once: each of them holds a thread of the server."""
+    def __init__(self, jobs: Jobs, images: Images, settings: Settings, audit: Audit) -> None:
+        """Let at most `monailabel.waiting` callers wait: each of them holds a thread."""
         self._jobs = jobs
         self._images = images
-        self._weights = weights
+        self._weights = settings.weights
+        self._bundles = settings.bundles
+        self._volume_mib = settings.limits.volume_mib
         self._audit = audit
-        self._seats = threading.BoundedSemaphore(waiting)
+        self._seats = threading.BoundedSemaphore(settings.monailabel.waiting)
 
     @contextlib.contextmanager
     def seat(self) -> Iterator[None]:
@@ -65,11 +76,15 @@ class Runner:
         fails, and Conflict when it is cancelled.
         """
         began = time.monotonic()
-        prepared = pipeline.prepare(asked, self._images, self._weights)
+        prepared = pipeline.prepare(asked, self._images, self._weights, bundles=self._bundles)
+        if prepared.started.volume is not None:
+            check_size(asked.image, prepared.started.volume.grid, self._volume_mib)
         body = orjson.dumps(wire.request_json(asked))
         job = self._jobs.submit(body, prepared, owner=owner, lasting=False)
         scope = prepared.started.scope
         self._audit.note(owner, "run", job.id, image=scope.image, model=scope.model)
+        volume = prepared.started.volume
+        labels = None if volume is None else np.zeros(volume.grid.shape, np.uint8)
         found: list[Objects] = []
         started, looked = prepared.started, began
         for batch in job.follow(-1, LOOK_SECONDS):
@@ -78,6 +93,8 @@ class Runner:
                     started = event
                 elif isinstance(event, Contours) and not event.provisional:
                     found.append(event.objects)
+                elif isinstance(event, Mask) and not event.provisional and labels is not None:
+                    masks.draw(event, labels)
                 elif isinstance(event, Failed):
                     raise Broken(event.message, event.remedy)
                 elif isinstance(event, Cancelled):
@@ -88,7 +105,7 @@ class Runner:
                 looked = time.monotonic()
                 if is_gone():
                     self._jobs.cancel(job)
-        return Run(started, tuple(found), time.monotonic() - began)
+        return Run(started, tuple(found), time.monotonic() - began, labels)
 
 
 def hung_up(environ: Mapping[str, Any]) -> bool:

@@ -22,7 +22,7 @@ from werkzeug.datastructures import FileStorage
 
 from isoline.errors import Busy, Malformed, NotFound, NotSupported
 from isoline.images import Caller, Descriptions, Found
-from isoline.monailabel.files import check_readable, safe_name
+from isoline.monailabel.files import check_readable, is_dicom, safe_name
 
 SCHEME = "session"
 _NOTE, _FILES = "session.json", "files"
@@ -97,14 +97,20 @@ class Sessions:
         return Session(session, "", image, {}, note["create_ts"], used, note["expiry"])
 
     def file(self, session: str) -> Path:
-        """Return the one file of a session. Raises NotFound or NotSupported."""
+        """Return the one file of a session, or the folder of a DICOM series.
+
+        Raises NotFound or NotSupported.
+        """
         known = self.get(session, touch=True)
-        if not known.image:
+        folder = self._folder(session) / _FILES
+        if known.image:
+            return folder / known.image
+        if not all(map(is_dicom, folder.iterdir())):
             raise NotSupported(
-                "a session of several files is a volume, and volumes are not available yet",
-                "send one plane or one slide",
+                "a session of several files that are no DICOM series",
+                "send one file, or the instances of one series",
             )
-        return self._folder(session) / _FILES / known.image
+        return folder
 
     def remove(self, session: str) -> Session:
         """Forget a session and return what it was. Raises NotFound."""
@@ -124,7 +130,8 @@ class Sessions:
     def find(self, name: str, caller: Caller) -> Found:
         """Return the image of the session in `session:ID`: its id is the right to see it."""
         path = self.file(name.partition(":")[2])
-        check_readable(path)
+        if path.is_file():
+            check_readable(path)
         return Found(name, path, self._descriptions.of(path))
 
     def _folder(self, session: str) -> Path:

@@ -24,6 +24,7 @@ from isoline.geometry import XY
 from isoline.models.base import ModelSpec, Value
 from isoline.monailabel.runs import Run
 from isoline.pipeline import LARGEST_TILE, SMALLEST_TILE
+from isoline.prompts import Prompt
 from isoline.region import Region
 from isoline.request import SegmentRequest
 from isoline.sources.base import ImageInfo
@@ -109,14 +110,23 @@ def place(asked: Asked, name: str, info: ImageInfo) -> Place:
 
 
 def request(
-    asked: Asked, where: Place, name: str, info: ImageInfo, model: str, assumed_um: float
+    asked: Asked,
+    where: Place,
+    name: str,
+    info: ImageInfo,
+    model: str,
+    spec: ModelSpec,
+    assumed_um: float,
+    prompts: tuple[Prompt, ...] = (),
 ) -> SegmentRequest:
-    """Return the request for `model` on the region.
+    """Return the request for `model`, as `spec` says, on the region or for what `prompts` point at.
 
     A model without a resolution of its own works at that of the level. `assumed_um` is the pixel
     size of an image for which neither its file nor the client gives one; 0: none.
     """
-    spec = registry.model(model).spec
+    if spec.prompts:
+        given = parameters(spec, asked.params)
+        return SegmentRequest(image=name, model=model, parameters=given, prompts=prompts)
     stated = asked.params.get("spacing_um")
     if stated is None and info.spacing_um is None:
         stated = assumed_um or None
@@ -129,7 +139,7 @@ def request(
         image=name,
         model=model,
         region=None if where.is_whole else Region.rectangle(*where.corners),
-        parameters=_parameters(spec, asked.params),
+        parameters=parameters(spec, asked.params),
         tile=_tile_px(spec, asked.tile_px),
         spacing_um=spacing,
         at_um=at_um,
@@ -142,7 +152,7 @@ def _tile_px(spec: ModelSpec, asked: int | None) -> int | None:
     return min(max(asked, SMALLEST_TILE), LARGEST_TILE)
 
 
-def _parameters(spec: ModelSpec, params: Mapping[str, object]) -> Mapping[str, Value]:
+def parameters(spec: ModelSpec, params: Mapping[str, object]) -> Mapping[str, Value]:
     """Return the parameters of the model among `params`; there is much else in there."""
     return {
         parameter.name: value

@@ -265,6 +265,25 @@ class DicomWebImages:
                 self._known.popitem(last=False)
         return Found(name, remote, info)
 
+    def named(self, series: str) -> str | None:
+        """Return the name of the series of that UID in the first archive that has it.
+
+        Raises Unreadable where an archive does not answer.
+        """
+        if "." not in series or not _UID.fullmatch(series):
+            return None
+        for name, archive in self._archives.items():
+            try:
+                found = archive.client().search_for_series(
+                    search_filters={"SeriesInstanceUID": series}
+                )
+            except requests.RequestException as error:
+                raise _silent(series, error) from error
+            for each in found:
+                if (study := Dataset.from_json(each).get("StudyInstanceUID")) is not None:
+                    return f"dicomweb:{name}/{study}/{series}"
+        return None
+
     def series(self, name: str) -> DicomWebSeries:
         """Return the series called `name`, unopened. Raises UnknownImage."""
         parts = name.partition(":")[2].split("/")

@@ -31,7 +31,8 @@ class NiftiSource(VolumeSource):
             shape = tuple(self._image.shape)
             units = header.get_xyzt_units()[0]
         except Exception as error:  # nibabel raises errors of many kinds
-            raise Unreadable(f"{path.name} is no NIfTI file: {error}", "check the file") from error
+            said = str(error).replace(str(path), path.name)  # no path of ours is told
+            raise Unreadable(f"{path.name} is no NIfTI file: {said}", "check the file") from error
         if len(shape) > 3 and any(n > 1 for n in shape[3:]):
             raise BadSeries(
                 f"{path.name} has {' x '.join(map(str, shape))} values: several volumes in one",
