@@ -164,6 +164,16 @@ def test_running_again_keeps_what_was_edited(
     assert said["again"] == len(expected)
 
 
+def test_running_again_where_detections_have_no_metadata(
+    build: Build, kind: str, server: str, expected: set[str]
+) -> None:
+    """As in QuPath 0.5, which would also refuse or bemoan the metadata of every detection."""
+    said = build.run(kind, **asked(server, OBJECTS, "again"), old=True)
+    assert said["state"] == said["again_state"] == "done", said["message"]
+    assert said["refused"] == 0
+    assert set(said["ids"]) == set(said["again_ids"]) == expected
+
+
 def test_running_again_otherwise_replaces_only_what_is_untouched(
     build: Build, kind: str, server: str, expected: set[str]
 ) -> None:

@@ -73,6 +73,7 @@ import java.util.function.BooleanSupplier
 import java.util.function.Consumer
 import java.util.function.Predicate
 import java.util.function.Supplier
+import java.util.regex.Pattern
 import javafx.application.Platform
 import javafx.event.ActionEvent
 import javafx.geometry.Insets
@@ -457,6 +458,9 @@ final class Run {
     private static final String NO_MORE = "no more";
     private static final int RETRIES = 6;
     private static final double FOCUS_PX = 64;
+    private static final Pattern METADATA = Pattern.compile(",\"metadata\":\\{[^{}]*\\}");
+    private static final String DETECTION = "[{\"type\":\"Feature\",\"geometry\":{\"type\":\"Polygon\"," +
+            "\"coordinates\":[[[0,0],[0,1],[1,1],[0,0]]]},\"properties\":{\"objectType\":\"detection\"}}]";
 
     private final IsolineClient client;
     private final ImageData<BufferedImage> image;
@@ -486,6 +490,9 @@ final class Run {
     private final Set<PathObject> replaced = new HashSet<>();
     /** Objects of earlier runs that stay: their ids are taken. */
     private final Set<String> kept = new HashSet<>();
+    private final Set<String> classes = new HashSet<>();
+    /** Of QuPath 0.5, see `Marks`. */
+    private final boolean hasForgetful = !canRemember();
     private boolean hasReplacedEarlier;
     private long lastFlush;
     private long flushPause;
@@ -562,7 +569,8 @@ final class Run {
         } catch (IOException | IllegalArgumentException e) {
             end("failed", client.explain(e));
         } catch (RuntimeException e) {
-            end("failed", String.valueOf(e.getMessage()));
+            System.getLogger("isoline").log(System.Logger.Level.WARNING, "a run ended", e);
+            end("failed", e.getMessage() == null ? e.toString() : e.getMessage());
         } finally {
             interrupted = Thread.interrupted() || interrupted;
             finish();
@@ -827,6 +835,9 @@ final class Run {
         switch (event.get("event").getAsString()) {
             case "started":
                 tiles = event.get("tiles").getAsLong();
+                for (JsonElement label : event.getAsJsonArray("labels")) {
+                    classes.add(label.getAsJsonObject().get("name").getAsString());
+                }
                 report("running", "Running");
                 break;
             case "contours":
@@ -876,7 +887,9 @@ final class Run {
             if (object.getMetadata().containsKey(Marks.PROVISIONAL)) {
                 pieces.put(object.getID().toString(), object);
             }
-            Marks.set(object, options);
+            if (!hasForgetful || Marks.canRemember(object)) {
+                Marks.set(object, options);
+            }
             pending.add(object);
         }
     }
@@ -884,12 +897,12 @@ final class Run {
     /** Return the objects of a JSON list of features; one that QuPath refuses costs only itself. */
     private List<PathObject> read(String features) {
         try {
-            return parse(features);
+            return readable(features);
         } catch (IOException | RuntimeException whole) {
             List<PathObject> objects = new ArrayList<>();
             for (JsonElement feature : JsonParser.parseString(features).getAsJsonArray()) {
                 try {
-                    objects.addAll(parse("[" + feature + "]"));
+                    objects.addAll(readable("[" + feature + "]"));
                 } catch (IOException | RuntimeException e) {
                     refused += 1;
                     firstRefusal = firstRefusal.isEmpty() ? String.valueOf(e.getMessage()) : firstRefusal;
@@ -897,6 +910,21 @@ final class Run {
             }
             return objects;
         }
+    }
+
+    /** Return whether this QuPath's detections have metadata. */
+    private static boolean canRemember() {
+        try {
+            return Marks.canRemember(parse(DETECTION).get(0));
+        } catch (IOException e) {
+            return true;
+        }
+    }
+
+    private List<PathObject> readable(String features) throws IOException {
+        // else QuPath 0.5 writes a warning with a stack trace for every detection
+        boolean isDropped = hasForgetful && !features.contains("\"objectType\":\"annotation\"");
+        return parse(isDropped ? METADATA.matcher(features).replaceAll("") : features);
     }
 
     private static List<PathObject> parse(String features) throws IOException {
@@ -990,7 +1018,7 @@ final class Run {
                 : parent.getChildObjects();
         List<PathObject> earlier = new ArrayList<>();
         for (PathObject object : there) {
-            if (!Marks.isOf(object, options)) {
+            if (!Marks.isOf(object, options, classes)) {
                 continue;
             }
             boolean isEarlier = replaceable.contains(object) || Marks.hasPromptsOf(object, options);
@@ -1095,7 +1123,12 @@ final class Run {
     }
 }
 
-/** What an object remembers of the run that made it, so that a later run knows its own. */
+/**
+ * What an object remembers of the run that made it, so that a later run knows its own.
+ *
+ * In QuPath 0.5 detections and cells have no metadata. There a run knows its own by the id, which
+ * is a sum over what is in the image (version 5; QuPath's own are random), and by the class.
+ */
 @CompileStatic
 final class Marks {
 
@@ -1105,6 +1138,16 @@ final class Marks {
     private static final String STAMP = "isoline.stamp";
 
     private Marks() {}
+
+    /** Return whether `object`, freshly made, can remember anything. */
+    static boolean canRemember(PathObject object) {
+        try {
+            object.getMetadata().put(STAMP, "");
+            return true;
+        } catch (UnsupportedOperationException e) {
+            return false;
+        }
+    }
 
     /** Note how `object` looks now, and the prompts in `request` that it answers. */
     static void set(PathObject object, JsonObject request) {
@@ -1122,8 +1165,11 @@ final class Marks {
         object.getMetadata().remove(STAMP);
     }
 
-    /** Return whether the model of `request` made `object`. */
-    static boolean isOf(PathObject object, JsonObject request) {
+    /** Return whether the model of `request`, which gives objects of `classes`, made `object`. */
+    static boolean isOf(PathObject object, JsonObject request, Set<String> classes) {
+        if (isForgetful(object)) {
+            return classes.contains(String.valueOf(object.getPathClass()));
+        }
         return request.get("model").getAsString().equals(object.getMetadata().get(MODEL));
     }
 
@@ -1135,8 +1181,14 @@ final class Marks {
 
     /** Return whether nobody has changed `object`, locked it or drawn something in it since. */
     static boolean isUntouched(PathObject object) {
-        return !object.isLocked() && !object.hasChildObjects()
-                && stamp(object).equals(object.getMetadata().get(STAMP));
+        boolean isAsMade = isForgetful(object) ? object.getName() == null
+                : stamp(object).equals(object.getMetadata().get(STAMP));
+        return isAsMade && !object.isLocked() && !object.hasChildObjects();
+    }
+
+    /** Return whether `object` is of a run and has no metadata to say which. */
+    private static boolean isForgetful(PathObject object) {
+        return object.getID().version() == 5 && object.getMetadata().isEmpty();
     }
 
     private static String prompts(JsonObject request) {

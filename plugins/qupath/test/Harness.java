@@ -40,6 +40,9 @@ public final class Harness {
 
     public static void main(String[] arguments) throws Exception {
         JsonObject asked = JsonParser.parseString(arguments[0]).getAsJsonObject();
+        if (asked.has("old")) { // as QuPath 0.5
+            System.setProperty("qupath.old", "true");
+        }
         Map<String, Object> said = new TreeMap<>();
         IsolineClient client = new IsolineClient(text(asked, "url"), text(asked, "token"));
         if (text(asked, "do").equals("test")) {

@@ -3,11 +3,17 @@ package isoline.qupath;
 import com.google.gson.JsonObject;
 import java.nio.charset.StandardCharsets;
 import java.util.Map;
+import java.util.Set;
 import java.util.UUID;
 import qupath.lib.geom.Point2;
 import qupath.lib.objects.PathObject;
 
-/** What an object remembers of the run that made it, so that a later run knows its own. */
+/**
+ * What an object remembers of the run that made it, so that a later run knows its own.
+ *
+ * In QuPath 0.5 detections and cells have no metadata. There a run knows its own by the id, which
+ * is a sum over what is in the image (version 5; QuPath's own are random), and by the class.
+ */
 final class Marks {
 
     static final String MODEL = "isoline.model";
@@ -16,6 +22,16 @@ final class Marks {
     private static final String STAMP = "isoline.stamp";
 
     private Marks() {}
+
+    /** Return whether `object`, freshly made, can remember anything. */
+    static boolean canRemember(PathObject object) {
+        try {
+            object.getMetadata().put(STAMP, "");
+            return true;
+        } catch (UnsupportedOperationException e) {
+            return false;
+        }
+    }
 
     /** Note how `object` looks now, and the prompts in `request` that it answers. */
     static void set(PathObject object, JsonObject request) {
@@ -33,8 +49,11 @@ final class Marks {
         object.getMetadata().remove(STAMP);
     }
 
-    /** Return whether the model of `request` made `object`. */
-    static boolean isOf(PathObject object, JsonObject request) {
+    /** Return whether the model of `request`, which gives objects of `classes`, made `object`. */
+    static boolean isOf(PathObject object, JsonObject request, Set<String> classes) {
+        if (isForgetful(object)) {
+            return classes.contains(String.valueOf(object.getPathClass()));
+        }
         return request.get("model").getAsString().equals(object.getMetadata().get(MODEL));
     }
 
@@ -46,8 +65,14 @@ final class Marks {
 
     /** Return whether nobody has changed `object`, locked it or drawn something in it since. */
     static boolean isUntouched(PathObject object) {
-        return !object.isLocked() && !object.hasChildObjects()
-                && stamp(object).equals(object.getMetadata().get(STAMP));
+        boolean isAsMade = isForgetful(object) ? object.getName() == null
+                : stamp(object).equals(object.getMetadata().get(STAMP));
+        return isAsMade && !object.isLocked() && !object.hasChildObjects();
+    }
+
+    /** Return whether `object` is of a run and has no metadata to say which. */
+    private static boolean isForgetful(PathObject object) {
+        return object.getID().version() == 5 && object.getMetadata().isEmpty();
     }
 
     private static String prompts(JsonObject request) {

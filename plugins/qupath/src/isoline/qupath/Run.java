@@ -30,6 +30,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.Consumer;
 import java.util.function.Predicate;
 import java.util.function.Supplier;
+import java.util.regex.Pattern;
 import qupath.lib.images.ImageData;
 import qupath.lib.images.servers.ImageServer;
 import qupath.lib.images.servers.PixelCalibration;
@@ -79,6 +80,9 @@ public final class Run {
     private static final String NO_MORE = "no more";
     private static final int RETRIES = 6;
     private static final double FOCUS_PX = 64;
+    private static final Pattern METADATA = Pattern.compile(",\"metadata\":\\{[^{}]*\\}");
+    private static final String DETECTION = "[{\"type\":\"Feature\",\"geometry\":{\"type\":\"Polygon\"," +
+            "\"coordinates\":[[[0,0],[0,1],[1,1],[0,0]]]},\"properties\":{\"objectType\":\"detection\"}}]";
 
     private final IsolineClient client;
     private final ImageData<BufferedImage> image;
@@ -108,6 +112,9 @@ public final class Run {
     private final Set<PathObject> replaced = new HashSet<>();
     /** Objects of earlier runs that stay: their ids are taken. */
     private final Set<String> kept = new HashSet<>();
+    private final Set<String> classes = new HashSet<>();
+    /** Of QuPath 0.5, see `Marks`. */
+    private final boolean hasForgetful = !canRemember();
     private boolean hasReplacedEarlier;
     private long lastFlush;
     private long flushPause;
@@ -184,7 +191,8 @@ public final class Run {
         } catch (IOException | IllegalArgumentException e) {
             end("failed", client.explain(e));
         } catch (RuntimeException e) {
-            end("failed", String.valueOf(e.getMessage()));
+            System.getLogger("isoline").log(System.Logger.Level.WARNING, "a run ended", e);
+            end("failed", e.getMessage() == null ? e.toString() : e.getMessage());
         } finally {
             interrupted = Thread.interrupted() || interrupted;
             finish();
@@ -449,6 +457,9 @@ public final class Run {
         switch (event.get("event").getAsString()) {
             case "started":
                 tiles = event.get("tiles").getAsLong();
+                for (JsonElement label : event.getAsJsonArray("labels")) {
+                    classes.add(label.getAsJsonObject().get("name").getAsString());
+                }
                 report("running", "Running");
                 break;
             case "contours":
@@ -498,7 +509,9 @@ public final class Run {
             if (object.getMetadata().containsKey(Marks.PROVISIONAL)) {
                 pieces.put(object.getID().toString(), object);
             }
-            Marks.set(object, options);
+            if (!hasForgetful || Marks.canRemember(object)) {
+                Marks.set(object, options);
+            }
             pending.add(object);
         }
     }
@@ -506,12 +519,12 @@ public final class Run {
     /** Return the objects of a JSON list of features; one that QuPath refuses costs only itself. */
     private List<PathObject> read(String features) {
         try {
-            return parse(features);
+            return readable(features);
         } catch (IOException | RuntimeException whole) {
             List<PathObject> objects = new ArrayList<>();
             for (JsonElement feature : JsonParser.parseString(features).getAsJsonArray()) {
                 try {
-                    objects.addAll(parse("[" + feature + "]"));
+                    objects.addAll(readable("[" + feature + "]"));
                 } catch (IOException | RuntimeException e) {
                     refused += 1;
                     firstRefusal = firstRefusal.isEmpty() ? String.valueOf(e.getMessage()) : firstRefusal;
@@ -519,6 +532,21 @@ public final class Run {
             }
             return objects;
         }
+    }
+
+    /** Return whether this QuPath's detections have metadata. */
+    private static boolean canRemember() {
+        try {
+            return Marks.canRemember(parse(DETECTION).get(0));
+        } catch (IOException e) {
+            return true;
+        }
+    }
+
+    private List<PathObject> readable(String features) throws IOException {
+        // else QuPath 0.5 writes a warning with a stack trace for every detection
+        boolean isDropped = hasForgetful && !features.contains("\"objectType\":\"annotation\"");
+        return parse(isDropped ? METADATA.matcher(features).replaceAll("") : features);
     }
 
     private static List<PathObject> parse(String features) throws IOException {
@@ -612,7 +640,7 @@ public final class Run {
                 : parent.getChildObjects();
         List<PathObject> earlier = new ArrayList<>();
         for (PathObject object : there) {
-            if (!Marks.isOf(object, options)) {
+            if (!Marks.isOf(object, options, classes)) {
                 continue;
             }
             boolean isEarlier = replaceable.contains(object) || Marks.hasPromptsOf(object, options);

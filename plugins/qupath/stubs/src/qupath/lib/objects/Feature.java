@@ -1,6 +1,7 @@
 package qupath.lib.objects;
 
 import com.google.gson.JsonObject;
+import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.Map;
 import qupath.lib.roi.PolygonsROI;
@@ -17,6 +18,13 @@ public class Feature extends PathObject {
         this.type = type;
         this.geometry = geometry;
         setROI(roi);
+    }
+
+    /** In QuPath 0.5 detections have none. */
+    @Override
+    public Map<String, String> getMetadata() {
+        boolean isForgetful = Boolean.getBoolean("qupath.old") && !type.equals("annotation");
+        return isForgetful ? Collections.emptyMap() : super.getMetadata();
     }
 
     @Override
