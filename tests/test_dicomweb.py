@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,30 @@ def test_a_silent_archive_is_given_up(tmp_path: Path) -> None:
     assert threading.active_count() < 50
     with pytest.raises(Unreadable):
         opened(Archive(url, timeout_seconds=0.5), tmp_path)
+
+
+def test_an_archive_that_sends_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        url = f"http://127.0.0.1:{server.server_port}/dicom-web"
+        with pytest.raises(Unreadable):
+            opened(Archive(url, (("Authorization", "secret"),)), tmp_path)
+        server.shutdown()
+    assert asked
+    assert "/elsewhere" not in asked
 
 
 def test_what_a_series_is_made_of_is_asked_once(

@@ -196,6 +196,33 @@ def test_metrics(server: Server) -> None:
     assert re.search(r'isoline_tile_seconds_count\{stage="infer"\} [1-9]', text)
 
 
+def test_no_token_is_written(server: Server) -> None:
+    wrong = "nobody-knows-this-token"
+    ask(server, "GET", "/v1/jobs", wrong)
+    list(Client(server.url, ANN).submit(SLIDE, "threshold").events())
+    said = ask(server, "GET", "/logs/", ROOT).content
+    written = [path.read_bytes() for path in server.data.rglob("*") if path.is_file()]
+    assert len(written) > 5
+    for token in (ANN, BOB, EVE, ROOT, wrong):
+        assert not any(token.encode() in text for text in [said, *written])
+
+
+def test_every_promise_has_its_test() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "security.md").read_text(encoding="utf-8")
+    files = {letter: name for name, letter in re.findall(r"`tests/(\w+\.py)`\s\((\w)\)", page)}
+    promises = [line for line in page.splitlines() if line.startswith("| ")]
+    kept = [line.rsplit("|", 2)[1] for line in promises if line != "| promise | test |"]
+    assert len(kept) > 20
+    for tests in kept:
+        named = re.findall(r"\b([A-Z]) ((?:`\w+`(?:, )?)+)", tests)
+        assert named, tests
+        for letter, names in named:
+            text = (Path(__file__).parent / files[letter]).read_text(encoding="utf-8")
+            functions = re.findall(r"def (test_\w+)", text)
+            for name in re.findall(r"\w+", names):
+                assert any(name in function for function in functions), (files[letter], name)
+
+
 # Without a server
 
 
