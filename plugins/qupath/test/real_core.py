@@ -3,8 +3,8 @@
     python plugins/qupath/test/real_core.py CORE JAR [JAVA OPTION...]
 
 CORE is a classpath: the classes of qupath-core and what it needs (gson, JTS, guava, commons-math3,
-picocli, ImageJ, slf4j). qupath-core 0.5 compiles with javac 17 as it is, later ones need 21. JAR is
-what `plugins/qupath/build` makes. Run in the root of the repository; prints what happened, to be read.
+picocli, ImageJ, slf4j). qupath-core 0.5 compiles with javac 17 as it is, later ones need 21. JAR
+is what `plugins/qupath/build` makes. Prints what happened, to be read.
 """
 
 from __future__ import annotations
