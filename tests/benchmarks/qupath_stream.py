@@ -1,4 +1,4 @@
-"""A million detections from the server into QuPath's client; first objects; the cost of uploading.
+"""A million detections from the server into QuPath's client; first objects; uploads; clicks.
 
     python -m tests.benchmarks.qupath_stream [--objects 50000] [--client script|java]
 
@@ -173,6 +173,35 @@ def measure_client(url: str, kind: str, repeats: int) -> None:
           f"{min(run['shortest_pause'] for run in runs):.2f} s apart")  # fmt: skip
 
 
+def measure_clicks(kind: str) -> None:
+    """How long after a click on the real slide the object is in the hierarchy."""
+    from isoline import datasets
+    from isoline.registry import open_image
+
+    slide = datasets.fetch(datasets.SAMPLE_SLIDE)
+    size, spacing = (info := open_image(slide).info).size, info.spacing_um
+    assert spacing is not None
+
+    def click(x: float, y: float) -> dict[str, Any]:
+        geometry = {"type": "Point", "coordinates": [x, y]}
+        properties = {"objectType": "annotation"}
+        return {"draw": [{"type": "Feature", "geometry": geometry, "properties": properties}]}
+
+    places = [(4500 + 40 * k, 5200 + 25 * k) for k in range(10)]
+    steps = [step for x, y in places for step in (click(x, y), click(x + 6, y + 4), {"do": "next"})]
+    with tempfile.TemporaryDirectory() as folder:
+        more = "[file_uris]\n'/scans' = 'slides'\n"
+        with serving.serving(slide.parent, Path(folder), more=more) as url:
+            said = qupath.build().run(
+                kind, do="click", url=url, options={"model": "click"}, steps=steps,
+                uri=f"file:///scans/{slide.name}", size=list(size), um=spacing.x,
+            )  # fmt: skip
+    seconds = [step["seconds"] for step in said["after"]]
+    print(f"clicks   the first of all                 {seconds[0] * 1e3:6.0f} ms")
+    print(f"         on another object, median        {median(seconds[3::3]) * 1e3:6.0f} ms")
+    print(f"         again on the same, median        {median(seconds[1::3]) * 1e3:6.0f} ms")
+
+
 def measure_upload() -> None:
     """How many bytes an upload costs, against the same pixels as one PNG."""
     from isoline import datasets
@@ -224,6 +253,7 @@ def main() -> None:
     ):
         measure_server(url, given.repeats)
         measure_client(url, given.client, given.repeats)
+    measure_clicks(given.client)
     measure_upload()
 
 
