@@ -4,6 +4,7 @@
 
 No answer may be a 5xx but the announced 503, `/v1/health` answers within 50 ms at p99, and when all
 have left there are as many threads, processes and open files as before, and little more memory.
+A server that does nothing is asked beside it: what it needs, the machine takes from both.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import requests
 
 from tests.benchmarks.measuring import describe_machine
 from tests.killable import Server, running
+from tests.serving import free_port
 from tests.slides import disks
 
 ASKED = {
@@ -42,6 +45,8 @@ class Tally:
     did: Counter[str] = field(default_factory=Counter)
     health: list[float] = field(default_factory=list)
     """Seconds of each call."""
+    idle: list[float] = field(default_factory=list)
+    """Of a server that has nothing else to do, at the same times."""
     clicks: list[float] = field(default_factory=list)
     unannounced: list[str] = field(default_factory=list)
     """5xx answers without Retry-After, and connections that broke."""
@@ -53,10 +58,6 @@ class Tally:
             if answer.status_code >= 500 and "Retry-After" not in answer.headers:
                 self.unannounced.append(f"{answer.status_code} {answer.url}")
         return answer
-
-    @property
-    def health_p99(self) -> float:
-        return statistics.quantiles(self.health, n=100)[98]
 
 
 @dataclass(frozen=True)
@@ -154,24 +155,49 @@ def load(server: Server, seconds: float, users: int) -> Tally:
     for user in crowd:
         user.start()
     # a process of its own: it shall not wait for its turn among the users
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        tally.health += pool.apply(_ask_for_health, (server.url, seconds))
+    context = multiprocessing.get_context("spawn")
+    port = free_port()
+    idle = context.Process(target=_do_nothing, args=(port,), daemon=True)
+    idle.start()
+    urls = (f"{server.url}/v1/health", f"http://127.0.0.1:{port}/")
+    with context.Pool(1) as pool:
+        tally.health, tally.idle = pool.apply(_ask, (urls, seconds))
+    idle.terminate()
+    idle.join()
     for user in crowd:
         user.join(90)
     return tally
 
 
-def _ask_for_health(url: str, seconds: float) -> list[float]:
-    """Return how long each answer took."""
-    taken = []
+def _ask(urls: tuple[str, ...], seconds: float) -> tuple[list[float], ...]:
+    """Return how long each answer took, by URL; they are asked in turn."""
+    taken: tuple[list[float], ...] = tuple([] for _ in urls)
     until = time.monotonic() + seconds
     with requests.Session() as session:
         while time.monotonic() < until:
-            began = time.perf_counter()
-            session.get(f"{url}/v1/health", timeout=30).raise_for_status()
-            taken.append(time.perf_counter() - began)
+            for url, times in zip(urls, taken, strict=True):
+                began = time.perf_counter()
+                session.get(url, timeout=30).raise_for_status()
+                times.append(time.perf_counter() - began)
             time.sleep(0.05)
     return taken
+
+
+class _Nothing(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+def _do_nothing(port: int) -> None:
+    ThreadingHTTPServer(("127.0.0.1", port), _Nothing).serve_forever()
 
 
 def settle(server: Server) -> Held:
@@ -203,10 +229,9 @@ def main() -> None:
     print(f"\n{users} users for {seconds:g} s: {dict(tally.did)}")
     print(f"  answers by status    {dict(sorted(tally.statuses.items()))}")
     print(f"  unannounced 5xx      {len(tally.unannounced)} {tally.unannounced[:3]}")
-    median = statistics.median(tally.health)
-    print(
-        f"  /v1/health           median {median * 1e3:.1f} ms, p99 {tally.health_p99 * 1e3:.1f} ms"
-    )
+    for name, times in (("/v1/health", tally.health), ("a server that idles", tally.idle)):
+        p99 = statistics.quantiles(times, n=100)[98]
+        print(f"  {name:20} median {statistics.median(times) * 1e3:.1f} ms, p99 {p99 * 1e3:.1f} ms")
     print(f"  clicks               median {statistics.median(tally.clicks) * 1e3:.0f} ms")
     for name in ("processes", "threads", "files", "mib"):
         print(f"  {name:20} {getattr(before, name):.0f} before, {getattr(after, name):.0f} after")
