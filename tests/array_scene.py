@@ -51,6 +51,12 @@ class ArrayScene(Scene):
             self.made += 1
         return cast(T, self._kept[key])
 
+    def forget(self, kind: str) -> None:
+        """Drop what was kept under keys that begin with `kind`."""
+        for key in list(self._kept):
+            if isinstance(key, tuple) and key[0] == kind:
+                del self._kept[key]
+
 
 def _means(pixels: NDArray[np.generic], ratio: Index) -> NDArray[np.generic]:
     """Return means over blocks of `ratio` in the same type, the last ones of what there is."""

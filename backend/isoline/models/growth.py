@@ -26,19 +26,20 @@ from isoline.models.refining import LEAST, STEEPNESS, finish
 from isoline.models.selection import Bool, Selection
 from isoline.models.spaces import Space
 
-_THRESHOLDS = (0.2, 0.35, 0.5, 0.65)
-"""At which probability an object may begin: seeds of a few pixels are met too seldom."""
+_THRESHOLDS = ((0.1, 0.2, 0.35, 0.5, 0.65), (0.05, 0.1, 0.2, 0.35, 0.5))
+"""At which probability an object may begin, on pictures and in volumes: seeds of a few pixels are
+met too seldom."""
 _RADII = ((4, 6, 9, 13, 19, 28, 40), (4, 6, 9, 13, 19))
 """In voxels, of pictures and of volumes, at level 0; coarser levels try the last two."""
 _SMALLEST = 6.0
 """A correction may have this radius, in voxels, however near."""
-_SCALE = (0.3, 3.5)
+_SCALE = (0.8, 2.5)
 """The radii of a correction, in distances from the nearest stroke that lies on the object."""
-_CENTRED = (0.5, 2.0)
+_CENTRED = (1.0, 2.0)
 """How much it counts that a stroke lies in the middle of its change: the first one, others."""
 _LARGE = 0.7
 """How much it counts how far across a correction is."""
-_SHARPNESS = 10.0
+_SHARPNESS = 5.0
 """How fast the weight of a change falls with how much worse than the best it is."""
 FAINTEST = 3.0
 """What stands out by less than so many steps from pixel to pixel is noise: on pure noise up to 2.8
@@ -141,7 +142,6 @@ class _View:
         fixed = seeds_of(self.space, self.window, self.areas, self.strokes)
         middle = np.zeros(self.window.shape, np.uint8)
         stroke.draw(middle, self.space, self.window, 0.0, 1)
-        thresholds = _THRESHOLDS if stroke.include else tuple(1 - each for each in _THRESHOLDS)
         for radius in self.radii:
             near = np.zeros(self.window.shape, np.uint8)
             stroke.draw(near, self.space, self.window, float(radius), 1)
@@ -150,9 +150,10 @@ class _View:
             beyond = (near[part] == 0) & (seeds == FREE)
             seeds[beyond] = np.where(before[beyond], OBJECT, OTHER)
             chance = self.chance(part, seeds)
-            for threshold in thresholds:
+            for threshold in _THRESHOLDS[0 if self.space.is_flat else 1]:
+                least = threshold if stroke.include else 1 - threshold
                 mask = self.before.copy()
-                mask[part] = bodies.settle(chance > threshold, seeds)
+                mask[part] = bodies.settle(chance > least, seeds)
                 change = self.change(radius, mask, middle > 0)
                 if change is not None:
                     yield change
