@@ -90,7 +90,7 @@ def _stamp() -> str:
 def _tiles(pixels: NDArray[np.uint8]) -> None:
     _resample(pixels)
     for name, kind in registry.models().working.items():
-        if kind.spec.weights:
+        if kind.spec.weights or kind.spec.own_files:
             continue
         if issubclass(kind, PointedModel):
             _answer(name, kind, pixels)

@@ -11,9 +11,10 @@ from isoline.models.base import ModelSpec
 
 
 def weight_files(spec: ModelSpec, directory: Path) -> Mapping[str, Path]:
-    """Return the files of `spec.weights` by name.
+    """Return the files of `spec.weights` and `spec.own_files` by name.
 
-    Raises WeightsMissing, with the command that fetches them, when one is absent or altered.
+    Raises WeightsMissing, with the command that fetches them or where one gets them, when one is
+    absent or altered.
     """
     files = {}
     for weights in spec.weights:
@@ -24,9 +25,18 @@ def weight_files(spec: ModelSpec, directory: Path) -> Mapping[str, Path]:
                 f"run `isoline models pull {spec.name}` on the server",
             )
         files[weights.file] = path
+    for own in spec.own_files:
+        path = directory / own.file
+        if not path.exists():
+            raise WeightsMissing(
+                f"{spec.name} needs {own.file} in the directory of weights", own.source
+            )
+        files[own.file] = path
     return files
 
 
 def pull(spec: ModelSpec, directory: Path) -> Mapping[str, Path]:
     """Fetch the files of `spec.weights` that are not there yet, and return them all by name."""
-    return {weights.file: datasets.fetch(weights, directory) for weights in spec.weights}
+    for weights in spec.weights:
+        datasets.fetch(weights, directory)
+    return weight_files(spec, directory)

@@ -113,6 +113,16 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class OwnFile:
+    """A file or folder that no package carries: whoever runs the server puts it there."""
+
+    file: str
+    """Its place under the weights directory."""
+    source: str
+    """Where one gets it, a sentence for whoever runs the server."""
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """Everything the pipeline and a viewer need to know about a model."""
 
@@ -142,6 +152,7 @@ class ModelSpec:
     """What it understands of what a user draws to point at something; it then needs some."""
     parameters: tuple[Parameter, ...] = ()
     weights: tuple[Weights, ...] = ()
+    own_files: tuple[OwnFile, ...] = ()
     licence: str = "Apache-2.0"
     cite: str = ""
 

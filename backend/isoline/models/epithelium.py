@@ -22,6 +22,7 @@ from isoline.models.base import (
     Switch,
     Weights,
 )
+from isoline.onnx_sessions import session
 
 _REQUIREMENT = "lavlab-shell==0.9.1"
 _WHEEL = "fdb2acb832afccfebe908a2a04d0d081081b96b9fa07e3a416f708fbaff1a417"
@@ -78,15 +79,7 @@ class Epithelium(Model):
 
     def __init__(self, weights: Mapping[str, Path], device: str) -> None:
         """Load the graph onto `device`: "cpu", one thread, or "cuda:N"."""
-        import onnxruntime  # here, so that listing models loads no runtime
-
-        options = onnxruntime.SessionOptions()
-        # worker processes share the cores; threads inside one would fight over them
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(
-            str(weights[_GRAPH]), options, providers=_providers(device)
-        )
+        self._session = session(weights[_GRAPH], device)
 
     def statistics(self, samples: Sequence[Patch]) -> Statistics:
         """Return `tables` (3, 3, 256): the network's inputs are sums of them over the channels.
@@ -141,11 +134,3 @@ def decide(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
     ranked = np.stack([np.maximum(other, 0), epithelium, lumen])
     classes: NDArray[np.uint8] = ranked.argmax(axis=0).astype(np.uint8)
     return classes
-
-
-def _providers(device: str) -> list[str | tuple[str, dict[str, int]]]:
-    """Return ONNX Runtime's execution providers for `device`, the CPU last."""
-    if device.startswith("cuda"):
-        _, _, index = device.partition(":")
-        return [("CUDAExecutionProvider", {"device_id": int(index or 0)}), "CPUExecutionProvider"]
-    return ["CPUExecutionProvider"]
