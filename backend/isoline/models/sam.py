@@ -40,8 +40,8 @@ _SURE = 10.0
 """The logit of a mask to start from."""
 _ENCODER, _DECODER = "sam/encoder.onnx", "sam/decoder.onnx"
 _SOURCE = (
-    "export SAM, SAM 2 or MobileSAM with `samexporter` and put the two files there, as"
-    " sam/encoder.onnx and sam/decoder.onnx; see docs/prompts.md"
+    "export SAM, SAM 2 or MobileSAM, with `samexporter` for example, and put both files under the"
+    " server's data directory: weights/sam/encoder.onnx and weights/sam/decoder.onnx"
 )
 _EMBEDDINGS = ("image_embeddings", "image_embed")
 _PROMPTS = ("point_coords", "point_labels", "mask_input", "has_mask_input")
