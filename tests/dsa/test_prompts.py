@@ -214,6 +214,7 @@ def test_a_scribble_and_a_lasso_go_through_what_they_cross(
             page.mouse.down()
             page.mouse.move(*on_screen(page, (one[0], other[1])), steps=9)
             page.mouse.move(*on_screen(page, other), steps=9)
+            page.wait_for_timeout(200)  # the page takes the moves of a mouse a few at a time
             page.mouse.up()
         drawn = json.loads(asked.value.post_data or "")["prompts"][-1]
         assert drawn["kind"] == {"Scribble": "scribble", "Lasso": "polygon"}[tool]

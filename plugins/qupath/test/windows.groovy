@@ -88,7 +88,9 @@ said.found = image.hierarchy.annotationObjects.first().childObjects.size()
 
 // click
 choose('Click to segment')
-press(window('Isoline'), 'Run')
+Window choice = window('Isoline')
+fx { nodes(choice, ComboBox)[0].value = 'Flood' }
+press(choice, 'Run')
 Window clicks = window('Isoline: flood')
 says(clicks, 'Point at an object')
 fx {

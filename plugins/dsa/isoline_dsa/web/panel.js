@@ -176,7 +176,9 @@ export class Panel {
                 .filter(({dimensions}) => !dimensions || dimensions.includes(2));
             this._select.replaceChildren(...this._models.map((model) => make(
                 'option', {value: model.name}, [model.title || model.name])));
-            this._select.value = (this._models.find((model) => !model.problem) || {}).name;
+            const working = this._models.filter((model) => !model.problem);
+            const whole = working.find((model) => !(model.prompts || []).length);
+            this._select.value = (whole || working[0] || {}).name;
             this._chosen();
         } catch (error) {
             this._busy(true);
