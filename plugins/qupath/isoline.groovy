@@ -491,7 +491,7 @@ final class Run {
     /** Objects of earlier runs that stay: their ids are taken. */
     private final Set<String> kept = new HashSet<>();
     private final Set<String> classes = new HashSet<>();
-    /** Of QuPath 0.5, see `Marks`. */
+    /** Of an older QuPath, see `Marks`. */
     private final boolean hasForgetful = !canRemember();
     private boolean hasReplacedEarlier;
     private long lastFlush;
