@@ -7,12 +7,13 @@ import {Client} from './client.js';
 import {TOOLS} from './gestures.js';
 import {panelFor} from './panel.js';
 import {Session} from './session.js';
-import {onGesture, onKeys} from './tools.js';
+import {hasTools, onGesture, onKeys} from './tools.js';
 import {PANEL, Viewer} from './viewer.js';
 
 const ELEMENT = 'isoline-panel';
 
 function extension() {
+    let viewer = null;
     let session = null;
     let activate = null;
     let stopListening = [];
@@ -22,7 +23,7 @@ function extension() {
         preRegistration({servicesManager, extensionManager, commandsManager, appConfig}) {
             activate = (toolName) => commandsManager.runCommand('setToolActiveToolbar', {toolName});
             const {server, source, token} = appConfig?.isoline ?? {};
-            const viewer = new Viewer({servicesManager, extensionManager});
+            viewer = new Viewer({servicesManager, extensionManager});
             const client = new Client(
                 new URL(server || '..', import.meta.url).href,
                 () => (token ? `Bearer ${token}` : viewer.authorization));
@@ -31,17 +32,16 @@ function extension() {
             window.addEventListener('pagehide', () => session.leave());
         },
 
-        onModeEnter({extensionManager, servicesManager}) {
+        onModeEnter() {
             const {pointer} = session;
-            const {libraries} = new Viewer({servicesManager, extensionManager});
             const tools = TOOLS.map(({name, key}) => [key, () => activate(name)]);
             stopListening = [
-                onGesture(libraries, (gesture) => pointer.take(gesture)),
+                onGesture(viewer.libraries, (gesture) => pointer.take(gesture)),
                 onKeys({
                     ...Object.fromEntries(tools),
                     Z: () => pointer.undo(), Y: () => pointer.redo(),
                     Enter: () => pointer.next(), A: () => pointer.answer()
-                })
+                }, () => hasTools(viewer.services))
             ];
         },
 

@@ -35,6 +35,11 @@ export function addTools({toolbarService, toolGroupService}, {cornerstoneTools})
     toolbarService.updateSection(section, [...before.filter((each) => !names.includes(each)), ...names]);
 }
 
+/** Whether the mode that was entered offers the tools: other modes have shortcuts of their own. */
+export function hasTools({toolGroupService}) {
+    return TOOL_GROUPS.some((id) => toolGroupService.getToolGroup(id)?.hasTool(TOOLS[0].name));
+}
+
 /**
  * Call `listener` with each {prompt, mark} that the user draws; return how to stop that.
  *
@@ -63,14 +68,15 @@ export function onGesture({cornerstone, cornerstoneTools}, listener) {
  * Call the action of a key that was pressed with Shift; return how to stop that.
  *
  * @param {Record<string, () => void>} actions by key
+ * @param {() => boolean} isOffered whether they mean anything now
  */
-export function onKeys(actions) {
+export function onKeys(actions, isOffered) {
     const heard = (event) => {
         const {shiftKey, ctrlKey, altKey, metaKey, key} = event;
         const [target] = event.composedPath(); // also within the panel's shadow
         const isTyping = target.closest?.('input, textarea, select, [contenteditable]');
         const action = actions[key.length === 1 ? key.toUpperCase() : key];
-        if (action && shiftKey && !(ctrlKey || altKey || metaKey || isTyping)) {
+        if (action && shiftKey && !(ctrlKey || altKey || metaKey || isTyping) && isOffered()) {
             event.preventDefault();
             event.stopPropagation();
             action();

@@ -296,6 +296,7 @@ export class Prompting {
             one.classList.toggle('active', used);
             one.setAttribute('aria-pressed', String(used));
         });
+        this._signs.forEach((one) => { one.disabled = this._off; });
         this._undo.disabled = this._saving || !this._prompts.length;
         this._next.disabled = busy || !this._current.length;
         this._accept.disabled = busy || !elements.length;
