@@ -19,13 +19,13 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import requests
 
 from tests.benchmarks.measuring import describe_machine
 from tests.killable import Server, running
-from tests.serving import free_port
 from tests.slides import disks
 
 ASKED = {
@@ -150,17 +150,18 @@ class User(threading.Thread):
 def load(server: Server, seconds: float, users: int) -> Tally:
     """Let `users` work for `seconds`; ask for health all the while."""
     tally = Tally()
-    until = time.monotonic() + seconds
-    crowd = [User(server, number, until, tally) for number in range(users)]
-    for user in crowd:
-        user.start()
-    # a process of its own: it shall not wait for its turn among the users
+    # processes of their own: they shall not wait for their turn among the users
     context = multiprocessing.get_context("spawn")
-    port = free_port()
-    idle = context.Process(target=_do_nothing, args=(port,), daemon=True)
+    listening, says_so = context.Pipe(duplex=False)
+    idle = context.Process(target=_do_nothing, args=(says_so,), daemon=True)
     idle.start()
-    urls = (f"{server.url}/v1/health", f"http://127.0.0.1:{port}/")
+    says_so.close()  # its end is then the child's alone: one that dies is heard of at once
+    urls = (f"{server.url}/v1/health", f"http://127.0.0.1:{listening.recv()}/")
     with context.Pool(1) as pool:
+        until = time.monotonic() + seconds
+        crowd = [User(server, number, until, tally) for number in range(users)]
+        for user in crowd:
+            user.start()
         tally.health, tally.idle = pool.apply(_ask, (urls, seconds))
     idle.terminate()
     idle.join()
@@ -196,8 +197,11 @@ class _Nothing(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def _do_nothing(port: int) -> None:
-    ThreadingHTTPServer(("127.0.0.1", port), _Nothing).serve_forever()
+def _do_nothing(listening: Connection) -> None:
+    """Serve at a free port, which is said to `listening` once it accepts."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Nothing) as server:
+        listening.send(server.server_port)
+        server.serve_forever()
 
 
 def settle(server: Server) -> Held:
