@@ -171,6 +171,16 @@ def test_importing_isoline_loads_nothing_heavy() -> None:
     assert subprocess.check_output([sys.executable, "-c", check], text=True) == "False\n"
 
 
+def test_the_server_answers_before_it_loads_what_computes() -> None:
+    heavy = (
+        *("numba", "cv2", "scipy", "cc3d", "torch", "onnxruntime", "shapely", "openslide"),
+        *("tifffile", "imagecodecs", "large_image", "pydicom", "highdicom", "nibabel"),
+        *("requests", "jwt", "cryptography"),
+    )
+    check = f"import sys, isoline.server; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", check], text=True) == "[]\n"
+
+
 def test_the_demo(real_slide: Path, tmp_path: Path) -> None:
     ran = subprocess.run(
         command("demo", "--once", "--out", tmp_path), capture_output=True, text=True, timeout=240

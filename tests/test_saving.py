@@ -24,7 +24,7 @@ from pydicom.dataset import Dataset
 from isoline import masks, stow
 from isoline.access import digest
 from isoline.errors import NotStored
-from isoline.sources.dicomweb import Archive
+from isoline.sources.archives import Archive
 from isoline.volume_geometry import VolumeGrid
 from tests import segs, volumes
 from tests.orthanc import PASSWORD, USER, orthanc, store

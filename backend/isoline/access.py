@@ -17,7 +17,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import orjson
-import requests
 
 from isoline.config import LOOPBACK, SCOPES, Oidc, Settings
 from isoline.errors import Broken, Busy, NotAllowed, NotAuthenticated
@@ -227,6 +226,8 @@ class Issuer:
 
 def _fetch(url: str) -> bytes:
     """Return what is at `url`; no redirect is followed. Raises OSError."""
+    import requests
+
     with requests.get(url, timeout=5, stream=True, allow_redirects=False) as answer:
         if answer.status_code != 200:
             raise OSError(f"{url} answered {answer.status_code}")

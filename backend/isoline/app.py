@@ -16,7 +16,7 @@ from flask import Flask, Request, Response, g, request
 from PIL import Image
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, UnsupportedMediaType
 
-from isoline import __version__, metrics, openapi, pictures, pipeline, registry, saving, warm, wire
+from isoline import __version__, metrics, openapi, pictures, pipeline, registry, wire
 from isoline.access import ADMIN, ANYBODY, RUN, SAVE, VIEW, Access, User
 from isoline.audit import Audit
 from isoline.config import Settings
@@ -32,7 +32,7 @@ from isoline.monailabel import access as monailabel
 from isoline.monailabel import routes as monailabel_routes
 from isoline.ohif import files as ohif_files
 from isoline.request import SegmentRequest
-from isoline.sources.dicomweb import DicomWebImages
+from isoline.sources.archives import DicomWebImages
 from isoline.sources.girder import GirderImages
 from isoline.sources.volume import check_size
 from isoline.surveys import Surveys
@@ -86,8 +86,6 @@ class Backend:
             metrics=metrics,
         )
         try:
-            # beside the workers, which see to themselves: what has ended is served meanwhile
-            threading.Thread(target=warm.assembly, name="warm", daemon=True).start()
             surveys = Surveys(settings.surveys, metrics.surveyed)
             jobs = Jobs(settings.jobs, engine, surveys, settings.limits, prepare)
         except BaseException:
@@ -95,11 +93,19 @@ class Backend:
             raise
         metrics.watch(jobs)
         audit = Audit(settings.data / "audit.log")
+        # beside the workers, which see to themselves: what has ended is served meanwhile
+        threading.Thread(target=_warm, name="warm", daemon=True).start()
         return cls(settings, images, engine, jobs, uploads, Access(settings), metrics, audit)
 
     def close(self) -> None:
         self.jobs.close()
         self.engine.close()
+
+
+def _warm() -> None:
+    from isoline import warm
+
+    warm.assembly()
 
 
 def create_app(backend: Backend) -> Flask:
@@ -355,6 +361,8 @@ def _serve_segmentations(app: Flask, backend: Backend) -> None:
     @app.post(SEGMENTATIONS)
     def save() -> Response:
         """Store a labelmap; the same one again is answered with 200 instead of 201."""
+        from isoline import saving
+
         saved = saving.save(wire.parse_save(request.get_data()), archives)
         backend.audit.note(g.user.name, "save", saved.instance, series=saved.series)
         return _json(wire.saved_json(saved), 201 if saved.is_new else 200)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -89,6 +88,8 @@ def _labels_in(plane: NDArray[np.uint8]) -> list[int]:
 
 
 def _bounds(it: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    import cv2  # only who finds masks needs it, not who passes them on
+
     i0, j0, width, height = cv2.boundingRect(it.view(np.uint8))
     return i0, j0, i0 + width, j0 + height
 

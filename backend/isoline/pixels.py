@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from isoline.errors import ChoiceNeeded, NotSupported
 from isoline.geometry import Box, Grid
-from isoline.kernels.resample import WEIGHT_BITS, resample_axes
 from isoline.sources.base import ImageInfo, Source
 
 LEVEL_TOLERANCE = 1e-3
@@ -149,6 +148,9 @@ class Sampler:
         return Box(x0, y0, x1, y1)
 
     def _resample(self, pixels: NDArray[np.generic], box: Box, native: Box) -> NDArray[np.generic]:
+        # numba takes half a second, and who only plans never gets here
+        from isoline.kernels.resample import resample_axes
+
         rows, row_weights = self._y.taps(box.y0, box.y1)
         columns, column_weights = self._x.taps(box.x0, box.x1)
         taps = rows - native.y0, row_weights, columns - native.x0, column_weights
@@ -193,6 +195,8 @@ class _Axis:
         What lies beyond the level's last pixel, a rest that its scale rounded away, counts as
         that pixel. Every range is inside the level.
         """
+        from isoline.kernels.resample import WEIGHT_BITS
+
         index = np.arange(start, stop, dtype=np.float64)
         if self.ratio >= 1.0:
             low, high = index * self.ratio, (index + 1) * self.ratio

@@ -11,7 +11,8 @@ from isoline.encoders import volume_file
 from isoline.encoders.volume_file import Segmented
 from isoline.errors import BadRegion, Malformed, NotSupported, UnknownFormat
 from isoline.segments import LabelledSlice, Saved, SaveRequest
-from isoline.sources.dicomweb import Archive, DicomWebImages, DicomWebSource
+from isoline.sources.archives import Archive, DicomWebImages
+from isoline.sources.dicomweb import DicomWebSource
 from isoline.volume_geometry import VolumeInfo
 
 

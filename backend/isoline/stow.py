@@ -6,7 +6,7 @@ import requests
 from pydicom.dataset import Dataset
 
 from isoline.errors import NotStored
-from isoline.sources.dicomweb import Archive
+from isoline.sources.archives import Archive
 
 _REASONS = {
     0x0110: "it failed while storing",

@@ -22,8 +22,8 @@ from isoline.errors import Malformed, NotSupported, UnknownFormat
 from isoline.images import Images
 from isoline.pipeline import Prepared
 from isoline.request import SegmentRequest
+from isoline.sources.archives import DicomWebImages, DicomWebSeries
 from isoline.sources.dicom_series import DicomSource
-from isoline.sources.dicomweb import DicomWebImages, DicomWebSeries
 from isoline.surveys import Surveys
 
 EVENTS = "ndjson"

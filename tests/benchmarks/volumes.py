@@ -30,7 +30,8 @@ from isoline.encoders.ohif import OHIF
 from isoline.models import brain
 from isoline.models.brain import Brain
 from isoline.models.volume import Scan
-from isoline.sources.dicomweb import Archive, DicomWebImages, DicomWebSource
+from isoline.sources.archives import Archive, DicomWebImages
+from isoline.sources.dicomweb import DicomWebSource
 from isoline.sources.nifti import NiftiSource
 from isoline.volume_cache import VolumeCache
 from tests import results, volumes

@@ -8,18 +8,20 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
-from pydicom.uid import UID, generate_uid
 
 from isoline.errors import NotSupported
 from isoline.events import Started
 from isoline.segments import Algorithm, Segment
 from isoline.volume_geometry import VolumeInfo
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+    from pydicom.uid import UID
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Segmented:
 
     def uid(self, of: str) -> UID:
         """Return the UID of the part `of` what is made from this: the same for the same content."""
+        from pydicom.uid import generate_uid  # a server needs it when it writes a file
+
         return generate_uid(entropy_srcs=[self._content, of])
 
     @cached_property
@@ -77,7 +81,7 @@ class Segmented:
 
 
 Writer: TypeAlias = Callable[[Segmented, Path], None]
-Maker: TypeAlias = Callable[[Segmented], Dataset]
+Maker: TypeAlias = "Callable[[Segmented], Dataset]"
 
 FORMATS: Mapping[str, str] = {
     "nifti": "isoline.encoders.nifti:write",

@@ -7,8 +7,6 @@ import html
 import re
 from pathlib import Path
 
-import tifffile
-
 from isoline.errors import Malformed, NotAllowed, NotSupported
 
 _DOUBLE = (".nii.gz", ".seg.nrrd", ".ome.tif", ".ome.tiff", ".tar.gz")
@@ -85,6 +83,8 @@ def _is_nifti(path: Path, head: bytes) -> bool:
 
 def _check_references(path: Path) -> None:
     """Refuse an OME-TIFF whose metadata names files in other folders."""
+    import tifffile
+
     try:
         with tifffile.TiffFile(path) as tiff:
             described = html.unescape(tiff.pages.first.description)

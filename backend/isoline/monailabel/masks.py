@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -112,6 +111,8 @@ def encode(mask: NDArray[np.int32], kind: Kind) -> tuple[bytes, str]:
     if kind.suffix == ".png":
         Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue(), "image/png"
+    import tifffile  # only for those who ask for it
+
     tifffile.imwrite(buffer, pixels, compression="deflate", photometric="minisblack")
     return buffer.getvalue(), "image/tiff"
 

@@ -11,7 +11,7 @@ from isoline.errors import IsolineError, NotSupported, UnknownImage
 from isoline.images import Images
 from isoline.monailabel.datastore import SCHEME, Datastore
 from isoline.monailabel.files import split
-from isoline.sources.dicomweb import DicomWebImages
+from isoline.sources.archives import DicomWebImages
 
 _SECONDS = 10.0
 """How long the list of file names is believed: roots may hold thousands, on slow disks."""

@@ -42,7 +42,7 @@ from isoline.monailabel.runs import Runner
 from isoline.monailabel.sessions import SCHEME as SESSION
 from isoline.monailabel.sessions import Sessions
 from isoline.monailabel.store_routes import serve_images, serve_labels, serve_sessions
-from isoline.sources.dicomweb import DicomWebImages
+from isoline.sources.archives import DicomWebImages
 from isoline.weights import weight_files
 
 if TYPE_CHECKING:

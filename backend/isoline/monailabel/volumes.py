@@ -23,7 +23,6 @@ from isoline.monailabel.runs import Run
 from isoline.monailabel.wsi import parameters
 from isoline.prompts import Prompt
 from isoline.request import SegmentRequest
-from isoline.sources.dicom_series import DicomSource
 from isoline.volume_geometry import VolumeGrid
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd")
@@ -101,6 +100,8 @@ def as_mask(answer: VolumeAnswer, kind: Kind) -> bytes:
 
 def as_dicom_seg(answer: VolumeAnswer) -> bytes:
     """Return a DICOM Segmentation. Raises NotSupported without a series, or without a finding."""
+    from isoline.sources.dicom_series import DicomSource
+
     source = registry.open_image(answer.found.path, answer.found.info.reader)
     try:
         headers = tuple(source.series.headers) if isinstance(source, DicomSource) else ()

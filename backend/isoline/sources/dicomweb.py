@@ -1,14 +1,11 @@
-"""Series in a DICOMweb archive (PS3.18), called `dicomweb:SOURCE/STUDY/SERIES`."""
+"""Talking to a DICOMweb archive (PS3.18): what there is, and the voxels of a series."""
 
 from __future__ import annotations
 
 import logging
-import re
-import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,98 +14,74 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from requests.adapters import HTTPAdapter
 
-from isoline.config import Settings
 from isoline.errors import UnknownImage, Unreadable
 from isoline.extras import radiology
-from isoline.images import Caller, Found
-from isoline.sources.base import ImageInfo, Remote
+from isoline.sources.archives import Archive, DicomWebSeries
 from isoline.sources.dicom_series import DicomSource, Series, Slice, decoded, plain, stored_frame
 from isoline.sources.volume import check_size
-from isoline.volume_cache import VolumeCache
 
 log = logging.getLogger(__name__)
 
-PARALLEL = 8
-"""Frames asked for at once."""
 _CHUNK = 1 << 20
 """How much of an answer is read at a time."""
 _RAW = (("application/octet-stream", "1.2.840.10008.1.2.1"),)
 _WHOLE = (("application/dicom", "*"),)
 _INSTANCES = "00201209"
 """Number of Series Related Instances, which a search tells (PS3.18, 10.6.3)."""
-_REMEMBERED = 256
-_UID = re.compile(r"[0-9.]{1,64}")
 
 
-@dataclass(frozen=True)
-class Archive:
-    """[dicomweb.NAME]: where an archive answers, and what it wants to hear first."""
+def client(archive: Archive) -> Any:
+    """Return a dicomweb-client of the archive. Raises Broken without the library."""
+    with radiology():
+        from dicomweb_client.api import DICOMwebClient
+    session = requests.Session()
+    session.max_redirects = 0  # its headers are for this archive alone
+    # an archive that packs pixels on the way takes ten times as long over them
+    session.headers["Accept-Encoding"] = "identity"
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=archive.parallel))
+    silence = (min(archive.timeout_seconds, 5.0), archive.timeout_seconds)
+    client = DICOMwebClient(
+        archive.url,
+        session=session,
+        headers=dict(archive.headers),
+        timeout=silence,
+        chunk_size=_CHUNK,
+    )
+    client.set_http_retry_params(retry=True, max_attempts=3, wait_exponential_multiplier=100)
+    return client
 
-    url: str
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Sent with every request; what grants access belongs here."""
-    timeout_seconds: float = 30.0
-    """Longest silence of the archive."""
-    parallel: int = PARALLEL
-    volume_mib: int = 4096
-    """The largest volume that is fetched, as float32."""
 
-    def client(self) -> Any:
-        """Return a dicomweb-client of the archive. Raises Broken without the library."""
-        with radiology():
-            from dicomweb_client.api import DICOMwebClient
-        session = requests.Session()
-        session.max_redirects = 0  # its headers are for this archive alone
-        # an archive that packs pixels on the way takes ten times as long over them
-        session.headers["Accept-Encoding"] = "identity"
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(pool_maxsize=self.parallel))
-        silence = (min(self.timeout_seconds, 5.0), self.timeout_seconds)
-        client = DICOMwebClient(
-            self.url,
-            session=session,
-            headers=dict(self.headers),
-            timeout=silence,
-            chunk_size=_CHUNK,
+def instances(remote: DicomWebSeries) -> int | None:
+    """Return how many instances the archive says the series has, None where it does not say.
+
+    Raises Unreadable or UnknownImage.
+    """
+    try:
+        found = remote.archive.client().search_for_series(
+            remote.study, search_filters={"SeriesInstanceUID": remote.series}
         )
-        client.set_http_retry_params(retry=True, max_attempts=3, wait_exponential_multiplier=100)
-        return client
+        (count,) = {int(each[_INSTANCES]["Value"][0]) for each in found}
+    except requests.HTTPError as error:
+        raise _refused(remote.name, error) from error
+    except requests.RequestException as error:
+        raise _silent(remote.name, error) from error
+    except (KeyError, ValueError, TypeError):
+        return None
+    return count
 
 
-@dataclass(frozen=True)
-class DicomWebSeries(Remote):
-    """One series, with all that a worker needs to fetch it."""
+def study(archive: Archive, series: str) -> str | None:
+    """Return the UID of the study that the series of that UID is of; None: the archive has it not.
 
-    called: str
-    archive: Archive
-    study: str
-    series: str
-    cache: VolumeCache
-
-    @property
-    def name(self) -> str:
-        return self.called
-
-    def open(self) -> DicomWebSource:
-        return DicomWebSource(self)
-
-    def instances(self) -> int | None:
-        """Return how many instances the archive says there are, None where it does not say.
-
-        Raises Unreadable or UnknownImage.
-        """
-        try:
-            found = self.archive.client().search_for_series(
-                self.study, search_filters={"SeriesInstanceUID": self.series}
-            )
-            (count,) = {int(each[_INSTANCES]["Value"][0]) for each in found}
-        except requests.HTTPError as error:
-            raise _refused(self.name, error) from error
-        except requests.RequestException as error:
-            raise _silent(self.name, error) from error
-        except (KeyError, ValueError, TypeError):
-            return None
-        return count
+    Raises Unreadable where the archive does not answer.
+    """
+    try:
+        found = client(archive).search_for_series(search_filters={"SeriesInstanceUID": series})
+    except requests.RequestException as error:
+        raise _silent(series, error) from error
+    studies = (Dataset.from_json(each).get("StudyInstanceUID") for each in found)
+    return next((str(each) for each in studies if each is not None), None)
 
 
 class DicomWebSource(DicomSource):
@@ -219,81 +192,6 @@ class DicomWebSource(DicomSource):
         except requests.RequestException as error:
             raise _silent(remote.name, error) from error
         return decoded(replace(each, header=instance))
-
-
-class DicomWebImages:
-    """Finds `dicomweb:SOURCE/STUDY/SERIES` in the archives that are configured."""
-
-    @classmethod
-    def configured(cls, settings: Settings) -> DicomWebImages:
-        """Return those of [dicomweb], within [limits]."""
-        limits = settings.limits
-        archives = {
-            name: Archive(
-                url=given.url,
-                headers=tuple(sorted(given.headers.items())),
-                timeout_seconds=given.timeout_seconds,
-                volume_mib=limits.volume_mib,
-            )
-            for name, given in settings.dicomweb.items()
-        }
-        return cls(archives, VolumeCache(settings.volumes, limits.volume_cache_mib << 20))
-
-    def __init__(self, archives: Mapping[str, Archive], cache: VolumeCache) -> None:
-        self._archives = dict(archives)
-        self._cache = cache
-        self._lock = threading.Lock()
-        self._known: OrderedDict[DicomWebSeries, tuple[int, ImageInfo]] = OrderedDict()
-
-    def find(self, name: str, caller: Caller) -> Found:
-        """Ask the archive, each time, for the series.
-
-        What it is made of is asked again only where the number of its instances has changed: an
-        instance never changes under its UID (PS3.5 section 9).
-        """
-        remote = self.series(name)
-        with self._lock:
-            known = self._known.get(remote)
-        if known is not None and remote.instances() == known[0]:
-            return Found(name, remote, known[1])
-        source = remote.open()
-        info, instances = source.info, source.instances
-        source.close()
-        with self._lock:
-            self._known[remote] = instances, info
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
-        return Found(name, remote, info)
-
-    def named(self, series: str) -> str | None:
-        """Return the name of the series of that UID in the first archive that has it.
-
-        Raises Unreadable where an archive does not answer.
-        """
-        if "." not in series or not _UID.fullmatch(series):
-            return None
-        for name, archive in self._archives.items():
-            try:
-                found = archive.client().search_for_series(
-                    search_filters={"SeriesInstanceUID": series}
-                )
-            except requests.RequestException as error:
-                raise _silent(series, error) from error
-            for each in found:
-                if (study := Dataset.from_json(each).get("StudyInstanceUID")) is not None:
-                    return f"dicomweb:{name}/{study}/{series}"
-        return None
-
-    def series(self, name: str) -> DicomWebSeries:
-        """Return the series called `name`, unopened. Raises UnknownImage."""
-        parts = name.partition(":")[2].split("/")
-        if len(parts) != 3 or not all(map(_UID.fullmatch, parts[1:])):
-            raise UnknownImage(f"{name!r} names no series", "write dicomweb:SOURCE/STUDY/SERIES")
-        archive = self._archives.get(parts[0])
-        if archive is None:
-            known = ", ".join(sorted(self._archives)) or "none"
-            raise UnknownImage(f"no archive is called {parts[0]!r}", f"there are: {known}")
-        return DicomWebSeries(name, archive, parts[1], parts[2], self._cache)
 
 
 def _refused(name: str, error: requests.HTTPError) -> Unreadable | UnknownImage:
