@@ -174,7 +174,7 @@ def test_a_reader_that_stops_reading_holds_up_nobody(server: Server) -> None:
     before = server.main.memory_info().rss
 
     job = server.client.submit("slides/noise.png", "threshold", **noisy)
-    with Stalled(server, job.id) as stalled:
+    with Stalled(server.port, job.id) as stalled:
         numbers = [event.seq for event in job.events()]
         assert job.state()["state"] == "done"
         assert server.main.memory_info().rss < before + (60 << 20)

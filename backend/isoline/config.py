@@ -106,6 +106,8 @@ class Limits:
     """So many of them may be of one user, where users are known."""
     streams: int = 32
     """Event streams open at once; short requests have threads of their own."""
+    stalled_seconds: float = 300.0
+    """Who reads nothing of an answer for so long loses the connection; 0 means no limit."""
     requests_per_second: float = 100.0
     """For each token; 0 means no limit."""
     job_hours: float = 24.0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from flask import Flask
 
+from isoline import stalled
 from isoline.app import Backend, create_app
 from isoline.audit import JsonLines
 from isoline.config import Settings
@@ -90,7 +91,7 @@ def _serve_gunicorn(settings: Settings, around: Around) -> None:
             options = {
                 "bind": f"{_bracketed(settings.server.host)}:{settings.server.port}",
                 "workers": 1,
-                "worker_class": "gthread",
+                "worker_class": stalled.gunicorn_worker(settings.limits.stalled_seconds),
                 "threads": _threads(settings),
                 "timeout": 0,  # a stream may be quiet for as long as a tile takes
                 "graceful_timeout": 5,
@@ -128,7 +129,7 @@ def _wind_down_at_once(backend: Backend) -> None:
 
 
 def _serve_waitress(settings: Settings, around: Around) -> None:
-    import waitress
+    from waitress.server import create_server
 
     if settings.server.certificate:
         raise NotSupported("waitress speaks no TLS", "use a proxy: see docs/hospital.md")
@@ -137,15 +138,18 @@ def _serve_waitress(settings: Settings, around: Around) -> None:
 
     accept_stale_lengths()
     backend = Backend.start(settings)
+    sockets: dict[int, object] = {}
+    stalled.watch_waitress(sockets, settings.limits.stalled_seconds)
     try:
-        waitress.serve(
+        server = create_server(
             around(create_app(backend)),
+            map=sockets,
             host=settings.server.host,
             port=settings.server.port,
             threads=_threads(settings),
             channel_request_lookahead=1,  # notices a caller that hung up
-            _quiet=True,
         )
+        server.run()
     finally:
         backend.close()
 

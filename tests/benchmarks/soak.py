@@ -103,7 +103,7 @@ def _stall(server: Server) -> None:
     job = server.client.submit(NOISE, "threshold", **options)
     most, jobs_done = before, 0
     until = time.monotonic() + STALLED_SECONDS
-    with Stalled(server, job.id) as reader:
+    with Stalled(server.port, job.id) as reader:
         while time.monotonic() < until:
             end = list(server.client.submit(SLIDE, "threshold", **WORK[1][1]).events())[-1]
             assert isinstance(end, api.Done), end
