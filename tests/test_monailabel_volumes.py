@@ -111,6 +111,36 @@ def test_the_client_is_told_what_models_are(client: Any) -> None:
     assert said["flood"] == ("deepgrow", 3)
 
 
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd"])
+def test_a_batch_over_volumes(client: Any, url: str, suffix: str) -> None:
+    body = {**BRIGHT, "label_tag": "auto", "result_extension": suffix, "images": ["ramp", "cubes"]}
+    answer = requests.post(f"{url}/batch/infer/threshold3d?run_sync=true", json=body, timeout=60)
+    assert answer.json().keys() == {"ramp", "cubes"}
+    assert answer.json()["ramp"]["params"]["label_names"] == {"Foreground": 1}
+    path = client.download_label("ramp", "auto")
+    assert path.endswith(suffix)
+    if suffix == ".nrrd":
+        _, _, voxels = Path(path).read_bytes().partition(b"\n\n")
+        assert np.array_equal(np.frombuffer(voxels, np.uint8).reshape(WHERE.shape), TRUTH)
+    else:
+        assert np.array_equal(read(path), TRUTH)
+    assert client.info()["datastore"]["label_tags"]["auto"] == 2
+
+
+def test_a_batch_goes_on_after_what_is_no_volume(client: Any, url: str) -> None:
+    body = {**BRIGHT, "label_tag": "mixed", "images": ["plane", "ramp"]}
+    requests.post(f"{url}/batch/infer/threshold3d?run_sync=true", json=body, timeout=60)
+    (task,) = (each for each in _batches(url) if each["request"].get("label_tag") == "mixed")
+    assert task["status"] == "ERROR"
+    assert task["details"][0].startswith("plane: ")
+    assert np.array_equal(read(client.download_label("ramp", "mixed")), TRUTH)
+
+
+def _batches(url: str) -> list[dict[str, Any]]:
+    tasks: list[dict[str, Any]] = requests.get(f"{url}/batch/infer?all=true", timeout=60).json()
+    return tasks
+
+
 # As 3D Slicer, OHIF and QuPath ask
 
 

@@ -34,7 +34,7 @@ IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".ome.tif", ".ome.tiff", ".svs", ".ndpi", ".scn"),
     *(".bif", ".dcm", ".nii", ".nii.gz", ".nrrd", ".mha"),
 )
-"""What counts as an image; volumes are kept for the clients and not segmented yet."""
+"""What counts as an image; not every volume that is kept for the clients can be segmented."""
 
 
 @dataclass

@@ -38,6 +38,16 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class Label:
+    """What a datastore keeps of a whole image."""
+
+    body: bytes
+    suffix: str
+    params: Mapping[str, object]
+    """What there is to say of it."""
+
+
+@dataclass(frozen=True)
 class Inference:
     """Everything that an inference needs."""
 
@@ -119,6 +129,22 @@ class Inference:
             pointed += points.scribbles(scribbled, found.info.volume.grid, self.scratch)
         request = volumes.request(name, model, spec, params, pointed)
         return VolumeAnswer(self.runner.run(request, owner, is_gone), spec, found)
+
+    def label(
+        self,
+        model: str,
+        params: Mapping[str, object],
+        name: str,
+        owner: str,
+        is_gone: Callable[[], bool],
+    ) -> Label:
+        """Run `model` on the image called `name`: a mask of a volume, a document of a plane."""
+        if self.is_volume(name):
+            kind = volumes.Kind.of(params)
+            found = self.run_volume(model, params, None, name, owner, is_gone)
+            return Label(volumes.as_mask(found, kind), kind.suffix, volumes.explained(found))
+        answer = self.run(model, whole_or_part(params), name, owner, is_gone)
+        return Label(wsi.as_dsa(answer), ".json", {"latencies": answer.latencies})
 
 
 def whole_or_part(params: Mapping[str, object]) -> Asked:

@@ -111,11 +111,11 @@ def serve_batches(routes: Blueprint, inference: Inference, datastore: Datastore)
 
         def infer(image: str, is_stopped: Callable[[], bool]) -> dict[str, object]:
             name = f"{store.SCHEME}:{image}"
-            answer = inference.run(model, whole_or_part(params), name, owner, is_stopped)
-            label = io.BytesIO(wsi.as_dsa(answer))
-            noted = {"model": model, "params": {"latencies": answer.latencies}}
-            datastore.save_label(image, tag, f"{image}.json", label, noted)
-            return {"label": image, "tag": tag, "params": noted["params"]}
+            label = inference.label(model, params, name, owner, is_stopped)
+            noted = {"model": model, "params": label.params}
+            file = f"{image}{label.suffix}"
+            datastore.save_label(image, tag, file, io.BytesIO(label.body), noted)
+            return {"label": image, "tag": tag, "params": label.params}
 
         wait = flag("run_sync")
         said = {"model": model, "images": which, **params}

@@ -112,9 +112,14 @@ def as_dicom_seg(answer: VolumeAnswer) -> bytes:
 
 def as_json(answer: VolumeAnswer) -> bytes:
     """Return what the values of a mask mean."""
+    return orjson.dumps(explained(answer))
+
+
+def explained(answer: VolumeAnswer) -> dict[str, object]:
+    """Return what the values of a mask mean."""
     seconds = round(answer.run.seconds, 3)
     names = {label.name: k for k, label in enumerate(answer.spec.labels, 1)}
-    return orjson.dumps({"label_names": names, "latencies": {"infer": seconds, "total": seconds}})
+    return {"label_names": names, "latencies": {"infer": seconds, "total": seconds}}
 
 
 def _written(result: Segmented, format_: str, suffix: str) -> bytes:
