@@ -119,6 +119,20 @@ def test_tiles_are_chosen_as_one_by_one(
     assert chosen == [tile for tile, met in zip(every, one_by_one, strict=True) if met]
 
 
+@given(grid=grids, sides=st.tuples(*[coordinate] * 4))
+def test_a_rectangle_meets_every_tile_of_its_area(
+    grid: Grid, sides: tuple[float, float, float, float]
+) -> None:
+    (x0, x1), (y0, y1) = sorted(sides[:2]), sorted(sides[2:])
+    if x0 == x1 or y0 == y1:
+        return
+    region, lattice = Region.rectangle(x0, y0, x1, y1), Lattice(grid, 3, 1)
+    assert region.is_rectangle
+    area = grid.cover(region.bounds).intersect(grid.bounds)
+    every = lattice.tiles(area, lambda _: Overlap.ALL)
+    assert every == lattice.tiles(area, lambda block: region.overlap(grid.rect(block)))
+
+
 @given(grid=grids, box=st.tuples(*[st.floats(-3, 44, allow_nan=False)] * 4))
 def test_a_rectangle_is_half_open(grid: Grid, box: tuple[float, float, float, float]) -> None:
     x0, x1 = sorted(box[::2])

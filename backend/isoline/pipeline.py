@@ -308,8 +308,8 @@ def _tiles(name: str, lattice: Lattice, region: Region | None) -> tuple[Tile, ..
             f"the region is {area.width} x {area.height} pixels at the working resolution",
             "choose a smaller region, a coarser at_um or a larger tile",
         )
-    if region is None:
-        return tuple(lattice.tiles(grid.bounds, lambda _: Overlap.ALL))
+    if region is None or (region.is_rectangle and not area.empty):  # every tile of `area` meets it
+        return tuple(lattice.tiles(area, lambda _: Overlap.ALL))
 
     def overlap(block: Box) -> Overlap:
         return region.overlap(grid.rect(block))

@@ -94,7 +94,7 @@ class Region:
 
     def overlap(self, rect: Rect) -> Overlap:
         """Return how much of `rect` lies inside: SOME where an edge passes close by."""
-        if self._is_rectangle:
+        if self.is_rectangle:
             return _overlap(self.bounds, rect)
         centre = np.array([[(rect.x0 + rect.x1) / 2, (rect.y0 + rect.y1) / 2]])
         least = Overlap.NONE
@@ -131,8 +131,8 @@ class Region:
         return inside
 
     @cached_property
-    def _is_rectangle(self) -> bool:
-        """Whether the region is one upright rectangle; for the most frequent one this is quick."""
+    def is_rectangle(self) -> bool:
+        """Whether the region is one upright rectangle, as most are: much is then quick."""
         if len(self.polygons) > 1 or len(self.polygons[0]) > 1:
             return False
         return np.array_equal(self.polygons[0][0], _corners(self.bounds))
