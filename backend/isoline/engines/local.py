@@ -150,11 +150,8 @@ class _Part:
 # --- The worker's side -------------------------------------------------------------------------
 
 
-def serve(pipe: Connection, weights: Path, device: str, seen_mib: int, niceness: int) -> None:
+def serve(pipe: Connection, weights: Path, device: str, seen_mib: int) -> None:
     """Answer orders until the pipe closes: the main function of a worker process."""
-    if hasattr(os, "nice"):  # not on Windows
-        os.nice(niceness)
-
     import signal
 
     import cv2
