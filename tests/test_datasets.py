@@ -67,7 +67,7 @@ class TestFetch:
     ) -> None:
         (tmp_path / "model.bin").write_bytes(CONTENT)
         assert datasets.find(pinned, tmp_path) == tmp_path / "model.bin"
-        monkeypatch.setattr(datasets, "_sha256", lambda file: pytest.fail("hashed again"))
+        monkeypatch.setattr(datasets, "digest", lambda *_: pytest.fail("hashed again"))
         assert datasets.find(pinned, tmp_path) == tmp_path / "model.bin"
 
     def test_an_altered_file_is_fetched_again(self, pinned: Weights, tmp_path: Path) -> None:

@@ -17,11 +17,12 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
 from isoline.errors import Broken
-from isoline.models.base import Weights
+from isoline.models.base import OwnFile, Weights
 
 SAMPLE_SLIDE = Weights(
     file="TCGA-DU-6399-01A-01-TS1.svs",
@@ -51,7 +52,7 @@ def default_directory() -> Path:
     return base / "isoline"
 
 
-def find(pinned: Weights, directory: Path) -> Path | None:
+def find(pinned: Weights | OwnFile, directory: Path) -> Path | None:
     """Return the path of `pinned` under `directory`, None when it is absent or altered.
 
     The content is hashed once; a note beside the file then vouches for it as long as its size
@@ -62,9 +63,9 @@ def find(pinned: Weights, directory: Path) -> Path | None:
         return None
     if _read_note(path) == _note(path, pinned):
         return path
-    with path.open("rb") as file:
-        if _sha256(file) != pinned.sha256:
-            return None
+    state = path.stat()
+    if digest(path, state.st_size, state.st_mtime_ns) != pinned.sha256:
+        return None
     _write_note(path, pinned)
     return path
 
@@ -170,14 +171,17 @@ def _member(pinned: Weights, archive: Path) -> Iterator[IO[bytes]]:
         ) from error
 
 
-def _sha256(file: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()
+@lru_cache(maxsize=64)
+def digest(path: Path, *_unchanged: int) -> str:
+    """Return the sha256 of a file that has not changed: its size and its time say so."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            found.update(chunk)
+    return found.hexdigest()
 
 
-def _note(path: Path, pinned: Weights) -> str:
+def _note(path: Path, pinned: Weights | OwnFile) -> str:
     state = path.stat()
     return f"{pinned.sha256} {state.st_size} {state.st_mtime_ns}\n"
 
@@ -191,8 +195,8 @@ def _read_note(path: Path) -> str | None:
     return note.read_text() if note.is_file() else None
 
 
-def _write_note(path: Path, pinned: Weights) -> None:
-    """Vouch for the file; a folder that can't be written to is hashed again the next time."""
+def _write_note(path: Path, pinned: Weights | OwnFile) -> None:
+    """Vouch for the file; where that can't be written each process hashes it once."""
     try:
         _note_path(path).write_text(_note(path, pinned))
     except OSError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib import metadata
 
 from isoline.errors import Broken
 
@@ -18,3 +20,22 @@ def radiology() -> Iterator[None]:
             f"volumes need a library that is not installed: {error.name or error}",
             "run `pip install 'isoline[radiology]'`",
         ) from error
+
+
+def require(packages: Iterable[str], extra: str) -> None:
+    """Raise Broken, with how to install it, where one of `packages` is missing."""
+    for package in packages:
+        if not _is_installed(package):
+            raise Broken(
+                f"the Python package {package} is not installed",
+                f"run `pip install 'isoline[{extra}]'`",
+            )
+
+
+@cache
+def _is_installed(package: str) -> bool:
+    try:
+        metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

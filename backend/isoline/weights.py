@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from isoline import datasets
+from isoline import datasets, extras
 from isoline.errors import WeightsMissing
 from isoline.models.base import ModelSpec
 
@@ -14,8 +14,9 @@ def weight_files(spec: ModelSpec, directory: Path) -> Mapping[str, Path]:
     """Return the files of `spec.weights` and `spec.own_files` by name.
 
     Raises WeightsMissing, with the command that fetches them or where one gets them, when one is
-    absent or altered.
+    absent or altered, and Broken where a package that the model needs is not installed.
     """
+    extras.require(spec.packages, spec.name)
     files = {}
     for weights in spec.weights:
         path = datasets.find(weights, directory)
@@ -30,6 +31,12 @@ def weight_files(spec: ModelSpec, directory: Path) -> Mapping[str, Path]:
         if not path.exists():
             raise WeightsMissing(
                 f"{spec.name} needs {own.file} in the directory of weights", own.source
+            )
+        if own.sha256 and datasets.find(own, directory) is None:
+            raise WeightsMissing(
+                f"{own.file} in the directory of weights is not the file that {spec.name} knows:"
+                " its sha256 differs",
+                own.source,
             )
         files[own.file] = path
     return files

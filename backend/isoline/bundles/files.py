@@ -14,10 +14,10 @@ import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
+from isoline.datasets import digest
 from isoline.errors import Broken
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
@@ -68,7 +68,7 @@ class Bundle:
         """Return 16 digits each of the sha256 of the weights and of the configurations."""
         path = self.weights
         state = path.stat()
-        weights = _sha256(path, state.st_size, state.st_mtime_ns)
+        weights = digest(path, state.st_size, state.st_mtime_ns)
         said = json.dumps([self.metadata(), self.inference()], sort_keys=True).encode()
         return f"{weights[:16]}+{hashlib.sha256(said).hexdigest()[:16]}"
 
@@ -130,13 +130,3 @@ def _mapping(parsed: JSON, name: str) -> dict[str, JSON]:
     if not isinstance(parsed, dict):
         raise ValueError(f"{name} is no mapping")
     return parsed
-
-
-@lru_cache(maxsize=64)
-def _sha256(path: Path, *_unchanged: int) -> str:
-    """Return the digest of a file that has not changed: its size and its time say so."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -120,6 +120,8 @@ class OwnFile:
     """Its place under the weights directory."""
     source: str
     """Where one gets it, a sentence for whoever runs the server."""
+    sha256: str = ""
+    """Of the one content that will do; empty where any may be used."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,8 @@ class ModelSpec:
     parameters: tuple[Parameter, ...] = ()
     weights: tuple[Weights, ...] = ()
     own_files: tuple[OwnFile, ...] = ()
+    packages: tuple[str, ...] = ()
+    """Python packages that it needs and that isoline's extra of the model's name installs."""
     licence: str = "Apache-2.0"
     cite: str = ""
 
@@ -170,7 +174,9 @@ class ModelSpec:
     @property
     def full_version(self) -> str:
         """The version, with the weights: what else results depend on."""
-        return "+".join([self.version, *(weights.sha256[:16] for weights in self.weights)])
+        weights = [weights.sha256 for weights in self.weights]
+        own = [own.sha256 for own in self.own_files if own.sha256]
+        return "+".join([self.version, *(sha256[:16] for sha256 in (*weights, *own))])
 
 
 @dataclass(frozen=True)

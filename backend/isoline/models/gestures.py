@@ -133,10 +133,10 @@ def gesture_of(prompt: Prompt, space: Space, only: int | None) -> Stroke | Area 
         return Area(corners, False, prompt.include)
     if prompt.kind in ("box", "polygon"):
         return Stroke(_deep_places(corners, prompt), prompt.include)
-    return Stroke(_along(corners), prompt.include)
+    return Stroke(along(corners), prompt.include)
 
 
-def _along(corners: Places) -> Places:
+def along(corners: Places) -> Places:
     """Return places at most a voxel apart on the way through `corners`."""
     parts = [corners[:1]]
     for start, end in pairwise(corners):
