@@ -16,15 +16,20 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from isoline import pipeline, registry
 from isoline.errors import Broken, WeightsMissing
+from isoline.images import Images
 from isoline.models.drawn import box, outline, stroke
 from isoline.models.nninteractive import NnInteractive
 from isoline.models.pointed import PointedModel, Question, Window
 from isoline.prompts import Prompt
 from isoline.weights import weight_files
+from isoline.workbench import Workbench
+from tests import prompting
 from tests.array_scene import ArrayScene
 from tests.contracts import PointedModelContract
 
+nibabel = pytest.importorskip("nibabel", reason="volumes are not installed")
 torch = pytest.importorskip("torch", reason="volumes are not installed")
 pytest.importorskip("nnInteractive.trainer", reason="nnInteractive is not installed")
 
@@ -134,8 +139,8 @@ def write(directory: Path, plans: dict[str, Any], thickness: int = 2) -> Path:
 PLANS = plans_of(24, REACH)
 
 
-def load(directory: Path) -> NnInteractive:
-    """Load what lies in `directory` as if its files were the published ones."""
+def pinned(directory: Path) -> type[NnInteractive]:
+    """Return the model with what lies in `directory` in the place of the published files."""
     files = tuple(
         replace(own, sha256=hashlib.sha256((directory / own.file).read_bytes()).hexdigest())
         for own in NnInteractive.spec.own_files
@@ -144,7 +149,12 @@ def load(directory: Path) -> NnInteractive:
     class Tiny(NnInteractive):
         spec = replace(NnInteractive.spec, own_files=files)
 
-    return Tiny(weight_files(Tiny.spec, directory), "cpu")
+    return Tiny
+
+
+def load(directory: Path) -> NnInteractive:
+    kind = pinned(directory)
+    return kind(weight_files(kind.spec, directory), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -357,6 +367,27 @@ def test_a_large_object_is_refined_in_parts_the_same_each_time(
     truth[tuple(map(slice, marks[0].low, marks[0].high))] = marks[1]
     assert (found[0] >= truth).all()
     assert (found[0] <= ndimage.maximum_filter(truth, 13)).all()
+
+
+def test_a_request_is_answered_in_slices(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nibabel.save(nibabel.Nifti1Image(bright_block().T, np.eye(4)), tmp_path / "ct.nii.gz")
+    kind = pinned(directory)
+    monkeypatch.setattr(registry, "model", lambda name, bundles=None: kind)
+    bench = Workbench(directory, "cpu")
+    for further in ((), (prompting.point(9, 14, 8, include=False),)):
+        prompts = (prompting.point(12, 14, 8), *further)
+        request = prompting.asking("ct.nii.gz", *prompts, model="nninteractive", format="ohif")
+        prepared = pipeline.prepare(request, Images({"": tmp_path}), directory)
+        assert prepared.task.on_gpu
+        assert prepared.task.scope.version.startswith("1+")
+        answered = bench.answer(prepared.task, *prepared.tiles)
+        truth = near(ball(8, 14, 12))
+        if further:
+            truth &= ~near(ball(8, 14, 9))
+        np.testing.assert_array_equal(prompting.labelmap(answered, SIZE) > 0, truth)
+    bench.close()
 
 
 class TestDrawn:
