@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 from shapely.geometry import shape
 
 from isoline import client as api
-from isoline import pipeline, prompt_pipeline
+from isoline import devices, pipeline, prompt_pipeline
 from isoline.client import Client, ClientError, box, point, polygon, scribble
 from isoline.engines.base import Agenda, Engine, Result
 from isoline.engines.local import LocalEngine
@@ -168,11 +169,13 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEngine]:
         engine.close()
 
 
-def run(engine: Engine, folder: Path, image: int, seconds: float = 0.0) -> Result:
+def run(
+    engine: Engine, folder: Path, image: int, seconds: float = 0.0, on_gpu: bool = False
+) -> Result:
     request = asking(f"{image}.png", asked_point(10, 10), parameters={"seconds": seconds})
     prepared = pipeline.prepare(request, Images({"": folder}), folder)
     agenda = Agenda(prepared.lattice, prepared.tiles, None, urgent=True)
-    (result,) = engine.run(prepared.task, agenda)
+    (result,) = engine.run(replace(prepared.task, on_gpu=on_gpu), agenda)
     return result
 
 
@@ -204,6 +207,23 @@ def test_a_click_does_not_wait_long_for_that_worker(engine: LocalEngine, folder:
     run(engine, folder, 3)
     assert busy.is_alive()
     busy.join()
+
+
+def test_of_several_gpus_one_knows_the_image(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "gpus", lambda wanted: ("cpu", "cpu"))
+    with models_for_tests():
+        engine = LocalEngine(1, tmp_path, urgent_workers=1)
+        try:
+            run(engine, folder, 1)  # by a model that computes on CPUs
+            for _ in range(4):
+                assert isinstance(run(engine, folder, 1, on_gpu=True), Answered)
+            urgent, gpu = homes(engine, folder, 1)
+        finally:
+            engine.close()
+    assert engine._workers[urgent].urgent_only
+    assert engine._workers[gpu].gpu is not None
 
 
 # --- What a job says ---------------------------------------------------------------------------

@@ -611,13 +611,15 @@ class LocalEngine(Engine):
 
     def _may_take(self, worker: _Worker, run: _Run) -> bool:
         """Return whether `run` is for `worker`; where nobody is kept for clicks, all is for all."""
-        if self._gpus and (run.task.on_gpu or worker.gpu is not None):
-            return run.task.on_gpu and worker.gpu is not None
-        if not run.prompted or not self._has_lane:
-            return run.urgent or not worker.urgent_only
-        if not worker.urgent_only:
+        on_gpu = worker.gpu is not None
+        if self._gpus and run.task.on_gpu != on_gpu:
             return False
-        home = next((each for each in self._workers if run.image in each.images), worker)
+        if not run.prompted or not (on_gpu or self._has_lane):
+            return on_gpu or run.urgent or not worker.urgent_only
+        if not on_gpu and not worker.urgent_only:
+            return False
+        alike = (each for each in self._workers if (each.gpu is not None) == on_gpu)
+        home = next((each for each in alike if run.image in each.images), worker)
         return home is worker or time.monotonic() - run.since > AWAY_SECONDS
 
     def _tell(self, worker: _Worker, message: _Begin | _Do | _Look | _Forget) -> None:
