@@ -22,16 +22,24 @@ RADIUS = 60
 """Of the disk that the decoder draws around the first position, in pixels of its frame."""
 
 
-@pytest.fixture(scope="session", params=["sam", "sam2"])
+@pytest.fixture(scope="session", params=["sam", "sam2", "whole"])
 def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory of weights; its graphs have the names of SAM's and of SAM 2's tensors."""
+    """A directory of weights; its graphs have the names of SAM's and of SAM 2's tensors.
+
+    Those of `whole` are SAM's, in an export that takes sizes as whole numbers.
+    """
     directory = tmp_path_factory.mktemp(request.param)
     (directory / "sam").mkdir()
-    write(directory / "sam", "image_embeddings" if request.param == "sam" else "image_embed")
+    embedding = "image_embed" if request.param == "sam2" else "image_embeddings"
+    write(
+        directory / "sam",
+        embedding,
+        onnx.TensorProto.INT64 if request.param == "whole" else onnx.TensorProto.FLOAT,
+    )
     return directory
 
 
-def write(folder: Path, embedding: str) -> None:
+def write(folder: Path, embedding: str, size_type: int) -> None:
     """Write an encoder of averages and a decoder that knows two masks.
 
     A disk around the first position, and what is dark plus a quarter of the mask to start from.
@@ -105,7 +113,10 @@ def write(folder: Path, embedding: str) -> None:
     _save(
         folder / "decoder.onnx",
         nodes,
-        [h.make_tensor_value_info(name, t, shape) for name, shape in shapes.items()],
+        [
+            h.make_tensor_value_info(name, size_type if name == "orig_im_size" else t, shape)
+            for name, shape in shapes.items()
+        ],
         [h.make_tensor_value_info(name, t, shape) for name, shape in results.items()],
         [
             onnx.numpy_helper.from_array(np.asarray(value), name)

@@ -43,6 +43,8 @@ _SOURCE = (
     "export SAM, SAM 2 or MobileSAM, with `samexporter` for example, and put both files under the"
     " server's data directory: weights/sam/encoder.onnx and weights/sam/decoder.onnx"
 )
+_TYPES = {"tensor(float16)": np.float16, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
+"""Of a decoder's inputs, where they are not float32: exports differ in this."""
 _EMBEDDINGS = ("image_embeddings", "image_embed")
 _PROMPTS = ("point_coords", "point_labels", "mask_input", "has_mask_input")
 
@@ -90,7 +92,9 @@ class Sam(PointedModel):
                 f" {', '.join(inputs)}: these do not fit",
                 _SOURCE,
             )
-        self._inputs = frozenset(inputs)
+        self._inputs = {
+            each.name: _TYPES.get(each.type, np.float32) for each in self._decoder.get_inputs()
+        }
 
     def answer(self, scene: Scene, question: Question) -> Answer:
         window = _square(scene, question)
@@ -147,7 +151,8 @@ class Sam(PointedModel):
         }
         names = [each.name for each in self._decoder.get_outputs()]
         values = self._decoder.run(
-            names, {name: value for name, value in feed.items() if name in self._inputs}
+            names,
+            {name: feed[name].astype(kind, copy=False) for name, kind in self._inputs.items()},
         )
         given = dict(zip(names, values, strict=True))
         scores = given.get("iou_predictions")
