@@ -8,6 +8,7 @@ made from, since the page of Girder 3 takes minutes to build.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -18,6 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isoline.datasets import default_directory
+from isoline.exclusive import Exclusive
+
+WAIT_SECONDS = 1800.0
+"""How long one process waits for another that builds the same."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +41,17 @@ class Edition:
         recipe = "\n".join([*self.pins, *self.recipe, sys.version])
         folder = default_directory() / "girder" / hashlib.sha256(recipe.encode()).hexdigest()[:16]
         venv, log, ready = folder / "venv", folder / "build.log", folder / "ready"
-        if not ready.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            execute(log, sys.executable, "-m", "venv", str(venv))
-            execute(log, str(venv / "bin/pip"), "install", "--quiet", *self.pins)
-            if self.finish is not None:
-                self.finish(venv, log)
-            ready.touch()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # a build that is not ready is begun anew, but not while another process is at it
+        with contextlib.closing(Exclusive(folder.with_suffix(".lock"), WAIT_SECONDS)):
+            if not ready.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                execute(log, sys.executable, "-m", "venv", str(venv))
+                execute(log, str(venv / "bin/pip"), "install", "--quiet", *self.pins)
+                if self.finish is not None:
+                    self.finish(venv, log)
+                ready.touch()
         return venv
 
 
