@@ -33,7 +33,7 @@ CLOCK = """([x, y]) => new Promise((resolve) => {
             observer.disconnect();
             // one frame to draw in, and one to know that it was drawn
             requestAnimationFrame(() => requestAnimationFrame(
-                () => resolve(performance.now() - began)));
+                () => resolve([performance.now() - began, Number(prompting.dataset.shown)])));
         }
     }).observe(prompting, {attributes: true, attributeFilter: ['data-state']});
     const slide = document.elementFromPoint(x, y);
@@ -81,11 +81,15 @@ def _clicks(page: Page, stack: Stack, model: str) -> tuple[list[float], list[flo
     page.select_option("#isoline-model", model)
     page.wait_for_timeout(3000)  # the slide itself is drawn first
     page.click("text=Click to segment")
-    first, second = [], []
+    first: list[float] = []
+    second: list[float] = []
     for k in range(OBJECTS):
         x, y = 150 + 120 * k, 250 + 70 * k
-        first.append(float(page.evaluate(CLOCK, [x, y])))
-        second.append(float(page.evaluate(CLOCK, [x + 4, y])))
+        for figures, place in ((first, (x, y)), (second, (x + 4, y))):
+            taken, shown = page.evaluate(CLOCK, place)
+            if not shown:
+                raise SystemExit(f"no object at {place}: {page.inner_text('#isoline-panel')}")
+            figures.append(float(taken))
         page.click(".isoline-prompting >> text=Discard")
     return first, second
 
