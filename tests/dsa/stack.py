@@ -6,12 +6,14 @@ MongoDB itself is in no package; SecantusDB speaks its protocol.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import requests
@@ -40,6 +42,17 @@ enabled = False
 [large_image]
 cache_backend = "python"
 """
+
+
+def imported_alone(name: str) -> ModuleType:
+    """Import one module of the plugin that needs no Girder, which its package wants."""
+    place = PLUGIN / "isoline_dsa" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"isoline_dsa_{name}", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class Girder:

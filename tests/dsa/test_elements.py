@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.dsa.stack import PLUGIN
+from tests.dsa.stack import imported_alone
 
-
-def _load() -> ModuleType:
-    """Import the module alone: its package wants Girder."""
-    spec = importlib.util.spec_from_file_location(
-        "isoline_dsa_elements", PLUGIN / "isoline_dsa" / "elements.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-elements = _load()
+elements = imported_alone("elements")
 
 
 def element(**changes: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from playwright.sync_api import Page, expect
 
 from tests import browser
 from tests.dsa.conftest import Archive, wait_for
+from tests.dsa.test_panel import BOUNDS as WHERE
 from tests.dsa.test_panel import SLOW, choose, open_slide, show
 
 BOUNDS = (5400, 6500, 6300, 7300)
@@ -119,8 +120,6 @@ def open_page(running_archive: Archive) -> Iterator[Page]:
 def page(open_page: Page, archive: Archive) -> Page:
     """The slide, with the tools of the model "flood"."""
     show(open_page, archive)
-    open_page.reload()
-    open_page.wait_for_selector("#isoline-panel")
     choose(open_page, "flood", **LEVEL)
     return open_page
 
@@ -131,10 +130,12 @@ def click(page: Page, place: tuple[int, int]) -> None:
 
 
 def on_screen(page: Page, place: tuple[int, int]) -> tuple[float, float]:
-    """Return where an image pixel is on the page."""
+    """Return where an image pixel, which has to be in view, is on the page."""
     box = page.locator(".geojs-map").first.bounding_box()
     assert box is not None
     left, top, right, bottom = map(float, page.url.split("bounds=")[1].split("%2C")[:4])
+    assert left < place[0] < right, page.url
+    assert top < place[1] < bottom, page.url
     return (
         box["x"] + box["width"] * (place[0] - left) / (right - left),
         box["y"] + box["height"] * (place[1] - top) / (bottom - top),
@@ -202,6 +203,50 @@ def test_objects_are_clicked_corrected_accepted_and_stay(
     expect(page.locator(".h-annotation-group-name", has_text="vessel")).to_be_visible()
 
 
+def test_a_box_is_dragged_around_an_object(
+    archive: Archive, page: Page, things: list[tuple[int, int]]
+) -> None:
+    choose(page, "click")
+    (x, y) = things[0]
+    low, high = (x - 60, y - 60), (x + 60, y + 60)
+    page.click(".isoline-prompting >> text=Box")
+    with page.expect_request(lambda request: request.url.endswith("/prompt")) as asked:
+        page.mouse.move(*on_screen(page, low))
+        page.mouse.down()
+        page.mouse.move(*on_screen(page, high), steps=3)
+        page.mouse.up()  # at once: the page takes the moves of a mouse a few at a time
+    (drawn,) = json.loads(asked.value.post_data or "")["prompts"]
+    assert (drawn["kind"], drawn["include"]) == ("box", True)
+    assert np.allclose(drawn["points"], (low, high), atol=2)
+    expect(page.locator(".isoline-prompting")).to_have_attribute("data-state", "ready")
+
+
+def test_another_slide_has_tools_of_its_own(
+    archive: Archive, page: Page, things: list[tuple[int, int]]
+) -> None:
+    page.click("text=Click to segment")
+    click(page, things[0])
+    answered(page, 1)
+    other = archive.admin.call("POST", f"item/{archive.item}/copy", name="other.svs")["_id"]
+    try:
+        old = page.locator(".isoline-prompting").element_handle()
+        page.evaluate(f"location.hash = '?image={other}&bounds={WHERE}'")
+        page.wait_for_function("(old) => !old.isConnected", arg=old)
+        choose(page, "flood", **LEVEL)
+        page.click("text=Click to segment")
+        click(page, things[1])
+        answered(page, 1)
+        page.click(".isoline-prompting >> text=Accept")
+        expect(page.locator(".isoline-status")).to_contain_text("Accepted")
+        (annotation,) = archive.admin.call("GET", "annotation", itemId=other)
+        assert [shape(each) for each in archive.elements(annotation["_id"])] == [
+            shape(each) for each in found(ask(archive, point(things[1])))
+        ]
+        assert archive.annotations() == []
+    finally:
+        archive.admin.call("DELETE", f"item/{other}")
+
+
 def test_a_scribble_and_a_lasso_go_through_what_they_cross(
     archive: Archive, page: Page, things: list[tuple[int, int]]
 ) -> None:
@@ -214,7 +259,6 @@ def test_a_scribble_and_a_lasso_go_through_what_they_cross(
             page.mouse.down()
             page.mouse.move(*on_screen(page, (one[0], other[1])), steps=9)
             page.mouse.move(*on_screen(page, other), steps=9)
-            page.wait_for_timeout(200)  # the page takes the moves of a mouse a few at a time
             page.mouse.up()
         drawn = json.loads(asked.value.post_data or "")["prompts"][-1]
         assert drawn["kind"] == {"Scribble": "scribble", "Lasso": "polygon"}[tool]

@@ -10,8 +10,8 @@ export function make(tag, attributes, children) {
     return element;
 }
 
-export function button(label, action, style) {
-    const element = make('button', {type: 'button', class: `btn btn-sm ${style}`}, [label]);
+export function button(label, action, style, title) {
+    const element = make('button', {type: 'button', class: `btn btn-sm ${style}`, title}, [label]);
     element.addEventListener('click', action);
     return element;
 }

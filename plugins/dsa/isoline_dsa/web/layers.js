@@ -1,4 +1,5 @@
 /* Contours on the slide, from the first tile until HistomicsUI shows the annotation. */
+import {isThere} from './page.js';
 
 /** Polygons of one run on a layer of their own, drawn as they come. */
 export class LiveLayer {
@@ -52,9 +53,8 @@ export class LiveLayer {
 
     remove() {
         cancelAnimationFrame(this._frame);
-        if (this._layer) {
+        if (isThere(this._map)) {
             this._map.deleteLayer(this._layer);
-            this._layer = null;
         }
     }
 
@@ -135,7 +135,9 @@ export class PromptLayer {
     }
 
     remove() {
-        this._map.deleteLayer(this._layer);
+        if (isThere(this._map)) {
+            this._map.deleteLayer(this._layer);
+        }
     }
 
     _line() {

@@ -4,9 +4,10 @@
  * Plain JavaScript. The files are modules, which the plugin joins to one script when it starts
  * (page.py): Girder 3 loads exactly one. Nothing is left behind on `window`.
  *
- *   panel      models, parameters, what to segment
+ *   panel      models, parameters, and the tools of the model
+ *   regions    saying where to segment
  *   runs       one run: progress, Stop, Accept, Discard
- *   prompting  pointing at objects: clicks, boxes, scribbles
+ *   prompting  pointing at objects: clicks, boxes, scribbles; what is accepted (objects)
  *   layers     what is drawn on the slide
  *   api        requests
  *   settings   for administrators

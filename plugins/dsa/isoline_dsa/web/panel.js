@@ -2,18 +2,10 @@
 import {Api} from './api.js';
 import {button, make, once, pause} from './dom.js';
 import {field} from './fields.js';
-import {geo, girder} from './page.js';
+import {geo, girder, isThere} from './page.js';
 import {Prompting} from './prompting.js';
+import {Regions} from './regions.js';
 import {RunRow} from './runs.js';
-import {rectangle, ringOf} from './shapes.js';
-
-/** What a model without prompts can segment. */
-const TOOLS = [
-    {label: 'Segment what I see', run: (panel) => panel.segment(panel.visible()), main: true},
-    {label: 'Rectangle', title: 'Draw a rectangle and segment it', run: (panel) => panel.draw('rectangle')},
-    {label: 'Polygon', title: 'Draw a polygon and segment it; a double click closes it', run: (panel) => panel.draw('polygon')},
-    {label: 'Whole slide', run: (panel) => panel.segment(null)}
-];
 
 /** The panel of one open slide. */
 export class Panel {
@@ -36,10 +28,11 @@ export class Panel {
 
     dispose() {
         clearTimeout(this._panning);
-        this._rows.forEach((row) => row.dispose());
-        if (this._prompting) {
-            this._prompting.dispose();
+        if (isThere(this.map)) {
+            this.map.geoOff(geo().event.pan, this._onPan);
         }
+        this._rows.forEach((row) => row.dispose());
+        this._tools.dispose();
         this._host.removeEventListener('click', this._onClick, true);
         this.element.remove();
         this._disposed = true;
@@ -47,32 +40,6 @@ export class Panel {
 
     get viewer() {
         return this._view.viewerWidget;
-    }
-
-    /** The rectangle of the slide that is on screen, as a ring of [x, y]. */
-    visible() {
-        const {left, right, top, bottom} = this.map.bounds();
-        return rectangle(left, Math.min(top, bottom), right, Math.max(top, bottom));
-    }
-
-    /** Let the user draw a region, then segment it. */
-    async draw(shape) {
-        this.announce(shape === 'polygon'
-            ? 'Click the corners of the region; a double click closes it. Escape gives up.'
-            : 'Drag a rectangle over the region. Escape gives up.');
-        const escape = new Promise((resolve) => {
-            this._giveUp = (event) => { if (event.key === 'Escape') { resolve([]); } };
-            document.addEventListener('keydown', this._giveUp);
-        });
-        const drawn = this.viewer.startDrawMode(shape, {trigger: false, signalModeChange: true});
-        const [element] = await Promise.race([Promise.resolve(drawn).catch(() => []), escape]);
-        document.removeEventListener('keydown', this._giveUp);
-        this.viewer.annotationLayer.mode(null);
-        this.viewer.annotationLayer.removeAllAnnotations();
-        this.announce('');
-        if (element) {
-            await this.segment(ringOf(element));
-        }
     }
 
     /** Segment inside `ring`, a list of [x, y], or the whole slide where it is null. */
@@ -136,7 +103,9 @@ export class Panel {
         this._about = make('p', {class: 'isoline-about'});
         this._form = make('div', {class: 'isoline-parameters'});
         this._details = make('details', {}, [make('summary', {}, ['Parameters']), this._form]);
-        this._tools = make('div', {class: 'isoline-tools'});
+        this._tools = new Regions(this);
+        this._tools.off = true;
+        this._place = make('div', {}, [this._tools.element]);
         this._alert = make('p', {class: 'isoline-alert', role: 'alert', hidden: ''});
         this._status = make('p', {class: 'isoline-status', role: 'status'});
         this._list = make('ul', {class: 'isoline-runs'});
@@ -149,7 +118,7 @@ export class Panel {
         ]);
         const content = make('div', {id: 'isoline-content', class: 's-panel-content'}, [
             make('label', {for: 'isoline-model'}, ['Model']), this._select, this._about,
-            this._details, this._tools, this._alert, this._status, this._list
+            this._details, this._place, this._alert, this._status, this._list
         ]);
         toggle.setAttribute('aria-expanded', 'true');
         toggle.addEventListener('click', (event) => {
@@ -182,7 +151,7 @@ export class Panel {
             this._chosen();
         } catch (error) {
             this._busy(true);
-            this._tools.replaceChildren(button('Try again', () => this._load(), 'btn-default'));
+            this._place.replaceChildren(button('Try again', () => this._load(), 'btn-default'));
             this.complain(error);
             return;
         }
@@ -194,8 +163,8 @@ export class Panel {
     }
 
     _chosen() {
-        if (this._prompting && !this._prompting.empty) {
-            this._select.value = this._prompting.model;
+        if (!this._tools.empty) {
+            this._select.value = this._tools.model;
             this.announce('Accept or discard the objects on the slide first.');
             return;
         }
@@ -216,29 +185,13 @@ export class Panel {
 
     /** Offer the tools of `model`: to point at objects, or to say where. */
     _offer(model) {
-        if (this._prompting) {
-            this._prompting.dispose();
-            this._prompting = null;
-        }
-        if ((model.prompts || []).length) {
-            this._prompting = new Prompting(this, model);
-            this._tools.replaceChildren(this._prompting.element);
-            return;
-        }
-        this._tools.replaceChildren(...TOOLS.map((tool) => {
-            const one = button(tool.label, () => tool.run(this), tool.main ? 'btn-primary' : 'btn-default');
-            one.title = tool.title || '';
-            return one;
-        }));
+        this._tools.dispose();
+        this._tools = (model.prompts || []).length ? new Prompting(this, model) : new Regions(this);
+        this._place.replaceChildren(this._tools.element);
     }
 
     _busy(busy) {
-        const off = busy || !this.mayWrite || !this._model || Boolean(this._model.problem);
-        if (this._prompting) {
-            this._prompting.off = off;
-        } else {
-            this._tools.querySelectorAll('button').forEach((each) => { each.disabled = off; });
-        }
+        this._tools.off = busy || !this.mayWrite || !this._model || Boolean(this._model.problem);
     }
 
     /** Return what the form says. */

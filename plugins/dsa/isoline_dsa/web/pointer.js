@@ -1,5 +1,5 @@
 /* The mouse as a tool that draws prompts: clicks, boxes, scribbles, lassos. */
-import {geo} from './page.js';
+import {geo, isThere} from './page.js';
 
 const ACTION = 'isoline_prompt';
 const NEAR = 3; // pixels of the screen between the points of a stroke
@@ -20,13 +20,17 @@ export class Pointer {
         this._stroke = null;
         this.tool = null;
         const {event} = geo();
-        this._handlers = [
+        this._onSlide = [
             [event.mouseclick, (click) => this._click(click)],
-            [event.actiondown, (action) => this._begin(action)],
-            [event.actionmove, (action) => this._move(action)],
-            [event.actionup, (action) => this._end(action)]
+            [event.actiondown, (action) => this._begin(action)]
         ];
-        this._handlers.forEach(([name, handler]) => map.geoOn(name, handler));
+        // geojs tells some thirty moves a second, and not where the button was let go
+        this._onPage = [
+            ['mousemove', (move) => this._move(move)],
+            ['mouseup', (up) => this._end(up)]
+        ];
+        this._onSlide.forEach(([name, handler]) => map.geoOn(name, handler));
+        this._onPage.forEach(([name, handler]) => document.addEventListener(name, handler));
     }
 
     /** Take `tool`: a kind of prompt, or null for the slide's own mouse. */
@@ -36,58 +40,73 @@ export class Pointer {
         if (tool && tool !== 'point') {
             interactor.addAction({action: ACTION, input: 'left', name: ACTION, owner: ACTION});
         }
-        this._stroke = null;
+        this._giveUp();
         this._map.node()[0].classList.toggle('isoline-pointing', Boolean(tool));
         this.tool = tool;
     }
 
     dispose() {
-        this.use(null);
-        this._handlers.forEach(([name, handler]) => this._map.geoOff(name, handler));
+        this._onPage.forEach(([name, handler]) => document.removeEventListener(name, handler));
+        if (isThere(this._map)) {
+            this.use(null);
+            this._onSlide.forEach(([name, handler]) => this._map.geoOff(name, handler));
+        }
     }
 
-    _click(click) {
-        this._stroke = null;
-        if (!click.buttonsDown.left) {
-            return;
-        }
-        if (this.tool === 'point' || this.tool === 'scribble') {
-            this._drawn(this.tool, [place(click)], click.modifiers.alt);
+    _click({page, buttonsDown, modifiers}) {
+        this._giveUp(); // too short to be a stroke
+        if (buttonsDown.left && (this.tool === 'point' || this.tool === 'scribble')) {
+            this._drawn(this.tool, [this._place(page)], modifiers.alt);
         }
     }
 
     _begin({state, mouse}) {
         if (state.action === ACTION) {
-            this._stroke = [place(mouse)];
+            this._stroke = [this._place(mouse.page)];
             this._at = mouse.page;
         }
     }
 
-    _move({mouse}) {
+    _move({pageX, pageY}) {
+        if (this._stroke) {
+            this._extend({x: pageX, y: pageY});
+            this._drawing(this.tool, this._stroke);
+        }
+    }
+
+    _end({pageX, pageY, altKey}) {
         if (!this._stroke) {
             return;
         }
-        if (this.tool === 'box') {
-            this._stroke[1] = place(mouse);
-        } else if (Math.hypot(mouse.page.x - this._at.x, mouse.page.y - this._at.y) >= NEAR) {
-            this._stroke.push(place(mouse));
-            this._at = mouse.page;
+        this._extend({x: pageX, y: pageY});
+        const points = this._stroke;
+        this._giveUp();
+        if (points.length >= {box: 2, scribble: 1, polygon: 3}[this.tool]) {
+            this._drawn(this.tool, points, altKey);
         }
-        this._drawing(this.tool, this._stroke);
     }
 
-    _end({mouse}) {
-        const points = this._stroke;
-        this._stroke = null;
-        const fewest = {box: 2, scribble: 1, polygon: 3}[this.tool];
-        if (points && points.length >= fewest) {
-            this._drawn(this.tool, points, mouse.modifiers.alt);
-        } else if (points) {
+    _giveUp() {
+        if (this._stroke) {
+            this._stroke = null;
             this._drawing(this.tool, []);
         }
     }
-}
 
-function place(mouse) {
-    return [mouse.geo.x, mouse.geo.y].map((value) => Math.round(value * 100) / 100);
+    /** Let the stroke go on to a position of the page. */
+    _extend(page) {
+        if (this.tool === 'box') {
+            this._stroke[1] = this._place(page);
+        } else if (Math.hypot(page.x - this._at.x, page.y - this._at.y) >= NEAR) {
+            this._stroke.push(this._place(page));
+            this._at = page;
+        }
+    }
+
+    /** Return where a position of the page is on the slide. */
+    _place(page) {
+        const {left, top} = this._map.node().offset();
+        const {x, y} = this._map.displayToGcs({x: page.x - left, y: page.y - top});
+        return [x, y].map((value) => Math.round(value * 100) / 100);
+    }
 }

@@ -2,7 +2,7 @@
 import {Api, ENDS} from './api.js';
 import {button, make} from './dom.js';
 import {LiveLayer, PromptLayer} from './layers.js';
-import {girder} from './page.js';
+import {classesOf, store, styleOf} from './objects.js';
 import {Pointer} from './pointer.js';
 
 const TOOLS_OF = {
@@ -62,9 +62,8 @@ export class Prompting {
         this._tools = declared.map((kind, k) => {
             const {label, title} = TOOLS_OF[kind];
             const one = button(label, () => this._use(this._pointer.tool === kind ? null : kind),
-                k ? 'btn-default' : 'btn-primary');
+                k ? 'btn-default' : 'btn-primary', title);
             one.dataset.tool = kind;
-            one.title = title;
             return one;
         });
         this._signs = ['+', '\u2212'].map((sign, k) => {
@@ -88,7 +87,7 @@ export class Prompting {
             make('div', {class: 'isoline-field'}, [
                 make('label', {for: 'isoline-class'}, ['Class']), this._class,
                 make('datalist', {id: 'isoline-classes'},
-                    this._classes().map((value) => make('option', {value})))
+                    classesOf(this._model).map((value) => make('option', {value})))
             ]),
             make('div', {class: 'isoline-tools'},
                 [this._undo, this._next, this._accept, this._discard])
@@ -100,12 +99,6 @@ export class Prompting {
             }
         });
         this._sign(true);
-    }
-
-    /** Return the names of classes that this model or the archive knows. */
-    _classes() {
-        const styles = stylesOfArchive().map((style) => style.id);
-        return [...new Set([...this._model.labels.map((label) => label.name), ...styles])];
     }
 
     _use(tool) {
@@ -250,7 +243,7 @@ export class Prompting {
         this._saving = true;
         this._show();
         try {
-            const annotation = await this._store(this._kept);
+            const annotation = await store(this._kept, this._model, this._panel.itemId);
             await this._panel.showAnnotations([annotation]);
             this._kept = [];
             this._panel.announce('Accepted. Edit it under Annotations.');
@@ -259,28 +252,6 @@ export class Prompting {
         }
         this._saving = false;
         this._show();
-    }
-
-    /** Add `elements` to the user's annotation of this model's objects and return its id. */
-    async _store(elements) {
-        const {itemId} = this._panel;
-        const me = girder.auth.getCurrentUser().id;
-        const mine = (await Api.call('GET', `annotation?itemId=${itemId}&userId=${me}&limit=0`))
-            .find(({annotation, _elementCount}) => _elementCount + elements.length <= 10000 &&
-                ((annotation.attributes || {}).isoline || {}).prompted === this._model.name);
-        if (mine) {
-            await Api.call('PATCH', `annotation/${mine._id}`, elements.map(
-                (value) => ({op: 'replace', path: `elements/id:${value.id}`, value})));
-            return mine._id;
-        }
-        const {name, title, version} = this._model;
-        const made = await Api.call('POST', `annotation?itemId=${itemId}`, {
-            name: title || name,
-            description: `isoline, ${name} ${version}`,
-            attributes: {isoline: {prompted: name, version}},
-            elements
-        });
-        return made._id;
     }
 
     _show() {
@@ -302,25 +273,4 @@ export class Prompting {
         this._accept.disabled = busy || !elements.length;
         this._discard.disabled = this._saving || this.empty;
     }
-}
-
-/** Return what an element of class `name` looks like; nothing to change where it has no name. */
-function styleOf(name) {
-    if (!name) {
-        return {};
-    }
-    const {lineColor, fillColor, lineWidth} = stylesOfArchive().find(({id}) => id === name) || {};
-    const known = Object.entries({lineColor, fillColor, lineWidth}).filter(([, value]) => value);
-    return {group: name, label: {value: name}, ...Object.fromEntries(known)};
-}
-
-/** Return the styles that HistomicsUI offers for drawing, each called `id`. */
-function stylesOfArchive() {
-    const {collections} = girder.plugins.histomicsui;
-    const styles = collections && collections.StyleCollection && new collections.StyleCollection();
-    if (!styles || !styles.localStorage) {
-        return [];
-    }
-    styles.fetch(); // from this browser's storage, at once
-    return styles.toJSON();
 }

@@ -22,7 +22,7 @@ export class RunRow {
             this._title = make('strong', {}, [run.title]),
             this._bar = make('progress', {max: 1, 'aria-label': `Progress of ${run.title}`}),
             this._text = make('span', {class: 'isoline-text'}, ['Starting']),
-            this._stop = button('Stop', () => this._act('cancel'), 'btn-default'),
+            this._stop = button('Stop', () => this._cancel(), 'btn-default'),
             this._accept = button('Accept', () => this._decide('accept'), 'btn-success'),
             this._discard = button('Discard', () => this._decide('discard'), 'btn-default')
         ]);
@@ -105,10 +105,10 @@ export class RunRow {
         }
     }
 
-    async _act(verb) {
+    async _cancel() {
         this._stop.disabled = true;
         try {
-            await Api.call('POST', `isoline/run/${this.run._id}/${verb}`);
+            await Api.call('POST', `isoline/run/${this.run._id}/cancel`);
         } catch (error) {
             this._stop.disabled = false;
             this._panel.complain(error);

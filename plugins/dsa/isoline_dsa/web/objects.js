@@ -1,0 +1,53 @@
+/* Objects that somebody pointed at: what they look like, and where they are kept. */
+import {Api} from './api.js';
+import {girder} from './page.js';
+
+const MOST = 10000; // elements of one annotation: HistomicsUI becomes slow beyond
+
+/** Return the names of classes that `model` or the archive knows. */
+export function classesOf(model) {
+    const ofArchive = stylesOfArchive().map(({id}) => id);
+    return [...new Set([...model.labels.map(({name}) => name), ...ofArchive])];
+}
+
+/** Return what an element of class `name` looks like; nothing to change where it has no name. */
+export function styleOf(name) {
+    if (!name) {
+        return {};
+    }
+    const {lineColor, fillColor, lineWidth} = stylesOfArchive().find(({id}) => id === name) || {};
+    const known = Object.entries({lineColor, fillColor, lineWidth}).filter(([, value]) => value);
+    return {group: name, label: {value: name}, ...Object.fromEntries(known)};
+}
+
+/** Return the styles that HistomicsUI offers for drawing, each called `id`. */
+function stylesOfArchive() {
+    const {collections} = girder.plugins.histomicsui;
+    const styles = collections && collections.StyleCollection && new collections.StyleCollection();
+    if (!styles || !styles.localStorage) {
+        return [];
+    }
+    styles.fetch(); // from this browser's storage, at once
+    return styles.toJSON();
+}
+
+/** Add `elements` to the user's annotation of objects of `model` on an item and return its id. */
+export async function store(elements, model, itemId) {
+    const me = girder.auth.getCurrentUser().id;
+    const mine = (await Api.call('GET', `annotation?itemId=${itemId}&userId=${me}&limit=0`))
+        .find(({annotation, _elementCount}) => _elementCount + elements.length <= MOST &&
+            ((annotation.attributes || {}).isoline || {}).prompted === model.name);
+    if (mine) {
+        await Api.call('PATCH', `annotation/${mine._id}`, elements.map(
+            (value) => ({op: 'replace', path: `elements/id:${value.id}`, value})));
+        return mine._id;
+    }
+    const {name, title, version} = model;
+    const made = await Api.call('POST', `annotation?itemId=${itemId}`, {
+        name: title || name,
+        description: `isoline, ${name} ${version}`,
+        attributes: {isoline: {prompted: name, version}},
+        elements
+    });
+    return made._id;
+}
