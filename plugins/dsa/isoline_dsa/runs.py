@@ -99,6 +99,8 @@ class Run(Model):  # type: ignore[misc]
 
     def revived(self, run: Any) -> Any:
         """Take up `run` where it was left, if its process has died, and return it as it is now."""
+        if _is_followed_here(run):
+            return run  # however long its last batch takes
         stale = _now() - datetime.timedelta(seconds=DEAD_SECONDS)
         taken = self.collection.find_one_and_update(
             {"_id": run["_id"], "state": RUNNING, "beat": {"$lt": stale}},
@@ -115,13 +117,14 @@ class Run(Model):  # type: ignore[misc]
         """Return whether a living process adds to the annotation."""
         if not ObjectId.is_valid(annotation_id):
             return False
+        growing = {"annotations": ObjectId(annotation_id), "state": RUNNING}
+        run = self.collection.find_one(growing, {"_id": 1})
+        if run is None or _is_followed_here(run):
+            return run is not None
         stale = _now() - datetime.timedelta(seconds=DEAD_SECONDS)
-        query = {
-            "annotations": ObjectId(annotation_id),
-            "state": RUNNING,
-            "beat": {"$gte": stale},
-        }
-        return self.collection.find_one(query, {"_id": 1}) is not None
+        return (
+            self.collection.find_one({**growing, "beat": {"$gte": stale}}, {"_id": 1}) is not None
+        )
 
     def accept(self, run: Any) -> Any:
         """Make the results ordinary annotations, in place of earlier ones of the same scope."""
@@ -269,8 +272,17 @@ class Follower:
 
 
 def _follow_in_thread(run: Any) -> None:
-    name = f"isoline-{run['_id']}"
+    name = _thread_name(run)
     threading.Thread(target=Follower(dict(run)).follow, name=name, daemon=True).start()
+
+
+def _is_followed_here(run: Any) -> bool:
+    """Return whether a thread of this process follows the run: two would store everything twice."""
+    return any(each.name == _thread_name(run) for each in threading.enumerate())
+
+
+def _thread_name(run: Any) -> str:
+    return f"isoline-{run['_id']}"
 
 
 def _name(run: Any, place: int) -> str:
