@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from playwright.sync_api import Locator, Page, expect
 
+FAR_PX = 8
+"""A press that moves at most 3 pixels may become a double click: cornerstone waits 400 ms for one
+before it draws anything."""
 _READ = """() => window.services.segmentationService.getSegmentations().map((segmentation) => ({
     id: segmentation.segmentationId,
     segments: Object.values(segmentation.segments).filter((each) => each.segmentIndex)
@@ -23,6 +26,30 @@ _READ = """() => window.services.segmentationService.getSegmentations().map((seg
         };
     }),
 }))"""
+PLANES = ["mpr-axial", "mpr-sagittal", "mpr-coronal"]
+_CENTRE = """(plane) => {
+    const { cornerstone, services } = window;
+    const viewport = services.cornerstoneViewportService.getCornerstoneViewport(plane);
+    const { focalPoint } = viewport.getCamera();
+    const [x, y] = viewport.worldToCanvas(focalPoint);
+    const { left, top } = viewport.canvas.getBoundingClientRect();
+    const [uid] = services.viewportGridService.getState().viewports.get(plane)
+        .displaySetInstanceUIDs;
+    const voxels = services.displaySetService.getDisplaySetByUID(uid).imageIds.map((id) => {
+        const {
+            imagePositionPatient, rowCosines, columnCosines, columnPixelSpacing, rowPixelSpacing,
+        } = cornerstone.metaData.get('imagePlaneModule', id);
+        const away = focalPoint.map((at, axis) => at - imagePositionPatient[axis]);
+        const along = (unit) => away.reduce((sum, at, axis) => sum + at * unit[axis], 0);
+        const [i, j] = [along(rowCosines), along(columnCosines)];
+        return {
+            j: Math.round(j / rowPixelSpacing), i: Math.round(i / columnPixelSpacing),
+            off: Math.hypot(...away) ** 2 - i ** 2 - j ** 2,
+        };
+    });
+    const k = voxels.reduce((best, { off }, at) => (off < voxels[best].off ? at : best), 0);
+    return [[left + x, top + y], [k, voxels[k].j, voxels[k].i]];
+}"""
 
 
 @dataclass(frozen=True)
@@ -86,17 +113,21 @@ class Panel:
         )
         return instance
 
-    def brush(self, column: int, row: int) -> None:
-        """Draw with a small one of OHIF's own brushes at a pixel of the slice on screen."""
+    def take_brush(self) -> None:
+        """Choose a small one of OHIF's own brushes."""
         self.page.evaluate(
             """() => {
                 const { commandsManager } = window;
                 commandsManager.run('setBrushSize', { value: 4, toolNames: ['CircularBrush'] });
-                commandsManager.run('setToolActive', { toolName: 'CircularBrush' });
+                commandsManager.run('setToolActiveToolbar', { toolName: 'CircularBrush' });
             }"""
         )
+
+    def brush(self, column: int, row: int) -> None:
+        """Draw with a small brush at a pixel of the slice on screen."""
+        self.take_brush()
         x, y = self.at(column, row)
-        self.drag((x, y), (x + 3, y))
+        self.drag((x, y), (x + FAR_PX, y))
 
     def at(self, column: float, row: float) -> tuple[float, float]:
         """Return where on the page the centre of a pixel of the slice on screen lies."""
@@ -118,6 +149,26 @@ class Panel:
             [column, row],
         )
         return x, y
+
+    def show_planes(self) -> None:
+        """Change to OHIF's layout of three planes, and wait until each shows the volume."""
+        self.page.evaluate(
+            "() => commandsManager.runCommand('toggleHangingProtocol', { protocolId: 'mpr' })"
+        )
+        self.page.wait_for_function(
+            """(planes) => planes.every((id) => services.cornerstoneViewportService
+                .getCornerstoneViewport(id)?.getActors().length)""",
+            arg=PLANES,
+            timeout=60_000,
+        )
+
+    def centre(self, plane: str) -> tuple[tuple[float, float], tuple[int, int, int]]:
+        """Return where on the page the middle of a plane lies, and the (k, j, i) of that voxel.
+
+        Slices count as `shown` gives them.
+        """
+        (x, y), (k, j, i) = self.page.evaluate(_CENTRE, plane)
+        return (x, y), (k, j, i)
 
     def drag(self, *way: tuple[float, float]) -> None:
         """Press the mouse at the first place of the page, move through the others, let go."""

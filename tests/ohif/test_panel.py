@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, expect
 
 from tests.ohif.conftest import Series
-from tests.ohif.panel import Panel, shown
+from tests.ohif.panel import PLANES, Panel, shown
 from tests.ohif.stack import Stack
 
 MODE = "isoline"
@@ -185,19 +185,17 @@ def test_what_is_on_screen_is_stored_and_found_again(
 
 def test_it_draws_in_every_plane(panel: Panel, voxels: dict[str, NDArray[np.int16]]) -> None:
     page = panel.page  # the last test of this page: it stays in this layout
-    page.evaluate(
-        "() => commandsManager.runCommand('toggleHangingProtocol', { protocolId: 'mpr' })"
-    )
-    planes = """(isReady) => ['mpr-axial', 'mpr-sagittal', 'mpr-coronal'].every((id) =>
-        services.cornerstoneViewportService.getCornerstoneViewport(id)?.getActors().some(isReady))"""
-    page.wait_for_function(f"({planes})(() => true)", timeout=60_000)
+    panel.show_planes()
     panel.run("threshold3d", above=ABOVE)
     (found,) = shown(page)
     for name, values in voxels.items():
         np.testing.assert_array_equal(found.slices[name], values >= ABOVE)
     page.wait_for_function(
-        f"""({planes})(({{ representationUID }}) => representationUID?.includes(
-            services.segmentationService.getSegmentations()[0].segmentationId))""",
+        """(planes) => planes.every((id) => services.cornerstoneViewportService
+            .getCornerstoneViewport(id).getActors().some(({ representationUID }) =>
+                representationUID?.includes(
+                    services.segmentationService.getSegmentations()[0].segmentationId)))""",
+        arg=PLANES,
         polling=200,  # there are no frames to wait for once all is drawn
-        timeout=30_000,
+        timeout=60_000,
     )
