@@ -7,7 +7,7 @@ const browser = Object.fromEntries(
     ...["setTimeout", "clearTimeout", "setInterval", "clearInterval"],
     ...["requestAnimationFrame", "cancelAnimationFrame"],
     ...["atob", "btoa", "CSSStyleSheet"],
-    ...["MutationObserver", "ResizeObserver", "CustomEvent", "customElements", "HTMLElement"],
+    ...["MutationObserver", "ResizeObserver", "CustomEvent", "MouseEvent", "customElements", "HTMLElement"],
   ].map((name) => [name, "readonly"]),
 );
 

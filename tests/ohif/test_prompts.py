@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.ohif.conftest import Series
 from tests.ohif.panel import Panel, shown
@@ -17,6 +17,15 @@ from tests.ohif.stack import Stack
 SLICE = 30
 BRAIN = (30.0, 30.0)
 """Column and row in the middle of that slice."""
+_CLICK = """([x, y]) => {
+    const target = document.elementFromPoint(x, y);
+    for (const [kind, buttons] of [['mousemove', 0], ['mousedown', 1], ['mouseup', 0]]) {
+        target.dispatchEvent(
+            new MouseEvent(kind, { bubbles: true, clientX: x, clientY: y, buttons }));
+    }
+    return window.cornerstoneTools.annotation.state.getAllAnnotations().length;
+}"""
+"""Click, and return at once how many marks there are."""
 
 
 @pytest.fixture
@@ -39,12 +48,15 @@ def segments(panel: Panel) -> NDArray[np.uint8]:
 
 
 def changed(panel: Panel, before: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """Wait until the segmentation is another one than `before`, and return it."""
+    """Wait until the segmentation is another one than `before`, and return it.
+
+    With None before, until anything is drawn.
+    """
     until = time.monotonic() + 30
     while time.monotonic() < until:
         if shown(panel.page):
             now = segments(panel)
-            if now.any() and (before is None or (now != before).any()):
+            if now.any() if before is None else (now != before).any():
                 return now
         panel.page.wait_for_timeout(50)
     pytest.fail(f"nothing was drawn; the panel says {panel.said.inner_text()!r}")
@@ -52,7 +64,9 @@ def changed(panel: Panel, before: NDArray[np.uint8] | None) -> NDArray[np.uint8]
 
 def test_points_boxes_and_scribbles_one_object_after_another(panel: Panel) -> None:
     panel.scroll(SLICE)
-    point(panel, "P", *BRAIN)
+    panel.page.keyboard.press("Shift+P")
+    drawn = panel.page.evaluate(_CLICK, panel.at(*BRAIN))
+    assert drawn == 1, "a click waits for no second one"
     first = changed(panel, None)
     assert first[SLICE, 30, 30], "the object lies under the point"
     rows, columns = np.nonzero(first[SLICE])
@@ -76,3 +90,73 @@ def test_points_boxes_and_scribbles_one_object_after_another(panel: Panel) -> No
     panel.drag(panel.at(10, 25), panel.at(12, 30))
     fourth = changed(panel, third)
     np.testing.assert_array_equal(fourth == 1, second == 1)
+
+
+def draw(panel: Panel, plane: str, key: str, *way: tuple[int, int]) -> None:
+    """Draw with the tool that Shift and `key` choose; places are pixels from a plane's middle."""
+    (x, y), _ = panel.centre(plane)
+    panel.page.keyboard.press(f"Shift+{key}")
+    panel.drag(*((x + right, y + down) for right, down in way))
+
+
+GESTURES = {
+    "mpr-sagittal": ("P", [(0, 0)]),
+    "mpr-coronal": ("B", [(-30, -30), (30, 30)]),
+    "mpr-axial": ("L", [(-30, -30), (30, -30), (30, 30), (-30, 30), (-30, -26)]),
+}
+"""Of each plane, not active before, a tool and what is drawn with it around the middle."""
+
+
+def test_every_plane_frozen_segments_and_going_on_by_hand(panel: Panel) -> None:
+    page = panel.page
+    panel.show_planes()
+    before = None
+    for plane, (key, way) in GESTURES.items():
+        draw(panel, plane, key, *way)
+        drawn = changed(panel, before)
+        _, voxel = panel.centre(plane)
+        assert drawn[voxel], f"the object lies where {key} was drawn in {plane}"
+        page.keyboard.press("Shift+Z")
+        before = changed(panel, drawn)
+        assert not before.any()
+        page.keyboard.press("Shift+Y")
+        np.testing.assert_array_equal(changed(panel, before), drawn)
+        page.keyboard.press("Shift+Z")
+        changed(panel, drawn)
+    page.keyboard.press("Shift+Y")
+    first = changed(panel, before)
+
+    page.keyboard.press("Shift+Enter")
+    draw(panel, "mpr-coronal", "S", (-60, 0), (-60, 25))
+    second = changed(panel, first)
+    np.testing.assert_array_equal(second == 1, first == 1, "other segments are frozen")
+
+    live = panel.root.get_by_label("Answer after each gesture")
+    live.uncheck()
+    draw(panel, "mpr-coronal", "X", (-60, 0), (-60, 25))
+    expect(panel.root.get_by_role("button", name="Answer", exact=True)).to_be_enabled()
+    np.testing.assert_array_equal(segments(panel), second, "nothing was asked yet")
+    page.keyboard.press("Shift+A")
+    third = changed(panel, second)
+    assert (third == 2).sum() < (second == 2).sum()
+    live.check()
+
+    lock = panel.root.get_by_label("Lock").last
+    lock.check()
+    draw(panel, "mpr-sagittal", "P", (0, 0))
+    expect(panel.said).to_contain_text("Object 2 is locked")
+    lock.uncheck()
+    np.testing.assert_array_equal(segments(panel), third)
+
+    panel.take_brush()
+    (x, y), _ = panel.centre("mpr-axial")
+    panel.drag((x - 110, y - 130), (x - 95, y - 130))  # in the air: it is in no segment yet
+    brushed = changed(panel, third)
+    with page.expect_request("**/v1/segment") as asked:
+        draw(panel, "mpr-axial", "N", (-100, -130))
+    request = asked.value.post_data_json
+    assert len(request["prompts"]) == 1
+    assert request["initial"], "the stroke is what the prompt corrects"
+    fourth = changed(panel, brushed)
+    np.testing.assert_array_equal(fourth == 1, third == 1)
+    assert not ((fourth == 2) & (brushed != 2)).any()

@@ -7,7 +7,7 @@ import {Client} from './client.js';
 import {TOOLS} from './gestures.js';
 import {panelFor} from './panel.js';
 import {Session} from './session.js';
-import {hasTools, onGesture, onKeys} from './tools.js';
+import {hasTools, hurry, onGesture, onKeys} from './tools.js';
 import {PANEL, Viewer} from './viewer.js';
 
 const ELEMENT = 'isoline-panel';
@@ -37,6 +37,7 @@ function extension() {
             const tools = TOOLS.map(({name, key}) => [key, () => activate(name)]);
             stopListening = [
                 onGesture(viewer.libraries, (gesture) => pointer.take(gesture)),
+                hurry(viewer.libraries),
                 onKeys({
                     ...Object.fromEntries(tools),
                     Z: () => pointer.undo(), Y: () => pointer.redo(),
@@ -53,7 +54,7 @@ function extension() {
         getPanelModule() {
             const [name] = PANEL.split('.').slice(-1);
             return [{
-                name, label: 'isoline', iconName: 'tab-segmentation', iconLabel: 'isoline', component: ELEMENT
+                name, label: 'isoline', iconName: 'icon-tool-click-segment', iconLabel: 'isoline', component: ELEMENT
             }];
         }
     };

@@ -90,10 +90,12 @@ export class Labelmap {
         return new Set(this.list().filter((each) => each.locked).map((each) => each.index));
     }
 
-    /** Add a segment, or give the one with this number another name and colour, and make it active. */
-    add(index, label, rgb) {
+    /** Add a segment in a colour, by default one that the viewer chooses, and make it active. */
+    add(index, label, rgb = null) {
         this._service.addSegment(this.id, {segmentIndex: index, label});
-        this.paint(index, rgb);
+        if (rgb) {
+            this.paint(index, rgb);
+        }
     }
 
     remove(index) {

@@ -77,9 +77,8 @@ export class Pointer {
             const labelmap = this._session.labelmap;
             this.finish();
             if (labelmap && this.model) {
-                const {name, color} = this.model.labels[0];
-                const {index, label} = freeSegment(labelmap.list(), name);
-                labelmap.add(index, label, shade(color, index));
+                const {index, label} = freeSegment(labelmap.list(), this.model.labels[0].name);
+                labelmap.add(index, label);
                 labelmap.activate(index);
             }
         });
@@ -136,6 +135,9 @@ export class Pointer {
     async _answer() {
         try {
             await this.current?.answer();
+            if (this.current?.isHidden) {
+                this._session.tell('What was found lies in other segments, and those are frozen.');
+            }
         } catch (error) {
             if (error.step) {
                 this._viewer.unmark(error.step.mark);
@@ -173,10 +175,4 @@ export class Pointer {
         }
         this._session.changed();
     }
-}
-
-/** Return `color` for the first object, and others that differ from it for further ones. */
-function shade([red, green, blue], index) {
-    const turns = (index - 1) % 3;
-    return [[red, green, blue], [blue, red, green], [green, blue, red]][turns];
 }

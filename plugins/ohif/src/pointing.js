@@ -45,6 +45,12 @@ export class Pointing {
         return this._drawing.slices.some((k) => this._drawing.edited(k).has(this.segment));
     }
 
+    /** Whether other segments cover all that the last answer found. */
+    get isHidden() {
+        return Boolean(this.steps.at(-1)?.slices?.length) &&
+            !this._drawing.slices.some((k) => this.labelmap.read(k).includes(this.segment));
+    }
+
     /** Whether the last prompt has no answer yet. */
     get waits() {
         return this.steps.length > 0 && !this.steps.at(-1).slices;

@@ -143,6 +143,23 @@ export class Session {
         this._listeners.forEach((listener) => listener());
     }
 
+    /** Resolve to the labelmap on a series that the user works on, made for a model where there is none. */
+    async target(screen, model) {
+        const labelmap = this._viewer.labelmap(screen);
+        if (labelmap) {
+            return {labelmap, isNew: false};
+        }
+        const {name, color} = model.labels[0];
+        const made = await this._viewer.newLabelmap(screen, model.title, {label: name, color});
+        return {labelmap: made, isNew: true};
+    }
+
+    /** Resolve to what the server calls a series. */
+    async nameOf({StudyInstanceUID, SeriesInstanceUID}) {
+        this._archive ||= chosen(await this._client.archives(), this._viewer.archive);
+        return `dicomweb:${this._archive}/${StudyInstanceUID}/${SeriesInstanceUID}`;
+    }
+
     /** Do something during which nothing else may begin; `text` says what. */
     async _doing(text, action) {
         const meanwhile = {text, isError: false};
@@ -159,23 +176,6 @@ export class Session {
         }
         this.busy = false;
         this.changed();
-    }
-
-    /** Resolve to the labelmap on a series that the user works on, made for a model where there is none. */
-    async target(screen, model) {
-        const labelmap = this._viewer.labelmap(screen);
-        if (labelmap) {
-            return {labelmap, isNew: false};
-        }
-        const {name, color} = model.labels[0];
-        const made = await this._viewer.newLabelmap(screen, model.title, {label: name, color});
-        return {labelmap: made, isNew: true};
-    }
-
-    /** Resolve to what the server calls a series. */
-    async nameOf({StudyInstanceUID, SeriesInstanceUID}) {
-        this._archive ||= chosen(await this._client.archives(), this._viewer.archive);
-        return `dicomweb:${this._archive}/${StudyInstanceUID}/${SeriesInstanceUID}`;
     }
 
     _lookFor(run) {

@@ -51,6 +51,8 @@ button {
 button:hover:enabled { border-color: var(--accent); }
 button:disabled { opacity: 0.45; cursor: default; }
 button.main { background: var(--accent); border-color: var(--accent); color: #000; font-weight: 600; }
+.tools { display: grid; grid-template-columns: repeat(6, 1fr); }
+.tools button { padding: 0; font-size: 16px; }
 button.on { color: #4ade80; }
 button.off { color: #f87171; }
 progress { width: 100%; height: 6px; margin-top: 10px; accent-color: var(--accent); }

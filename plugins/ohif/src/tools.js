@@ -5,6 +5,8 @@
 import {TOOLS, colorOf, promptOf} from './gestures.js';
 
 const TOOL_GROUPS = ['default', 'mpr'];
+const FIELDS = 'input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable]';
+const BEYOND_PX = 4; // cornerstone takes up to 3 for the trembling of a hand
 
 /** Offer the tools in the tool groups and in the toolbar of the mode that was entered. */
 export function addTools({toolbarService, toolGroupService}, {cornerstoneTools}) {
@@ -65,6 +67,43 @@ export function onGesture({cornerstone, cornerstoneTools}, listener) {
 }
 
 /**
+ * Let what is drawn with the tools count at once and everywhere; return how to stop that.
+ *
+ * The viewer keeps a click for 400 ms, as it may become a double click, unless the mouse goes on; and
+ * the first press on a viewport that is not active does nothing but activate it.
+ */
+export function hurry({cornerstoneTools}) {
+    const pressed = (event) => {
+        if (toolAt(event.target, cornerstoneTools)) {
+            event.preventDefault = () => {}; // which would keep the press from the tool
+        }
+    };
+    const released = ({target, clientX, clientY}) => {
+        if (toolAt(target, cornerstoneTools)?.kind === 'point') {
+            viewportAt(target).dispatchEvent(new MouseEvent('mousemove', {clientX: clientX + BEYOND_PX, clientY}));
+        }
+    };
+    window.addEventListener('pointerdown', pressed, {capture: true});
+    window.addEventListener('mouseup', released); // cornerstone, at the document, has heard it before
+    return () => {
+        window.removeEventListener('pointerdown', pressed, {capture: true});
+        window.removeEventListener('mouseup', released);
+    };
+}
+
+/** Return the one of the tools that draws where `target` is on the page, undefined for none. */
+function toolAt(target, {ToolGroupManager}) {
+    const {viewportUid, renderingEngineUid} = viewportAt(target)?.dataset ?? {};
+    const group = viewportUid && ToolGroupManager.getToolGroupForViewport(viewportUid, renderingEngineUid);
+    const name = group?.getActivePrimaryMouseButtonTool();
+    return TOOLS.find((each) => each.name === name);
+}
+
+function viewportAt(target) {
+    return target.closest?.('[data-viewport-uid]');
+}
+
+/**
  * Call the action of a key that was pressed with Shift; return how to stop that.
  *
  * @param {Record<string, () => void>} actions by key
@@ -74,7 +113,7 @@ export function onKeys(actions, isOffered) {
     const heard = (event) => {
         const {shiftKey, ctrlKey, altKey, metaKey, key} = event;
         const [target] = event.composedPath(); // also within the panel's shadow
-        const isTyping = target.closest?.('input, textarea, select, [contenteditable]');
+        const isTyping = target.closest?.(FIELDS);
         const action = actions[key.length === 1 ? key.toUpperCase() : key];
         if (action && shiftKey && !(ctrlKey || altKey || metaKey || isTyping) && isOffered()) {
             event.preventDefault();

@@ -1,6 +1,6 @@
 /*
  * What isoline needs of OHIF, and nothing else: what is on screen, and labelmaps on it. All that
- * depends on OHIF's own interfaces is here and in labelmap.js.
+ * depends on OHIF's own interfaces is here, in labelmap.js and in tools.js.
  */
 
 import {frameOf, nearestPlane} from './geometry.js';

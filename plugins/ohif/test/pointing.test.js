@@ -72,6 +72,19 @@ test('each answer takes the place of the one before, other segments stay', async
     assert.equal(slices.origins.get(1).edited, true, 'what a person pointed at is no machine\'s work alone');
 });
 
+test('what other segments cover is told from what was drawn and from nothing', async () => {
+    const slices = new Slices('222...');
+    const {ask} = server(answer({0: '11....'}), answer({0: '1111..'}), answer({}));
+    const pointing = new Pointing(ask, {}, slices, 1);
+    const hidden = [];
+    for (const prompt of [A, A, B]) {
+        pointing.add(prompt, 'mark');
+        await pointing.answer();
+        hidden.push(pointing.isHidden);
+    }
+    assert.deepEqual(hidden, [true, false, false]);
+});
+
 test('prompts are taken back and given again one by one', async () => {
     const slices = new Slices('2.....');
     const {ask, asked} = server(answer({0: '.1....'}), answer({0: '.111..'}));
