@@ -119,7 +119,7 @@ class Panel:
             """() => {
                 const { commandsManager } = window;
                 commandsManager.run('setBrushSize', { value: 4, toolNames: ['CircularBrush'] });
-                commandsManager.run('setToolActiveToolbar', { toolName: 'CircularBrush' });
+                commandsManager.run('setToolActive', { toolName: 'CircularBrush' });
             }"""
         )
 
