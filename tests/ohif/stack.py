@@ -1,6 +1,8 @@
 """Unmodified OHIF, a real Orthanc and a real isoline server at one origin.
 
-python -m tests.ohif.stack FILE_OR_FOLDER ...    run it with these series, until Ctrl-C
+    python -m tests.ohif.stack FILE_OR_FOLDER ...    run it with these series, until Ctrl-C
+
+ISOLINE_OHIF names the version of OHIF, one of VERSIONS; without it, it is that of the demo.
 """
 
 from __future__ import annotations
@@ -33,6 +35,17 @@ from tests.serving import PLUGINS, free_port
 
 T = TypeVar("T")
 ARCHIVE = "here"
+VERSIONS = {
+    "3.11.1": "0lJRyHguGuIR06PxeJ3rqnPWf1OAqsaXGuqT2kl5HkNjIOxBDnRTTMvyHnkn3ZyjcHlsIhY8gf0h7AhV"
+    "ORqsSQ==",
+    "3.12.10": "0kuF66Mq9c9dMD++bUsTjMrJpXJwaZhz9B4uS244DawAjSkTwIYFU93pxPuRUQixaRi7QAHlF3Fe1qud"
+    "BlZrmA==",
+    viewer.VERSION: viewer.INTEGRITY,
+    "3.14.0-beta.6": "QwA0talqhh4VlUR+QgT2t8FP7NpX++4s6Z9Cp5VIcta3JMd2zGBPTp/R9t7JaX0Xi1AHAZAJxTv5"
+    "02R+SawaBg==",
+}
+"""Of OHIF, each with the SHA-512 of its package."""
+VERSION = os.environ.get("ISOLINE_OHIF", viewer.VERSION)
 OPEN_MS = 90_000
 """A loaded machine without a GPU is slow to show the first image."""
 _HAS_IMAGE = """() => {
@@ -88,7 +101,8 @@ class Stack:
 
 def pages() -> Path:
     """Return OHIF's pages; without npm CI fails, and others see why a test is skipped."""
-    return needed(lambda: viewer.fetch(datasets.default_directory() / "ohif"))
+    folder = datasets.default_directory() / "ohif"
+    return needed(lambda: viewer.fetch(folder, VERSION, VERSIONS[VERSION]))
 
 
 def needed(find: Callable[[], T]) -> T:
