@@ -7,6 +7,9 @@ import {addTools} from './tools.js';
 import {PANEL, Viewer} from './viewer.js';
 
 const ID = '@isoline/ohif-mode';
+// a second after each change OHIF computes them, and then makes the segments what they were when it
+// began: those that are new, renamed or locked since would be lost
+const NO_STATISTICS = {'panelSegmentation.disableUpdateSegmentationStats': {$set: true}};
 
 export default {
     id: ID,
@@ -22,7 +25,9 @@ export default {
             hide: false,
             onModeEnter(ohif) {
                 mode.onModeEnter(ohif);
-                addTools(ohif.servicesManager.services, new Viewer(ohif).libraries);
+                const {services} = ohif.servicesManager;
+                services.customizationService.setCustomizations(NO_STATISTICS);
+                addTools(services, new Viewer(ohif).libraries);
             },
             routes: mode.routes.map((route) => ({
                 ...route, layoutTemplate: (...given) => withPanel(route.layoutTemplate(...given))

@@ -89,10 +89,9 @@ class Panel {
             make('section', {'aria-label': 'Run a model'}, [
                 make('label', {for: 'model'}, ['Model']), this._model, this._about, this._parameters,
                 make('div', {class: 'row'}, [this._run, this._stop, this._undo, this._again]),
-                this._progress
+                this._progress, this._said
             ]),
             this._pointing.element,
-            this._said,
             this._results
         ]);
         // OHIF has shortcuts on letters and arrows
