@@ -31,12 +31,10 @@ import groovy.transform.CompileStatic
 import java.awt.Graphics2D
 import java.awt.image.BufferedImage
 import java.awt.image.WritableRaster
-import java.io.BufferedReader
 import java.io.ByteArrayInputStream
 import java.io.ByteArrayOutputStream
 import java.io.IOException
 import java.io.InputStream
-import java.io.InputStreamReader
 import java.net.ConnectException
 import java.net.URI
 import java.net.http.HttpClient
@@ -197,7 +195,7 @@ class Unattended {
             if (hasWindow) {
                 run.on { work -> Platform.runLater(work) }
             }
-            Run.Status end = run.call()
+            RunStatus end = run.call()
             println "Isoline: ${end.message} ${end.objects} objects"
             objects += end.objects
             if (end.state != 'done') {
@@ -333,7 +331,7 @@ final class Isoline {
         JsonObject request = JsonParser.parseString(options).getAsJsonObject();
         long objects = 0;
         for (PathObject parent : parents(image, where)) {
-            Run.Status end = new Run(client, image, parent, request).call();
+            RunStatus end = new Run(client, image, parent, request).call();
             objects += end.objects;
             if (!end.state.equals("done")) {
                 throw new IllegalStateException(end.message);
@@ -419,84 +417,29 @@ final class Isoline {
 /**
  * One run of a model: from the request to the last object in the hierarchy. No window.
  *
- * `call` blocks; the other methods may be called meanwhile from any thread.
+ * `call` blocks; `cancel` may be called meanwhile from any thread, the rest when it has returned.
+ * `Submission` asks, `JobStream` listens, `Results` changes the hierarchy.
  */
 @CompileStatic
 final class Run {
 
-    /** How far a run is, or how it ended. */
-    public static final class Status {
-        /** One of "starting", "running", "done", "failed", "cancelled", "lost". */
-        public final String state;
-        /** In words, for the user. */
-        public final String message;
-        public final long objects;
-        public final long tilesDone;
-        public final long tiles;
-        /** Seconds; negative where nobody knows. */
-        public final double secondsLeft;
-        /** Features that QuPath could not read. */
-        public final long refused;
-
-        Status(String state, String message, long objects, long tilesDone, long tiles,
-                double secondsLeft, long refused) {
-            this.state = state;
-            this.message = message;
-            this.objects = objects;
-            this.tilesDone = tilesDone;
-            this.tiles = tiles;
-            this.secondsLeft = secondsLeft;
-            this.refused = refused;
-        }
-    }
-
     private static final long SECOND = 1_000_000_000L;
-    private static final long SILENCE = 15 * SECOND;
-    private static final long LONGEST_PAUSE = 20 * SECOND;
-    private static final int MOST_PENDING = 100_000;
-    private static final int MOST_LINES = 16;
-    private static final String NO_MORE = "no more";
-    private static final int RETRIES = 6;
+    private static final long PATIENCE = 15 * SECOND;
     private static final double FOCUS_PX = 64;
-    private static final Pattern METADATA = Pattern.compile(",\"metadata\":\\{[^{}]*\\}");
-    private static final String DETECTION = "[{\"type\":\"Feature\",\"geometry\":{\"type\":\"Polygon\"," +
-            "\"coordinates\":[[[0,0],[0,1],[1,1],[0,0]]]},\"properties\":{\"objectType\":\"detection\"}}]";
 
     private final IsolineClient client;
-    private final ImageData<BufferedImage> image;
-    private final PathObject parent;
-    private final JsonObject options;
-
-    private Executor gui = work -> work.run();
-    private Consumer<Status> listener = status -> { };
+    private final Submission submission;
+    private final Results results;
+    private Consumer<RunStatus> listener = status -> { };
     private Predicate<String> agree = question -> true;
     private Supplier<double[]> view = () -> null;
-    private Collection<PathObject> replaceable = List.of();
-    private Upload.Sent sent;
 
-    private volatile boolean stopped;
+    private volatile String job;
+    private volatile boolean isStopped;
     private volatile long stoppedAt;
     private boolean hasEnded;
-    private boolean hasFailed;
-    private volatile String job;
-    private long after = -1;
     private double[] focus;
     private long looked;
-
-    private final List<PathObject> pending = new ArrayList<>();
-    private final List<PathObject> added = new ArrayList<>();
-    /** Provisional pieces by id, until their union replaces them. */
-    private final Map<String, PathObject> pieces = new HashMap<>();
-    private final Set<PathObject> replaced = new HashSet<>();
-    /** Objects of earlier runs that stay: their ids are taken. */
-    private final Set<String> kept = new HashSet<>();
-    private final Set<String> classes = new HashSet<>();
-    /** Of an older QuPath, see `Marks`. */
-    private final boolean hasForgetful = !canRemember();
-    private boolean hasReplacedEarlier;
-    private long lastFlush;
-    private long flushPause;
-    private int flushes;
 
     private String state = "starting";
     private String message = "";
@@ -504,8 +447,6 @@ final class Run {
     private long tilesDone;
     private long tiles;
     private double secondsLeft = -1;
-    private long refused;
-    private String firstRefusal = "";
 
     /**
      * Prepare a run whose objects go below `parent`: a selected object, or the root for the slide.
@@ -515,19 +456,18 @@ final class Run {
     public Run(IsolineClient client, ImageData<BufferedImage> image, PathObject parent,
             JsonObject options) {
         this.client = client;
-        this.image = image;
-        this.parent = parent;
-        this.options = options;
+        this.submission = new Submission(client, image, parent, options);
+        this.results = new Results(image, parent, options);
     }
 
     /** Change the hierarchy through `executor`: the JavaFX thread, where there is a window. */
     public Run on(Executor executor) {
-        this.gui = executor;
+        results.setGui(executor);
         return this;
     }
 
     /** Tell `listener` how far it is, from the thread of `call`. */
-    public Run telling(Consumer<Status> listener) {
+    public Run telling(Consumer<RunStatus> listener) {
         this.listener = listener;
         return this;
     }
@@ -546,25 +486,24 @@ final class Run {
 
     /** Replace `objects` too, as long as nobody has touched them. */
     public Run replacing(Collection<PathObject> objects) {
-        this.replaceable = objects;
+        results.setReplaceable(objects);
         return this;
     }
 
     /** Use what an earlier run has uploaded, if there is enough of it; null where there is nothing. */
     Run reusing(Upload.Sent sent) {
-        this.sent = sent;
+        submission.setSent(sent);
         return this;
     }
 
     /** Run to the end. What was received stays, however it ends. Never throws but for bugs. */
-    public Status call() {
-        boolean interrupted = false;
+    public RunStatus call() {
+        boolean isInterrupted = false;
         try {
-            focus = view.get();
             submit();
             follow();
         } catch (InterruptedException | CancellationException e) {
-            interrupted = e instanceof InterruptedException;
+            isInterrupted = e instanceof InterruptedException;
             end("cancelled", "Cancelled.");
         } catch (IOException | IllegalArgumentException e) {
             end("failed", client.explain(e));
@@ -572,10 +511,10 @@ final class Run {
             System.getLogger("isoline").log(System.Logger.Level.WARNING, "a run ended", e);
             end("failed", e.getMessage() == null ? e.toString() : e.getMessage());
         } finally {
-            interrupted = Thread.interrupted() || interrupted;
+            isInterrupted = Thread.interrupted() || isInterrupted;
             finish();
         }
-        if (interrupted) {
+        if (isInterrupted) {
             Thread.currentThread().interrupt();
         }
         return status();
@@ -583,8 +522,8 @@ final class Run {
 
     /** Stop within one tile. What was received stays. */
     public void cancel() {
-        stopped = true;
         stoppedAt = System.nanoTime();
+        isStopped = true;
         String running = job;
         if (running != null) {
             background(() -> client.cancel(running));
@@ -593,23 +532,245 @@ final class Run {
 
     /** Take back what this run added and nobody changed; return how many objects that were. */
     public int removeResults() {
-        List<PathObject> mine = new ArrayList<>();
-        apply(() -> {
-            for (PathObject object : added) {
-                if (object.getParent() != null && Marks.isUntouched(object)) {
-                    mine.add(object);
-                }
-            }
-            added.clear();
-            remove(mine);
-            changed();
-        });
-        return mine.size();
+        try {
+            return results.removeUntouched();
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            return 0;
+        }
     }
 
     /** Return what it has added. */
     public List<PathObject> getResults() {
-        return new ArrayList<>(added);
+        return results.getAdded();
+    }
+
+    /** Return what the server has of the image; null where it sees the file. */
+    Upload.Sent getSent() {
+        return submission.getSent();
+    }
+
+    /** Return how often the hierarchy was changed. */
+    public int getFlushes() {
+        return results.getFlushes();
+    }
+
+    /** Return how far it is. */
+    public RunStatus status() {
+        return new RunStatus(state, message, results.count(), tilesDone, tiles, secondsLeft,
+                results.getReader().getRefused());
+    }
+
+    private void submit() throws IOException, InterruptedException {
+        focus = view.get();
+        report("starting", "Asking " + client.getUrl());
+        job = submission.submit(focus, words -> report("starting", words), agree, () -> isStopped);
+        if (isStopped) {
+            cancel();
+        }
+    }
+
+    /** Take in events to the end of the job, or until the connection is lost for good. */
+    private void follow() throws IOException, InterruptedException {
+        try (JobStream stream = new JobStream(client, job)) {
+            while (!hasEnded && !stream.isLost()) {
+                JobEvent event = stream.next();
+                stopIfUnheard();
+                look();
+                if (event != null) {
+                    take(event);
+                }
+                boolean isShown = stream.isBroken() ? results.flush() : results.flushIfDue();
+                if (stream.isBroken()) {
+                    report(state, "Connection lost, trying again");
+                } else if (isShown) {
+                    report(state, message);
+                }
+            }
+            if (!hasEnded) {
+                end("lost", "The connection was lost, what arrived stays: " + stream.getReason());
+            }
+        }
+    }
+
+    private void take(JobEvent event) {
+        JsonObject said = event.said;
+        switch (event.kind) {
+            case "started":
+                tiles = said.get("tiles").getAsLong();
+                for (JsonElement label : said.getAsJsonArray("labels")) {
+                    results.addClass(label.getAsJsonObject().get("name").getAsString());
+                }
+                report("running", "Running");
+                break;
+            case "contours":
+                results.take(event.features, said.getAsJsonArray("replaces"));
+                break;
+            case "progress":
+                tilesDone = said.get("tiles_done").getAsLong();
+                tiles = said.get("tiles").getAsLong();
+                JsonElement left = said.get("seconds_left");
+                secondsLeft = left == null || left.isJsonNull() ? -1 : left.getAsDouble();
+                report("running", "Running");
+                break;
+            case "warned":
+                warning = said.get("message").getAsString();
+                report("running", warning);
+                break;
+            case "done":
+                long bad = said.get("tiles_failed").getAsLong();
+                String done = bad == 0 ? "Done." : "Done, but " + bad + " tiles failed.";
+                endJob("done", warning.isEmpty() ? done : done + " " + warning);
+                break;
+            case "cancelled":
+                endJob("cancelled", "Cancelled. What arrived stays.");
+                break;
+            case "failed":
+                String remedy = said.get("remedy").getAsString();
+                endJob("failed", said.get("message").getAsString() +
+                        (remedy.isEmpty() ? "" : ". Remedy: " + remedy));
+                break;
+            default:
+                break; // of a newer server
+        }
+    }
+
+    /** Tell the server when the user looks elsewhere. */
+    private void look() {
+        boolean isSoon = System.nanoTime() - looked < SECOND;
+        double[] there = isSoon ? null : view.get();
+        if (there == null) {
+            return;
+        }
+        looked = System.nanoTime();
+        if (focus == null || Math.hypot(there[0] - focus[0], there[1] - focus[1]) > FOCUS_PX) {
+            focus = there;
+            background(() -> client.focus(job, there[0], there[1]));
+        }
+    }
+
+    private void stopIfUnheard() {
+        if (isStopped && System.nanoTime() - stoppedAt > PATIENCE) {
+            throw new CancellationException();
+        }
+    }
+
+    // --- The end -------------------------------------------------------------------------------
+
+    private void endJob(String how, String words) {
+        hasEnded = true;
+        if (!how.equals("failed")) {
+            results.dropPieces(); // the server has said all of their unions
+        }
+        end(how, words);
+    }
+
+    private void end(String how, String words) {
+        state = how;
+        message = words;
+        long refused = results.getReader().getRefused();
+        if (refused > 0) {
+            message += " QuPath could not read " + refused + " objects: " + results.getReader().getFirstRefusal();
+        }
+    }
+
+    /** Stop what still runs and show what is still pending. */
+    private void finish() {
+        try {
+            if (job != null && !hasEnded && !state.equals("lost")) {
+                client.cancel(job);
+            }
+        } catch (IOException e) {
+            message += " The server could not be told to stop: " + client.explain(e);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+        try {
+            if (state.equals("done")) {
+                results.replaceEarlier();
+            }
+            results.flush();
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+        report(state, message);
+    }
+
+    private void report(String how, String words) {
+        state = how;
+        message = words;
+        listener.accept(status());
+    }
+
+    /** A call of the server whose failure changes nothing. */
+    private interface Attempt {
+        void make() throws IOException, InterruptedException;
+    }
+
+    private void background(Attempt attempt) {
+        Thread thread = new Thread(() -> {
+            try {
+                attempt.make();
+            } catch (IOException e) {
+                System.getLogger("isoline").log(System.Logger.Level.DEBUG, client.explain(e));
+            } catch (InterruptedException e) {
+                Thread.currentThread().interrupt();
+            }
+        }, "isoline-call");
+        thread.setDaemon(true);
+        thread.start();
+    }
+}
+
+/** How far a run is, or how it ended. */
+@CompileStatic
+final class RunStatus {
+
+    /** One of "starting", "running", "done", "failed", "cancelled", "lost". */
+    public final String state;
+    /** In words, for the user. */
+    public final String message;
+    public final long objects;
+    public final long tilesDone;
+    public final long tiles;
+    /** Seconds; negative where nobody knows. */
+    public final double secondsLeft;
+    /** Features that QuPath could not read. */
+    public final long refused;
+
+    RunStatus(String state, String message, long objects, long tilesDone, long tiles,
+            double secondsLeft, long refused) {
+        this.state = state;
+        this.message = message;
+        this.objects = objects;
+        this.tilesDone = tilesDone;
+        this.tiles = tiles;
+        this.secondsLeft = secondsLeft;
+        this.refused = refused;
+    }
+}
+
+/** From what the user asks for to a job of the server; its pixels are uploaded if they must be. */
+@CompileStatic
+final class Submission {
+
+    private final IsolineClient client;
+    private final ImageServer<BufferedImage> server;
+    private final PathObject parent;
+    private final JsonObject options;
+    private Upload.Sent sent;
+
+    /** `options` are keys of a request: `model`, and `parameters` and others where given. */
+    Submission(IsolineClient client, ImageData<BufferedImage> image, PathObject parent, JsonObject options) {
+        this.client = client;
+        this.server = image.getServer();
+        this.parent = parent;
+        this.options = options;
+    }
+
+    /** Use what was uploaded before, if there is enough of it; null where nothing was. */
+    void setSent(Upload.Sent sent) {
+        this.sent = sent;
     }
 
     /** Return what the server has of the image; null where it sees the file. */
@@ -617,54 +778,56 @@ final class Run {
         return sent;
     }
 
-    /** Return how often the hierarchy was changed. */
-    public int getFlushes() {
-        return flushes;
-    }
-
-    /** Return how far it is. */
-    public Status status() {
-        return new Status(state, message, added.size() + pending.size(), tilesDone, tiles,
-                secondsLeft, refused);
-    }
-
-    // --- The request ---------------------------------------------------------------------------
-
-    private void submit() throws IOException, InterruptedException {
-        JsonObject request = request();
-        report("starting", "Asking " + client.getUrl());
+    /**
+     * Return the job. Tiles near the x, y of `focus` come first; null is nowhere.
+     *
+     * `say` hears how far an upload is; `agree` is asked before a large one; `stopped` ends it.
+     */
+    String submit(double[] focus, Consumer<String> say, Predicate<String> agree, BooleanSupplier stopped)
+            throws IOException, InterruptedException {
+        JsonObject request = request(focus);
         try {
             if (sent != null && sent.isAround(request.getAsJsonArray("prompts"))) {
                 pointAtUpload(request);
             } else if (!request.has("image")) {
-                upload(request);
+                upload(request, say, agree, stopped);
             }
-            job = client.submit(request).get("job").getAsString();
+            return client.submit(request).get("job").getAsString();
         } catch (IsolineClient.Refused e) {
             if (!e.code.equals("UnknownImage") && !e.code.equals("WrongImage")) {
                 throw e;
             }
-            upload(request);
-            job = client.submit(request).get("job").getAsString();
         }
-        if (stopped) {
-            cancel();
-        }
+        upload(request, say, agree, stopped);
+        return client.submit(request).get("job").getAsString();
     }
 
-    private JsonObject request() {
-        ImageServer<BufferedImage> server = image.getServer();
+    private void upload(JsonObject request, Consumer<String> say, Predicate<String> agree,
+            BooleanSupplier stopped) throws IOException, InterruptedException {
+        int t = parent.getROI() == null ? 0 : parent.getROI().getT();
+        Upload upload = new Upload(client, server, plane(), t);
+        sent = upload.send(request, spacing(), say, agree, stopped);
+        pointAtUpload(request);
+    }
+
+    private void pointAtUpload(JsonObject request) {
+        request.addProperty("image", sent.image);
+        request.remove("image_size"); // those are of the file that the server does not see
+        request.remove("z");
+    }
+
+    private JsonObject request(double[] focus) {
         JsonObject request = options.deepCopy();
         request.addProperty("format", "qupath");
-        String uri = fileUri(server);
+        String uri = fileUri();
         if (uri != null) {
-            request.addProperty("image", uri);
             JsonArray size = new JsonArray();
             size.add(server.getWidth());
             size.add(server.getHeight());
+            request.addProperty("image", uri);
             request.add("image_size", size);
         }
-        JsonArray spacing = spacing(server);
+        JsonArray spacing = spacing();
         if (spacing != null) {
             request.add("spacing_um", spacing);
         }
@@ -685,20 +848,6 @@ final class Run {
         return request;
     }
 
-    private void upload(JsonObject request) throws IOException, InterruptedException {
-        ImageServer<BufferedImage> server = image.getServer();
-        int t = parent.getROI() == null ? 0 : parent.getROI().getT();
-        Upload upload = new Upload(client, server, plane(), t);
-        sent = upload.send(request, spacing(server), words -> report("starting", words), agree, () -> stopped);
-        pointAtUpload(request);
-    }
-
-    private void pointAtUpload(JsonObject request) {
-        request.addProperty("image", sent.image);
-        request.remove("image_size"); // those are of the file that the server does not see
-        request.remove("z");
-    }
-
     private int plane() {
         if (options.has("z")) {
             return options.get("z").getAsInt();
@@ -707,7 +856,7 @@ final class Run {
     }
 
     /** Return where the file is, null where there is none that shows what the viewer shows. */
-    private static String fileUri(ImageServer<BufferedImage> server) {
+    private String fileUri() {
         // a slide that QuPath shows turned has the size and the URI of the file and other pixels
         String type = server.getServerType().toLowerCase();
         Collection<URI> uris = server.getURIs();
@@ -718,7 +867,7 @@ final class Run {
         return uri.startsWith("file:") ? uri : null;
     }
 
-    private static JsonArray spacing(ImageServer<BufferedImage> server) {
+    private JsonArray spacing() {
         PixelCalibration calibration = server.getPixelCalibration();
         if (!calibration.hasPixelSizeMicrons()) {
             return null;
@@ -728,259 +877,350 @@ final class Run {
         spacing.add(calibration.getPixelHeightMicrons());
         return spacing;
     }
+}
 
-    // --- The stream ----------------------------------------------------------------------------
+/** Follows what a job says; a connection that breaks is taken up where it broke off. */
+@CompileStatic
+final class JobStream implements AutoCloseable {
 
-    /** Read events to the end of the job; a lost connection is taken up where it broke off. */
-    private void follow() throws IOException, InterruptedException {
-        int failures = 0;
-        String lost = "the server closed the stream";
-        while (failures <= RETRIES) {
-            long before = after;
-            try (InputStream body = client.events(job, after)) {
-                if (takeAll(body)) {
-                    return;
-                }
-            } catch (IsolineClient.Refused e) {
-                if (e.status != 429 && e.status < 502) {
-                    throw e;
-                }
-                lost = e.getMessage();
-            } catch (IOException e) {
-                lost = client.explain(e);
-            }
-            flush();
-            failures = after > before ? 1 : failures + 1;
-            if (failures <= RETRIES) {
-                report(state, "Connection lost, trying again");
-                Thread.sleep(Math.min(4000L, 100L << failures));
-            }
-        }
-        end("lost", "The connection was lost, what arrived stays: " + lost);
+    private static final long SILENCE_S = 15;
+    private static final long LONGEST_WAIT_MS = 4000;
+    private static final int RETRIES = 6;
+
+    private final IsolineClient client;
+    private final String job;
+    private LineReader lines;
+    /** The number of the last event. */
+    private long after = -1;
+    private int failures;
+    private String reason = "";
+    private long heard;
+
+    JobStream(IsolineClient client, String job) {
+        this.client = client;
+        this.job = job;
+    }
+
+    /** Return whether the connection has broken and was not made again yet. */
+    boolean isBroken() {
+        return lines == null && failures > 0;
+    }
+
+    /** Return whether it has broken so often that there is no sense in going on. */
+    boolean isLost() {
+        return failures > RETRIES;
+    }
+
+    /** Return why the connection broke last, in words. */
+    String getReason() {
+        return reason;
     }
 
     /**
-     * Take in events until the stream ends; return whether the job has ended too.
+     * Return the next event; null where a second passes without one, and when the connection breaks.
      *
-     * Lines are read in a thread of their own: in Java 17 a blocked read swallows the interrupt
-     * with which QuPath kills a script.
+     * Raises IsolineClient.Refused where the server does not let this job be followed.
      */
-    private boolean takeAll(InputStream body) throws IOException, InterruptedException {
-        BlockingQueue<String> lines = new ArrayBlockingQueue<>(MOST_LINES);
-        Thread reader = new Thread(() -> read(body, lines), "isoline-reader");
-        reader.setDaemon(true);
-        reader.start();
-        long heard = System.nanoTime();
+    JobEvent next() throws IOException, InterruptedException {
         try {
-            while (!hasEnded) {
-                String line = lines.poll(1, TimeUnit.SECONDS);
-                tick();
-                if (line == null) {
-                    if (System.nanoTime() - heard > SILENCE) {
-                        throw new IOException("nothing was heard of the server");
-                    }
-                } else if (line.equals(NO_MORE)) {
-                    return false;
-                } else if (!line.isEmpty()) {
-                    take(line);
-                }
-                heard = line == null ? heard : System.nanoTime();
-                flushIfDue();
+            if (lines == null) {
+                connect();
             }
-            return true;
-        } finally {
-            reader.interrupt();
+            return nextOf(lines);
+        } catch (IsolineClient.Refused e) {
+            if (e.status != 429 && e.status < 502) {
+                throw e;
+            }
+            broke(e.getMessage());
+        } catch (IOException e) {
+            broke(client.explain(e));
+        }
+        return null;
+    }
+
+    @Override
+    public void close() throws IOException {
+        if (lines != null) {
+            lines.close();
+            lines = null;
         }
     }
 
-    private static void read(InputStream body, BlockingQueue<String> lines) {
+    private void connect() throws IOException, InterruptedException {
+        if (failures > 0) {
+            Thread.sleep(Math.min(LONGEST_WAIT_MS, 100L << failures));
+        }
+        lines = new LineReader(client.events(job, after));
+        heard = System.nanoTime();
+    }
+
+    private JobEvent nextOf(LineReader lines) throws IOException, InterruptedException {
+        String line = lines.next();
+        if (line == null) {
+            if (System.nanoTime() - heard > SILENCE_S * 1_000_000_000L) {
+                throw new IOException("nothing was heard of the server");
+            }
+            return null;
+        }
+        heard = System.nanoTime();
+        if (line.equals(LineReader.END)) {
+            throw new IOException("the server closed the stream");
+        }
+        JobEvent event = line.isEmpty() ? null : JobEvent.read(line); // a heartbeat is empty
+        if (event == null || event.seq <= after) {
+            return null;
+        }
+        after = event.seq;
+        failures = 0;
+        return event;
+    }
+
+    private void broke(String why) throws IOException {
+        reason = why;
+        failures += 1;
+        close();
+    }
+}
+
+/**
+ * Lines of a stream, read ahead by a few in a thread of its own.
+ *
+ * In Java 17 a blocked read swallows the interrupt with which QuPath kills a script; waiting for a
+ * line here does not.
+ */
+@CompileStatic
+final class LineReader implements AutoCloseable {
+
+    /** What comes after the last line; no line can be this. */
+    static final String END = "\n";
+
+    private static final int MOST_LINES = 16;
+
+    private final InputStream body;
+    private final BlockingQueue<String> lines = new ArrayBlockingQueue<>(MOST_LINES);
+    private final Thread thread = new Thread(() -> read(), "isoline-reader");
+
+    /** Read the lines of `body`, which is closed with this. */
+    LineReader(InputStream body) {
+        this.body = body;
+        thread.setDaemon(true);
+        thread.start();
+    }
+
+    /** Return the next line, `END` after the last, null if a second passes without one. */
+    String next() throws InterruptedException {
+        return lines.poll(1, TimeUnit.SECONDS);
+    }
+
+    @Override
+    public void close() throws IOException {
+        thread.interrupt();
+        body.close();
+    }
+
+    private void read() {
         try {
-            try (BufferedReader reader = new BufferedReader(
-                    new InputStreamReader(body, StandardCharsets.UTF_8), 1 << 16)) {
-                String line = reader.readLine();
-                while (line != null) {
-                    lines.put(line);
-                    line = reader.readLine();
-                }
+            try {
+                readLines();
             } catch (IOException e) {
                 System.getLogger("isoline").log(System.Logger.Level.DEBUG, e.toString());
             }
-            lines.put(NO_MORE);
+            lines.put(END);
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt(); // nobody listens any more
         }
     }
 
-    /** Take in one event. Raises IOException for what is no event. */
-    private void take(String line) throws IOException {
-        // the features of an event are its last key: they go to QuPath as text, parsed once
-        int at = line.indexOf(",\"features\":[");
-        String features = null;
-        JsonObject event;
-        try {
-            if (at > 0 && line.endsWith("]}")) {
-                features = line.substring(at + 12, line.length() - 1);
-                event = JsonParser.parseString(line.substring(0, at) + "}").getAsJsonObject();
-            } else {
-                event = JsonParser.parseString(line).getAsJsonObject();
-            }
-        } catch (JsonParseException | IllegalStateException e) {
-            throw new IOException("the server sent something that is no event");
-        }
-        long seq = event.get("seq").getAsLong();
-        if (seq <= after) {
-            return;
-        }
-        after = seq;
-        switch (event.get("event").getAsString()) {
-            case "started":
-                tiles = event.get("tiles").getAsLong();
-                for (JsonElement label : event.getAsJsonArray("labels")) {
-                    classes.add(label.getAsJsonObject().get("name").getAsString());
+    /** A last line that has no end was torn by the network: it is not one. */
+    private void readLines() throws IOException, InterruptedException {
+        byte[] bytes = new byte[1 << 16];
+        ByteArrayOutputStream line = new ByteArrayOutputStream();
+        for (int count = body.read(bytes); count >= 0; count = body.read(bytes)) {
+            int start = 0;
+            for (int k = 0; k < count; k++) {
+                if (bytes[k] == 10) {
+                    line.write(bytes, start, k - start);
+                    lines.put(line.toString(StandardCharsets.UTF_8));
+                    line.reset();
+                    start = k + 1;
                 }
-                report("running", "Running");
-                break;
-            case "contours":
-                takeFeatures(features == null ? "[]" : features, event.getAsJsonArray("replaces"));
-                break;
-            case "progress":
-                tilesDone = event.get("tiles_done").getAsLong();
-                tiles = event.get("tiles").getAsLong();
-                JsonElement left = event.get("seconds_left");
-                secondsLeft = left == null || left.isJsonNull() ? -1 : left.getAsDouble();
-                report("running", "Running");
-                break;
-            case "warned":
-                warning = event.get("message").getAsString();
-                report("running", warning);
-                break;
-            case "done":
-                long bad = event.get("tiles_failed").getAsLong();
-                hasEnded = true;
-                String done = bad == 0 ? "Done." : "Done, but " + bad + " tiles failed.";
-                end("done", warning.isEmpty() ? done : done + " " + warning);
-                break;
-            case "cancelled":
-                hasEnded = true;
-                end("cancelled", "Cancelled. What arrived stays.");
-                break;
-            case "failed":
-                String remedy = event.get("remedy").getAsString();
-                hasEnded = true;
-                hasFailed = true;
-                end("failed", event.get("message").getAsString() +
-                        (remedy.isEmpty() ? "" : ". Remedy: " + remedy));
-                break;
-            default:
-                break; // of a newer server
+            }
+            line.write(bytes, start, count - start);
         }
     }
+}
 
-    private void takeFeatures(String features, JsonArray replaces) {
+/** One thing that a job says: a line of its stream. */
+@CompileStatic
+final class JobEvent {
+
+    private static final String FEATURES = ",\"features\":[";
+
+    final long seq;
+    final String kind;
+    /** Everything but the features. */
+    final JsonObject said;
+    /** A JSON list. It stays text until QuPath reads it: parsed once, not twice. */
+    final String features;
+
+    private JobEvent(JsonObject said, String features) {
+        this.seq = said.get("seq").getAsLong();
+        this.kind = said.get("event").getAsString();
+        this.said = said;
+        this.features = features;
+    }
+
+    /** Return what `line` says. Raises IOException for what is no event. */
+    static JobEvent read(String line) throws IOException {
+        try {
+            int at = line.indexOf(FEATURES); // always the last key
+            if (at < 0 || !line.endsWith("]}")) {
+                return new JobEvent(JsonParser.parseString(line).getAsJsonObject(), "[]");
+            }
+            JsonObject head = JsonParser.parseString(line.substring(0, at) + "}").getAsJsonObject();
+            return new JobEvent(head, line.substring(at + FEATURES.length() - 1, line.length() - 1));
+        } catch (JsonParseException | IllegalStateException | NullPointerException e) {
+            throw new IOException("the server sent something that is no event");
+        }
+    }
+}
+
+/**
+ * What a run puts into the hierarchy and takes out of it, many objects at a time.
+ *
+ * Used from the thread of the run; the hierarchy itself changes on that of `gui` alone.
+ */
+@CompileStatic
+final class Results {
+
+    private final ImageData<?> image;
+    private final PathObject parent;
+    private final JsonObject request;
+    private final FeatureReader reader = new FeatureReader();
+    private final Pace pace = new Pace();
+    private Executor gui = work -> work.run();
+    private Collection<PathObject> replaceable = List.of();
+
+    /** Classes that the model gives. */
+    private final Set<String> classes = new HashSet<>();
+    private final List<PathObject> pending = new ArrayList<>();
+    private final List<PathObject> added = new ArrayList<>();
+    /** Provisional pieces by id, until their union replaces them. */
+    private final Map<String, PathObject> pieces = new HashMap<>();
+    private final Set<PathObject> replaced = new HashSet<>();
+    /** Objects of earlier runs that stay: their ids are taken. */
+    private final Set<String> kept = new HashSet<>();
+    private boolean hasReplacedEarlier;
+    private int flushes;
+
+    /** Put objects of `request` below `parent`. */
+    Results(ImageData<?> image, PathObject parent, JsonObject request) {
+        this.image = image;
+        this.parent = parent;
+        this.request = request;
+    }
+
+    /** Change the hierarchy through `executor`. */
+    void setGui(Executor executor) {
+        gui = executor;
+    }
+
+    /** Replace `objects` too, as long as nobody has touched them. */
+    void setReplaceable(Collection<PathObject> objects) {
+        replaceable = objects;
+    }
+
+    /** Know an object of this class for one of the model's. */
+    void addClass(String name) {
+        classes.add(name);
+    }
+
+    /** Take in a JSON list of features, and the ids of pieces that they replace. */
+    void take(String features, JsonArray replaces) {
         for (JsonElement id : replaces) {
             PathObject piece = pieces.remove(id.getAsString());
             if (piece != null) {
                 replaced.add(piece);
             }
         }
-        for (PathObject object : read(features)) {
+        for (PathObject object : reader.read(features)) {
             if (object.getMetadata().containsKey(Marks.PROVISIONAL)) {
                 pieces.put(object.getID().toString(), object);
             }
-            if (!hasForgetful || Marks.canRemember(object)) {
-                Marks.set(object, options);
+            if (reader.canRemember(object)) {
+                Marks.set(object, request);
             }
             pending.add(object);
         }
     }
 
-    /** Return the objects of a JSON list of features; one that QuPath refuses costs only itself. */
-    private List<PathObject> read(String features) {
-        try {
-            return readable(features);
-        } catch (IOException | RuntimeException whole) {
-            List<PathObject> objects = new ArrayList<>();
-            for (JsonElement feature : JsonParser.parseString(features).getAsJsonArray()) {
-                try {
-                    objects.addAll(readable("[" + feature + "]"));
-                } catch (IOException | RuntimeException e) {
-                    refused += 1;
-                    firstRefusal = firstRefusal.isEmpty() ? String.valueOf(e.getMessage()) : firstRefusal;
-                }
-            }
-            return objects;
-        }
+    /** Return how many objects there are, shown or about to be. */
+    int count() {
+        return added.size() + pending.size();
     }
 
-    /** Return whether this QuPath's detections have metadata. */
-    private static boolean canRemember() {
-        try {
-            return Marks.canRemember(parse(DETECTION).get(0));
-        } catch (IOException e) {
-            return true;
-        }
+    /** Return what is in the hierarchy. */
+    List<PathObject> getAdded() {
+        return new ArrayList<>(added);
     }
 
-    private List<PathObject> readable(String features) throws IOException {
-        // else QuPath 0.5 writes a warning with a stack trace for every detection
-        boolean isDropped = hasForgetful && !features.contains("\"objectType\":\"annotation\"");
-        return parse(isDropped ? METADATA.matcher(features).replaceAll("") : features);
+    /** Return how often the hierarchy was changed. */
+    int getFlushes() {
+        return flushes;
     }
 
-    private static List<PathObject> parse(String features) throws IOException {
-        String collection = "{\"type\":\"FeatureCollection\",\"features\":" + features + "}";
-        return PathIO.readObjectsFromGeoJSON(
-                new ByteArrayInputStream(collection.getBytes(StandardCharsets.UTF_8)));
+    /** Return what turns features into objects, for what it could not read. */
+    FeatureReader getReader() {
+        return reader;
     }
 
-    /** Notice where the user looks, and a server that does not hear that it should stop. */
-    private void tick() {
-        if (stopped && System.nanoTime() - stoppedAt > SILENCE) {
-            throw new CancellationException();
-        }
-        boolean isSoon = System.nanoTime() - looked < SECOND;
-        double[] there = isSoon ? null : view.get();
-        if (there == null) {
-            return;
-        }
-        looked = System.nanoTime();
-        if (focus == null || Math.hypot(there[0] - focus[0], there[1] - focus[1]) > FOCUS_PX) {
-            focus = there;
-            background(() -> client.focus(job, there[0], there[1]));
-        }
+    /** Show what is pending, if the last time is long enough ago; return whether that was done. */
+    boolean flushIfDue() throws InterruptedException {
+        return pace.isDue(pending.size()) && flush();
     }
 
-    // --- The hierarchy -------------------------------------------------------------------------
-
-    /**
-     * Bring what is pending into the hierarchy, if the last time is long enough ago.
-     *
-     * Each change makes QuPath draw everything anew: at most once a second, more seldom the more
-     * objects there are and the longer the last change took.
-     */
-    private void flushIfDue() throws InterruptedException {
-        boolean isFull = pending.size() >= MOST_PENDING;
-        long pause = isFull ? SECOND : flushPause;
-        boolean isDue = lastFlush == 0 || System.nanoTime() - lastFlush >= pause;
-        if (isDue && (!pending.isEmpty() || !replaced.isEmpty())) {
-            flush();
-        }
-    }
-
-    private void flush() throws InterruptedException {
+    /** Show what is pending; return whether there was something. */
+    boolean flush() throws InterruptedException {
         if (pending.isEmpty() && replaced.isEmpty()) {
-            return;
+            return false;
         }
         long began = System.nanoTime();
-        FutureTask<Void> change = new FutureTask<>(this::change, null);
-        gui.execute(change);
-        await(change);
+        apply(() -> change());
         flushes += 1;
-        lastFlush = System.nanoTime();
-        long pause = SECOND + added.size() * 10_000L + 4 * (lastFlush - began);
-        flushPause = Math.min(pause, LONGEST_PAUSE);
-        report(state, message);
+        pace.changed(began, added.size());
+        return true;
     }
+
+    /** Take away pieces that have no union, since the job has said all that it had to say. */
+    void dropPieces() {
+        replaced.addAll(pieces.values());
+        pieces.clear();
+    }
+
+    /** Take away what an earlier run left, also where this one has found nothing. */
+    void replaceEarlier() throws InterruptedException {
+        if (!hasReplacedEarlier) {
+            apply(() -> change());
+        }
+    }
+
+    /** Take back what was added and nobody has changed; return how many objects that were. */
+    int removeUntouched() throws InterruptedException {
+        List<PathObject> mine = new ArrayList<>();
+        apply(() -> {
+            for (PathObject object : added) {
+                if (object.getParent() != null && Marks.isUntouched(object)) {
+                    mine.add(object);
+                }
+            }
+            added.clear();
+            remove(mine);
+            fire();
+        });
+        return mine.size();
+    }
+
+    // --- On the thread of the GUI --------------------------------------------------------------
 
     private void change() {
         if (!hasReplacedEarlier) {
@@ -993,12 +1233,8 @@ final class Run {
                 fresh.add(object);
             }
         }
-        List<PathObject> old = new ArrayList<>();
-        for (PathObject piece : replaced) {
-            if (piece.getParent() != null) {
-                old.add(piece);
-            }
-        }
+        List<PathObject> old = new ArrayList<>(replaced);
+        old.removeIf(piece -> piece.getParent() == null);
         remove(old);
         if (!old.isEmpty()) {
             added.removeAll(new HashSet<>(old));
@@ -1007,21 +1243,20 @@ final class Run {
         added.addAll(fresh);
         pending.clear();
         replaced.clear();
-        changed();
+        fire();
     }
 
     /** Remove what an earlier run of this model and these prompts left, except what the user changed. */
     private void removeEarlier() {
-        boolean isPrompted = options.has("prompts");
         // prompts give annotations; to look through a million cells at each click takes its time
-        Collection<PathObject> there = isPrompted ? image.getHierarchy().getAnnotationObjects()
+        Collection<PathObject> there = request.has("prompts") ? image.getHierarchy().getAnnotationObjects()
                 : parent.getChildObjects();
         List<PathObject> earlier = new ArrayList<>();
         for (PathObject object : there) {
-            if (!Marks.isOf(object, options, classes)) {
+            if (!Marks.isOf(object, request, classes)) {
                 continue;
             }
-            boolean isEarlier = replaceable.contains(object) || Marks.hasPromptsOf(object, options);
+            boolean isEarlier = replaceable.contains(object) || Marks.hasPromptsOf(object, request);
             if (isEarlier && Marks.isUntouched(object)) {
                 earlier.add(object);
             } else {
@@ -1031,7 +1266,7 @@ final class Run {
         remove(earlier);
     }
 
-    private void remove(List<PathObject> objects) {
+    private static void remove(List<PathObject> objects) {
         Map<PathObject, List<PathObject>> byParent = new HashMap<>();
         for (PathObject object : objects) {
             byParent.computeIfAbsent(object.getParent(), key -> new ArrayList<>()).add(object);
@@ -1039,87 +1274,116 @@ final class Run {
         byParent.forEach((above, children) -> above.removeChildObjects(children));
     }
 
-    private void changed() {
-        PathObjectHierarchy hierarchy = image.getHierarchy();
-        hierarchy.fireHierarchyChangedEvent(this, parent);
+    private void fire() {
+        image.getHierarchy().fireHierarchyChangedEvent(this, parent);
     }
 
-    // --- The end -------------------------------------------------------------------------------
-
-    private void end(String how, String words) {
-        state = how;
-        message = words;
-        if (refused > 0) {
-            message += " QuPath could not read " + refused + " objects: " + firstRefusal;
-        }
-    }
-
-    /** Stop what still runs, show what is still pending, take away pieces that stayed open. */
-    private void finish() {
-        try {
-            if (hasEnded && !hasFailed) {
-                replaced.addAll(pieces.values()); // the server has said all of their unions
-                pieces.clear();
-            } else if (job != null && !hasEnded && !state.equals("lost")) {
-                client.cancel(job);
-            }
-        } catch (IOException e) {
-            message += " The server could not be told to stop: " + client.explain(e);
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-        }
-        try {
-            if (state.equals("done") && !hasReplacedEarlier) {
-                apply(this::change); // it found nothing: what it found before is gone too
-            }
-            flush();
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-        }
-        report(state, message);
-    }
-
-    private void report(String how, String words) {
-        state = how;
-        message = words;
-        listener.accept(status());
-    }
-
-    private void apply(Runnable work) {
+    private void apply(Runnable work) throws InterruptedException {
         FutureTask<Void> change = new FutureTask<>(work, null);
         gui.execute(change);
-        try {
-            await(change);
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-        }
-    }
-
-    private static void await(FutureTask<Void> change) throws InterruptedException {
         try {
             change.get();
         } catch (ExecutionException e) {
             throw new IllegalStateException("QuPath refused the objects: " + e.getCause(), e.getCause());
         }
     }
+}
 
-    /** A call of the server whose failure changes nothing. */
-    private interface Attempt {
-        void make() throws IOException, InterruptedException;
+/** Turns GeoJSON into QuPath's objects; a feature that QuPath refuses costs only itself. */
+@CompileStatic
+final class FeatureReader {
+
+    private static final Pattern METADATA = Pattern.compile(",\"metadata\":\\{[^{}]*\\}");
+    private static final String DETECTION = "[{\"type\":\"Feature\",\"geometry\":{\"type\":\"Polygon\"," +
+            "\"coordinates\":[[[0,0],[0,1],[1,1],[0,0]]]},\"properties\":{\"objectType\":\"detection\"}}]";
+
+    /** Whether detections have no metadata, as in QuPath 0.5; see `Marks`. */
+    private final boolean isForgetful = !canDetectionsRemember();
+    private long refused;
+    private String firstRefusal = "";
+
+    /** Return how many features QuPath refused. */
+    long getRefused() {
+        return refused;
     }
 
-    private void background(Attempt attempt) {
-        Thread thread = new Thread(() -> {
+    /** Return why it refused the first of them, in its words. */
+    String getFirstRefusal() {
+        return firstRefusal;
+    }
+
+    /** Return the objects of a JSON list of features. */
+    List<PathObject> read(String features) {
+        // else QuPath 0.5 writes a warning with a stack trace for every detection
+        boolean isDropped = isForgetful && !features.contains("\"objectType\":\"annotation\"");
+        String readable = isDropped ? METADATA.matcher(features).replaceAll("") : features;
+        try {
+            return parse(readable);
+        } catch (IOException | RuntimeException whole) {
+            return readOneByOne(readable);
+        }
+    }
+
+    /** Return whether `object`, freshly read, can remember anything. */
+    boolean canRemember(PathObject object) {
+        return !isForgetful || Marks.canRemember(object);
+    }
+
+    private List<PathObject> readOneByOne(String features) {
+        List<PathObject> objects = new ArrayList<>();
+        for (JsonElement feature : JsonParser.parseString(features).getAsJsonArray()) {
             try {
-                attempt.make();
-            } catch (IOException e) {
-                System.getLogger("isoline").log(System.Logger.Level.DEBUG, client.explain(e));
-            } catch (InterruptedException e) {
-                Thread.currentThread().interrupt();
+                objects.addAll(parse("[" + feature + "]"));
+            } catch (IOException | RuntimeException e) {
+                refused += 1;
+                firstRefusal = firstRefusal.isEmpty() ? String.valueOf(e.getMessage()) : firstRefusal;
             }
-        }, "isoline-call");
-        thread.setDaemon(true);
-        thread.start();
+        }
+        return objects;
+    }
+
+    private static boolean canDetectionsRemember() {
+        try {
+            return Marks.canRemember(parse(DETECTION).get(0));
+        } catch (IOException e) {
+            return true;
+        }
+    }
+
+    private static List<PathObject> parse(String features) throws IOException {
+        String collection = "{\"type\":\"FeatureCollection\",\"features\":" + features + "}";
+        return PathIO.readObjectsFromGeoJSON(
+                new ByteArrayInputStream(collection.getBytes(StandardCharsets.UTF_8)));
+    }
+}
+
+/**
+ * When the hierarchy may change again.
+ *
+ * Each change makes QuPath draw everything anew: at most once a second, more seldom the more
+ * objects there are and the longer the last change took.
+ */
+@CompileStatic
+final class Pace {
+
+    private static final long SECOND = 1_000_000_000L;
+    private static final long LONGEST_PAUSE = 20 * SECOND;
+    private static final long PAUSE_PER_OBJECT = 10_000L;
+    private static final int MOST_PENDING = 100_000;
+
+    private long ended;
+    private long pause;
+
+    /** Return whether `pending` objects, one at least, are to be shown now. */
+    boolean isDue(int pending) {
+        long least = pending >= MOST_PENDING ? SECOND : pause;
+        return ended == 0 || System.nanoTime() - ended >= least;
+    }
+
+    /** Note a change that `began` then, System.nanoTime(), after which there are `objects`. */
+    void changed(long began, int objects) {
+        ended = System.nanoTime();
+        pause = Math.min(SECOND + objects * PAUSE_PER_OBJECT + 4 * (ended - began), LONGEST_PAUSE);
     }
 }
 
@@ -1539,7 +1803,7 @@ final class ClickSession implements PathObjectHierarchyListener {
         running = run;
         say.accept("Asking");
         Thread thread = new Thread(() -> {
-            Run.Status end = run.call();
+            RunStatus end = run.call();
             gui.execute(() -> take(run, prompts, end));
         }, "isoline-click");
         thread.setDaemon(true);
@@ -1555,7 +1819,7 @@ final class ClickSession implements PathObjectHierarchyListener {
         return request;
     }
 
-    private void take(Run ended, JsonArray prompts, Run.Status end) {
+    private void take(Run ended, JsonArray prompts, RunStatus end) {
         if (ended != running) { // the session was closed meanwhile
             hierarchy.removeObjects(ended.getResults(), true);
             return;
@@ -2210,12 +2474,12 @@ final class ProgressWindow {
 
     /** Prepare `run` for a life in the GUI, start it in a thread of its own and show how far it is. */
     public static void start(Run run, String title, Window owner, Supplier<double[]> view,
-            Consumer<Run.Status> atEnd) {
+            Consumer<RunStatus> atEnd) {
         ProgressWindow window = new ProgressWindow(run, title, owner);
         run.on(work -> later(work)).lookingAt(view).asking(ask(owner))
                 .telling(status -> Platform.runLater(() -> window.show(status)));
         Thread thread = new Thread(() -> {
-            Run.Status end = run.call();
+            RunStatus end = run.call();
             Platform.runLater(() -> {
                 window.finish(end);
                 atEnd.accept(end);
@@ -2249,7 +2513,7 @@ final class ProgressWindow {
         };
     }
 
-    private void show(Run.Status status) {
+    private void show(RunStatus status) {
         if (!cancel.isDisabled()) {
             words.setText(status.message);
         }
@@ -2259,7 +2523,7 @@ final class ProgressWindow {
                 status.objects, status.tilesDone, status.tiles, left));
     }
 
-    private void finish(Run.Status end) {
+    private void finish(RunStatus end) {
         show(end);
         words.setText(end.message);
         bar.setProgress(end.state.equals("done") ? 1 : bar.getProgress() < 0 ? 0 : bar.getProgress());

@@ -101,7 +101,7 @@ class Unattended {
             if (hasWindow) {
                 run.on { work -> Platform.runLater(work) }
             }
-            Run.Status end = run.call()
+            RunStatus end = run.call()
             println "Isoline: ${end.message} ${end.objects} objects"
             objects += end.objects
             if (end.state != 'done') {

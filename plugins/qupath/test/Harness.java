@@ -14,6 +14,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
 import java.util.TreeSet;
+import java.util.UUID;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import javax.imageio.ImageIO;
@@ -168,7 +169,7 @@ public final class Harness {
             double[] then = asked.has("pan") ? GSON.fromJson(asked.get("pan"), double[].class) : there;
             run.lookingAt(() -> firstSeen.isEmpty() ? there : then);
         }
-        Run.Status end = run.call();
+        RunStatus end = run.call();
         said.put("interrupted", Thread.interrupted());
         report(said, end, below, image);
         said.put("seconds", (System.nanoTime() - began) / 1e9);
@@ -208,11 +209,12 @@ public final class Harness {
         return ids;
     }
 
-    private static void report(Map<String, Object> said, Run.Status end, PathObject parent,
+    private static void report(Map<String, Object> said, RunStatus end, PathObject parent,
             ImageData<BufferedImage> image) {
         Map<String, Integer> types = new TreeMap<>();
         Map<String, Integer> classes = new TreeMap<>();
         TreeSet<String> ids = new TreeSet<>();
+        TreeSet<String> outlines = new TreeSet<>();
         List<Object> places = new ArrayList<>();
         Collection<PathObject> children = parent.getChildObjects();
         int provisional = 0;
@@ -222,8 +224,12 @@ public final class Harness {
             provisional += child.getMetadata().containsKey("isoline.provisional") ? 1 : 0;
             if (children.size() < 100_000) {
                 ids.add(child.getID().toString());
-                Point2 corner = child.getROI().getAllPoints().get(0);
-                places.add(List.of(corner.getX(), corner.getY()));
+                List<Double> outline = new ArrayList<>();
+                for (Point2 corner : child.getROI().getAllPoints()) {
+                    outline.addAll(List.of(corner.getX(), corner.getY()));
+                }
+                places.add(outline.subList(0, 2));
+                outlines.add(child.getPathClass() + " " + outline);
             }
         }
         List<Long> events = image.getHierarchy().events;
@@ -241,6 +247,7 @@ public final class Harness {
         said.put("classes", classes);
         said.put("ids", ids);
         said.put("places", places);
+        said.put("outlines", UUID.nameUUIDFromBytes(outlines.toString().getBytes()));
         said.put("events", events.size());
         said.put("shortest_pause", shortest);
     }

@@ -55,7 +55,7 @@ public final class RealCore {
         System.exit(0);
     }
 
-    private static Run.Status run(IsolineClient client, ImageData<BufferedImage> image, PathObject parent, String options) {
+    private static RunStatus run(IsolineClient client, ImageData<BufferedImage> image, PathObject parent, String options) {
         return new Run(client, image, parent, JsonParser.parseString(options).getAsJsonObject()).call();
     }
 
@@ -86,7 +86,7 @@ public final class RealCore {
         }
     }
 
-    private static void say(String what, Run.Status end, PathObject below) {
+    private static void say(String what, RunStatus end, PathObject below) {
         Map<String, Integer> kinds = new TreeMap<>();
         Set<String> measured = new TreeSet<>();
         for (PathObject child : below.getChildObjects()) {

@@ -220,7 +220,7 @@ public final class ClickSession implements PathObjectHierarchyListener {
         running = run;
         say.accept("Asking");
         Thread thread = new Thread(() -> {
-            Run.Status end = run.call();
+            RunStatus end = run.call();
             gui.execute(() -> take(run, prompts, end));
         }, "isoline-click");
         thread.setDaemon(true);
@@ -236,7 +236,7 @@ public final class ClickSession implements PathObjectHierarchyListener {
         return request;
     }
 
-    private void take(Run ended, JsonArray prompts, Run.Status end) {
+    private void take(Run ended, JsonArray prompts, RunStatus end) {
         if (ended != running) { // the session was closed meanwhile
             hierarchy.removeObjects(ended.getResults(), true);
             return;

@@ -43,7 +43,7 @@ public final class Isoline {
         JsonObject request = JsonParser.parseString(options).getAsJsonObject();
         long objects = 0;
         for (PathObject parent : parents(image, where)) {
-            Run.Status end = new Run(client, image, parent, request).call();
+            RunStatus end = new Run(client, image, parent, request).call();
             objects += end.objects;
             if (!end.state.equals("done")) {
                 throw new IllegalStateException(end.message);

@@ -55,12 +55,12 @@ public final class ProgressWindow {
 
     /** Prepare `run` for a life in the GUI, start it in a thread of its own and show how far it is. */
     public static void start(Run run, String title, Window owner, Supplier<double[]> view,
-            Consumer<Run.Status> atEnd) {
+            Consumer<RunStatus> atEnd) {
         ProgressWindow window = new ProgressWindow(run, title, owner);
         run.on(work -> later(work)).lookingAt(view).asking(ask(owner))
                 .telling(status -> Platform.runLater(() -> window.show(status)));
         Thread thread = new Thread(() -> {
-            Run.Status end = run.call();
+            RunStatus end = run.call();
             Platform.runLater(() -> {
                 window.finish(end);
                 atEnd.accept(end);
@@ -94,7 +94,7 @@ public final class ProgressWindow {
         };
     }
 
-    private void show(Run.Status status) {
+    private void show(RunStatus status) {
         if (!cancel.isDisabled()) {
             words.setText(status.message);
         }
@@ -104,7 +104,7 @@ public final class ProgressWindow {
                 status.objects, status.tilesDone, status.tiles, left));
     }
 
-    private void finish(Run.Status end) {
+    private void finish(RunStatus end) {
         show(end);
         words.setText(end.message);
         bar.setProgress(end.state.equals("done") ? 1 : bar.getProgress() < 0 ? 0 : bar.getProgress());

@@ -1,0 +1,28 @@
+package isoline.qupath;
+
+/** How far a run is, or how it ended. */
+public final class RunStatus {
+
+    /** One of "starting", "running", "done", "failed", "cancelled", "lost". */
+    public final String state;
+    /** In words, for the user. */
+    public final String message;
+    public final long objects;
+    public final long tilesDone;
+    public final long tiles;
+    /** Seconds; negative where nobody knows. */
+    public final double secondsLeft;
+    /** Features that QuPath could not read. */
+    public final long refused;
+
+    RunStatus(String state, String message, long objects, long tilesDone, long tiles,
+            double secondsLeft, long refused) {
+        this.state = state;
+        this.message = message;
+        this.objects = objects;
+        this.tilesDone = tilesDone;
+        this.tiles = tiles;
+        this.secondsLeft = secondsLeft;
+        this.refused = refused;
+    }
+}
