@@ -159,10 +159,14 @@ class Proxy:
     """What becomes of each line of an event stream."""
     cuts: list[int] = field(default_factory=list)
     """After how many events the next streams are cut."""
+    tear: Callable[[bytes], int] = lambda line: len(line) // 2
+    """How much of the next line still comes through, as with broken connections."""
     calls: list[str] = field(default_factory=list)
     """Method and path of each call."""
     sent: int = 0
     """Bytes of the bodies that clients sent."""
+    moves: list[Any] = field(default_factory=list)
+    """What each PATCH said."""
 
 
 @contextlib.contextmanager
@@ -179,6 +183,8 @@ def proxied(proxy: Proxy) -> Iterator[str]:
             proxy.calls.append(f"{self.command} {self.path}")
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             proxy.sent += len(body)
+            if self.command == "PATCH":
+                proxy.moves.append(json.loads(body))
             target = http.client.HTTPConnection(urlsplit(proxy.server).netloc, timeout=60)
             target.request(self.command, self.path, body, dict(self.headers))
             answer = target.getresponse()
@@ -199,8 +205,7 @@ def proxied(proxy: Proxy) -> Iterator[str]:
             for line in answer:
                 changed = proxy.rewrite(line)
                 if left == 0:
-                    # in the middle of a line, as a broken connection does
-                    self.wfile.write(changed[: len(changed) // 2])
+                    self.wfile.write(changed[: proxy.tear(changed)])
                     return
                 self.wfile.write(changed)
                 if left is not None and line.strip():

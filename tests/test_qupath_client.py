@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -15,6 +19,7 @@ from PIL import Image
 from isoline.access import digest
 from isoline.client import Client, Contours
 from tests import qupath
+from tests.killable import running
 from tests.qupath import Build, Proxy, proxied
 from tests.serving import free_port, serving
 from tests.slides import Shapes
@@ -41,10 +46,18 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def server(disk_slide: Shapes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    more = "[file_uris]\n'S:\\scans' = 'slides'\n"
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server finds what is below /crops."""
+    return tmp_path_factory.mktemp("crops")
+
+
+@pytest.fixture(scope="module")
+def server(
+    disk_slide: Shapes, crops: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    roots = f"crops = '{crops}'\n[file_uris]\n'S:\\scans' = 'slides'\n'/crops' = 'crops'\n"
     data = tmp_path_factory.mktemp("data")
-    with serving(disk_slide.path.parent, data, more=more) as url:
+    with serving(disk_slide.path.parent, data, more=roots) as url:
         yield url
 
 
@@ -84,6 +97,36 @@ def test_objects_come_below_the_annotation(
     assert said["events"] == said["flushes"] >= 1
 
 
+def test_several_areas_come_one_after_another(build: Build, kind: str, server: str) -> None:
+    """An annotation with a hole and the core of a TMA; a point is no area."""
+    hole = [[1400, 1300], [1400, 2000], [2200, 2000], [2200, 1300], [1400, 1300]]
+    core = [[3000, 3000], [3500, 2900], [3700, 3600], [3100, 3700], [3000, 3000]]
+    areas = [
+        {"type": "Polygon", "coordinates": [*REGION["coordinates"], hole]},
+        {"type": "Polygon", "coordinates": [core]},
+    ]
+    drawn = [
+        {"type": "Feature", "geometry": geometry, "properties": {"objectType": kind_of_object}}
+        for kind_of_object, geometry in (
+            ("annotation", areas[0]),
+            ("annotation", {"type": "Point", "coordinates": [1500, 1500]}),
+            ("tmaCore", areas[1]),
+        )
+    ]
+    found = []
+    for region in areas:
+        options: dict[str, Any] = {"parameters": OBJECTS["parameters"], "region": region}
+        events = Client(server).segment("slides/disks.tif", "threshold", format="qupath", **options)
+        found.append(sum(len(e.features) for e in events if isinstance(e, Contours)))
+    request = {**asked(server, OBJECTS, "several"), "drawn": drawn}
+    del request["region"]
+    said = build.run(kind, **request)
+    assert said["state"] == "done", said["message"]
+    assert said["found"] == found
+    assert said["objects"] == sum(found) > 100
+    assert {"Region 1 of 2: Running", "Region 2 of 2: Running"} <= set(said["words"])
+
+
 def test_regions_replace_their_pieces(build: Build, kind: str, server: str) -> None:
     options: dict[str, Any] = {"parameters": REGIONS["parameters"], "region": BOX, "tile": 512}
     events = list(
@@ -109,8 +152,45 @@ def test_a_stream_that_breaks_is_taken_up_again(
     assert afters[:4] == [-1, 2, 2, 7]
 
 
+def test_half_a_line_is_none_though_it_may_look_whole(
+    build: Build, kind: str, server: str, expected: set[str]
+) -> None:
+    """An event ends with the list of its features; so does what is torn behind another list."""
+    torn = []
+
+    def tear(line: bytes) -> int:
+        inner = line.find(b"]}", line.find(b'"features":[') + 1) + 2
+        at = inner if b'"features":[{' in line and inner < len(line) - 3 else len(line) // 2
+        torn.append(line[:at])
+        return at
+
+    with proxied(Proxy(server, cuts=[2] * 8, tear=tear)) as url:
+        said = build.run(kind, **asked(url, OBJECTS))
+    assert any(b'"features":[{' in line and line.endswith(b"]}") for line in torn)
+    assert said["state"] == "done", said["message"]
+    assert set(said["ids"]) == expected
+
+
+def test_a_run_outlives_the_server(build: Build, disk_slide: Shapes, tmp_path: Path) -> None:
+    more = "[file_uris]\n'S:\\scans' = 'slides'\n"
+    slides = disk_slide.path.parent
+    with running(slides, tmp_path, more=more) as server, ThreadPoolExecutor() as pool:
+        run = pool.submit(build.run, "java", **asked(server.url, SLOW))
+        while server.client._call("GET", "/v1/jobs").json()["jobs"] == []:
+            sleep(0.1)
+        (job,) = server.client._call("GET", "/v1/jobs").json()["jobs"]
+        while server.client.job(job["job"]).state()["tiles_done"] < 4:
+            sleep(0.1)
+        server.kill()
+        server.launch()
+        said = run.result()
+        undisturbed = build.run("java", **asked(server.url, {**SLOW, "parameters": {"seconds": 0}}))
+    assert said["state"] == "done", said["message"]
+    assert said["outlines"] == undisturbed["outlines"]
+
+
 def test_what_arrived_stays_when_the_connection_is_lost_for_good(build: Build, server: str) -> None:
-    with proxied(Proxy(server, cuts=[8, 0, 0, 0, 0, 0, 0, 0])) as url:
+    with proxied(Proxy(server, cuts=[8] + 14 * [0])) as url:
         said = build.run("java", **asked(url, OBJECTS))
     assert said["state"] == "lost"
     assert said["children"] > 0
@@ -189,13 +269,15 @@ def test_partial_results_can_be_taken_back(build: Build, kind: str, server: str)
 
 
 def test_a_slide_that_the_server_does_not_see_is_uploaded(
-    build: Build, kind: str, server: str, disk_slide: Shapes, tmp_path: Path
+    build: Build, kind: str, server: str, disk_slide: Shapes, crops: Path, tmp_path: Path
 ) -> None:
     import tifffile
 
     noise = np.random.default_rng(1).integers(0, 24, (1400, 1800, 3), np.uint8)
     pixels = tifffile.imread(disk_slide.path)[:1400, :1800] // 8 * 7 + noise
     Image.fromarray(pixels).save(tmp_path / "pixels.png")
+    um: dict[str, Any] = {"resolution": (40_000, 40_000), "resolutionunit": "CENTIMETER"}
+    tifffile.imwrite(crops / "seen.tif", pixels, tile=(256, 256), photometric="rgb", **um)
     region = {
         "type": "Polygon",
         "coordinates": [[[300, 200], [1500, 200], [1500, 1300], [300, 1300], [300, 200]]],
@@ -211,8 +293,10 @@ def test_a_slide_that_the_server_does_not_see_is_uploaded(
         other = asked(url, REGIONS, **more)  # the path is known, but the file has another size
         turned = asked(url, REGIONS, **more, type="OpenSlide (Rotate 180)")
         results = [build.run(kind, **each) for each in (away, other, turned)]
-    for said in results:
+        seen = build.run(kind, **asked(server, REGIONS, **{**more, "uri": "file:/crops/seen.tif"}))
+    for said in (*results, seen):
         assert said["state"] == "done", said["message"]
+        assert said["outlines"] == seen["outlines"]
     assert sum(call == "POST /v1/uploads" for call in proxy.calls) == 3
     assert sum(call == "POST /v1/jobs" for call in proxy.calls) == 2 + 2 + 1
     assert results[0]["ids"] == results[1]["ids"] == results[2]["ids"]
@@ -248,7 +332,7 @@ def test_objects_come_in_the_order_in_which_the_user_looks(build: Build, server:
     assert (9, 3) in tiles[:4]  # two workers, who begin together
     # without the pan the left column comes last and from above
     assert tiles.index((4, 8)) < tiles.index((4, 3))
-    assert sum(call.startswith("PATCH") for call in proxy.calls) == 1
+    assert proxy.moves == [{"focus": [1100, 2300]}]
 
 
 @pytest.mark.parametrize(
@@ -273,20 +357,32 @@ def test_the_connection_is_judged_in_words(
     assert re.search(words, build.run("java", do="test", url=url)["words"])
 
 
-def test_something_else_that_answers_is_not_taken_for_isoline(build: Build, kind: str) -> None:
-    from http.server import HTTPServer, SimpleHTTPRequestHandler
-    from threading import Thread
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (404, r"Something answers at .* \(HTTP 404\), but it is not isoline. Is the port right\?"),
+        (400, r"Is the port right, or is it https://\?"),  # nginx, to http at its port of https
+        (301, "points to https://elsewhere.example/v1/health: write that address"),
+    ],
+)
+def test_something_else_that_answers_is_not_taken_for_isoline(
+    build: Build, status: int, words: str
+) -> None:
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Location", "https://elsewhere.example/v1/health")
+            self.end_headers()
 
-    class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Quiet) as other:
+    with HTTPServer(("127.0.0.1", 0), Other) as other:
         Thread(target=other.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{other.server_address[1]}"
-        words = build.run(kind, do="test", url=url)["words"]
+        said = build.run("java", do="test", url=url)["words"]
         other.shutdown()
-    assert "it is not isoline" in words
+    assert re.search(words, said)
 
 
 def test_a_token_is_asked_for_and_refused_in_words(
@@ -300,8 +396,9 @@ def test_a_token_is_asked_for_and_refused_in_words(
         ]
         run = build.run("script", **asked(url, OBJECTS), token="wrong")
         guest = build.run("java", **asked(url, OBJECTS), token="guest")
-    assert words[0] == "The server wants a token, and none is set."
-    assert words[1] == run["message"] == "The server does not accept this token."
+    assert words[0].startswith("The server wants a token, and none is set. Enter the one of")
+    assert words[1].startswith("The server does not accept this token. Enter the one of")
+    assert words[1] == run["message"]
     assert words[2].startswith("Connected")
     assert "guest may not do this" in guest["message"]  # that token is known: another is no remedy
 
@@ -313,3 +410,23 @@ def test_a_mistake_in_the_request_is_said_with_the_remedy(
     assert said["state"] == "failed"
     assert "Remedy:" in said["message"]
     assert said["children"] == said["events"] == 0
+
+
+def test_what_cannot_be_read_is_not_blamed_on_the_server(
+    build: Build, server: str, tmp_path: Path
+) -> None:
+    """No pixel size anywhere; pixels that are not there, or of a type that PNG does not have."""
+    Image.fromarray(np.full((300, 400, 3), 240, np.uint8)).save(tmp_path / "a.png")
+    pixels = {"size": [400, 300], "pixels": str(tmp_path / "a.png"), "uri": "omero:7"}
+    nuclei = asked(server, {"model": "nuclei"}, **pixels)
+    threshold = asked(server, OBJECTS, **pixels)
+    for request in (nuclei, threshold):
+        del request["region"]
+    del nuclei["um"], threshold["pixels"]
+    sizeless = build.run("java", **nuclei)["message"]
+    assert re.search("no pixel size.*double-click on Pixel width in the Image tab", sizeless)
+    unread = build.run("script", **threshold)["message"]
+    assert unread.startswith("QuPath cannot read the pixels of this image")
+    strange = build.run("java", **threshold, grey=True, dtype="FLOAT32")["message"]
+    assert strange.startswith("The server does not see the file")
+    assert "type float32 cannot be uploaded. Remedy: [file_uris]" in strange

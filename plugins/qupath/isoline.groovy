@@ -284,15 +284,13 @@ class Attended {
         }
         List<PathObject> parents = Isoline.parents(image, 'selected')
         if (parents.isEmpty()) {
-            say(gui, 'Select an annotation first, or pass --objects slide.')
+            say(gui, 'Select one or more areas first (annotations, TMA cores), or pass --objects slide.')
             return
         }
         def viewer = gui.getViewer()
-        for (PathObject parent in parents) {
-            Run run = new Run(client, image, parent, options)
-            ProgressWindow.start(run, 'Isoline: ' + name, gui.getStage(),
-                { [viewer.getCenterPixelX(), viewer.getCenterPixelY()] as double[] }, { })
-        }
+        List<Run> runs = parents.collect { new Run(client, image, it, options) }
+        ProgressWindow.start(runs, 'Isoline: ' + name, gui.getStage(),
+            { [viewer.getCenterPixelX(), viewer.getCenterPixelY()] as double[] })
         Step.record(client, image, options, [objects: 'selected'], binding)
     }
 
@@ -505,7 +503,7 @@ final class Run {
         } catch (InterruptedException | CancellationException e) {
             isInterrupted = e instanceof InterruptedException;
             end("cancelled", "Cancelled.");
-        } catch (IOException | IllegalArgumentException e) {
+        } catch (IOException e) {
             end("failed", client.explain(e));
         } catch (RuntimeException e) {
             System.getLogger("isoline").log(System.Logger.Level.WARNING, "a run ended", e);
@@ -575,7 +573,9 @@ final class Run {
         try (JobStream stream = new JobStream(client, job)) {
             while (!hasEnded && !stream.isLost()) {
                 JobEvent event = stream.next();
-                stopIfUnheard();
+                if (isStopped && (stream.isBroken() || isPatienceOver())) {
+                    throw new CancellationException(); // the server cannot say that it has stopped
+                }
                 look();
                 if (event != null) {
                     take(event);
@@ -649,10 +649,8 @@ final class Run {
         }
     }
 
-    private void stopIfUnheard() {
-        if (isStopped && System.nanoTime() - stoppedAt > PATIENCE) {
-            throw new CancellationException();
-        }
+    private boolean isPatienceOver() {
+        return System.nanoTime() - stoppedAt > PATIENCE;
     }
 
     // --- The end -------------------------------------------------------------------------------
@@ -722,6 +720,60 @@ final class Run {
     }
 }
 
+/** Runs on several objects, one after another and told of as one. No window. */
+@CompileStatic
+final class Runs {
+
+    private final List<Run> runs;
+    private volatile boolean hasEnded;
+
+    /** Prepare `runs`, one at least. */
+    public Runs(List<Run> runs) {
+        this.runs = runs;
+    }
+
+    /** Run all to the end, or to the first that is not done; `listener` hears how far they are. */
+    public RunStatus call(Consumer<RunStatus> listener) {
+        RunStatus end = callAll(listener);
+        hasEnded = true;
+        return end;
+    }
+
+    /** Return whether there is nothing left to cancel. */
+    public boolean hasEnded() {
+        return hasEnded;
+    }
+
+    private RunStatus callAll(Consumer<RunStatus> listener) {
+        RunStatus end = runs.get(0).status();
+        long objects = 0;
+        for (int k = 0; k < runs.size(); k++) {
+            String which = runs.size() == 1 ? "" : "Region " + (k + 1) + " of " + runs.size() + ": ";
+            long before = objects;
+            end = runs.get(k).telling(status -> listener.accept(status.among(which, before))).call();
+            objects += end.objects;
+            if (!end.state.equals("done")) {
+                return end.among(which, before);
+            }
+        }
+        return end.among("", objects - end.objects);
+    }
+
+    /** Stop the one that runs, and begin none of those that follow. */
+    public void cancel() {
+        runs.forEach(run -> run.cancel());
+    }
+
+    /** Take back what they added and nobody changed; return how many objects that were. */
+    public int removeResults() {
+        int removed = 0;
+        for (Run run : runs) {
+            removed += run.removeResults();
+        }
+        return removed;
+    }
+}
+
 /** How far a run is, or how it ended. */
 @CompileStatic
 final class RunStatus {
@@ -747,6 +799,11 @@ final class RunStatus {
         this.tiles = tiles;
         this.secondsLeft = secondsLeft;
         this.refused = refused;
+    }
+
+    /** Return this as that of one run among others, which have found `before` objects so far. */
+    RunStatus among(String which, long before) {
+        return new RunStatus(state, which + message, before + objects, tilesDone, tiles, secondsLeft, refused);
     }
 }
 
@@ -785,7 +842,18 @@ final class Submission {
      */
     String submit(double[] focus, Consumer<String> say, Predicate<String> agree, BooleanSupplier stopped)
             throws IOException, InterruptedException {
-        JsonObject request = request(focus);
+        try {
+            return submitOrUpload(request(focus), say, agree, stopped);
+        } catch (IsolineClient.Refused e) {
+            if (e.code.equals("BadSpacing") && spacing() == null) {
+                throw e.with(". In QuPath: double-click on Pixel width in the Image tab");
+            }
+            throw e;
+        }
+    }
+
+    private String submitOrUpload(JsonObject request, Consumer<String> say, Predicate<String> agree,
+            BooleanSupplier stopped) throws IOException, InterruptedException {
         try {
             if (sent != null && sent.isAround(request.getAsJsonArray("prompts"))) {
                 pointAtUpload(request);
@@ -885,7 +953,7 @@ final class JobStream implements AutoCloseable {
 
     private static final long SILENCE_S = 15;
     private static final long LONGEST_WAIT_MS = 4000;
-    private static final int RETRIES = 6;
+    private static final int RETRIES = 12; // half a minute in all: a server that starts again
 
     private final IsolineClient client;
     private final String job;
@@ -1926,7 +1994,7 @@ final class Upload {
             if (e.getCause() instanceof CancellationException) {
                 throw (CancellationException) e.getCause();
             }
-            throw new IOException("the pixels cannot be read: " + e.getCause(), e.getCause());
+            throw new IllegalStateException("QuPath cannot read the pixels of this image: " + e.getCause(), e);
         } finally {
             threads.shutdownNow();
         }
@@ -1934,7 +2002,7 @@ final class Upload {
         return new Sent(wanted.get("image").getAsString(), area, announced.getAsJsonArray("size"));
     }
 
-    private JsonObject announcement(JsonObject request, JsonArray spacing) throws IOException {
+    private JsonObject announcement(JsonObject request, JsonArray spacing) {
         JsonArray size = new JsonArray();
         size.add(server.getWidth());
         size.add(server.getHeight());
@@ -1946,7 +2014,8 @@ final class Upload {
         if (!server.isRGB()) {
             String type = server.getPixelType().name().toLowerCase();
             if (!type.equals("uint8") && !type.equals("uint16")) {
-                throw new IOException("images of type " + type + " cannot be uploaded");
+                throw new IllegalStateException("The server does not see the file of this image, and pixels of " +
+                        "type " + type + " cannot be uploaded. Remedy: [file_uris] in the server's configuration");
             }
             JsonArray channels = new JsonArray();
             for (int c = 0; c < server.nChannels(); c++) {
@@ -2065,6 +2134,11 @@ final class IsolineClient {
             this.status = status;
             this.code = code;
         }
+
+        /** Return this with more to say. */
+        Refused with(String words) {
+            return new Refused(status, code, getMessage() + words);
+        }
     }
 
     private static final Duration CONNECT = Duration.ofSeconds(5);
@@ -2144,7 +2218,7 @@ final class IsolineClient {
         try {
             JsonObject health = call("GET", "/v1/health", null);
             if (!health.has("workers")) {
-                return "Something answers at " + url + ", but it is not isoline.";
+                throw notIsoline(200);
             }
             int usable = 0;
             for (JsonObject model : models()) {
@@ -2166,8 +2240,9 @@ final class IsolineClient {
         if (error instanceof Refused) {
             Refused refused = (Refused) error;
             if (refused.status == 401) {
-                return token.isEmpty() ? "The server wants a token, and none is set."
-                        : "The server does not accept this token.";
+                return (token.isEmpty() ? "The server wants a token, and none is set."
+                        : "The server does not accept this token.") + " Enter the one of " + url +
+                        ": whoever runs the server knows it.";
             }
             return refused.getMessage();
         }
@@ -2184,11 +2259,12 @@ final class IsolineClient {
             return url + " does not speak https properly; if it speaks http, write http:// (" +
                     error.getMessage() + ")";
         }
-        if (error instanceof IllegalArgumentException) {
-            return "\"" + url + "\" is no address; write one like http://127.0.0.1:8765";
-        }
         String said = error.getMessage() == null ? error.getClass().getSimpleName() : error.getMessage();
-        return "No proper answer from " + url + ": " + said;
+        return "No proper answer from " + url + ": " + said + httpsHint();
+    }
+
+    private String httpsHint() {
+        return url.startsWith("http:") ? ". If it is a server with https, write https://" : "";
     }
 
     private static boolean isUnresolved(Throwable error) {
@@ -2215,8 +2291,14 @@ final class IsolineClient {
         }
     }
 
-    private HttpRequest.Builder to(String path) {
-        HttpRequest.Builder request = HttpRequest.newBuilder(URI.create(url + path));
+    private HttpRequest.Builder to(String path) throws Refused {
+        HttpRequest.Builder request;
+        try {
+            request = HttpRequest.newBuilder(URI.create(url + path));
+        } catch (IllegalArgumentException e) {
+            throw new Refused(0, "NoAddress",
+                    "\"" + url + "\" is no address; write one like http://127.0.0.1:8765");
+        }
         request.header("Accept", "application/x-ndjson, application/json");
         if (!token.isEmpty()) {
             request.header("Authorization", "Bearer " + token);
@@ -2231,6 +2313,10 @@ final class IsolineClient {
         if (status >= 200 && status < 300) {
             return response.body();
         }
+        if (status >= 300 && status < 400) {
+            String elsewhere = response.headers().firstValue("Location").orElse("another address");
+            throw new Refused(status, "Moved", url + " points to " + elsewhere + ": write that address");
+        }
         try (InputStream body = response.body()) {
             String text = new String(body.readAllBytes(), StandardCharsets.UTF_8);
             JsonObject said = JsonParser.parseString(text).getAsJsonObject();
@@ -2244,7 +2330,8 @@ final class IsolineClient {
 
     private Refused notIsoline(int status) {
         return new Refused(status, "NotIsoline",
-                "Something answers at " + url + " (HTTP " + status + "), but it is not isoline.");
+                "Something answers at " + url + " (HTTP " + status + "), but it is not isoline. " +
+                "Is the port right" + (status == 400 && url.startsWith("http:") ? ", or is it https://?" : "?"));
     }
 }
 
@@ -2341,7 +2428,9 @@ final class RunForm {
             String name = parameter.get("name").getAsString();
             Control field = field(name, parameter);
             field.setTooltip(new Tooltip(parameter.get("help").getAsString()));
-            fields.addRow(row, new Label(name.replace("_", " ")), field);
+            Label bounds = new Label(parameter.has("minimum") ? bounds(parameter) : "");
+            bounds.setOpacity(0.7);
+            fields.addRow(row, new Label(words(name)), field, bounds);
             row += 1;
         }
         dialog.getDialogPane().getScene().getWindow().sizeToScene();
@@ -2374,8 +2463,18 @@ final class RunForm {
         }
     }
 
+    /** Return the name of a parameter as people write it: min_area_um2 is Min area, µm². */
+    private static String words(String name) {
+        String spaced = name.replaceFirst("_um2\\z", ", \u00b5m\u00b2").replaceFirst("_um\\z", ", \u00b5m")
+                .replace("_", " ");
+        return spaced.substring(0, 1).toUpperCase() + spaced.substring(1);
+    }
+
+    private static String bounds(JsonObject parameter) {
+        return parameter.get("minimum").getAsString() + " to " + parameter.get("maximum").getAsString();
+    }
+
     private static JsonPrimitive number(String text, JsonObject parameter) {
-        String bounds = parameter.get("minimum").getAsString() + " to " + parameter.get("maximum").getAsString();
         try {
             double value = Double.parseDouble(text.trim());
             boolean isWhole = parameter.get("integer").getAsBoolean();
@@ -2387,7 +2486,7 @@ final class RunForm {
             // said below, with the bounds
         }
         throw new IllegalArgumentException(
-                parameter.get("name").getAsString() + ": write a number from " + bounds);
+                words(parameter.get("name").getAsString()) + ": write a number from " + bounds(parameter));
     }
 
     /** Return what keeps this model from running, an empty text where nothing does. */
@@ -2445,21 +2544,18 @@ final class ProgressWindow {
     private final ProgressBar bar = new ProgressBar(-1);
     private final Button cancel = new Button("Cancel");
     private final Button remove = new Button("Remove partial results");
-    private final Run run;
 
-    /** Open the window of `run`, on the JavaFX thread. */
-    public ProgressWindow(Run run, String title, Window owner) {
-        this.run = run;
+    private ProgressWindow(Runs runs, String title, Window owner) {
         words.setWrapText(true);
         bar.setMaxWidth(Double.MAX_VALUE);
         cancel.setOnAction(event -> {
             cancel.setDisable(true);
             words.setText("Stopping; what arrived stays");
-            run.cancel();
+            runs.cancel();
         });
         remove.setVisible(false);
         remove.setOnAction(event -> {
-            int removed = run.removeResults();
+            int removed = runs.removeResults();
             remove.setDisable(true);
             words.setText(removed + " objects were removed.");
         });
@@ -2472,21 +2568,22 @@ final class ProgressWindow {
         stage.show();
     }
 
-    /** Prepare `run` for a life in the GUI, start it in a thread of its own and show how far it is. */
-    public static void start(Run run, String title, Window owner, Supplier<double[]> view,
-            Consumer<RunStatus> atEnd) {
-        ProgressWindow window = new ProgressWindow(run, title, owner);
-        run.on(work -> later(work)).lookingAt(view).asking(ask(owner))
-                .telling(status -> Platform.runLater(() -> window.show(status)));
+    /**
+     * Start `runs` in a thread of their own and show how far they are; call on the JavaFX thread.
+     *
+     * `view` gives the x, y at which the user looks. Returns what stops them.
+     */
+    public static Runs start(List<Run> runs, String title, Window owner, Supplier<double[]> view) {
+        runs.forEach(run -> run.on(work -> later(work)).lookingAt(view).asking(ask(owner)));
+        Runs all = new Runs(runs);
+        ProgressWindow window = new ProgressWindow(all, title, owner);
         Thread thread = new Thread(() -> {
-            RunStatus end = run.call();
-            Platform.runLater(() -> {
-                window.finish(end);
-                atEnd.accept(end);
-            });
+            RunStatus end = all.call(status -> Platform.runLater(() -> window.show(status)));
+            Platform.runLater(() -> window.finish(end));
         }, "isoline-run");
         thread.setDaemon(true);
         thread.start();
+        return all;
     }
 
     private static void later(Runnable work) {
@@ -2518,7 +2615,8 @@ final class ProgressWindow {
             words.setText(status.message);
         }
         bar.setProgress(status.tiles == 0 ? -1 : (double) status.tilesDone / (double) status.tiles);
-        String left = status.secondsLeft < 0 ? "" : ", " + duration(status.secondsLeft) + " left";
+        boolean isOver = status.secondsLeft < 0 || !status.state.equals("running");
+        String left = isOver ? "" : ", " + duration(status.secondsLeft) + " left";
         numbers.setText(String.format("%,d objects, %d of %d tiles%s",
                 status.objects, status.tilesDone, status.tiles, left));
     }
@@ -2619,6 +2717,7 @@ final class SettingsDialog {
         TextField address = new TextField(url);
         PasswordField secret = new PasswordField();
         secret.setText(token);
+        secret.setPromptText("only if the server wants one");
         Label answer = new Label();
         answer.setWrapText(true);
         answer.setMinHeight(60);

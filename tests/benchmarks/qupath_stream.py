@@ -1,4 +1,4 @@
-"""A million detections from the server into QuPath's client; first objects; uploads; clicks.
+"""A million detections from the server into QuPath's client; first objects; clicks; uploads.
 
     python -m tests.benchmarks.qupath_stream [--objects 50000] [--client script|java]
 
@@ -41,8 +41,11 @@ from isoline.uploads import Uploads
 from isoline.work import Computed, Stages, Survey, Task
 from tests import qupath, serving
 from tests.benchmarks.measuring import describe_machine, median
+from tests.slides import disks
 
 SIDE, TILE = 16384, 512
+HEAP_GB = 4
+TILE_S = 0.3
 CORNERS = 24
 MODEL = {"model": "nuclei", "tile": TILE}
 
@@ -156,7 +159,7 @@ def measure_client(url: str, kind: str, repeats: int) -> None:
     runs: list[dict[str, Any]] = []
     for _ in range(repeats):
         began = os.times()
-        command = ["java", "-Xmx4g", "-cp", qupath.joined(build.harness(kind)), "Harness"]
+        command = ["java", f"-Xmx{HEAP_GB}g", "-cp", qupath.joined(build.harness(kind)), "Harness"]
         said = subprocess.run([*command, json.dumps(asked)], capture_output=True, check=True)
         runs.append(json.loads(said.stdout.splitlines()[-1]))
         ended = os.times()
@@ -166,11 +169,27 @@ def measure_client(url: str, kind: str, repeats: int) -> None:
     seconds = median([run["seconds"] for run in runs])
     objects = runs[0]["objects"]
     print(f"client   {kind}: {objects:,} objects in {seconds:.1f} s, {objects / seconds:,.0f} /s")
-    print(f"         heap after the run  {median([run['megabytes'] for run in runs]):8,.0f} MB")
+    print(f"         heap after the run  {median([run['megabytes'] for run in runs]):8,.0f} MB"
+          f"  (at most {HEAP_GB} GB; the JVM is given no more)")  # fmt: skip
     print(f"         CPU of the JVM      {median([run['cpu'] for run in runs]):8.1f} s")
     print(f"         first objects after {median([run['first'] for run in runs]):8.2f} s")
     print(f"         hierarchy events    {runs[0]['events']:8,}, at least "
           f"{min(run['shortest_pause'] for run in runs):.2f} s apart")  # fmt: skip
+
+
+def measure_first(kind: str, repeats: int) -> None:
+    """How long after a request the first objects are in the hierarchy, with slow tiles."""
+    with tempfile.TemporaryDirectory() as folder:
+        disks(Path(folder) / "disks.tif")
+        more = "[file_uris]\n'/scans' = 'slides'\n"
+        with serving.serving(Path(folder), Path(folder), more=more) as url:
+            options = {"model": "slow", "parameters": {"seconds": TILE_S}}
+            slide = {"uri": "file:///scans/disks.tif", "size": [6007, 5003], "um": 0.25}
+            asked = {"do": "cancel", "url": url, "options": options, **slide}
+            runs = [qupath.build().run(kind, **asked) for _ in range(repeats)]
+    first = median([run["first"] for run in runs])
+    print(f"first    tiles of {TILE_S} s: first objects after {first:.2f} s"
+          f"  (at most {TILE_S + 1:.1f})")  # fmt: skip
 
 
 def measure_clicks(kind: str) -> None:
@@ -233,6 +252,35 @@ def measure_upload() -> None:
               f"{area.width} x {area.height} pixels as one PNG  (at most 1.3)")  # fmt: skip
 
 
+def measure_uploaded_results(kind: str, side: int = 2048) -> None:
+    """What the client itself sends, and whether the result is that of the file on the server."""
+    from isoline import datasets
+    from isoline.geometry import Box
+    from isoline.registry import open_image
+
+    source = open_image(datasets.fetch(datasets.SAMPLE_SLIDE))
+    pixels = np.moveaxis(source.read_level(0, Box(2600, 3900, 2600 + side, 3900 + side)), 0, 2)
+    with tempfile.TemporaryDirectory() as folder:
+        seen, unseen = Path(folder) / "seen.tif", Path(folder) / "unseen.png"
+        um: dict[str, Any] = {"resolution": (40_000, 40_000), "resolutionunit": "CENTIMETER"}
+        tifffile.imwrite(seen, pixels, tile=(TILE, TILE), photometric="rgb", **um)
+        unseen.write_bytes(alone := png(pixels))
+        more = "[file_uris]\n'/scans' = 'slides'\n"
+        asked = {"do": "run", "size": [side, side], "um": 0.25, "pixels": str(unseen)}
+        asked["options"] = MODEL
+        with serving.serving(Path(folder), Path(folder), more=more) as server:
+            proxy = qupath.Proxy(server)
+            with qupath.proxied(proxy) as url:
+                build = qupath.build()
+                at = build.run(kind, url=server, uri="file:///scans/seen.tif", **asked)
+                away = build.run(kind, url=url, uri="file:///elsewhere/seen.tif", **asked)
+    assert at["state"] == away["state"] == "done", (at["message"], away["message"])
+    same = "identical to" if at["outlines"] == away["outlines"] else "OTHER THAN"
+    print(f"upload   by the client, {side} x {side}: {proxy.sent / len(alone):.3f} times the PNG"
+          f"  (at most 1.3)")  # fmt: skip
+    print(f"         {away['children']:,} nuclei, {same} those that the server finds in the file")
+
+
 def png(pixels: NDArray[np.generic]) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG")
@@ -253,8 +301,10 @@ def main() -> None:
     ):
         measure_server(url, given.repeats)
         measure_client(url, given.client, given.repeats)
+    measure_first(given.client, given.repeats)
     measure_clicks(given.client)
     measure_upload()
+    measure_uploaded_results(given.client)
 
 
 if __name__ == "__main__":

@@ -190,15 +190,13 @@ class Attended {
         }
         List<PathObject> parents = Isoline.parents(image, 'selected')
         if (parents.isEmpty()) {
-            say(gui, 'Select an annotation first, or pass --objects slide.')
+            say(gui, 'Select one or more areas first (annotations, TMA cores), or pass --objects slide.')
             return
         }
         def viewer = gui.getViewer()
-        for (PathObject parent in parents) {
-            Run run = new Run(client, image, parent, options)
-            ProgressWindow.start(run, 'Isoline: ' + name, gui.getStage(),
-                { [viewer.getCenterPixelX(), viewer.getCenterPixelY()] as double[] }, { })
-        }
+        List<Run> runs = parents.collect { new Run(client, image, it, options) }
+        ProgressWindow.start(runs, 'Isoline: ' + name, gui.getStage(),
+            { [viewer.getCenterPixelX(), viewer.getCenterPixelY()] as double[] })
         Step.record(client, image, options, [objects: 'selected'], binding)
     }
 

@@ -56,6 +56,8 @@ public final class Harness {
             said.put("one_by_one", Prompts.oneByOne(prompts));
         } else if (text(asked, "do").equals("click")) {
             clicks(client, asked, said);
+        } else if (text(asked, "do").equals("several")) {
+            several(client, asked, said);
         } else {
             runs(client, asked, said);
         }
@@ -139,6 +141,23 @@ public final class Harness {
         said.put("after", after);
         said.put("recorded", recorded);
         gui.shutdown();
+    }
+
+    /** Run on everything that is selected, as the menu does. */
+    private static void several(IsolineClient client, JsonObject asked, Map<String, Object> said) throws Exception {
+        ImageData<BufferedImage> image = image(asked);
+        List<PathObject> parents = Isoline.parents(image, "selected");
+        List<Run> runs = new ArrayList<>();
+        for (PathObject parent : parents) {
+            runs.add(new Run(client, image, parent, asked.getAsJsonObject("options")));
+        }
+        TreeSet<String> words = new TreeSet<>();
+        RunStatus end = new Runs(runs).call(status -> words.add(status.message));
+        said.put("state", end.state);
+        said.put("message", end.message);
+        said.put("objects", end.objects);
+        said.put("words", words);
+        said.put("found", parents.stream().map(parent -> parent.getChildObjects().size()).toList());
     }
 
     private static void runs(IsolineClient client, JsonObject asked, Map<String, Object> said) throws Exception {
@@ -314,6 +333,9 @@ public final class Harness {
 
         @Override
         public PixelType getPixelType() {
+            if (asked.has("dtype")) {
+                return PixelType.valueOf(text(asked, "dtype"));
+            }
             return pixels.getRaster().getSampleModel().getSampleSize(0) == 8 ? PixelType.UINT8 : PixelType.UINT16;
         }
 

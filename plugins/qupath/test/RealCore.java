@@ -3,6 +3,7 @@ import com.google.gson.JsonParser;
 import isoline.qupath.ClickSession;
 import isoline.qupath.IsolineClient;
 import isoline.qupath.Run;
+import isoline.qupath.RunStatus;
 import java.awt.image.BufferedImage;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Proxy;
@@ -24,6 +25,7 @@ import qupath.lib.objects.PathObjects;
 import qupath.lib.objects.hierarchy.PathObjectHierarchy;
 import qupath.lib.regions.ImagePlane;
 import qupath.lib.roi.ROIs;
+import qupath.lib.roi.RoiTools;
 
 /** The client of the jar with QuPath's own classes of images, objects and GeoJSON. See real_core.py. */
 public final class RealCore {
@@ -47,11 +49,19 @@ public final class RealCore {
         say("regions", run(client, image, region,
                 "{'model':'threshold','tile':512,'parameters':{'below':200,'output':'mask'}}"), region);
         region.removeChildObjects(new ArrayList<>(region.getChildObjects()));
+        PathObject core = PathObjects.createTMACoreObject(3000, 3000, 900, false);
+        hierarchy.addObject(core);
+        say("a core", run(client, image, core, "{'model':'threshold','parameters':{'below':200}}"), core);
+        PathObject holed = PathObjects.createAnnotationObject(RoiTools.combineROIs(
+                ROIs.createRectangleROI(100, 2500, 900, 900, PLANE), ROIs.createRectangleROI(300, 2700, 500, 500, PLANE),
+                RoiTools.CombineOp.SUBTRACT));
+        hierarchy.addObject(holed);
+        say("with a hole", run(client, image, holed, "{'model':'threshold','parameters':{'below':200}}"), holed);
         clicks(client, image, hierarchy, new double[] {
             Double.parseDouble(arguments[2]), Double.parseDouble(arguments[3])});
         ImageData<BufferedImage> large = new ImageData<>(slide(arguments[5], 16384, 16384));
         PathObject root = large.getHierarchy().getRootObject();
-        say("a million", run(new IsolineClient(arguments[4], ""), large, root, "{'model':'nuclei','tile':512}"), root);
+        say("many", run(new IsolineClient(arguments[4], ""), large, root, "{'model':'nuclei','tile':512}"), root);
         System.exit(0);
     }
 

@@ -1,14 +1,16 @@
 """Run the client with QuPath's own core, compiled from its sources; by hand before a release.
 
-    python plugins/qupath/test/real_core.py CORE JAR [JAVA OPTION...]
+    python plugins/qupath/test/real_core.py [--objects 100000] JAR CORE [CORE...]
 
-CORE is a classpath: the classes of qupath-core and what it needs (gson, JTS, guava, commons-math3,
-picocli, ImageJ, slf4j). qupath-core 0.5 compiles with javac 17 as it is, later ones need 21. JAR
-is what `plugins/qupath/build` makes. Prints what happened, to be read.
+JAR is what `plugins/qupath/build` makes. CORE is a classpath: the classes of qupath-core and what
+it needs (gson, JTS, guava, commons-math3, picocli, ImageJ, slf4j). qupath-core 0.5 compiles as it
+is with javac 17, 0.6 with 21, 0.7 with 25; the `java` on the PATH is to be as new as the newest.
+Prints what happened, to be read.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -24,26 +26,34 @@ from tests.slides import disks
 SOURCE = Path(__file__).parent / "RealCore.java"
 
 
-def main(core: str, jar: str, *options: str) -> None:
-    """Compile RealCore, start two servers, and show what it says."""
+def main(jar: str, cores: list[str], objects: int) -> None:
+    """Start two servers, and show for each of `cores` what RealCore says."""
     with tempfile.TemporaryDirectory() as folder:
-        room = {name: Path(folder) / name for name in ("classes", "slides", "data", "nuclei")}
+        room = {name: Path(folder) / name for name in ("slides", "data", "nuclei")}
         for each in room.values():
             each.mkdir()
-        classpath = os.pathsep.join([str(room["classes"]), core, jar])
-        subprocess.run(["javac", "-cp", classpath, "-d", room["classes"], SOURCE], check=True)
         shapes = disks(room["slides"] / "disks.tif")
         y, x = (shapes.labels[2000:2400, 2000:2400] > 0).nonzero()
         place = str(2000.5 + int(x[0])), str(2000.5 + int(y[0]))
         mapping = "[file_uris]\n'/scans' = 'slides'\n"
         with (
             serving(room["slides"], room["data"], more=mapping) as url,
-            serving_nuclei(room["nuclei"], 1_000_000) as many,
+            serving_nuclei(room["nuclei"], objects) as many,
         ):
             asked = url, "file:///scans/disks.tif", *place, many, "file:///slides/white.tif"
-            java = ["java", "-Xmx4g", *options, "-cp", classpath, "RealCore"]
-            subprocess.run([*java, *asked], check=True)
+            for core in cores:
+                classes = tempfile.mkdtemp(dir=folder)
+                classpath = os.pathsep.join([classes, core, jar])
+                subprocess.run(["javac", "-cp", classpath, "-d", classes, SOURCE], check=True)
+                sys.stdout.write(f"--- {core.split(os.pathsep)[0]}\n")
+                sys.stdout.flush()
+                subprocess.run(["java", "-Xmx4g", "-cp", classpath, "RealCore", *asked], check=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--objects", type=int, default=1_000_000)
+    parser.add_argument("jar")
+    parser.add_argument("cores", nargs="+")
+    given = parser.parse_args()
+    main(given.jar, given.cores, given.objects)

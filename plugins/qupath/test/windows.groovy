@@ -4,8 +4,10 @@ import com.google.gson.Gson
 import com.google.gson.JsonObject
 import com.google.gson.JsonParser
 import isoline.qupath.IsolineExtension
+import java.awt.image.BufferedImage
 import java.util.concurrent.CountDownLatch
 import java.util.concurrent.FutureTask
+import javax.imageio.ImageIO
 import javafx.application.Platform
 import javafx.scene.Scene
 import javafx.scene.control.ButtonBase
@@ -19,6 +21,7 @@ import javafx.stage.Window
 import qupath.lib.gui.QuPathGUI
 import qupath.lib.gui.viewer.QuPathViewer
 import qupath.lib.io.PathIO
+import qupath.lib.objects.PathObject
 import qupath.lib.scripting.QP
 
 def (script, askedText) = args
@@ -51,6 +54,17 @@ def says = { Window where, String words ->
     until("\"${words}\"") { nodes(where, Label).find { it.text.contains(words) }?.text }
 }
 
+def picture = { Window where, String name ->
+    def shot = fx { where.scene.snapshot(null) }
+    def pixels = new BufferedImage((int) shot.width, (int) shot.height, BufferedImage.TYPE_INT_RGB)
+    for (int y in 0..<pixels.height) {
+        for (int x in 0..<pixels.width) {
+            pixels.setRGB(x, y, shot.pixelReader.getArgb(x, y))
+        }
+    }
+    ImageIO.write(pixels, 'PNG', new File(asked.get('pictures').asString, "qupath-${name}.png"))
+}
+
 def ready = new CountDownLatch(1)
 Platform.startup { ready.countDown() }
 ready.await()
@@ -73,18 +87,41 @@ Window settings = window('Isoline: settings')
 fx { nodes(settings, TextField)[0].text = asked.get('url').asString }
 press(settings, 'Test connection')
 said.connection = says(settings, 'Connected')
+picture(settings, 'settings')
 press(settings, 'OK')
 
 // run a model from the menu
 choose('Run model...')
 Window form = window('Isoline')
 said.models = fx { nodes(form, ComboBox)[0].items.toList() }
+fx { nodes(form, ComboBox)[0].value = 'Nuclei' }
+picture(form, 'run')
 fx { nodes(form, ComboBox)[0].value = 'Threshold' }
 press(form, 'Run')
 Window progress = window('Isoline: threshold')
 said.run = says(progress, 'Done.')
 fx { progress.hide() }
-said.found = image.hierarchy.annotationObjects.first().childObjects.size()
+PathObject region = image.hierarchy.annotationObjects.first()
+said.found = region.childObjects.size()
+
+// look elsewhere while another model runs, cancel it, and take back what it found
+choose('Run model...')
+Window other = window('Isoline')
+fx { nodes(other, ComboBox)[0].value = 'Slow' }
+press(other, 'Run')
+Window slow = window('Isoline: slow')
+said.slow = says(slow, ' left')
+gui.viewer.x = asked.getAsJsonArray('pan').get(0).asDouble
+gui.viewer.y = asked.getAsJsonArray('pan').get(1).asDouble
+picture(slow, 'progress')
+Thread.sleep(1500) // the view is asked once a second
+press(slow, 'Cancel')
+said.cancelled = says(slow, 'Cancelled')
+picture(slow, 'cancelled')
+press(slow, 'Remove partial results')
+said.removed = says(slow, 'removed')
+said.after_removal = region.childObjects.size()
+press(slow, 'Close')
 
 // click
 choose('Click to segment')
@@ -99,6 +136,7 @@ fx {
     image.hierarchy.fireHierarchyChangedEvent(this, image.hierarchy.rootObject)
 }
 says(clicks, 'next object')
+picture(clicks, 'click')
 press(clicks, 'Next object')
 said.clicked = says(clicks, 'Kept')
 press(clicks, 'Close')

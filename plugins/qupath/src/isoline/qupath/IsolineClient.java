@@ -39,6 +39,11 @@ public final class IsolineClient {
             this.status = status;
             this.code = code;
         }
+
+        /** Return this with more to say. */
+        Refused with(String words) {
+            return new Refused(status, code, getMessage() + words);
+        }
     }
 
     private static final Duration CONNECT = Duration.ofSeconds(5);
@@ -118,7 +123,7 @@ public final class IsolineClient {
         try {
             JsonObject health = call("GET", "/v1/health", null);
             if (!health.has("workers")) {
-                return "Something answers at " + url + ", but it is not isoline.";
+                throw notIsoline(200);
             }
             int usable = 0;
             for (JsonObject model : models()) {
@@ -140,8 +145,9 @@ public final class IsolineClient {
         if (error instanceof Refused) {
             Refused refused = (Refused) error;
             if (refused.status == 401) {
-                return token.isEmpty() ? "The server wants a token, and none is set."
-                        : "The server does not accept this token.";
+                return (token.isEmpty() ? "The server wants a token, and none is set."
+                        : "The server does not accept this token.") + " Enter the one of " + url +
+                        ": whoever runs the server knows it.";
             }
             return refused.getMessage();
         }
@@ -158,11 +164,12 @@ public final class IsolineClient {
             return url + " does not speak https properly; if it speaks http, write http:// (" +
                     error.getMessage() + ")";
         }
-        if (error instanceof IllegalArgumentException) {
-            return "\"" + url + "\" is no address; write one like http://127.0.0.1:8765";
-        }
         String said = error.getMessage() == null ? error.getClass().getSimpleName() : error.getMessage();
-        return "No proper answer from " + url + ": " + said;
+        return "No proper answer from " + url + ": " + said + httpsHint();
+    }
+
+    private String httpsHint() {
+        return url.startsWith("http:") ? ". If it is a server with https, write https://" : "";
     }
 
     private static boolean isUnresolved(Throwable error) {
@@ -189,8 +196,14 @@ public final class IsolineClient {
         }
     }
 
-    private HttpRequest.Builder to(String path) {
-        HttpRequest.Builder request = HttpRequest.newBuilder(URI.create(url + path));
+    private HttpRequest.Builder to(String path) throws Refused {
+        HttpRequest.Builder request;
+        try {
+            request = HttpRequest.newBuilder(URI.create(url + path));
+        } catch (IllegalArgumentException e) {
+            throw new Refused(0, "NoAddress",
+                    "\"" + url + "\" is no address; write one like http://127.0.0.1:8765");
+        }
         request.header("Accept", "application/x-ndjson, application/json");
         if (!token.isEmpty()) {
             request.header("Authorization", "Bearer " + token);
@@ -205,6 +218,10 @@ public final class IsolineClient {
         if (status >= 200 && status < 300) {
             return response.body();
         }
+        if (status >= 300 && status < 400) {
+            String elsewhere = response.headers().firstValue("Location").orElse("another address");
+            throw new Refused(status, "Moved", url + " points to " + elsewhere + ": write that address");
+        }
         try (InputStream body = response.body()) {
             String text = new String(body.readAllBytes(), StandardCharsets.UTF_8);
             JsonObject said = JsonParser.parseString(text).getAsJsonObject();
@@ -218,6 +235,7 @@ public final class IsolineClient {
 
     private Refused notIsoline(int status) {
         return new Refused(status, "NotIsoline",
-                "Something answers at " + url + " (HTTP " + status + "), but it is not isoline.");
+                "Something answers at " + url + " (HTTP " + status + "), but it is not isoline. " +
+                "Is the port right" + (status == 400 && url.startsWith("http:") ? ", or is it https://?" : "?"));
     }
 }

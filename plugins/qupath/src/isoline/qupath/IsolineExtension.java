@@ -23,7 +23,7 @@ public class IsolineExtension implements QuPathExtension {
     private final StringProperty url =
             PathPrefs.createPersistentPreference("isoline.url", "http://127.0.0.1:8765");
     private final StringProperty token = PathPrefs.createPersistentPreference("isoline.token", "");
-    private final List<Run> running = new ArrayList<>();
+    private final List<Runs> running = new ArrayList<>();
     private JsonObject lastOptions;
     private ClickWindow clicking;
 
@@ -54,7 +54,7 @@ public class IsolineExtension implements QuPathExtension {
         item(qupath, "Segment selected objects", () -> runAgain(qupath));
         item(qupath, "Click to segment", () -> click(qupath));
         item(qupath, "Run on whole slide...", () -> askAndRun(qupath, "slide"));
-        item(qupath, "Cancel", () -> running.forEach(Run::cancel));
+        item(qupath, "Cancel", () -> running.forEach(Runs::cancel));
         item(qupath, "Settings...", () -> askSettings(qupath));
     }
 
@@ -80,7 +80,7 @@ public class IsolineExtension implements QuPathExtension {
             return;
         }
         if (Isoline.parents(image, where).isEmpty()) {
-            say(qupath, "Select an annotation first, or choose Run on whole slide.");
+            say(qupath, "Select one or more areas first (annotations, TMA cores), or choose Run on whole slide.");
             return;
         }
         withModels(qupath, false, models -> {
@@ -122,13 +122,14 @@ public class IsolineExtension implements QuPathExtension {
 
     private void start(QuPathGUI qupath, ImageData<BufferedImage> image, JsonObject options, String where) {
         QuPathViewer viewer = qupath.getViewer();
+        List<Run> runs = new ArrayList<>();
         for (PathObject parent : Isoline.parents(image, where)) {
-            Run run = new Run(client(), image, parent, options);
-            running.add(run);
-            ProgressWindow.start(run, "Isoline: " + options.get("model").getAsString(), qupath.getStage(),
-                    () -> viewer == null ? null : new double[] {viewer.getCenterPixelX(), viewer.getCenterPixelY()},
-                    end -> running.remove(run));
+            runs.add(new Run(client(), image, parent, options));
         }
+        running.removeIf(Runs::hasEnded);
+        running.add(ProgressWindow.start(runs, "Isoline: " + options.get("model").getAsString(),
+                qupath.getStage(),
+                () -> viewer == null ? null : new double[] {viewer.getCenterPixelX(), viewer.getCenterPixelY()}));
         record(image, options, where);
     }
 

@@ -7,7 +7,7 @@ final class JobStream implements AutoCloseable {
 
     private static final long SILENCE_S = 15;
     private static final long LONGEST_WAIT_MS = 4000;
-    private static final int RETRIES = 6;
+    private static final int RETRIES = 12; // half a minute in all: a server that starts again
 
     private final IsolineClient client;
     private final String job;

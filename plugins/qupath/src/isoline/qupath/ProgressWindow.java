@@ -1,7 +1,7 @@
 package isoline.qupath;
 
+import java.util.List;
 import java.util.concurrent.FutureTask;
-import java.util.function.Consumer;
 import java.util.function.Predicate;
 import java.util.function.Supplier;
 import javafx.application.Platform;
@@ -26,21 +26,18 @@ public final class ProgressWindow {
     private final ProgressBar bar = new ProgressBar(-1);
     private final Button cancel = new Button("Cancel");
     private final Button remove = new Button("Remove partial results");
-    private final Run run;
 
-    /** Open the window of `run`, on the JavaFX thread. */
-    public ProgressWindow(Run run, String title, Window owner) {
-        this.run = run;
+    private ProgressWindow(Runs runs, String title, Window owner) {
         words.setWrapText(true);
         bar.setMaxWidth(Double.MAX_VALUE);
         cancel.setOnAction(event -> {
             cancel.setDisable(true);
             words.setText("Stopping; what arrived stays");
-            run.cancel();
+            runs.cancel();
         });
         remove.setVisible(false);
         remove.setOnAction(event -> {
-            int removed = run.removeResults();
+            int removed = runs.removeResults();
             remove.setDisable(true);
             words.setText(removed + " objects were removed.");
         });
@@ -53,21 +50,22 @@ public final class ProgressWindow {
         stage.show();
     }
 
-    /** Prepare `run` for a life in the GUI, start it in a thread of its own and show how far it is. */
-    public static void start(Run run, String title, Window owner, Supplier<double[]> view,
-            Consumer<RunStatus> atEnd) {
-        ProgressWindow window = new ProgressWindow(run, title, owner);
-        run.on(work -> later(work)).lookingAt(view).asking(ask(owner))
-                .telling(status -> Platform.runLater(() -> window.show(status)));
+    /**
+     * Start `runs` in a thread of their own and show how far they are; call on the JavaFX thread.
+     *
+     * `view` gives the x, y at which the user looks. Returns what stops them.
+     */
+    public static Runs start(List<Run> runs, String title, Window owner, Supplier<double[]> view) {
+        runs.forEach(run -> run.on(work -> later(work)).lookingAt(view).asking(ask(owner)));
+        Runs all = new Runs(runs);
+        ProgressWindow window = new ProgressWindow(all, title, owner);
         Thread thread = new Thread(() -> {
-            RunStatus end = run.call();
-            Platform.runLater(() -> {
-                window.finish(end);
-                atEnd.accept(end);
-            });
+            RunStatus end = all.call(status -> Platform.runLater(() -> window.show(status)));
+            Platform.runLater(() -> window.finish(end));
         }, "isoline-run");
         thread.setDaemon(true);
         thread.start();
+        return all;
     }
 
     private static void later(Runnable work) {
@@ -99,7 +97,8 @@ public final class ProgressWindow {
             words.setText(status.message);
         }
         bar.setProgress(status.tiles == 0 ? -1 : (double) status.tilesDone / (double) status.tiles);
-        String left = status.secondsLeft < 0 ? "" : ", " + duration(status.secondsLeft) + " left";
+        boolean isOver = status.secondsLeft < 0 || !status.state.equals("running");
+        String left = isOver ? "" : ", " + duration(status.secondsLeft) + " left";
         numbers.setText(String.format("%,d objects, %d of %d tiles%s",
                 status.objects, status.tilesDone, status.tiles, left));
     }

@@ -104,7 +104,7 @@ public final class Run {
         } catch (InterruptedException | CancellationException e) {
             isInterrupted = e instanceof InterruptedException;
             end("cancelled", "Cancelled.");
-        } catch (IOException | IllegalArgumentException e) {
+        } catch (IOException e) {
             end("failed", client.explain(e));
         } catch (RuntimeException e) {
             System.getLogger("isoline").log(System.Logger.Level.WARNING, "a run ended", e);
@@ -174,7 +174,9 @@ public final class Run {
         try (JobStream stream = new JobStream(client, job)) {
             while (!hasEnded && !stream.isLost()) {
                 JobEvent event = stream.next();
-                stopIfUnheard();
+                if (isStopped && (stream.isBroken() || isPatienceOver())) {
+                    throw new CancellationException(); // the server cannot say that it has stopped
+                }
                 look();
                 if (event != null) {
                     take(event);
@@ -248,10 +250,8 @@ public final class Run {
         }
     }
 
-    private void stopIfUnheard() {
-        if (isStopped && System.nanoTime() - stoppedAt > PATIENCE) {
-            throw new CancellationException();
-        }
+    private boolean isPatienceOver() {
+        return System.nanoTime() - stoppedAt > PATIENCE;
     }
 
     // --- The end -------------------------------------------------------------------------------

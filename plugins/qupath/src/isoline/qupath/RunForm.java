@@ -117,7 +117,9 @@ public final class RunForm {
             String name = parameter.get("name").getAsString();
             Control field = field(name, parameter);
             field.setTooltip(new Tooltip(parameter.get("help").getAsString()));
-            fields.addRow(row, new Label(name.replace("_", " ")), field);
+            Label bounds = new Label(parameter.has("minimum") ? bounds(parameter) : "");
+            bounds.setOpacity(0.7);
+            fields.addRow(row, new Label(words(name)), field, bounds);
             row += 1;
         }
         dialog.getDialogPane().getScene().getWindow().sizeToScene();
@@ -150,8 +152,18 @@ public final class RunForm {
         }
     }
 
+    /** Return the name of a parameter as people write it: min_area_um2 is Min area, µm². */
+    private static String words(String name) {
+        String spaced = name.replaceFirst("_um2\\z", ", \u00b5m\u00b2").replaceFirst("_um\\z", ", \u00b5m")
+                .replace("_", " ");
+        return spaced.substring(0, 1).toUpperCase() + spaced.substring(1);
+    }
+
+    private static String bounds(JsonObject parameter) {
+        return parameter.get("minimum").getAsString() + " to " + parameter.get("maximum").getAsString();
+    }
+
     private static JsonPrimitive number(String text, JsonObject parameter) {
-        String bounds = parameter.get("minimum").getAsString() + " to " + parameter.get("maximum").getAsString();
         try {
             double value = Double.parseDouble(text.trim());
             boolean isWhole = parameter.get("integer").getAsBoolean();
@@ -163,7 +175,7 @@ public final class RunForm {
             // said below, with the bounds
         }
         throw new IllegalArgumentException(
-                parameter.get("name").getAsString() + ": write a number from " + bounds);
+                words(parameter.get("name").getAsString()) + ": write a number from " + bounds(parameter));
     }
 
     /** Return what keeps this model from running, an empty text where nothing does. */

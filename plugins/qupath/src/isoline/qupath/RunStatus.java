@@ -25,4 +25,9 @@ public final class RunStatus {
         this.secondsLeft = secondsLeft;
         this.refused = refused;
     }
+
+    /** Return this as that of one run among others, which have found `before` objects so far. */
+    RunStatus among(String which, long before) {
+        return new RunStatus(state, which + message, before + objects, tilesDone, tiles, secondsLeft, refused);
+    }
 }

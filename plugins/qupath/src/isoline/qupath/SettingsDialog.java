@@ -22,6 +22,7 @@ public final class SettingsDialog {
         TextField address = new TextField(url);
         PasswordField secret = new PasswordField();
         secret.setText(token);
+        secret.setPromptText("only if the server wants one");
         Label answer = new Label();
         answer.setWrapText(true);
         answer.setMinHeight(60);

@@ -50,7 +50,18 @@ final class Submission {
      */
     String submit(double[] focus, Consumer<String> say, Predicate<String> agree, BooleanSupplier stopped)
             throws IOException, InterruptedException {
-        JsonObject request = request(focus);
+        try {
+            return submitOrUpload(request(focus), say, agree, stopped);
+        } catch (IsolineClient.Refused e) {
+            if (e.code.equals("BadSpacing") && spacing() == null) {
+                throw e.with(". In QuPath: double-click on Pixel width in the Image tab");
+            }
+            throw e;
+        }
+    }
+
+    private String submitOrUpload(JsonObject request, Consumer<String> say, Predicate<String> agree,
+            BooleanSupplier stopped) throws IOException, InterruptedException {
         try {
             if (sent != null && sent.isAround(request.getAsJsonArray("prompts"))) {
                 pointAtUpload(request);

@@ -111,7 +111,7 @@ public final class Upload {
             if (e.getCause() instanceof CancellationException) {
                 throw (CancellationException) e.getCause();
             }
-            throw new IOException("the pixels cannot be read: " + e.getCause(), e.getCause());
+            throw new IllegalStateException("QuPath cannot read the pixels of this image: " + e.getCause(), e);
         } finally {
             threads.shutdownNow();
         }
@@ -119,7 +119,7 @@ public final class Upload {
         return new Sent(wanted.get("image").getAsString(), area, announced.getAsJsonArray("size"));
     }
 
-    private JsonObject announcement(JsonObject request, JsonArray spacing) throws IOException {
+    private JsonObject announcement(JsonObject request, JsonArray spacing) {
         JsonArray size = new JsonArray();
         size.add(server.getWidth());
         size.add(server.getHeight());
@@ -131,7 +131,8 @@ public final class Upload {
         if (!server.isRGB()) {
             String type = server.getPixelType().name().toLowerCase();
             if (!type.equals("uint8") && !type.equals("uint16")) {
-                throw new IOException("images of type " + type + " cannot be uploaded");
+                throw new IllegalStateException("The server does not see the file of this image, and pixels of " +
+                        "type " + type + " cannot be uploaded. Remedy: [file_uris] in the server's configuration");
             }
             JsonArray channels = new JsonArray();
             for (int c = 0; c < server.nChannels(); c++) {

@@ -34,7 +34,8 @@ public class PathIO {
         JsonObject properties = json.getAsJsonObject("properties");
         String type = properties.get("objectType").getAsString();
         PolygonsROI roi = PolygonsROI.of(json.getAsJsonObject("geometry"));
-        Feature object = new Feature(type, roi, type.equals("annotation") ? json.getAsJsonObject("geometry") : null);
+        boolean isOneOfMany = type.equals("detection") || type.equals("cell");
+        Feature object = new Feature(type, roi, isOneOfMany ? null : json.getAsJsonObject("geometry"));
         if (json.has("id")) {
             object.setID(UUID.fromString(json.get("id").getAsString()));
         }
