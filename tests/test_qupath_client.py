@@ -417,7 +417,11 @@ def test_what_cannot_be_read_is_not_blamed_on_the_server(
 ) -> None:
     """No pixel size anywhere; pixels that are not there, or of a type that PNG does not have."""
     Image.fromarray(np.full((300, 400, 3), 240, np.uint8)).save(tmp_path / "a.png")
-    pixels = {"size": [400, 300], "pixels": str(tmp_path / "a.png"), "uri": "omero:7"}
+    pixels: dict[str, Any] = {
+        "size": [400, 300],
+        "pixels": str(tmp_path / "a.png"),
+        "uri": "omero:7",
+    }
     nuclei = asked(server, {"model": "nuclei"}, **pixels)
     threshold = asked(server, OBJECTS, **pixels)
     for request in (nuclei, threshold):
