@@ -166,6 +166,27 @@ def test_a_scribble_is_on_the_object_all_along() -> None:
     assert iou(left, LEFT) > iou(LEFT | RIGHT, LEFT)
 
 
+def test_including_takes_nothing_and_excluding_adds_nothing() -> None:
+    scene = picture((LEFT | RIGHT, 90), noise=25)
+    random = np.random.default_rng(3).uniform((20, 20), (100, 140), (8, 2))
+    prompts, before = [point(60, 60)], whole(scene, ask(scene, point(60, 60)))
+    for n, (y, x) in enumerate(random):
+        prompts.append(point(y, x, include=n % 2 == 0))
+        after = whole(scene, ask(scene, *prompts))
+        lost, won = (before & ~after).any(), (after & ~before).any()
+        assert not (lost if n % 2 == 0 else won)
+        before = after
+
+
+def test_a_long_scribble_along_what_is_missing() -> None:
+    bar = np.zeros((60, 900), np.bool_)
+    bar[20:40, 20:880] = True
+    scene = picture((bar, 90))
+    start = Window(0, (0, 0), (60, 900)), bar & (np.arange(60)[:, None] < 30)
+    missing = drawn("scribble", (35, 30), (35, 870))
+    assert iou(whole(scene, ask(scene, missing, initial=start)), bar) > 0.85
+
+
 def test_an_initial_mask_changes_near_the_prompts_only() -> None:
     far = disk((300, 300), (240, 240), 30)
     near = disk((300, 300), (60, 60), 25)

@@ -85,7 +85,14 @@ def grow(space: Space, selection: Selection, strokes: list[Stroke], areas: list[
     else:
         _, view, changes = best
         likely = average(changes)
-    return finish(space, selection, view.window, likely, areas, strokes)
+    grown = finish(space, selection, view.window, likely, areas, strokes)
+    before = selection.at(space, grown.window)
+    return Selection(grown.window, _only(stroke, before, grown.mask))
+
+
+def _only(stroke: Stroke, before: Bool, after: Bool) -> Bool:
+    """Return `after` without what a stroke does not ask for: one that includes takes nothing."""
+    return after | before if stroke.include else after & before
 
 
 def _is_all(space: Space, selection: Selection, stroke: Stroke) -> bool:
@@ -154,7 +161,7 @@ class _View:
                 least = threshold if stroke.include else 1 - threshold
                 mask = self.before.copy()
                 mask[part] = bodies.settle(chance > least, seeds)
-                change = self.change(radius, mask, middle > 0)
+                change = self.change(radius, _only(stroke, self.before, mask), middle > 0)
                 if change is not None:
                     yield change
 
