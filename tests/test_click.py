@@ -261,7 +261,43 @@ def test_boxes_and_lassos_in_a_volume() -> None:
     scene = scan(truth, (1, 1, 1))
     box = whole(scene, ask(scene, drawn("box", (10, 15, 20), (40, 45, 50))))
     assert iou(box, truth) > 0.9
-    lasso = [(20.5, 30 + 12 * np.sin(a), 35 + 12 * np.cos(a)) for a in np.linspace(0, 6, 12)]
-    assert iou(whole(scene, ask(scene, drawn("polygon", *lasso))), truth) > 0.75
+    lasso = [(20.5, 30 + 15 * np.sin(a), 35 + 15 * np.cos(a)) for a in np.linspace(0, 6, 12)]
+    assert iou(whole(scene, ask(scene, drawn("polygon", *lasso))), truth) > 0.85
     half = drawn("box", (25, 0, 0), (50, 60, 70), include=False)
     assert not whole(scene, ask(scene, point(20, 30, 35), half))[25:].any()
+
+
+@pytest.mark.parametrize("across", [0, 1, 2])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 0.8, 1.1)])
+def test_a_flat_box_is_answered_as_on_a_picture_and_finds_the_rest(
+    across: int, spacing: tuple[float, float, float]
+) -> None:
+    k, j, i = (int(n / each) for n, each in zip((60, 66, 70), spacing, strict=True))
+    truth = ball((k, j, i), spacing, 16)
+    scene = scan(truth, spacing)
+    along = [axis for axis in range(3) if axis != across]
+    middle = truth.shape[across] // 2
+    low, high = np.argwhere(truth).min(axis=0) - 1.0, np.argwhere(truth).max(axis=0) + 2.0
+    low[across] = high[across] = middle + 0.5
+    plane = ArrayScene(
+        np.take(scene.read(Window(0, (0, 0, 0), truth.shape)), middle, 1 + across),
+        tuple(spacing[axis] for axis in along),
+    )
+    for side in (0, truth.shape[along[0]] // 2):  # the second time half of it only
+        low[along[0]] = max(side, low[along[0]])
+        found = whole(scene, ask(scene, drawn("box", low, high)))
+        picture = whole(plane, ask(plane, drawn("box", low[along], high[along])))
+        np.testing.assert_array_equal(np.take(found, middle, across), picture)
+        if not side:
+            assert iou(picture, np.take(truth, middle, across)) > 0.95
+            assert iou(found, truth) > 0.9
+
+
+def test_a_flat_box_is_answered_where_the_object_has_no_end() -> None:
+    bar = np.zeros((9, 60, 60), np.bool_)
+    bar[:, 20:40, 15:45] = True
+    scene = scan(bar, (5.0, 1.0, 1.0))
+    box = drawn("box", (4.5, 17, 12), (4.5, 43, 48))
+    found = whole(scene, ask(scene, box))
+    assert iou(found[4], bar[4]) > 0.9
+    np.testing.assert_array_equal(whole(scene, ask(scene, box, point(4.5, 30, 30))), found)

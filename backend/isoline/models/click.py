@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from isoline.events import Label
-from isoline.models import enclosing, growth, refining
+from isoline.models import enclosing, growth, outlines, refining
 from isoline.models.base import Choice, ModelSpec, Pointed
 from isoline.models.gestures import Area, Places, Stroke, gesture_of
 from isoline.models.pointed import Answer, PointedModel, Question, Scene, Window
@@ -51,7 +51,7 @@ class Click(PointedModel):
     def answer(self, scene: Scene, question: Question) -> Answer:
         only = _only_slice(scene, question)
         space = Space(scene, only)
-        gestures = _in_order(question.prompts, space, only)
+        gestures = _in_order(question.prompts, scene, space, only)
         areas = [each for each in gestures if isinstance(each, Area)]
         strokes = [each for each in gestures if isinstance(each, Stroke)]
         selection = _initial(question, space, only)
@@ -64,7 +64,9 @@ class Click(PointedModel):
             selection = scene.keep(("selection", key.hexdigest()), make)
         for n, stroke in enumerate(strokes):
             _note(key, stroke.places, stroke.include)
-            make = partial(growth.grow, space, selection, strokes[: n + 1], areas)
+            if stroke.known is not None:
+                key.update(_fingerprint(stroke.known.found))
+            make = partial(_grown, space, selection, strokes[: n + 1], areas)
             selection = scene.keep(("selection", key.hexdigest()), make)
         selection = refining.without(space, selection, areas)
         if not selection.mask.any():
@@ -86,14 +88,37 @@ def _only_slice(scene: Scene, question: Question) -> int | None:
     return min(max(k, 0), scene.size(0)[0] - 1)
 
 
-def _in_order(prompts: Sequence[Prompt], space: Space, only: int | None) -> list[Stroke | Area]:
+def _in_order(
+    prompts: Sequence[Prompt], scene: Scene, space: Space, only: int | None
+) -> list[Stroke | Area]:
     """Return `prompts` as gestures on the image, in their order."""
-    gestures = [gesture_of(prompt, space, only) for prompt in prompts]
+    gestures = [
+        _outlined(prompt, scene, space) or gesture_of(prompt, space, only) for prompt in prompts
+    ]
     return [
         on
         for gesture in gestures
         if gesture is not None and (on := gesture.inside(space)) is not None
     ]
+
+
+def _outlined(prompt: Prompt, scene: Scene, space: Space) -> Stroke | None:
+    """Return what a flat box or lasso in a volume holds, None where it is something else."""
+    if space.is_flat or not prompt.include or prompt.kind not in ("box", "polygon"):
+        return None
+    corners = np.array(prompt.points, np.float64)
+    across = outlines.thin_axis(corners)
+    if across is None:
+        return None
+    return outlines.stroke_of(scene, corners, across, prompt.kind == "box")
+
+
+def _grown(
+    space: Space, selection: Selection, strokes: list[Stroke], areas: list[Area]
+) -> Selection:
+    grown = growth.grow(space, selection, strokes, areas)
+    known = strokes[-1].known
+    return grown if known is None else outlines.settle(space, known, selection, grown)
 
 
 def _initial(question: Question, space: Space, only: int | None) -> Selection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import ceil
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from isoline.kernels import bodies
 from isoline.kernels.walker import FREE, OBJECT, OTHER
 from isoline.models.pointed import Window
+from isoline.models.selection import Selection
 from isoline.models.spaces import Space
 from isoline.prompts import Prompt
 
@@ -27,11 +28,23 @@ _MOST_PLACES = 4000
 
 
 @dataclass(frozen=True)
+class Slice:
+    """The object in one slice of a volume."""
+
+    across: int
+    """The axis along which the slice is one voxel thick."""
+    found: Selection
+    """At level 0; its window lies in the slice."""
+
+
+@dataclass(frozen=True)
 class Stroke:
     """Positions that lie on the object, or that do not."""
 
     places: Places
     include: bool
+    known: Slice | None = None
+    """What the stroke came from, where it is the middle of an object in a slice."""
 
     def draw(
         self, marks: NDArray[np.uint8], space: Space, window: Window, radius: float, value: int
@@ -49,7 +62,7 @@ class Stroke:
     def inside(self, space: Space) -> Stroke | None:
         """Return its places on the image, None without any."""
         on = ((self.places >= 0) & (self.places < space.size(0))).all(axis=1)
-        return Stroke(self.places[on], self.include) if on.any() else None
+        return replace(self, places=self.places[on]) if on.any() else None
 
 
 @dataclass(frozen=True)
@@ -142,7 +155,7 @@ def along(corners: Places) -> Places:
     for start, end in pairwise(corners):
         n = ceil(float(np.abs(end - start).max()))
         parts.append(start + (end - start) * np.linspace(0, 1, n + 1)[1:, None])
-    return _thinned(np.concatenate(parts))
+    return thinned(np.concatenate(parts))
 
 
 def _deep_places(corners: Places, prompt: Prompt) -> Places:
@@ -167,8 +180,9 @@ def _deep_places(corners: Places, prompt: Prompt) -> Places:
     depth = cv2.distanceTransform(drawn, cv2.DIST_L2, 5)
     rows, columns = np.nonzero(depth > (depth.max() / 2 if prompt.include else 0))
     places = np.column_stack([columns, rows]) / scale + origin
-    return _thinned(centre + places @ axes)
+    return thinned(centre + places @ axes)
 
 
-def _thinned(places: Places) -> Places:
+def thinned(places: Places) -> Places:
+    """Return so many of `places` as a stroke may have."""
     return places[:: -(-len(places) // _MOST_PLACES)]
