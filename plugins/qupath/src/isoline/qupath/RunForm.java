@@ -118,7 +118,7 @@ public final class RunForm {
             Control field = field(name, parameter);
             field.setTooltip(new Tooltip(parameter.get("help").getAsString()));
             Label bounds = new Label(parameter.has("minimum") ? bounds(parameter) : "");
-            bounds.setOpacity(0.7);
+            bounds.setOpacity(0.7d);
             fields.addRow(row, new Label(words(name)), field, bounds);
             row += 1;
         }
