@@ -121,7 +121,9 @@ def test_qupath_finds_the_extension(build: Build) -> None:
 # Groovy ends the statement there and says nothing.
 @pytest.mark.parametrize("path", sorted((PLUGIN / "src").rglob("*.java")), ids=lambda p: p.name)
 def test_java_reads_the_same_in_groovy(path: Path) -> None:
-    lines = [line for line in path.read_text().splitlines() if not re.match(r"\s+(?:/?\*|//)", line)]
+    lines = [
+        line for line in path.read_text().splitlines() if not re.match(r"\s+(?:/?\*|//)", line)
+    ]
     assert not [line for line in lines if re.match(r"\s+[+-] ", line)]
     assert not [line for line in lines if re.search(r"'.'|\$", line) and '"' not in line]
     decimals = [line for line in lines if re.search(r"(?<![\w.\"])\d+(?:\.\d+|e\d+)(?!d)\b", line)]
