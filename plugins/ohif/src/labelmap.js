@@ -70,6 +70,13 @@ export class Labelmap {
         }
     }
 
+    /** Whether each viewport that has it to show does so. */
+    get isDrawn() {
+        const {cornerstoneViewportService} = this._viewer.services;
+        return this._viewports.every((id) => cornerstoneViewportService.getCornerstoneViewport(id)
+            ?.getActors().some(({representationUID}) => representationUID?.includes(this.id)));
+    }
+
     /** Return the segments in the order of their numbers. */
     list() {
         // a segment 0 is the background of a label map that was stored

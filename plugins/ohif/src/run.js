@@ -6,7 +6,8 @@ import {Drawing} from './drawing.js';
 import {segmentFor} from './labels.js';
 
 const FRAME_MS = 12; // of work before the viewer gets its turn
-const SETTLED_MS = 500; // a viewport that was still being set up has missed what was drawn
+const SETTLED_MS = 500;
+const SETTLING = 6; // times, each twice as long after the one before
 
 export class Run {
     /**
@@ -74,8 +75,7 @@ export class Run {
         this.silent = false;
         this.labelmap.show(this.labelmap.exists ? this._drawing.settle() : []);
         this._changed();
-        await pause(SETTLED_MS);
-        this.labelmap.show(this.labelmap.exists ? this._drawing.slices : []);
+        await this._settle();
     }
 
     /** Stop at once; what is final stays. Resolves when the server knows, rejects with a Problem. */
@@ -178,6 +178,17 @@ export class Run {
         case 'cancelled':
             this.state = 'stopped';
             break;
+        }
+    }
+
+    /** Draw again for viewports that were still being set up, and missed what was drawn. */
+    async _settle() {
+        for (let times = 0; times < SETTLING; times++) {
+            await pause(SETTLED_MS * 2 ** times);
+            if (!this.labelmap.exists || (times && this.labelmap.isDrawn)) {
+                return;
+            }
+            this.labelmap.show(this._drawing.slices);
         }
     }
 
