@@ -178,6 +178,28 @@ def test_including_takes_nothing_and_excluding_adds_nothing() -> None:
         before = after
 
 
+def spotted() -> tuple[ArrayScene, Mask]:
+    """Return a large disk with bright spots, and where it is."""
+    y, x = np.indices((300, 340))
+    truth = disk((300, 340), (150, 165), 100)
+    spots = truth & (np.hypot(x % 30 - 15, y % 30 - 15) < 10)
+    return picture((np.ones_like(truth), 20), (truth, 100), (spots, 190), channels=1), truth
+
+
+def test_a_large_thing_of_two_shades_in_a_few_clicks() -> None:
+    """One click after another adds its spot; all of them lie on one thing."""
+    scene, truth = spotted()
+    clicks = [(75.5, 135.5), (163.5, 170.5), (108.5, 189.5), (131.5, 117.5)]
+    assert iou(whole(scene, ask(scene, *(point(*at) for at in clicks))), truth) > 0.95
+
+
+def test_clicks_on_an_initial_mask_correct_it_near_them() -> None:
+    scene, truth = spotted()
+    start = Window(0, (0, 0), (300, 340)), truth & (np.arange(340) < 130)
+    found = whole(scene, ask(scene, point(150, 200), point(220, 180), initial=start))
+    assert iou(found, truth) > 0.9
+
+
 def test_a_long_scribble_along_what_is_missing() -> None:
     bar = np.zeros((60, 900), np.bool_)
     bar[20:40, 20:880] = True

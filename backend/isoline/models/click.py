@@ -13,6 +13,7 @@ from isoline.events import Label
 from isoline.models import enclosing, growth, outlines, refining
 from isoline.models.base import Choice, ModelSpec, Pointed
 from isoline.models.gestures import Area, Places, Stroke, gesture_of
+from isoline.models.level_sets import Turn
 from isoline.models.pointed import Answer, PointedModel, Question, Scene, Window
 from isoline.models.selection import Bool, Selection, cropped
 from isoline.models.spaces import Space
@@ -62,11 +63,13 @@ class Click(PointedModel):
         if not is_started and any(area.include for area in areas):
             make = partial(enclosing.enclose, space, areas)
             selection = scene.keep(("selection", key.hexdigest()), make)
-        for n, stroke in enumerate(strokes):
+        turns: list[Turn] = []
+        for stroke in strokes:
             _note(key, stroke.places, stroke.include)
             if stroke.known is not None:
                 key.update(_fingerprint(stroke.known.found))
-            make = partial(_grown, space, selection, strokes[: n + 1], areas)
+            turns = [*turns, Turn(stroke, selection)]
+            make = partial(_grown, space, turns, areas)
             selection = scene.keep(("selection", key.hexdigest()), make)
         selection = refining.without(space, selection, areas)
         if not selection.mask.any():
@@ -113,12 +116,10 @@ def _outlined(prompt: Prompt, scene: Scene, space: Space) -> Stroke | None:
     return outlines.stroke_of(scene, corners, across, prompt.kind == "box")
 
 
-def _grown(
-    space: Space, selection: Selection, strokes: list[Stroke], areas: list[Area]
-) -> Selection:
-    grown = growth.grow(space, selection, strokes, areas)
-    known = strokes[-1].known
-    return grown if known is None else outlines.settle(space, known, selection, grown)
+def _grown(space: Space, turns: list[Turn], areas: list[Area]) -> Selection:
+    grown = growth.grow(space, turns, areas)
+    stroke, before = turns[-1].stroke, turns[-1].before
+    return grown if stroke.known is None else outlines.settle(space, stroke.known, before, grown)
 
 
 def _initial(question: Question, space: Space, only: int | None) -> Selection:

@@ -104,13 +104,8 @@ class Area:
         return inside
 
 
-def seeds_of(
-    space: Space, window: Window, areas: list[Area], strokes: list[Stroke]
-) -> NDArray[np.uint8]:
-    """Return what is decided of `window`, of any level, later gestures over earlier ones.
-
-    The last stroke is drawn as wide as at level 0, the others as wide as they are.
-    """
+def bounds_of(space: Space, window: Window, areas: list[Area]) -> NDArray[np.uint8]:
+    """Return what `areas` leave FREE of `window`, of any level; the rest is OTHER."""
     seeds = np.full(window.shape, FREE, np.uint8)
     bounds = [area.holds(space, window) for area in areas if area.include]
     if bounds:
@@ -118,6 +113,17 @@ def seeds_of(
     for area in areas:
         if not area.include:
             seeds[area.holds(space, window)] = OTHER
+    return seeds
+
+
+def seeds_of(
+    space: Space, window: Window, areas: list[Area], strokes: list[Stroke]
+) -> NDArray[np.uint8]:
+    """Return what is decided of `window`, of any level, later gestures over earlier ones.
+
+    The last stroke is drawn as wide as at level 0, the others as wide as they are.
+    """
+    seeds = bounds_of(space, window, areas)
     coarse = max(space.factor(window.level))
     for stroke in strokes:
         radius = STROKE_RADIUS if stroke is strokes[-1] else max(0.5, STROKE_RADIUS / coarse)

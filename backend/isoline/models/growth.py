@@ -4,7 +4,8 @@ A stroke may change all within a radius. For each of several radii, from a few p
 the image goes, coarser levels for larger ones, a random walker says what the change would be;
 beyond the radius nothing changes. A change is the better, the more its border stands out, the
 nearer its middle is to the stroke and the larger it is. The changes of the level that has the best
-one are averaged, the better the more weight, and the result is made finer level by level.
+one are averaged, the better the more weight; of a large object `level_sets` may know better from
+all strokes together. The result is made finer level by level.
 
 The first stroke changes an empty selection: nothing tells it how large its object is but this.
 """
@@ -21,9 +22,10 @@ from numpy.typing import NDArray
 from isoline.kernels import bodies, walker
 from isoline.kernels.walker import FREE, OBJECT, OTHER
 from isoline.models.gestures import Area, Stroke, seeds_of
+from isoline.models.level_sets import Turn, better
 from isoline.models.pointed import Window
 from isoline.models.refining import LEAST, STEEPNESS, finish
-from isoline.models.selection import Bool, Selection
+from isoline.models.selection import Bool, Selection, box_of
 from isoline.models.spaces import Space
 
 _THRESHOLDS = ((0.1, 0.2, 0.35, 0.5, 0.65), (0.05, 0.1, 0.2, 0.35, 0.5))
@@ -56,13 +58,14 @@ class Change:
     score: float
 
 
-def grow(space: Space, selection: Selection, strokes: list[Stroke], areas: list[Area]) -> Selection:
-    """Return `selection` as the last of `strokes` changes it; the others stay what they are.
+def grow(space: Space, turns: list[Turn], areas: list[Area]) -> Selection:
+    """Return what was selected as the last of `turns` changes it; the others stay what they are.
 
     Where the image shows no border around it, only the stroke itself changes, if anything was
     selected before.
     """
-    stroke = strokes[-1]
+    strokes = [turn.stroke for turn in turns]
+    stroke, selection = turns[-1].stroke, turns[-1].before
     if stroke.include == _is_all(space, selection, stroke):
         return selection
     best: tuple[float, _View, list[Change]] | None = None
@@ -79,13 +82,18 @@ def grow(space: Space, selection: Selection, strokes: list[Stroke], areas: list[
             break  # it fits
     if view is None or (best is None and not selection.mask.any()):
         return selection
+    window = view.window
     if best is None:
         likely = view.before.astype(np.float32)
-        stroke.draw_on(likely, space, view.window)
+        stroke.draw_on(likely, space, window)
     else:
         _, view, changes = best
-        likely = average(changes)
-    grown = finish(space, selection, view.window, likely, areas, strokes)
+        window, likely = view.window, average(changes)
+    joint = better(space, turns, window, likely > 0.5, areas)
+    if joint is not None:
+        window, part = joint
+        likely = _only(stroke, selection.at(space, window), part).astype(np.float32)
+    grown = finish(space, selection, window, likely, areas, strokes)
     before = selection.at(space, grown.window)
     return Selection(grown.window, _only(stroke, before, grown.mask))
 
@@ -152,7 +160,7 @@ class _View:
         for radius in self.radii:
             near = np.zeros(self.window.shape, np.uint8)
             stroke.draw(near, self.space, self.window, float(radius), 1)
-            part = _box_of(near > 0, 1)
+            part = box_of(near > 0, 1)
             seeds, before = fixed[part].copy(), self.before[part]
             beyond = (near[part] == 0) & (seeds == FREE)
             seeds[beyond] = np.where(before[beyond], OBJECT, OTHER)
@@ -241,13 +249,3 @@ def _views(
         )
         if window.shape == size:
             return
-
-
-def _box_of(mask: Bool, margin: int) -> tuple[slice, ...]:
-    """Return the slices of the smallest box around `mask`, `margin` wider where there is room."""
-    box = []
-    for axis in range(3):
-        across = tuple(each for each in range(3) if each != axis)
-        at = np.flatnonzero(mask.any(axis=across))
-        box.append(slice(max(0, int(at[0]) - margin), int(at[-1]) + 1 + margin))
-    return tuple(box)

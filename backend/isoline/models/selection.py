@@ -78,3 +78,13 @@ def cropped(selection: Selection, window: Window) -> Selection | None:
     low = tuple(first + each.start for first, each in zip(selection.window.low, part, strict=True))
     high = tuple(a + n for a, n in zip(low, mask.shape, strict=True))
     return Selection(Window(window.level, low, high), mask)
+
+
+def box_of(mask: Bool, margin: int) -> tuple[slice, ...]:
+    """Return the slices of the smallest box around `mask`, `margin` wider where there is room."""
+    box = []
+    for axis in range(3):
+        across = tuple(each for each in range(3) if each != axis)
+        at = np.flatnonzero(mask.any(axis=across))
+        box.append(slice(max(0, int(at[0]) - margin), int(at[-1]) + 1 + margin))
+    return tuple(box)
