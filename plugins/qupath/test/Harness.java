@@ -247,7 +247,7 @@ public final class Harness {
                 for (Point2 corner : child.getROI().getAllPoints()) {
                     outline.addAll(List.of(corner.getX(), corner.getY()));
                 }
-                places.add(outline.subList(0, 2));
+                places.add(List.copyOf(outline.subList(0, 2)));
                 outlines.add(child.getPathClass() + " " + outline);
             }
         }
