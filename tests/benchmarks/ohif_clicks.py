@@ -36,8 +36,18 @@ _TOOK = "() => window.took"
 HOOK = """() => {
     const real = window.fetch;
     window.mocked = null;  // an answer to give instead of the server's
-    window.fetch = async (url, options) => window.mocked && String(url).endsWith('/v1/segment')
-        ? new Response(window.mocked) : real(url, options);
+    window.said = null;  // what the server answered last
+    window.fetch = async (url, options) => {
+        if (!String(url).endsWith('/v1/segment')) {
+            return real(url, options);
+        }
+        if (window.mocked) {
+            return new Response(window.mocked);
+        }
+        const answer = await real(url, options);
+        answer.clone().text().then((said) => { window.said = said; }, () => {});
+        return answer;
+    };
     window.addEventListener('mouseup', (event) => { window.up = event.timeStamp; }, true);
     const canvasAt = ([x, y]) => document.elementFromPoint(x, y)
         .closest('[data-viewport-uid]').querySelector('canvas');
@@ -84,9 +94,9 @@ def clicks(page: Page, places: list[tuple[int, int, int]]) -> Iterator[Click]:
     for k, j, i in places:
         panel.scroll(k)
         place = panel.at(i, j)
-        with page.expect_response("**/v1/segment") as answer:
-            real = drawn(panel, place)
-        said = answer.value.text()
+        page.evaluate("() => { window.said = null; }")
+        real = drawn(panel, place)
+        said = page.wait_for_function("() => window.said").json_value()
         page.evaluate("(said) => { window.mocked = said; }", said)
         mock = drawn(panel, place)
         page.evaluate("() => { window.mocked = null; }")

@@ -20,8 +20,9 @@ S = TypeVar("S", bound=np.generic)
 STEEPNESS = 2.0
 LEAST = 1e-3
 """Of `walker.conductances`."""
-_MOST_VOXELS = 2**27
-"""Of the window of a result: what is larger stays at a coarser level."""
+_MOST_VOXELS = (2**23, 2**27)
+"""Of the window of a result, of pictures and volumes: what is larger stays at a coarser level. The
+ground of a slide took a quarter of a minute at full resolution."""
 _BLOCK = (256, 48)
 _BAND = 2
 """Voxels on either side of a border that are decided again at each finer level."""
@@ -42,7 +43,7 @@ def finish(
     where = dilated((likely > 0.5) != selection.at(space, window), space.is_flat)
     while window.level:
         finer = _finer(space, window)
-        if np.prod(finer.shape) > _MOST_VOXELS:
+        if np.prod(finer.shape) > _MOST_VOXELS[0 if space.is_flat else 1]:
             break
         likely = _repeated(space, window, likely, finer)
         where = _repeated(space, window, where, finer)
