@@ -21,8 +21,8 @@ STEEPNESS = 2.0
 LEAST = 1e-3
 """Of `walker.conductances`."""
 _MOST_VOXELS = (2**23, 2**27)
-"""Of the window of a result, of pictures and volumes: what is larger stays at a coarser level. The
-ground of a slide took a quarter of a minute at full resolution."""
+"""Of the window of a result, of pictures and volumes: what is larger stays at a coarser level. A
+click on a slide took a quarter of a minute with 2**27 for pictures too."""
 _BLOCK = (256, 48)
 _BAND = 2
 """Voxels on either side of a border that are decided again at each finer level."""
