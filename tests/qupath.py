@@ -161,6 +161,8 @@ class Proxy:
     """After how many events the next streams are cut."""
     tear: Callable[[bytes], int] = lambda line: len(line) // 2
     """How much of the next line still comes through, as with broken connections."""
+    tearable: Callable[[bytes], bool] = lambda line: True
+    """Which line the next may be; those before it come through whole."""
     calls: list[str] = field(default_factory=list)
     """Method and path of each call."""
     sent: int = 0
@@ -204,11 +206,11 @@ def proxied(proxy: Proxy) -> Iterator[str]:
             left = proxy.cuts.pop(0) if proxy.cuts else None
             for line in answer:
                 changed = proxy.rewrite(line)
-                if left == 0:
+                if left == 0 and proxy.tearable(changed):
                     self.wfile.write(changed[: proxy.tear(changed)])
                     return
                 self.wfile.write(changed)
-                if left is not None and line.strip():
+                if left and line.strip():
                     left -= 1
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass_on  # noqa: N815
