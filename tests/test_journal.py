@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isoline import journal
 from isoline.errors import Broken
 from isoline.events import (
     Cancelled,
@@ -266,19 +267,22 @@ def test_several_readers_follow_a_writer_at_their_own_pace(tmp_path: Path) -> No
     assert all(numbers == list(range(2 * count + 2)) for numbers in heard.values())
 
 
-def test_a_reader_hears_news_at_once_and_silence_in_time(tmp_path: Path) -> None:
+def test_a_reader_hears_news_at_once_and_silence_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "_POLL_SECONDS", 60)  # so that nothing but the bell is quick
     writer = JournalWriter(tmp_path / "j")
     follower = JournalReader(tmp_path / "j", writer).follow(wait=0.05)
     began = time.monotonic()
     assert next(follower) is None
     assert 0.04 < time.monotonic() - began < 1
-    follower = JournalReader(tmp_path / "j", writer).follow(wait=5)
+    follower = JournalReader(tmp_path / "j", writer).follow(wait=30)
     threading.Timer(0.1, writer.append, (Batch(0, None, (results.STARTED,)),)).start()
     began = time.monotonic()
     batch = next(follower)
     assert batch is not None
     assert batch.seq == 0
-    assert time.monotonic() - began < 0.2  # rung awake, sooner than it would have looked again
+    assert time.monotonic() - began < 10
 
 
 def test_a_reader_does_not_spin_before_a_torn_tail(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from isoline import client as api
 from isoline.client import Client, Options
 from isoline.config import Limits
 from isoline.images import Images
-from isoline.jobs import CARD, JOURNAL, Jobs, QueueFull, State
+from isoline.job import CARD, JOURNAL, State
+from isoline.jobs import Jobs, QueueFull
 from isoline.pipeline import Prepared, prepare
 from isoline.region import Region
 from isoline.request import SegmentRequest
@@ -300,14 +301,14 @@ def test_an_image_that_goes_away_in_the_middle(server: Server, how: str, tmp_pat
 
 def test_a_click_does_not_wait_behind_a_slide(images: Path, tmp_path: Path) -> None:
     with running(images, tmp_path, more="[engine]\nworkers = 1\n") as server:
-        slide = server.client.submit(SLIDE, "slow", parameters={"seconds": 2.0})
+        slide = server.client.submit(SLIDE, "slow", parameters={"seconds": 8.0})
         list(itertools.islice(slide.events(), 1))
         click: Options = {"region": [600, 600, 700, 700], "parameters": {"below": 180}}
         list(server.client.submit(SLIDE, "threshold", **click).events())  # loads the model
         began = time.monotonic()
         events = list(server.client.submit(SLIDE, "threshold", **click).events())
         assert isinstance(events[-1], api.Done)
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 4.0  # half a tile
         slide.cancel()
 
 

@@ -26,7 +26,8 @@ from isoline.errors import Broken, IsolineError, NotSupported, http_status
 from isoline.events import Contours, Mask, Started
 from isoline.file_uris import FileUris
 from isoline.images import Caller, Descriptions, Images, Resolver
-from isoline.jobs import Job, Jobs, QueueFull, State
+from isoline.job import Job, State
+from isoline.jobs import Jobs, QueueFull
 from isoline.metrics import Metrics
 from isoline.monailabel import access as monailabel
 from isoline.monailabel import routes as monailabel_routes

@@ -6,7 +6,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from isoline.jobs import Jobs, State
+from isoline.job import State
+from isoline.jobs import Jobs
 from isoline.work import Answered, Computed
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

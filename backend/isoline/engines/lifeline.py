@@ -14,15 +14,15 @@ from pathlib import Path
 
 
 def serve(pipe: Connection, weights: Path, device: str, seen_mib: int, niceness: int) -> None:
-    """Do what `local.serve` does for as long as the server lives, `niceness` below its priority."""
+    """Do what `worker.serve` does while the server lives, `niceness` below its priority."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
     if hasattr(os, "nice"):  # not on Windows
         os.nice(niceness)  # before the imports: meanwhile the server answers
 
-    from isoline.engines import local
+    from isoline.engines import worker
 
-    local.serve(pipe, weights, device, seen_mib)
+    worker.serve(pipe, weights, device, seen_mib)
 
 
 def _die_with_parent() -> None:

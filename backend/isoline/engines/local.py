@@ -23,28 +23,25 @@ import queue
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import psutil
 
-from isoline import devices, registry, results
+from isoline import devices, registry
 from isoline.engines import lifeline
 from isoline.engines.base import Agenda, Engine, Result
-from isoline.errors import Broken, IsolineError
-from isoline.events import Objects
+from isoline.engines.orders import Begin, Do, Forget, Look, Part, Ready, Refusal, Reply
+from isoline.errors import Broken
 from isoline.models.base import Bounded, Voxels
-from isoline.models.volume import Gaze
-from isoline.plan import Tile, quarters
-from isoline.work import Answered, Computed, Masked, Stages, Survey, Task, TileFailed
+from isoline.work import Answered, Computed, Masked, Survey, Task, TileFailed
 
 if TYPE_CHECKING:
     from isoline.metrics import Metrics
-    from isoline.workbench import Workbench
 
 log = logging.getLogger(__name__)
 
@@ -77,177 +74,6 @@ class Bounds:
     """What one worker keeps of what prompts made it read and compute."""
 
 
-# --- What the two sides of a pipe say to each other --------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Begin:
-    """Orders of this run are about to follow."""
-
-    run: int
-    task: Task
-
-
-@dataclass(frozen=True)
-class _Do:
-    """Compute one tile, or survey the image where there is none."""
-
-    run: int
-    tile: Tile | None
-    again: bool = False
-    """Whether a worker has died of it before."""
-    in_quarters: bool = False
-    """Compute the tile in four parts, one after the other, to need less memory."""
-    threads: int = 1
-    """How many cores a volume may use."""
-
-
-@dataclass(frozen=True)
-class _Look:
-    """The user looks at this slice of the run's volume now."""
-
-    run: int
-    slice: int
-
-
-@dataclass(frozen=True)
-class _Forget:
-    """The run has ended: drop its task and the orders of it that wait."""
-
-    run: int
-
-
-@dataclass(frozen=True)
-class _Refusal:
-    """What a worker raised, in words for the user."""
-
-    error: IsolineError
-    of_memory: bool = False
-
-
-@dataclass(frozen=True)
-class _Ready:
-    """The worker has imported and compiled what it needs."""
-
-
-_Reply: TypeAlias = Computed | Survey | Masked | Answered | _Refusal
-
-
-@dataclass(frozen=True)
-class _Answer:
-    order: _Do
-    result: _Reply
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What was found on the way to an answer."""
-
-    order: _Do
-    result: Masked
-
-
-# --- The worker's side -------------------------------------------------------------------------
-
-
-def serve(pipe: Connection, weights: Path, device: str, seen_mib: int) -> None:
-    """Answer orders until the pipe closes: the main function of a worker process."""
-    import signal
-
-    import cv2
-
-    from isoline import warm
-    from isoline.workbench import Workbench
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    cv2.setNumThreads(1)
-    bench = Workbench(weights, device, seen_mib)
-    warm.tiles()
-    tasks: dict[int, Task] = {}
-    gazes: dict[int, Gaze] = {}
-    waiting: deque[_Do] = deque()
-
-    def listen() -> None:
-        match pipe.recv():
-            case _Begin(run, task):
-                tasks[run], gazes[run] = task, Gaze(task.look or 0)
-            case _Look(run, slice_):
-                gazes[run].k = slice_
-            case _Do() as order:
-                waiting.append(order)
-            case _Forget(run):
-                tasks.pop(run, None)
-                gazes.pop(run, None)
-                for order in [order for order in waiting if order.run == run]:
-                    waiting.remove(order)
-
-    def tell(order: _Do, found: Masked) -> bool:
-        """Pass on what was found in a volume; return whether anybody still waits for more."""
-        pipe.send(_Part(order, found))
-        while pipe.poll():
-            listen()
-        return order.run in tasks
-
-    try:
-        pipe.send(_Ready())
-        while True:
-            # drain the pipe before each tile, so that a run given up is not computed to its end
-            while not waiting or pipe.poll():
-                listen()
-            order = waiting.popleft()
-            task, gaze = tasks[order.run], gazes[order.run]
-            pipe.send(_Answer(order, _attempt(bench, task, gaze, order, tell)))
-    except (EOFError, ConnectionError):
-        bench.close()
-
-
-def _attempt(
-    bench: Workbench, task: Task, gaze: Gaze, order: _Do, tell: Callable[[_Do, Masked], bool]
-) -> _Reply:
-    tile = order.tile
-    try:
-        if tile is None:
-            return bench.survey(task)
-        if task.asked is not None:
-            return bench.answer(task, tile)
-        if isinstance(task.output, Voxels):
-            return _segment(bench.segment(task, tile, gaze, order.threads), order, tell)
-        return _in_quarters(bench, task, tile) if order.in_quarters else bench.compute(task, tile)
-    except IsolineError as error:
-        return _Refusal(error)
-    except MemoryError:
-        return _Refusal(Broken("out of memory", "use a smaller tile"), of_memory=True)
-    except Exception as error:
-        # a model is someone else's code: whatever it raises costs one tile, never the worker
-        log.exception("%s failed on tile %s", task.model, tile and tile.place)
-        return _Refusal(Broken(f"{task.model} raised {type(error).__name__}: {error}"))
-
-
-def _in_quarters(bench: Workbench, task: Task, tile: Tile) -> Computed:
-    """Return what `tile` gives; an object belongs to the quarter that its anchor lies in."""
-    parts = [bench.compute(task, quarter) for quarter in quarters(tile)]
-    stages = Stages(
-        sum(part.stages.read for part in parts),
-        sum(part.stages.infer for part in parts),
-        sum(part.stages.contour for part in parts),
-    )
-    objects = [part.found for part in parts if isinstance(part.found, Objects)]
-    return Computed(tile, results.concatenate(objects), stages)
-
-
-def _segment(parts: Iterator[Masked], order: _Do, tell: Callable[[_Do, Masked], bool]) -> Masked:
-    """Tell every part but the last, which is the answer; stop where nobody waits any more."""
-    last = next(parts)
-    for part in parts:
-        if not tell(order, last):
-            break
-        last = part
-    return last
-
-
-# --- The parent's side -------------------------------------------------------------------------
-
-
 @dataclass
 class _Run:
     """The orders of one consumer, and the results on their way to it."""
@@ -255,9 +81,9 @@ class _Run:
     number: int
     task: Task
     agenda: Agenda | None
-    first: deque[_Do]
+    first: deque[Do]
     """Goes before the agenda: the survey, and tiles whose worker died."""
-    results: queue.SimpleQueue[_Reply | TileFailed] = field(default_factory=queue.SimpleQueue)
+    results: queue.SimpleQueue[Reply | TileFailed] = field(default_factory=queue.SimpleQueue)
     in_flight: int = 0
     since: float = field(default_factory=time.monotonic)
     """When it came."""
@@ -292,11 +118,11 @@ class _Run:
         bounded = isinstance(self.task.output, Bounded)
         return bounded and not registry.model(self.task.model).spec.fixed_tile
 
-    def next(self) -> _Do | None:
+    def next(self) -> Do | None:
         if self.first:
             return self.first.popleft()
         tile = self.agenda.take() if self.agenda is not None else None
-        return None if tile is None else _Do(self.number, tile)
+        return None if tile is None else Do(self.number, tile)
 
     @property
     def waiting(self) -> int:
@@ -317,7 +143,7 @@ class _Worker:
     """Its device, None where it computes on CPUs."""
     ready: bool = False
     begun: set[int] = field(default_factory=set)
-    doing: deque[_Do] = field(default_factory=deque)
+    doing: deque[Do] = field(default_factory=deque)
     since: float = 0.0
     """When it began the first of `doing`."""
     verdict: str = ""
@@ -370,6 +196,7 @@ class LocalEngine(Engine):
         self._closing = False
         self._broken: Broken | None = None
         self._bell, self._button = self._context.Pipe(duplex=False)
+        self._rung = False
         kinds: list[tuple[bool, str | None]] = [(True, None)] * urgent_workers
         kinds += [(False, None)] * workers + [(False, gpu) for gpu in self._gpus]
         self._workers = [self._start(urgent_only, gpu) for urgent_only, gpu in kinds]
@@ -405,7 +232,7 @@ class LocalEngine(Engine):
                 result = self._result(run)
         finally:
             self._close(run)
-        if isinstance(result, _Refusal):
+        if isinstance(result, Refusal):
             raise result.error
         assert isinstance(result, Survey)
         return result
@@ -453,7 +280,7 @@ class LocalEngine(Engine):
 
     def _open(self, task: Task, agenda: Agenda | None) -> _Run:
         number = next(self._numbers)
-        first = deque([_Do(number, None)] if agenda is None else [])
+        first = deque([Do(number, None)] if agenda is None else [])
         run = _Run(number, task, agenda, first)
         with self._lock:
             if self._closing:
@@ -462,7 +289,7 @@ class LocalEngine(Engine):
         self._ring()
         return run
 
-    def _result(self, run: _Run) -> _Reply | TileFailed | None:
+    def _result(self, run: _Run) -> Reply | TileFailed | None:
         """Return the next result, or None where a moment passes without one."""
         if self._broken is not None:
             raise self._broken
@@ -480,7 +307,7 @@ class LocalEngine(Engine):
             for worker in self._workers:
                 if run.number in worker.begun and run.agenda.slice is not None:
                     run.looked_at = run.agenda.slice
-                    self._tell(worker, _Look(run.number, run.looked_at))
+                    self._tell(worker, Look(run.number, run.looked_at))
 
     def _close(self, run: _Run) -> None:
         with self._lock:
@@ -491,7 +318,7 @@ class LocalEngine(Engine):
                     worker.given_up = time.monotonic()
                 if run.number in worker.begun:
                     worker.begun.discard(run.number)
-                    self._tell(worker, _Forget(run.number))
+                    self._tell(worker, Forget(run.number))
                     worker.doing = deque(
                         order
                         for place, order in enumerate(worker.doing)
@@ -501,7 +328,9 @@ class LocalEngine(Engine):
     def _ring(self) -> None:
         """Wake the dispatcher."""
         with self._lock:
-            self._button.send_bytes(b"!")
+            if not self._rung:
+                self._rung = True
+                self._button.send_bytes(b"!")
 
     def _dispatch(self) -> None:
         try:
@@ -524,6 +353,7 @@ class LocalEngine(Engine):
             for pipe in ready:
                 if pipe is self._bell:
                     self._bell.recv_bytes()
+                    self._rung = False
                 elif isinstance(pipe, Connection):
                     self._listen(workers[pipe])
             for worker in self._workers:
@@ -576,7 +406,7 @@ class LocalEngine(Engine):
                 worker.images.append(run.image)
             if run.number not in worker.begun:
                 worker.begun.add(run.number)
-                self._tell(worker, _Begin(run.number, run.task))
+                self._tell(worker, Begin(run.number, run.task))
             self._tell(worker, order)
             return
 
@@ -622,7 +452,7 @@ class LocalEngine(Engine):
         home = next((each for each in alike if run.image in each.images), worker)
         return home is worker or time.monotonic() - run.since > AWAY_SECONDS
 
-    def _tell(self, worker: _Worker, message: _Begin | _Do | _Look | _Forget) -> None:
+    def _tell(self, worker: _Worker, message: Begin | Do | Look | Forget) -> None:
         try:
             worker.pipe.send(message)
         except ConnectionError:
@@ -634,12 +464,12 @@ class LocalEngine(Engine):
         except (EOFError, ConnectionError):
             self._replace(worker)
             return
-        if isinstance(message, _Ready):
+        if isinstance(message, Ready):
             worker.ready, worker.since = True, time.monotonic()
             self._failed_starts = 0
             return
         order, result = message.order, message.result
-        if isinstance(message, _Part):
+        if isinstance(message, Part):
             worker.since = time.monotonic()
             if (waiting := self._run_of(order)) is not None:
                 waiting.results.put(message.result)
@@ -655,26 +485,26 @@ class LocalEngine(Engine):
         run = self._run_of(order)
         if run is None:
             return  # given up
-        if isinstance(result, _Refusal) and result.of_memory and not order.again and run.splits:
+        if isinstance(result, Refusal) and result.of_memory and not order.again and run.splits:
             self._again(run, order, in_quarters=True)
         else:
             self._deliver(run, order, result)
 
-    def _run_of(self, order: _Do) -> _Run | None:
+    def _run_of(self, order: Do) -> _Run | None:
         return next((run for run in self._runs if run.number == order.run), None)
 
-    def _deliver(self, run: _Run, order: _Do, result: _Reply) -> None:
+    def _deliver(self, run: _Run, order: Do, result: Reply) -> None:
         run.in_flight -= 1
-        if isinstance(result, _Refusal) and order.tile is not None:
+        if isinstance(result, Refusal) and order.tile is not None:
             if self._metrics is not None:
                 self._metrics.tile_failed()
             run.results.put(TileFailed(order.tile, result.error.code, str(result.error)))
         else:
             run.results.put(result)
 
-    def _again(self, run: _Run, order: _Do, *, in_quarters: bool) -> None:
+    def _again(self, run: _Run, order: Do, *, in_quarters: bool) -> None:
         run.in_flight -= 1
-        run.first.append(_Do(order.run, order.tile, again=True, in_quarters=in_quarters))
+        run.first.append(Do(order.run, order.tile, again=True, in_quarters=in_quarters))
 
     def _replace(self, worker: _Worker) -> None:
         """Start a new worker in the place of one that died; what it was at is tried once more."""
@@ -703,7 +533,7 @@ class LocalEngine(Engine):
                 run.in_flight -= 1
                 run.first.append(order)
             elif order.again:
-                self._deliver(run, order, _Refusal(Broken(f"a worker died here twice: {reason}")))
+                self._deliver(run, order, Refusal(Broken(f"a worker died here twice: {reason}")))
             else:
                 self._again(run, order, in_quarters=worker.died_of_memory and run.splits)
 
