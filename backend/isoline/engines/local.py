@@ -20,6 +20,7 @@ import logging
 import multiprocessing
 import os
 import queue
+import signal
 import threading
 import time
 from collections import Counter, deque
@@ -273,7 +274,8 @@ class LocalEngine(Engine):
         process = self._context.Process(target=lifeline.serve, args=arguments, daemon=True)
         # one worker per core: a library that starts threads of its own only gets in their way;
         # the variables must be there before the child imports anything
-        with _environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1"):
+        one = _environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+        with one, _interrupts_held():
             process.start()
         theirs.close()
         return _Worker(process, ours, urgent_only, gpu)
@@ -543,6 +545,22 @@ def _mib(process: BaseProcess) -> float:
         return float(psutil.Process(process.pid).memory_info().rss) / 2**20
     except psutil.Error:
         return 0.0  # it has just died
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let what is started in the block never hear Ctrl-C, which a terminal sends to all processes.
+
+    It says so itself too, but only once it has imported something.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
