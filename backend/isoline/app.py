@@ -469,7 +469,7 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
     def events(job_id: str) -> Response:
         job = find(job_id)
         read_again(job)
-        last = request.headers.get("Last-Event-ID") or request.args.get("after", "-1")
+        last = request.headers.get("Last-Event-ID", request.args.get("after", "-1"))
         after = wire.parse_integer(last, "after", -1, 2**53)
         name = request.args.get("format", job.card.format)
         encoder = registry.encoder(name)

@@ -8,6 +8,7 @@ with its reason and leaves the others alone.
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from isoline.encoders.base import Encoder
     from isoline.models.base import Model
     from isoline.sources.base import Source
+
+log = logging.getLogger(__name__)
 
 READERS = ("openslide", "tiff", "large_image", "plain")
 """The order in which readers are tried: tests/benchmarks/readers.py says why.
@@ -107,17 +110,31 @@ def open_image(path: Path | Remote, reader: str | None = None) -> Source:
     if not path.exists():
         raise Unreadable(f"{path.name} does not exist", "check the path")
     if reader is not None:
-        return source(reader).open(path)
+        return _open(reader, path)
     reasons: list[str] = []
     for name in _readers_for(path):
         try:
-            return source(name).open(path)
+            return _open(name, path)
         except (Unreadable, Broken, NotFound) as error:
             reasons.append(f"{name}: {error}")
     raise Unreadable(
         f"no reader understands {path.name} ({'; '.join(reasons)})",
         "use an image that OpenSlide reads, a tiled TIFF, a DICOM whole slide, PNG or JPEG",
     )
+
+
+def _open(reader: str, path: Path) -> Source:
+    """Open `path` with one reader. Raises IsolineError, and nothing else, when it cannot."""
+    try:
+        return source(reader).open(path)
+    except IsolineError:
+        raise
+    except Exception as error:  # there is no end to what libraries raise about damaged files
+        log.warning("%s cannot open %s", reader, path, exc_info=True)
+        raise Unreadable(
+            f"{path.name} cannot be read ({type(error).__name__})",
+            "see that the file is whole and readable; the log says more",
+        ) from error
 
 
 def _readers_for(path: Path) -> Iterable[str]:
@@ -145,8 +162,11 @@ def _is_slide(path: Path) -> bool:
     """Return whether a DICOM file is of a whole slide (VL Whole Slide Microscopy, PS3.4 B.5)."""
     from pydicom import dcmread
 
-    header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"], force=True)
-    return bool(header.get("SOPClassUID", _SLIDE) == _SLIDE)
+    try:
+        header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"], force=True)
+        return bool(header.get("SOPClassUID", _SLIDE) == _SLIDE)
+    except Exception:  # pydicom raises many things about damaged files
+        return False
 
 
 @cache

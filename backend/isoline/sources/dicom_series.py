@@ -15,7 +15,6 @@ import numpy as np
 import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from isoline.errors import BadSeries, ChoiceNeeded, Unreadable
@@ -207,7 +206,7 @@ def _read_headers(path: Path) -> list[Dataset]:
 def _read_header(file: Path) -> Dataset:
     try:
         return pydicom.dcmread(file, defer_size=_NOT_NEEDED)
-    except (InvalidDicomError, OSError, ValueError) as error:
+    except Exception as error:  # InvalidDicomError, and many things about damaged files
         raise Unreadable(f"{file.name} is no DICOM file: {error}", "check the file") from error
 
 

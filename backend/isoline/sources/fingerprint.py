@@ -66,9 +66,9 @@ def _series_uid(path: Path) -> str | None:
 
     try:
         head = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
-    except pydicom.errors.InvalidDicomError:
+        uid = head.get("SeriesInstanceUID")
+    except Exception:  # no DICOM file, or one that is damaged: pydicom raises many things
         return None
-    uid = head.get("SeriesInstanceUID")
     return None if uid is None else str(uid)
 
 
