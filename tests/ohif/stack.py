@@ -62,8 +62,9 @@ _HAS_IMAGE = """() => {
 
 _IS_STILL = """() => {
     const { cornerstoneViewportService, viewportGridService } = window.services;
-    const places = [...viewportGridService.getState().viewports.keys()].map((id) => {
-        const viewport = cornerstoneViewportService.getCornerstoneViewport(id);
+    const ids = [...viewportGridService.getState().viewports.keys()];
+    const viewports = ids.map((id) => cornerstoneViewportService.getCornerstoneViewport(id));
+    const places = viewports.filter(Boolean).map((viewport) => {
         const { left, top, width, height } = viewport.canvas.getBoundingClientRect();
         return [left, top, width, height, ...viewport.worldToCanvas([0, 0, 0])];
     });
