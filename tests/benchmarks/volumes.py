@@ -83,35 +83,56 @@ def _brain_of_512() -> NDArray[np.uint8]:
 
 
 def archive() -> None:
-    """240 slices of 512 x 512 from Orthanc, and what the wire alone takes."""
+    """240 slices of 512 x 512 from Orthanc, into memory, and what the wire alone takes.
+
+    The opening of the series is left out.
+    """
     where = volumes.grid(size=(512, 512, 240), spacing=(0.7, 0.7, 1.2))
     voxels = np.random.default_rng(0).integers(-1000, 2000, where.shape).astype(np.int16)
     login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    print(measuring.describe_machine())
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         files = volumes.write_classic(folder / "ct", where, voxels)
         with orthanc(folder) as url:
             store(url, files)
             here = Archive(url, (("Authorization", f"Basic {login}"),))
-            ways: dict[str, Callable[[], float]] = {
-                "frame by frame": partial(_fetched, _by_frame, replace(here, parallel=1)),
-                "eight frames at once": partial(_fetched, _by_frame, here),
-                "the series at once": partial(_fetched, _at_once, here),
-                "its bytes alone": lambda: measuring.seconds(partial(_wire, url)),
+            one, eight = _opened(replace(here, parallel=1)), _opened(here)
+            read = np.empty(where.shape, np.int16)
+            slices = range(len(read))
+            ways: dict[str, Callable[[], None]] = {
+                "one request at a time": partial(one._fetch_frames, read, slices),
+                "eight requests at once": partial(eight._fetch_frames, read, slices),
+                "the series at once": partial(eight._fetch, read),
+                "its bytes alone": partial(_wire, url),
             }
-            took = measuring.interleaved(ways, runs=5)
-            spent = {name: _cpu(way) for name, way in ways.items()}
-    one = measuring.median(took["frame by frame"])
+            for name, way in ways.items():
+                read.fill(0)
+                way()
+                assert np.array_equal(read, voxels) or name == "its bytes alone"
+            took = measuring.interleaved(
+                {name: partial(measuring.seconds, way) for name, way in ways.items()}, runs=7
+            )
+            spent = measuring.interleaved(
+                {name: partial(_cpu_seconds, way) for name, way in ways.items()}, runs=3
+            )
+    print("seconds: median (least to most); CPU-seconds here and in Orthanc: median")
     for name, seconds in took.items():
-        print(
-            f"{name}: {measuring.spread(seconds)} s,"
-            f" {one / measuring.median(seconds):.2f} times the speed of the first;"
-            f" {spent[name]:.2f} CPU-seconds here and in Orthanc"
-        )
+        print(f"{name:24}{measuring.spread(seconds)}; {measuring.median(spent[name]):.2f}")
+    first, _, series, wire = (measuring.median(seconds) for seconds in took.values())
+    print(
+        f"the series is there {first / series:.1f} times as fast as by one request at a time:"
+        f" at least 3 wanted, or the limit of the wire, here {first / wire:.1f} times"
+    )
 
 
-def _cpu(way: Callable[[], float]) -> float:
-    """Return the CPU-seconds that this process and those below it spend, the opening included."""
+def _opened(archive: Archive) -> DicomWebSource:
+    name = f"dicomweb:here/{volumes.STUDY}/{volumes.SERIES}"
+    return DicomWebImages({"here": archive}, VolumeCache(Path())).series(name).open()
+
+
+def _cpu_seconds(way: Callable[[], None]) -> float:
+    """Return the CPU-seconds that this process and those that it has started spend."""
 
     def spent() -> float:
         me = psutil.Process()
@@ -120,24 +141,6 @@ def _cpu(way: Callable[[], float]) -> float:
     before = spent()
     way()
     return spent() - before
-
-
-_NAME = f"dicomweb:here/{volumes.STUDY}/{volumes.SERIES}"
-
-
-def _fetched(how: Callable[[DicomWebSource, NDArray[np.int16]], None], where: Archive) -> float:
-    """Return how long `how` takes to fill a volume; opening the series is left out."""
-    source = DicomWebImages({"here": where}, VolumeCache(Path())).series(_NAME).open()
-    read = np.empty(source.volume.grid.shape, np.int16)
-    return measuring.seconds(partial(how, source, read))
-
-
-def _by_frame(source: DicomWebSource, read: NDArray[np.int16]) -> None:
-    source._fetch_frames(read, range(len(read)))
-
-
-def _at_once(source: DicomWebSource, read: NDArray[np.int16]) -> None:
-    source._fetch(read)
 
 
 def _wire(url: str) -> None:

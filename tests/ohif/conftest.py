@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 from pydicom.dataset import Dataset
 
 from isoline.ohif import head
@@ -18,6 +18,8 @@ from tests.ohif.stack import Stack
 
 EVERY = 3
 """The head is thinned to every third voxel: OHIF shows it sooner."""
+PATIENCE_MS = 60_000
+"""How long a test waits for what is to appear: a loaded machine without a GPU is slow."""
 
 
 @dataclass(frozen=True)
@@ -58,5 +60,6 @@ def mr_head(ohif: Stack, tmp_path_factory: pytest.TempPathFactory) -> Series:
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """A browser; playwright allows one at a time, so it is closed with the module."""
+    expect.set_options(timeout=PATIENCE_MS)
     with browser.launched() as opened:
         yield opened

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import base64
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from playwright.sync_api import Locator, Page, expect
 
+from tests.ohif import stack
+
+T = TypeVar("T")
+PATIENCE_SECONDS = 60
 FAR_PX = 8
 """A press that moves at most 3 pixels may become a double click: cornerstone waits 400 ms for one
 before it draws anything."""
@@ -60,6 +67,11 @@ class Shown:
     slices: dict[str, NDArray[np.uint8]]
     """(rows, columns) of segments, by SOPInstanceUID."""
 
+    @property
+    def voxels(self) -> NDArray[np.uint8]:
+        """(k, j, i), the slices in the order in which the viewer has them."""
+        return np.stack(list(self.slices.values()))
+
 
 def shown(page: Page) -> list[Shown]:
     """Return what the viewer holds, in the order in which it was made."""
@@ -75,6 +87,18 @@ def shown(page: Page) -> list[Shown]:
         )
         for each in page.evaluate(_READ)
     ]
+
+
+def once(page: Page, read: Callable[[], T], holds: Callable[[T], bool]) -> T:
+    """Return what `read` gives once it is as it should be; after a minute, as it is."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not holds(now := read()) and time.monotonic() < until:
+        page.wait_for_timeout(50)
+    return now
+
+
+def shown_once(page: Page, holds: Callable[[list[Shown]], bool]) -> list[Shown]:
+    return once(page, lambda: shown(page), holds)
 
 
 class Panel:
@@ -159,6 +183,19 @@ class Panel:
             """(planes) => planes.every((id) => services.cornerstoneViewportService
                 .getCornerstoneViewport(id)?.getActors().length)""",
             arg=PLANES,
+            timeout=60_000,
+        )
+        stack.wait_until_still(self.page)
+
+    def drawn_in_planes(self) -> None:
+        """Wait until each plane shows the first segmentation."""
+        self.page.wait_for_function(
+            """(planes) => planes.every((id) => services.cornerstoneViewportService
+                .getCornerstoneViewport(id)?.getActors().some(({ representationUID }) =>
+                    representationUID?.includes(
+                        services.segmentationService.getSegmentations()[0].segmentationId)))""",
+            arg=PLANES,
+            polling=200,  # there are no frames to wait for once all is drawn
             timeout=60_000,
         )
 

@@ -60,6 +60,25 @@ _HAS_IMAGE = """() => {
 }"""
 
 
+_IS_STILL = """() => {
+    const { cornerstoneViewportService, viewportGridService } = window.services;
+    const ids = [...viewportGridService.getState().viewports.keys()];
+    const viewports = ids.map((id) => cornerstoneViewportService.getCornerstoneViewport(id));
+    const places = viewports.filter(Boolean).map((viewport) => {
+        const { left, top, width, height } = viewport.canvas.getBoundingClientRect();
+        return [left, top, width, height, ...viewport.worldToCanvas([0, 0, 0])];
+    });
+    const before = window.places;
+    window.places = places.join();
+    return window.places === before;
+}"""
+
+
+def wait_until_still(page: Page) -> None:
+    """Wait until no viewport moves any more, so that a pixel stays where it is on the page."""
+    page.wait_for_function(_IS_STILL, polling=300)
+
+
 @dataclass(frozen=True)
 class Stack:
     """Where everything is."""
@@ -94,8 +113,9 @@ class Stack:
         """Yield a page that shows `study`, its first image drawn; no page knows of another."""
         with browser.page_of(chromium, 1400, 900) as page:
             page.add_init_script("localStorage.shownTours = '[\"basicViewerTour\"]'")
-            page.goto(f"{self.url}/{mode}?StudyInstanceUIDs={study}")
+            page.goto(f"{self.url}/{mode}?StudyInstanceUIDs={study}", timeout=OPEN_MS)
             page.wait_for_function(_HAS_IMAGE, timeout=OPEN_MS)
+            wait_until_still(page)
             yield page
 
 

@@ -50,4 +50,5 @@ def test_it_is_ready_to_click_and_ends_with_ctrl_c() -> None:
         finally:
             demo.send_signal(signal.SIGINT)
         assert demo.wait(30) == 0
-    assert not [each for each in family if each.is_running()]
+    _, running = psutil.wait_procs(family, timeout=10)
+    assert running == []

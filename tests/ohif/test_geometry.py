@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from isoline.volume_geometry import VolumeGrid
 from tests import segs, volumes
-from tests.ohif.panel import Panel
+from tests.ohif.panel import Panel, once
 from tests.ohif.stack import Stack
 
 ORDER = [3, 1, 4, 0, 5, 8, 2, 6, 7]
@@ -127,7 +127,11 @@ def test_what_is_stored_is_what_is_on_screen(
     tab = tabs[name]
     tab.panel.scroll(6)
     tab.panel.brush(3, 3)
-    corrected = on_screen(tab.page, tab.where)
+    corrected = once(
+        tab.page,
+        lambda: on_screen(tab.page, tab.where),
+        lambda now: bool((now != tab.truth).any()),
+    )
     assert 0 < (corrected != tab.truth).sum() < 200
     seg = read(stored, save(tab.panel, tab.page))
     expected = segs.expected(tab.where, corrected > 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from playwright.sync_api import Browser, expect
 
 from tests.ohif.conftest import Series
-from tests.ohif.panel import Panel, shown
+from tests.ohif.panel import Panel, Shown, shown, shown_once
 from tests.ohif.stack import Stack
 
 SLICE = 30
@@ -45,7 +44,7 @@ def point(panel: Panel, key: str, column: float, row: float) -> None:
 def segments(panel: Panel) -> NDArray[np.uint8]:
     """Return (k, j, i) what the one segmentation on screen holds; slices in the viewer's order."""
     (segmentation,) = shown(panel.page)
-    return np.stack(list(segmentation.slices.values()))
+    return segmentation.voxels
 
 
 def changed(panel: Panel, before: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
@@ -53,14 +52,14 @@ def changed(panel: Panel, before: NDArray[np.uint8] | None) -> NDArray[np.uint8]
 
     With None before, until anything is drawn.
     """
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        if shown(panel.page):
-            now = segments(panel)
-            if now.any() if before is None else (now != before).any():
-                return now
-        panel.page.wait_for_timeout(50)
-    pytest.fail(f"nothing was drawn; the panel says {panel.said.inner_text()!r}")
+
+    def is_new(now: list[Shown]) -> bool:
+        return any((each.voxels != (0 if before is None else before)).any() for each in now)
+
+    found = shown_once(panel.page, is_new)
+    assert is_new(found), f"nothing was drawn; the panel says {panel.said.inner_text()!r}"
+    (segmentation,) = found
+    return segmentation.voxels
 
 
 def test_points_boxes_and_scribbles_one_object_after_another(panel: Panel) -> None:
@@ -93,11 +92,15 @@ def test_points_boxes_and_scribbles_one_object_after_another(panel: Panel) -> No
     np.testing.assert_array_equal(fourth == 1, second == 1)
 
 
-def draw(panel: Panel, plane: str, key: str, *way: tuple[int, int]) -> None:
-    """Draw with the tool that Shift and `key` choose; places are pixels from a plane's middle."""
-    (x, y), _ = panel.centre(plane)
+def draw(panel: Panel, plane: str, key: str, *way: tuple[int, int]) -> tuple[int, int, int]:
+    """Draw with the tool that Shift and `key` choose; return the (k, j, i) of a plane's middle.
+
+    Places are pixels from that middle.
+    """
+    (x, y), voxel = panel.centre(plane)
     panel.page.keyboard.press(f"Shift+{key}")
     panel.drag(*((x + right, y + down) for right, down in way))
+    return voxel
 
 
 GESTURES = {
@@ -113,9 +116,8 @@ def test_every_plane_frozen_segments_and_going_on_by_hand(panel: Panel) -> None:
     panel.show_planes()
     before = None
     for plane, (key, way) in GESTURES.items():
-        draw(panel, plane, key, *way)
+        voxel = draw(panel, plane, key, *way)
         drawn = changed(panel, before)
-        _, voxel = panel.centre(plane)
         assert drawn[voxel], f"the object lies where {key} was drawn in {plane}"
         page.keyboard.press("Shift+Z")
         before = changed(panel, drawn)

@@ -43,6 +43,8 @@ export class Run {
         }
         this._missing = new Set(); // slices of the server's that are not on screen
         this._drawing = new Drawing(labelmap, this._split());
+        this._unshown = new Set(); // slices that were drawn since the viewer had its turn
+        this._turn = null; // resolves when it has had it
     }
 
     get active() {
@@ -72,6 +74,7 @@ export class Run {
         if (this.active) {
             this.state = 'stopped';
         }
+        await this._turn;
         this.silent = false;
         this.labelmap.show(this.labelmap.exists ? this._drawing.settle() : []);
         this._changed();
@@ -198,8 +201,6 @@ export class Run {
     }
 
     async _draw({slices, provisional}) {
-        let changed = [];
-        let began = performance.now();
         for (const slice of slices) {
             if (this._following.signal.aborted) {
                 break;
@@ -212,16 +213,23 @@ export class Run {
                 this._missing.add(slice.k);
                 continue;
             }
+            this._turn ??= this._giveTurn();
             this._drawing.draw(k, slice.layers.map((layer) => (
                 {...layer, segment: this._target(layer.label)})), provisional);
-            changed.push(k);
-            if (performance.now() - began > FRAME_MS) {
-                this.labelmap.show(changed);
-                await pause(); // a timer, since frames stand still in a hidden tab
-                [changed, began] = [[], performance.now()];
+            this._unshown.add(k);
+            if (performance.now() - this._began > FRAME_MS) {
+                await this._turn;
             }
         }
-        this.labelmap.show(changed);
+    }
+
+    /** Let the viewer show what was drawn: all at once, however many events it came in. */
+    async _giveTurn() {
+        this._began = performance.now();
+        await pause(); // a timer, since frames stand still in a hidden tab
+        this._turn = null;
+        this.labelmap.show(this.labelmap.exists ? [...this._unshown] : []);
+        this._unshown.clear();
     }
 
     /** Return the segment for a label of the model, made when its first voxel comes. */

@@ -39,6 +39,7 @@ summary { cursor: pointer; color: var(--accent); }
 .switch { display: flex; gap: 6px; align-items: center; }
 .switch label { margin: 0; }
 .row { display: flex; flex-wrap: wrap; gap: 6px; align-items: center; margin-top: 8px; }
+.row input[type=text] { flex: 1; width: 0; min-width: 0; }
 button {
     height: 28px;
     padding: 0 12px;
