@@ -138,7 +138,7 @@ def administrators(chromium: Browser, running_archive: Archive) -> Iterator[Page
     """A page in which the administrator is logged in."""
     with browser.page_of(chromium, WIDTH, HEIGHT) as opened:
         opened.set_default_timeout(SLOW)
-        log_in(opened, running_archive.stack, "admin")
+        log_in(opened, f"{running_archive.stack.url}/histomics", "admin")
         yield opened
 
 

@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.dsa.stack import PASSWORD, Stack
 
@@ -19,9 +19,9 @@ ORANGE = (200, 100, 0)
 """What the model "slow" draws in; no stain looks like it."""
 
 
-def log_in(page: Page, stack: Stack, login: str) -> None:
+def log_in(page: Page, url: str, login: str) -> None:
     """Log in as Girder's form does, which sometimes loses a click while it fades in."""
-    page.goto(f"{stack.url}/histomics")
+    page.goto(url)
     page.wait_for_selector(".g-login")
     page.evaluate("(who) => girder.auth.login(...who)", [login, PASSWORD])
     page.wait_for_function("() => girder.auth.getCurrentUser()")
@@ -67,6 +67,14 @@ def drag(page: Page, start: tuple[float, float], end: tuple[float, float]) -> No
     page.mouse.down()
     page.mouse.move(*on_screen(page, end), steps=3)
     page.mouse.up()
+
+
+def save_and_test_settings(page: Page, girder: str, isoline: str) -> None:
+    """Open Isoline's page among Girder's settings, see the server's address there, and try it."""
+    page.goto(f"{girder}/#plugins/isoline/config")
+    expect(page.locator("[id='isoline.url']")).to_have_value(isoline)
+    page.click("text=Save and test")
+    expect(page.locator(".isoline-settings [role=status]")).to_contain_text("is ready")
 
 
 def orange_pixels(page: Page) -> int:

@@ -11,7 +11,16 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests import browser
 from tests.dsa.conftest import Archive, wait_for
-from tests.dsa.pages import BOUNDS, SLOW, choose, drag, log_in, orange_pixels, show
+from tests.dsa.pages import (
+    BOUNDS,
+    SLOW,
+    choose,
+    drag,
+    log_in,
+    orange_pixels,
+    save_and_test_settings,
+    show,
+)
 from tests.dsa.test_rest import server_result, shape, stored
 
 
@@ -92,7 +101,7 @@ def test_an_edit_in_the_browser_outlives_the_next_run(archive: Archive, empty_pa
 def test_who_may_not_write_is_told(archive: Archive, chromium: Browser) -> None:
     with browser.page_of(chromium) as page:
         page.set_default_timeout(SLOW)
-        log_in(page, archive.stack, "guest")
+        log_in(page, f"{archive.stack.url}/histomics", "guest")
         show(page, archive.stack)
         expect(page.locator(".isoline-status")).to_contain_text("you need the right to write")
         for each in page.locator(".isoline-tools button").all():
@@ -277,9 +286,4 @@ def test_without_the_plugin_its_annotations_are_ordinary_ones(
 
 
 def test_settings_are_saved_and_tried(archive: Archive, empty_page: Page) -> None:
-    page = empty_page
-    page.goto(f"{archive.stack.url}/#plugins/isoline/config")
-    address = page.locator("[id='isoline.url']")
-    expect(address).to_have_value(archive.isoline_url)
-    page.click("text=Save and test")
-    expect(page.locator(".isoline-settings [role=status]")).to_contain_text("is ready")
+    save_and_test_settings(empty_page, archive.stack.url, archive.isoline_url)
