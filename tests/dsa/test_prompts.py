@@ -17,7 +17,7 @@ from tests.dsa.conftest import Archive, wait_for
 from tests.dsa.pages import BOUNDS as WHERE
 from tests.dsa.pages import choose, drag, on_screen
 
-BOUNDS = (5400, 6500, 6300, 7300)
+BOUNDS = (5400, 6500, 6200, 7300)
 """A part of what `page` shows, free of panels."""
 LEVEL = {"level": 3}
 """Where the model "flood" works here: it looks at the whole slide."""
@@ -137,6 +137,7 @@ def test_objects_are_clicked_corrected_accepted_and_stay(
     page.click("text=Click to segment")
     click(page, one)
     answered(page, 1)
+    expect(page.locator(".isoline-prompting >> text=Accept")).to_be_in_viewport(ratio=1)
     click(page, other)
     answered(page, 2)
     page.keyboard.press("-")
