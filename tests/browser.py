@@ -55,11 +55,23 @@ def page(width: int = 1280, height: int = 860) -> Iterator[Page]:
 @contextmanager
 def page_of(browser: Browser, width: int = 1280, height: int = 860) -> Iterator[Page]:
     """Yield an empty page with storage of its own; an error on the page fails the test."""
-    errors: list[str] = []
     opened = browser.new_page(viewport={"width": width, "height": height})
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    try:
-        yield opened
-    finally:
-        opened.close()
+    with without_errors(opened):
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+@contextmanager
+def without_errors(page: Page) -> Iterator[None]:
+    """Fail where the page throws an error that nobody catches."""
+    errors: list[str] = []
+
+    def note(error: object) -> None:
+        errors.append(str(error))
+
+    page.on("pageerror", note)
+    yield
+    page.remove_listener("pageerror", note)
     assert errors == []

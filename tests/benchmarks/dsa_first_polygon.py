@@ -127,28 +127,23 @@ def _first_tile(stack: Stack, witness: _Witness, run: int) -> float:
     body: dict[str, Any] = {"model": "slow", "region": [x, 3000, x + 1000, 3800]}
     witness.asked.clear()
     began = time.perf_counter()
-    started = stack.admin.call("POST", f"isoline/item/{stack.item}/run", json=body)
+    stack.admin.call("POST", f"isoline/item/{stack.item}/run", json=body)
     if not witness.asked.wait(60):
         raise SystemExit("no tile is asked for")
-    stack.admin.call("POST", f"isoline/run/{started['_id']}/cancel")
-    while stack.admin.call("GET", f"isoline/run/{started['_id']}")["state"] == "running":
-        time.sleep(0.05)
+    _clear(stack)
     return witness.asked_at - began
 
 
 def _click(page: Page, stack: Stack, run: int) -> float:
     x = 5000 + 1500 * run
     where = f"image={stack.item}&bounds={x},6500,{x + 1200},7300,0"
-    page.goto("about:blank")
     page.goto(f"{stack.url}/histomics?token={stack.admin.token}#?{where}")
     page.wait_for_selector("#isoline-model option[value=slow]", state="attached")
     page.select_option("#isoline-model", "slow")
     page.wait_for_timeout(3000)  # the slide itself is drawn first
     taken = float(page.evaluate(CLOCK))
-    page.locator(".isoline-run >> text=Stop").dispatch_event("click")  # it may have ended by now
-    page.wait_for_selector(".isoline-run:not([data-state=running])")
-    page.click(".isoline-run >> text=Discard")
-    page.wait_for_selector(".isoline-run", state="detached")
+    page.goto("about:blank")
+    _clear(stack)
     return taken
 
 
@@ -162,8 +157,17 @@ def _start(stack: Stack, run: int) -> float:
             taken = time.perf_counter() - began
             break
     events.close()
-    stack.admin.call("POST", f"isoline/run/{started['_id']}/cancel")
+    _clear(stack)
     return taken
+
+
+def _clear(stack: Stack) -> None:
+    """End every run and remove what it has found: the next is alone."""
+    for run in stack.admin.call("GET", f"isoline/item/{stack.item}")["runs"]:
+        stack.admin.call("POST", f"isoline/run/{run['_id']}/cancel")
+        while stack.admin.call("GET", f"isoline/run/{run['_id']}")["state"] == "running":
+            time.sleep(0.05)
+        stack.admin.call("POST", f"isoline/run/{run['_id']}/discard")
 
 
 if __name__ == "__main__":

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page, expect
 
 from isoline.client import Client
+from tests import browser
 from tests.dsa.builds import GIRDER_3, Edition
+from tests.dsa.pages import HEIGHT, SLOW, WIDTH, log_in, show
 from tests.dsa.stack import Girder, Stack, running
 from tests.serving import serving
 
@@ -120,3 +123,40 @@ def archive(running_archive: Archive) -> Iterator[Archive]:
     running_archive.clear()
     yield running_archive
     running_archive.clear()
+
+
+@pytest.fixture(scope="package")
+def chromium() -> Iterator[Browser]:
+    """One browser for all tests: starting it, and logging in, takes as long as many a test."""
+    expect.set_options(timeout=SLOW)
+    with browser.launched() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="package")
+def administrators(chromium: Browser, running_archive: Archive) -> Iterator[Page]:
+    """A page in which the administrator is logged in."""
+    with browser.page_of(chromium, WIDTH, HEIGHT) as opened:
+        opened.set_default_timeout(SLOW)
+        log_in(opened, f"{running_archive.stack.url}/histomics", "admin")
+        yield opened
+
+
+@pytest.fixture
+def empty_page(administrators: Page, archive: Archive) -> Iterator[Page]:
+    """An empty page of the administrator's, beside an archive without annotations.
+
+    A test fails if its page throws an error, or the panel leaves something on `window`.
+    """
+    with browser.without_errors(administrators):
+        yield administrators
+        ours = "Object.keys(window).filter((key) => /isoline/i.test(key))"
+        assert administrators.evaluate(ours) == []
+        administrators.goto("about:blank")  # or it would go on asking Girder for news
+
+
+@pytest.fixture
+def page(empty_page: Page, archive: Archive) -> Page:
+    """The slide in HistomicsUI, as the administrator sees it."""
+    show(empty_page, archive.stack)
+    return empty_page

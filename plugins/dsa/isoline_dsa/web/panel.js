@@ -44,6 +44,7 @@ export class Panel {
 
     /** Segment inside `ring`, a list of [x, y], or the whole slide where it is null. */
     async segment(ring) {
+        const asked = document.activeElement;
         this.complain(null);
         this._busy(true);
         try {
@@ -59,7 +60,20 @@ export class Panel {
             this.complain(error);
         } finally {
             this._busy(false);
+            if (document.activeElement === document.body) {
+                asked.focus(); // a button that is disabled loses the keyboard
+            }
         }
+    }
+
+    /** Scroll HistomicsUI's column to where the panel is. */
+    reveal() {
+        this.element.scrollIntoView({block: 'nearest'});
+    }
+
+    /** Take the keyboard. */
+    focus() {
+        this._tools.element.querySelector('button').focus();
     }
 
     /** Have HistomicsUI read its list of annotations again and display those of `ids`. */
@@ -83,6 +97,18 @@ export class Panel {
         await pause(100); // it is drawn in the frame after it is fetched
     }
 
+    /** Take annotations off the slide that are no more: HistomicsUI keeps the last one of all. */
+    async dropAnnotations(ids) {
+        await this.showAnnotations([]);
+        const {annotationSelector} = this._view;
+        const {collection} = annotationSelector;
+        for (const gone of ids.map((id) => collection.get(id)).filter(Boolean)) {
+            gone.set('displayed', false);
+            collection.remove(gone);
+            annotationSelector.trigger('h:deleteAnnotation', gone);
+        }
+    }
+
     drop(row) {
         row.dispose();
         this._rows = this._rows.filter((each) => each !== row);
@@ -99,7 +125,7 @@ export class Panel {
 
     _build() {
         this._select = make('select', {id: 'isoline-model', class: 'form-control input-sm'});
-        this._select.addEventListener('change', () => this._chosen());
+        this._select.addEventListener('change', () => { this._chosen(); this.reveal(); });
         this._about = make('p', {class: 'isoline-about'});
         this._form = make('div', {class: 'isoline-parameters'});
         this._details = make('details', {}, [make('summary', {}, ['Parameters']), this._form]);
@@ -117,8 +143,10 @@ export class Panel {
             make('div', {class: 's-panel-controls'}, [chevron])
         ]);
         const content = make('div', {id: 'isoline-content', class: 's-panel-content'}, [
-            make('label', {for: 'isoline-model'}, ['Model']), this._select, this._about,
-            this._details, this._place, this._alert, this._status, this._list
+            make('div', {class: 'isoline-field isoline-wide'}, [
+                make('label', {for: 'isoline-model'}, ['Model']), this._select
+            ]),
+            this._about, this._details, this._place, this._alert, this._status, this._list
         ]);
         toggle.setAttribute('aria-expanded', 'true');
         toggle.addEventListener('click', (event) => {
@@ -173,7 +201,7 @@ export class Panel {
             this.complain(new Error('The isoline server has no models.'));
             return;
         }
-        this._about.textContent = model.problem || model.description || '';
+        this._about.textContent = this._about.title = model.problem || model.description || '';
         this._details.hidden = !(model.parameters || []).length;
         this._form.replaceChildren(...(model.parameters || []).map(field));
         this._offer(model);

@@ -77,20 +77,23 @@ export class Prompting {
             placeholder: (this._model.labels[0] || {}).name, autocomplete: 'off'
         });
         this._undo = button('Undo', () => this._takeBack(), 'btn-default');
-        this._next = button('Next object', () => this._keep(), 'btn-default');
+        this._next = button('Next object', () => this._keep(), 'btn-default',
+            'Keep this object and begin another');
         this._accept = button('Accept', () => this._save(), 'btn-success');
         this._discard = button('Discard', () => this._clear(), 'btn-default');
         this.element = make('div', {class: 'isoline-prompting'}, [
-            make('div', {class: 'isoline-tools'}, this._tools),
-            make('div', {class: 'isoline-signs', role: 'group', 'aria-label': 'Include or exclude'},
-                this._signs),
-            make('div', {class: 'isoline-field'}, [
+            make('div', {class: 'isoline-tools'}, [
+                ...this._tools,
+                make('div', {class: 'isoline-signs', role: 'group', 'aria-label': 'Include or exclude'},
+                    this._signs)
+            ]),
+            make('div', {class: 'isoline-field isoline-wide'}, [
                 make('label', {for: 'isoline-class'}, ['Class']), this._class,
                 make('datalist', {id: 'isoline-classes'},
-                    classesOf(this._model).map((value) => make('option', {value})))
+                    classesOf(this._model).map((value) => make('option', {value}))),
+                this._next
             ]),
-            make('div', {class: 'isoline-tools'},
-                [this._undo, this._next, this._accept, this._discard])
+            make('div', {class: 'isoline-tools'}, [this._undo, this._accept, this._discard])
         ]);
         // a button that is clicked does not take the keyboard, or Enter would press it again
         this.element.addEventListener('mousedown', (event) => {
@@ -106,6 +109,7 @@ export class Prompting {
         if (tool) {
             this._panel.viewer.annotationLayer.mode(null);
             this._panel.announce(HELP);
+            this._panel.reveal();
         }
         this._show();
     }

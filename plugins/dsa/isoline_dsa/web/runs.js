@@ -106,24 +106,37 @@ export class RunRow {
     }
 
     async _cancel() {
-        this._stop.disabled = true;
+        if (this._stopping) {
+            return;
+        }
+        this._stopping = true; // not disabled, or it would lose the keyboard
+        this._show();
         try {
             await Api.call('POST', `isoline/run/${this.run._id}/cancel`);
         } catch (error) {
-            this._stop.disabled = false;
+            this._stopping = false;
+            this._show();
             this._panel.complain(error);
         }
     }
 
     async _decide(verb) {
+        const held = this.element.contains(document.activeElement);
         this._accept.disabled = this._discard.disabled = true;
         try {
             this.run = await Api.call('POST', `isoline/run/${this.run._id}/${verb}`);
             this._panel.drop(this);
-            await this._panel.showAnnotations(verb === 'accept' ? this.run.annotations : []);
-            this._panel.announce(verb === 'accept'
-                ? `${this.run.title}: accepted. Edit it under Annotations.`
-                : `${this.run.title}: discarded.`);
+            if (held) {
+                this._panel.focus();
+            }
+            const {title, annotations} = this.run;
+            if (verb === 'accept') {
+                await this._panel.showAnnotations(annotations);
+                this._panel.announce(`${title}: accepted. Edit it under Annotations.`);
+            } else {
+                await this._panel.dropAnnotations(annotations);
+                this._panel.announce(`${title}: discarded.`);
+            }
         } catch (error) {
             this._accept.disabled = this._discard.disabled = false;
             this._panel.complain(error);
@@ -139,11 +152,16 @@ export class RunRow {
 
     _show() {
         const {tiles, tilesDone, state, elements, message} = this.run;
+        const held = document.activeElement === this._stop;
         this.element.dataset.state = state;
+        this._stop.textContent = this._stopping ? 'Stopping' : 'Stop';
         this._stop.hidden = !this.running;
         this._bar.hidden = !this.running;
         this._accept.hidden = this._discard.hidden = this.running || !this._panel.mayWrite;
         if (!this.running) {
+            if (held) {
+                this._accept.focus(); // the keyboard goes on with what took its place
+            }
             const found = `${elements} contour${elements === 1 ? '' : 's'}`;
             this._text.textContent = [`${VERDICTS[state]}, ${found}`, message].filter(Boolean)
                 .join('. ');
