@@ -89,3 +89,9 @@ def test_a_stated_spacing_must_agree_with_the_file() -> None:
     assert image_spacing("a.png", info(None), XY(0.5, 0.5)) == XY(0.5, 0.5)
     with pytest.raises(BadSpacing, match="states"):
         image_spacing("a.svs", own, XY(0.27, 0.25))
+
+
+@pytest.mark.parametrize("own", [XY(1e-7, 0.25), None])
+def test_no_pixel_is_smaller_than_an_atom(own: XY | None) -> None:
+    with pytest.raises(BadSpacing, match="no image has"):
+        image_spacing("a.png", info(own), None if own else XY(5e-324, 5e-324))

@@ -11,7 +11,8 @@ CONTRADICTION = 0.05
 """How far a stated pixel size may lie from the file's own."""
 TOLERANCE = 0.25
 """How far a working spacing may lie from one that the model was made for."""
-
+LEAST_UM = 1e-6
+"""What claims smaller pixels is mistaken."""
 MOST_ENLARGED = 16
 """How many working pixels a side of an image pixel may be divided into."""
 
@@ -19,10 +20,16 @@ MOST_ENLARGED = 16
 def image_spacing(name: str, info: ImageInfo, stated_um: XY | None) -> XY | None:
     """Return micrometres per image pixel: the file's, else the caller's, else None.
 
-    Raises BadSpacing when the two contradict each other.
+    Raises BadSpacing when the two contradict each other, and for pixels smaller than an atom.
     """
     if stated_um is None or info.spacing_um is None:
-        return info.spacing_um or stated_um
+        spacing = info.spacing_um or stated_um
+        if spacing is not None and min(spacing) < LEAST_UM:
+            raise BadSpacing(
+                f"{name}: no image has {min(spacing):g} um per pixel",
+                f"state at least {LEAST_UM:g}, or correct the file",
+            )
+        return spacing
     for own, stated in zip(info.spacing_um, stated_um, strict=True):
         if abs(stated / own - 1) > CONTRADICTION:
             raise BadSpacing(
