@@ -19,11 +19,11 @@ def test_fifty_users(tmp_path: Path) -> None:
     images, data = tmp_path / "images", tmp_path / "data"
     images.mkdir()
     data.mkdir()
-    disks(images / "disks.tif")
-    with running(images, data, more="[engine]\nworkers = 2\n") as server:
-        load(server, 5, USERS)
+    shapes = disks(images / "disks.tif")
+    with running(images, data, more="[engine]\nworkers = 2\nseen_mib = 64\n") as server:
+        load(server, shapes, 5, USERS)
         before = settle(server)
-        tally = load(server, SECONDS, USERS)
+        tally = load(server, shapes, SECONDS, USERS)
         after = settle(server)
     assert tally.unannounced == []
     assert tally.did.keys() == {"click", "region", "list", "cancel"}

@@ -21,20 +21,29 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TypeAlias
 
+import numpy as np
 import requests
+from numpy.typing import NDArray
 
+from isoline import client as api
 from tests.benchmarks.measuring import describe_machine
 from tests.killable import Server, running
-from tests.slides import disks
+from tests.slides import Shapes, disks
 
 ASKED = {
     "image": "slides/disks.tif",
     "model": "threshold",
-    # not the ground between the shapes, which every click would follow over the whole slide
+    # not the ground between the shapes, which every region would follow over the whole slide
     "parameters": {"below": 180},
 }
+LONG = 4
+"""So many of the shapes are far longer than what anybody points at; they come first."""
 SETTLE_SECONDS = 8.0
+
+Places: TypeAlias = NDArray[np.int64]
+"""(n, 2) pixels of objects, as y, x."""
 
 
 @dataclass
@@ -83,9 +92,12 @@ class Held:
 class User(threading.Thread):
     """Does one thing after the other until `until`."""
 
-    def __init__(self, server: Server, number: int, until: float, tally: Tally) -> None:
+    def __init__(
+        self, server: Server, objects: Places, number: int, until: float, tally: Tally
+    ) -> None:
         super().__init__(daemon=True)
         self._url = server.url
+        self._objects = objects
         self._random = random.Random(number)
         self._until = until
         self._tally = tally
@@ -117,7 +129,9 @@ class User(threading.Thread):
         return answer.json()["job"] if answer.status_code == 201 else None
 
     def _click(self) -> None:
-        body = {**ASKED, "region": self._square(120), "tile": 256}
+        y, x = self._random.choice(self._objects)
+        prompts = [api.point(int(x) + 0.5, int(y) + 0.5)]
+        body = {"image": ASKED["image"], "model": "click", "prompts": prompts}
         began = time.monotonic()
         answer = self._ask("POST", "/v1/segment", json=body)
         if answer.status_code == 200:
@@ -147,9 +161,10 @@ class User(threading.Thread):
             next(answer.iter_content(100), None)
 
 
-def load(server: Server, seconds: float, users: int) -> Tally:
-    """Let `users` work for `seconds`; ask for health all the while."""
+def load(server: Server, shapes: Shapes, seconds: float, users: int) -> Tally:
+    """Let `users` work on `shapes` for `seconds`; ask for health all the while."""
     tally = Tally()
+    objects = np.argwhere(shapes.labels > LONG)
     # processes of their own: they shall not wait for their turn among the users
     context = multiprocessing.get_context("spawn")
     listening, says_so = context.Pipe(duplex=False)
@@ -159,7 +174,7 @@ def load(server: Server, seconds: float, users: int) -> Tally:
     urls = (f"{server.url}/v1/health", f"http://127.0.0.1:{listening.recv()}/")
     with context.Pool(1) as pool:
         until = time.monotonic() + seconds
-        crowd = [User(server, number, until, tally) for number in range(users)]
+        crowd = [User(server, objects, number, until, tally) for number in range(users)]
         for user in crowd:
             user.start()
         tally.health, tally.idle = pool.apply(_ask, (urls, seconds))
@@ -224,11 +239,11 @@ def main() -> None:
         images, data = Path(folder) / "images", Path(folder) / "data"
         images.mkdir()
         data.mkdir()
-        disks(images / "disks.tif")
-        with running(images, data, more="[engine]\nworkers = 2\n") as server:
-            load(server, 10, users)  # threads that are kept, models that are loaded
+        shapes = disks(images / "disks.tif")
+        with running(images, data, more="[engine]\nworkers = 2\nseen_mib = 64\n") as server:
+            load(server, shapes, 10, users)  # threads that are kept, models that are loaded
             before = settle(server)
-            tally = load(server, seconds, users)
+            tally = load(server, shapes, seconds, users)
             after = settle(server)
     print(f"\n{users} users for {seconds:g} s: {dict(tally.did)}")
     print(f"  answers by status    {dict(sorted(tally.statuses.items()))}")
