@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, sync_playwright
 
 EXECUTABLES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -53,10 +53,15 @@ def page(width: int = 1280, height: int = 860) -> Iterator[Page]:
 
 
 @contextmanager
-def page_of(browser: Browser, width: int = 1280, height: int = 860) -> Iterator[Page]:
-    """Yield an empty page with storage of its own; an error on the page fails the test."""
+def page_of(
+    browser: Browser, width: int = 1280, height: int = 860, errors_of: str = ""
+) -> Iterator[Page]:
+    """Yield an empty page with storage of its own; an error on the page fails the test.
+
+    Of `errors_of` where the page is someone else's: what must be in the stack of the error.
+    """
     opened = browser.new_page(viewport={"width": width, "height": height})
-    with without_errors(opened):
+    with without_errors(opened, errors_of):
         try:
             yield opened
         finally:
@@ -64,14 +69,17 @@ def page_of(browser: Browser, width: int = 1280, height: int = 860) -> Iterator[
 
 
 @contextmanager
-def without_errors(page: Page) -> Iterator[None]:
-    """Fail where the page throws an error that nobody catches."""
+def without_errors(page: Page, of: str = "") -> Iterator[None]:
+    """Fail where the page throws an error that nobody catches, with `of` in its stack."""
     errors: list[str] = []
 
-    def note(error: object) -> None:
-        errors.append(str(error))
+    def note(error: Error) -> None:
+        said = f"{error.message}\n{error.stack}"
+        if of in said:
+            errors.append(said)
 
     page.on("pageerror", note)
     yield
     page.remove_listener("pageerror", note)
-    assert errors == []
+    if errors:
+        pytest.fail("the page threw: " + "; ".join(errors))

@@ -71,8 +71,8 @@ def watch_waitress(sockets: Mapping[int, object], seconds: float) -> None:
 def _watch(sockets: Mapping[int, object], seconds: float) -> None:
     from waitress.channel import HTTPChannel
 
-    def drop(channel: HTTPChannel) -> None:
-        if channel.connected:
+    def drop(channel: HTTPChannel, activity: float) -> None:
+        if channel.connected and channel.last_activity == activity:  # still
             _say_dropped(seconds)
             channel.handle_close()
 
@@ -84,10 +84,10 @@ def _watch(sockets: Mapping[int, object], seconds: float) -> None:
         channels = [each for each in list(sockets.values()) if isinstance(each, HTTPChannel)]
         waiting = [(each, each.last_activity) for each in channels if each.total_outbufs_len]
         unsent = {key: unsent.get(key, now) for key in waiting}
-        for (channel, _), since in unsent.items():
+        for (channel, activity), since in unsent.items():
             if now - since >= seconds:
                 # in the thread that owns the socket
-                channel.server.trigger.pull_trigger(functools.partial(drop, channel))
+                channel.server.trigger.pull_trigger(functools.partial(drop, channel, activity))
 
 
 def _say_dropped(seconds: float) -> None:

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 
 from tests import browser
 from tests.dsa.builds import GIRDER_5
-from tests.dsa.conftest import Archive, serving_archive
+from tests.dsa.conftest import OURS, Archive, serving_archive
 from tests.dsa.pages import SLOW, log_in, save_and_test_settings
 from tests.dsa.test_rest import (  # noqa: F401  # pytest runs them here with this file's archive
     test_a_copy_that_was_read_too_early_cannot_be_saved,
@@ -52,7 +52,7 @@ def test_the_page_loads_the_panel(archive: Archive) -> None:
 
 
 def test_settings_are_saved_and_tried(archive: Archive, chromium: Browser) -> None:
-    with browser.page_of(chromium) as page:
+    with browser.page_of(chromium, errors_of=OURS) as page:
         page.set_default_timeout(SLOW)
         log_in(page, archive.stack.url, "admin")
         save_and_test_settings(page, archive.stack.url, archive.isoline_url)

@@ -10,7 +10,7 @@ import shapely
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests import browser
-from tests.dsa.conftest import Archive, wait_for
+from tests.dsa.conftest import OURS, Archive, wait_for
 from tests.dsa.pages import (
     BOUNDS,
     SLOW,
@@ -100,7 +100,7 @@ def test_an_edit_in_the_browser_outlives_the_next_run(archive: Archive, empty_pa
 
 
 def test_who_may_not_write_is_told(archive: Archive, chromium: Browser) -> None:
-    with browser.page_of(chromium) as page:
+    with browser.page_of(chromium, errors_of=OURS) as page:
         page.set_default_timeout(SLOW)
         log_in(page, f"{archive.stack.url}/histomics", "guest")
         show(page, archive.stack)
