@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.load import load, settle
+from tests.benchmarks.load import ENGINE, load, settle
 from tests.killable import running
 from tests.slides import disks
 
@@ -20,7 +20,7 @@ def test_fifty_users(tmp_path: Path) -> None:
     images.mkdir()
     data.mkdir()
     shapes = disks(images / "disks.tif")
-    with running(images, data, more="[engine]\nworkers = 2\nseen_mib = 64\n") as server:
+    with running(images, data, more=ENGINE) as server:
         load(server, shapes, 5, USERS)
         before = settle(server)
         tally = load(server, shapes, SECONDS, USERS)

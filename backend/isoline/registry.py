@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterable, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
@@ -105,16 +106,16 @@ def open_image(path: Path | Remote, reader: str | None = None) -> Source:
     not exist, TooLarge for a plain image over the limit.
     """
     if isinstance(path, Remote):
-        return path.open()
+        return _opened(path.name, path.open)
     path = Path(path)
     if not path.exists():
         raise Unreadable(f"{path.name} does not exist", "check the path")
     if reader is not None:
-        return _open(reader, path)
+        return _opened(path.name, partial(source(reader).open, path))
     reasons: list[str] = []
     for name in _readers_for(path):
         try:
-            return _open(name, path)
+            return _opened(path.name, partial(source(name).open, path))
         except (Unreadable, Broken, NotFound) as error:
             reasons.append(f"{name}: {error}")
     raise Unreadable(
@@ -123,17 +124,19 @@ def open_image(path: Path | Remote, reader: str | None = None) -> Source:
     )
 
 
-def _open(reader: str, path: Path) -> Source:
-    """Open `path` with one reader. Raises IsolineError, and nothing else, when it cannot."""
+def _opened(name: str, opening: Callable[[], Source]) -> Source:
+    """Open the image that is called `name`. Raises IsolineError, and nothing else."""
     try:
-        return source(reader).open(path)
+        return opening()
     except IsolineError:
         raise
-    except Exception as error:  # there is no end to what libraries raise about damaged files
-        log.warning("%s cannot open %s", reader, path, exc_info=True)
+    except Exception as error:  # there is no end to what libraries raise about damaged images
+        # where, not what: what it says may be of the patient
+        place = "".join(traceback.format_tb(error.__traceback__))
+        log.warning("%s cannot be opened: %s\n%s", name, type(error).__name__, place)
         raise Unreadable(
-            f"{path.name} cannot be read ({type(error).__name__})",
-            "see that the file is whole and readable; the log says more",
+            f"{name} cannot be read ({type(error).__name__})",
+            "see that it is whole and readable; the log says more",
         ) from error
 
 

@@ -22,13 +22,13 @@ def image_spacing(name: str, info: ImageInfo, stated_um: XY | None) -> XY | None
 
     Raises BadSpacing when the two contradict each other, and for pixels smaller than an atom.
     """
+    spacing = info.spacing_um or stated_um
+    if spacing is not None and min(spacing) < LEAST_UM:
+        raise BadSpacing(
+            f"{name}: no image has {min(spacing):g} um per pixel",
+            f"state at least {LEAST_UM:g}, or correct the file",
+        )
     if stated_um is None or info.spacing_um is None:
-        spacing = info.spacing_um or stated_um
-        if spacing is not None and min(spacing) < LEAST_UM:
-            raise BadSpacing(
-                f"{name}: no image has {min(spacing):g} um per pixel",
-                f"state at least {LEAST_UM:g}, or correct the file",
-            )
         return spacing
     for own, stated in zip(info.spacing_um, stated_um, strict=True):
         if abs(stated / own - 1) > CONTRADICTION:

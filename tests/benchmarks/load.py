@@ -38,6 +38,8 @@ ASKED = {
     # not the ground between the shapes, which every region would follow over the whole slide
     "parameters": {"below": 180},
 }
+ENGINE = "[engine]\nworkers = 2\nseen_mib = 64\n"
+"""What clicks keep is bounded; here so low that it cannot be taken for a leak."""
 LONG = 4
 """So many of the shapes are far longer than what anybody points at; they come first."""
 SETTLE_SECONDS = 8.0
@@ -240,7 +242,7 @@ def main() -> None:
         images.mkdir()
         data.mkdir()
         shapes = disks(images / "disks.tif")
-        with running(images, data, more="[engine]\nworkers = 2\nseen_mib = 64\n") as server:
+        with running(images, data, more=ENGINE) as server:
             load(server, shapes, 10, users)  # threads that are kept, models that are loaded
             before = settle(server)
             tally = load(server, shapes, seconds, users)

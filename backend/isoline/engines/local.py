@@ -551,7 +551,7 @@ def _mib(process: BaseProcess) -> float:
 def _interrupts_held() -> Iterator[None]:
     """Let what is started in the block never hear Ctrl-C, which a terminal sends to all processes.
 
-    It says so itself too, but only once it has imported something.
+    A worker says so itself too, but only once it has imported something.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

@@ -68,8 +68,7 @@ export class Run {
                 this._changed();
             }
         } catch (error) {
-            this._fail(error.message);
-            this._client.cancel(this.job).catch(() => {}); // it may be the server that is gone
+            this._giveUp(error);
         }
         if (this.active) {
             this.state = 'stopped';
@@ -195,6 +194,13 @@ export class Run {
         }
     }
 
+    /** End with the words of an error. */
+    _giveUp(error) {
+        this._fail(error.message);
+        this._following.abort();
+        this._client.cancel(this.job).catch(() => {}); // it may be the server that is gone
+    }
+
     _fail(message) {
         this.state = 'failed';
         this.messages.push(message);
@@ -228,7 +234,11 @@ export class Run {
         this._began = performance.now();
         await pause(); // a timer, since frames stand still in a hidden tab
         this._turn = null;
-        this.labelmap.show(this.labelmap.exists ? [...this._unshown] : []);
+        try {
+            this.labelmap.show(this.labelmap.exists ? [...this._unshown] : []);
+        } catch (error) {
+            this._giveUp(error); // nobody may be waiting for this turn
+        }
         this._unshown.clear();
     }
 
