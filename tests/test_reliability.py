@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import random
@@ -20,8 +21,9 @@ import requests
 from isoline import client as api
 from isoline.client import Client, Options
 from isoline.config import Limits
+from isoline.errors import UnknownJob
 from isoline.images import Images
-from isoline.job import CARD, JOURNAL, State
+from isoline.job import CARD, JOURNAL, Card, Job, State
 from isoline.jobs import Jobs, QueueFull
 from isoline.pipeline import Prepared, prepare
 from isoline.region import Region
@@ -376,6 +378,58 @@ def wait_for(job: object, state: State) -> None:
     while job.state is not state:  # type: ignore[attr-defined]
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_those_that_go_on_are_listed_with_the_last_that_ended(
+    disk_slide: Shapes, tmp_path: Path
+) -> None:
+    engine = Patient(tmp_path)
+    prepared = small_job(disk_slide, tmp_path)
+    surveys = Surveys(tmp_path / "surveys")
+    limits = Limits(running_jobs=1)
+    jobs = Jobs(tmp_path / "jobs", engine, surveys, limits, lambda _: prepared)
+    first, *ended = (jobs.submit(b"{}", prepared, owner="ann") for _ in range(4))
+    for job in ended:  # without their turn
+        jobs.cancel(job)
+        wait_for(job, State.CANCELLED)
+    waits = jobs.submit(b"{}", prepared, owner="ann")
+    of_bob = jobs.submit(b"{}", prepared, owner="bob")
+
+    def of_ann(job: Job) -> bool:
+        return job.card.owner == "ann"
+
+    assert jobs.latest(of_ann, 100) == [first, *ended, waits]
+    assert jobs.latest(of_ann, 2) == [first, *ended[-2:], waits]
+    assert jobs.latest(lambda _: True, 0) == [first, waits, of_bob]
+    engine.go_on.release(3)
+    jobs.close()
+
+
+def test_old_jobs_are_forgotten_and_deleted(disk_slide: Shapes, tmp_path: Path) -> None:
+    surveys = Surveys(tmp_path / "surveys")
+    limits = Limits(job_hours=0.001)
+    prepared = small_job(disk_slide, tmp_path)
+    engine = SerialEngine(tmp_path)
+    jobs = Jobs(tmp_path / "jobs", engine, surveys, limits, lambda _: prepared)
+    old, young = (jobs.submit(b"{}", prepared) for _ in range(2))
+    for job in (old, young):
+        wait_for(job, State.DONE)
+    jobs.close()
+
+    card = Card.read(old.directory / CARD)
+    assert card.ended is not None
+    dataclasses.replace(card, ended=card.ended - 60).write(old.directory / CARD)
+    jobs = Jobs(tmp_path / "jobs", engine, surveys, limits, lambda _: prepared)
+    assert len(jobs.all()) == 2
+    another = jobs.submit(b"{}", prepared)
+    deadline = time.monotonic() + 20
+    while old.directory.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert [job.id for job in jobs.all()] == [young.id, another.id]
+    with pytest.raises(UnknownJob):
+        jobs.get(old.id)
+    jobs.close()
 
 
 # After a restart

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass
+from functools import partial
 from importlib import resources
 
 import orjson
@@ -399,7 +400,7 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
         job = jobs.get(job_id)
         shown = request.headers.get("Isoline-Share") or request.args.get("share", "")
         shared = hmac.compare_digest(shown.encode(), job.card.share.encode())
-        if not shared and not _owns(job):
+        if not shared and not _owns(g.user, job):
             raise jobs.unknown(job_id)
         return job
 
@@ -444,9 +445,10 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
 
     @app.get("/v1/jobs")
     def list_jobs() -> Response:
+        ended = wire.parse_integer(request.args.get("ended", "100"), "ended", 0, 100_000)
         positions = jobs.positions()
-        owned = [job for job in jobs.all() if _owns(job)]
-        return _json({"jobs": [_job(job, positions.get(job.id, 0)) for job in owned]})
+        latest = jobs.latest(partial(_owns, g.user), ended)
+        return _json({"jobs": [_job(job, positions.get(job.id, 0)) for job in latest]})
 
     @app.get("/v1/jobs/<job_id>")
     def state(job_id: str) -> Response:
@@ -501,8 +503,7 @@ def _lines(jobs: Jobs, job: Job, encoder: Encoder, after: int, *, sse: bool) -> 
             yield b"id: %d\ndata: %b\n\n" % (seq, line) if sse else line + b"\n"
 
 
-def _owns(job: Job) -> bool:
-    user: User = g.user
+def _owns(user: User, job: Job) -> bool:
     return user.may(ADMIN) or (user.is_known and job.card.owner == user.name)
 
 

@@ -29,8 +29,7 @@ class XY(NamedTuple):
     y: float
 
 
-@dataclass(frozen=True, order=True)
-class Box:
+class Box(NamedTuple):
     """Whole pixels [x0, x1) x [y0, y1) of one frame; empty when either side is not positive."""
 
     x0: int

@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -228,9 +229,13 @@ class Job:
         self._make_agenda(self._prepared)
 
     def batches(
-        self, prepare: Callable[[bytes], Prepared], engine: Engine, surveys: Surveys
+        self,
+        prepare: Callable[[bytes], Prepared],
+        engine: Engine,
+        surveys: Surveys,
+        turn: AbstractContextManager[object],
     ) -> Iterable[Batch]:
-        """Yield what is still to be told.
+        """Yield what is still to be told; `turn` is as `pipeline.events` takes it.
 
         Raises Broken when the journal is damaged or cannot be opened, and what `prepare` and the
         pipeline raise.
@@ -253,7 +258,8 @@ class Job:
         if journal.last_seq >= 0:
             log.info("job %s goes on after event %d", self.id, journal.last_seq)
             past = self._past(self._prepared)
-        yield from pipeline.events(self._prepared, engine, surveys, self._agenda, past)
+        turn = nullcontext() if self.card.urgent else turn
+        yield from pipeline.events(self._prepared, engine, surveys, self._agenda, past, turn)
 
     def _open(self) -> JournalWriter:
         if self._journal is None:

@@ -9,6 +9,7 @@ import dataclasses
 import heapq
 import itertools
 import logging
+import math
 import secrets
 import shutil
 import threading
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 URGENT_TILES = 4
 """A region of at most so many tiles is a click: somebody sits there and waits."""
+SWEEP_SECONDS = 60.0
+"""How often old jobs are looked for, at most."""
 PARK_SECONDS = 5.0
 """How long a server that ends waits for its jobs to put down what they hold."""
 
@@ -79,6 +82,10 @@ class Jobs:
         self._turns = itertools.count(1)
         self._last_turn: Counter[str] = Counter()
         """When each owner's latest job began: the larger, the later."""
+        self._turn = threading.Lock()
+        """Held by the one job that puts a tile together. They would have to share the interpreter,
+        and a short request would wait for each of them in turn."""
+        self._next_sweep = -math.inf
         self._closing = threading.Event()
         directory.mkdir(parents=True, exist_ok=True)
         self._exclusive = Exclusive(directory.with_name(directory.name + ".lock"))
@@ -99,7 +106,7 @@ class Jobs:
         for `resume`. Raises Busy when the queue or the owner's share of it is full, and Broken when
         the disk is.
         """
-        self._sweep()
+        self._sweep_if_due()
         started = prepared.started
         prompted = prepared.task.asked is not None
         small = prepared.task.region is not None and len(prepared.tiles) <= URGENT_TILES
@@ -147,6 +154,18 @@ class Jobs:
     def all(self) -> list[Job]:
         """Return every job, the oldest first."""
         return list(self._jobs.values())
+
+    def latest(self, owns: Callable[[Job], bool], ended: int) -> list[Job]:
+        """Return the jobs in `owns` that have not ended and the last `ended` of those that have.
+
+        The oldest comes first. A busy server keeps many thousands of jobs for a day.
+        """
+        with self._lock:
+            going = {*self._queue, *self._running, *self._parked}
+        found = [job for job in going if owns(job)]
+        past = (job for job in reversed(self.all()) if job not in going and owns(job))
+        found += itertools.islice(past, ended)
+        return sorted(found, key=lambda job: job.card.created)
 
     def position(self, job: Job) -> int:
         """Return how many jobs wait before `job`."""
@@ -244,6 +263,14 @@ class Jobs:
                     self._run_in_thread(job)
             self._start_waiting()
 
+    def _sweep_if_due(self) -> None:
+        with self._lock:
+            if time.monotonic() < self._next_sweep:
+                return
+            self._next_sweep = time.monotonic() + SWEEP_SECONDS
+        # not in the way of who has just clicked
+        threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
+
     def _sweep(self) -> None:
         """Forget jobs that ended long ago, and those that nobody came back for."""
         oldest = time.time() - self._limits.job_hours * 3600
@@ -307,7 +334,8 @@ class Jobs:
     def _run(self, job: Job) -> None:
         job.began, job.state = time.time(), State.RUNNING
         try:
-            for batch in job.batches(self._prepare, self._engine, self._surveys):
+            batches = job.batches(self._prepare, self._engine, self._surveys, self._turn)
+            for batch in batches:
                 parked = self._closing.is_set() and job.card.lasting and not job.cancelled
                 if parked and isinstance(batch.events[-1], Cancelled):
                     break

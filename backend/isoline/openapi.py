@@ -152,6 +152,12 @@ def _jobs() -> dict[str, Json]:
         "header", "Last-Event-ID", {"type": "integer"}, "`after`, as SSE sends it."
     )
     dialect = _parameter("query", "format", {"type": "string"}, "Instead of the request's.")
+    ended = _parameter(
+        "query",
+        "ended",
+        {"type": "integer", "minimum": 0, "maximum": 100_000, "default": 100},
+        "How many of those that have ended.",
+    )
     archive = _parameter(
         "header",
         "Girder-Token",
@@ -161,7 +167,13 @@ def _jobs() -> dict[str, Json]:
     mistakes = (400, 403, 404, 409, 413, 422, 429)
     return {
         "/v1/jobs": {
-            "get": _call("jobs", "Every job, the oldest first.", _json("Jobs")),
+            "get": _call(
+                "jobs",
+                "Your jobs that have not ended and the last of those that have, the oldest first.",
+                _json("Jobs"),
+                [ended],
+                errors=(400,),
+            ),
             "post": _call(
                 "createJob",
                 "Queue a job. Every mistake in the request is found here.",

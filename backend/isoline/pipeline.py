@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from math import ceil, floor
 from pathlib import Path
@@ -174,12 +175,14 @@ def events(
     surveys: Surveys,
     agenda: Agenda,
     replay: Iterable[Batch] = (),
+    turn: AbstractContextManager[object] = nullcontext(),  # noqa: B008  it has no state
 ) -> Iterator[Batch]:
     """Run `prepared` and yield what it gives, a batch a tile, numbered without gaps.
 
     `agenda` holds the tiles of `prepared`; others may move its focus or cancel it meanwhile.
     `replay` is what an earlier run of the same job gave before it was cut off: its tiles are not
-    computed again, and the batches go on where it ended.
+    computed again, and the batches go on where it ended. Tiles are put together within `turn`: a
+    lock of all who do that in one process.
     """
     if prepared.task.asked is not None:
         yield from prompt_pipeline.events(prepared.task, prepared.started, engine, agenda, replay)
@@ -207,7 +210,8 @@ def events(
     task = prepared.task.surveyed(survey)
     assembly = Assembly(task, prepared.lattice, prepared.tiles)
     for earlier in replay:
-        assembly.replay(earlier)
+        with turn:
+            assembly.replay(earlier)
         seq = earlier.last_seq + 1
     agenda.drop(lambda tile: not assembly.needs(tile))
     if seq == 0:
@@ -218,7 +222,8 @@ def events(
     pace = _Pace(assembly)
     for result in engine.run(task, agenda):
         assert isinstance(result, Computed | TileFailed)
-        told = assembly.take(result)
+        with turn:
+            told = assembly.take(result)
         if not len(agenda):
             agenda.add(assembly.pull())
         pieces = result.found if isinstance(result, Computed) else None

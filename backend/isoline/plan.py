@@ -17,12 +17,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 from isoline.geometry import XY, Box, Grid, Overlap
 
 
-@dataclass(frozen=True, order=True)
-class Tile:
+class Tile(NamedTuple):
     """One cell of a lattice, named by its place."""
 
     row: int
@@ -50,10 +50,12 @@ class Lattice:
         return -(-width // self.tile_px), -(-height // self.tile_px)
 
     def tile(self, column: int, row: int) -> Tile:
+        return self._tile(column, row, self.grid.bounds)
+
+    def _tile(self, column: int, row: int, bounds: Box) -> Tile:
         side = self.tile_px
         cell = Box(column * side, row * side, (column + 1) * side, (row + 1) * side)
-        write = cell.intersect(self.grid.bounds)
-        return Tile(row, column, write, cell.grow(self.halo_px))
+        return Tile(row, column, cell.intersect(bounds), cell.grow(self.halo_px))
 
     def has(self, column: int, row: int) -> bool:
         columns, rows = self.shape
@@ -79,10 +81,11 @@ class Lattice:
         """
         side = self.tile_px
         block = Box(cells.x0 * side, cells.y0 * side, cells.x1 * side, cells.y1 * side)
-        much = overlap(block.intersect(self.grid.bounds))
+        bounds = self.grid.bounds
+        much = overlap(block.intersect(bounds))
         if much is Overlap.ALL or (much is Overlap.SOME and cells.area == 1):
-            for row, column in product(range(cells.y0, cells.y1), range(cells.x0, cells.x1)):
-                yield self.tile(column, row)
+            places = product(range(cells.y0, cells.y1), range(cells.x0, cells.x1))
+            yield from (self._tile(column, row, bounds) for row, column in places)
         elif much is Overlap.SOME:
             for part in _parts(cells):
                 yield from self._within(part, overlap)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from difflib import get_close_matches
 from typing import TypeAlias, TypeVar
 
@@ -202,8 +202,7 @@ def upload_json(upload: str, manifest: Manifest) -> Json:
         "image": f"upload:{upload}",
         "tile_px": manifest.tile_px,
         "levels": [
-            {"downsample": layer.downsample, "area": astuple(layer.area)}
-            for layer in manifest.layers
+            {"downsample": layer.downsample, "area": list(layer.area)} for layer in manifest.layers
         ],
         "pixels": sum(layer.area.area for layer in manifest.layers),
     }

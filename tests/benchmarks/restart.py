@@ -64,7 +64,7 @@ def _start(server: Server, job: str, said: list[int], jobs: int) -> tuple[float,
     began = time.monotonic()
     server.launch()
     server.wait_until("starting", "ready")
-    listed = requests.get(f"{server.url}/v1/jobs", timeout=30).json()["jobs"]
+    listed = requests.get(f"{server.url}/v1/jobs?ended={jobs}", timeout=30).json()["jobs"]
     replayed = [event.seq for event in server.client.job(job).events()]
     alive, cpu = time.monotonic() - began, _cpu_seconds(server)
     server.wait_until("ready")

@@ -81,7 +81,9 @@ class Manifest:
             size=tuple(said.pop("size")),
             spacing_um=None if spacing is None else XY(*spacing),
             channels=tuple(said.pop("channels")),
-            layers=tuple(Layer(each["downsample"], Box(**each["area"])) for each in layers),
+            layers=tuple(
+                Layer(each["downsample"], Box(*map(int, each["area"]))) for each in layers
+            ),
             **said,
         )
 
