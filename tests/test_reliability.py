@@ -11,6 +11,7 @@ import shutil
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -402,6 +403,27 @@ def test_those_that_go_on_are_listed_with_the_last_that_ended(
     assert jobs.latest(of_ann, 2) == [first, *ended[-2:], waits]
     assert jobs.latest(lambda _: True, 0) == [first, waits, of_bob]
     engine.go_on.release(3)
+    jobs.close()
+
+
+def test_a_job_that_has_ended_keeps_its_request_on_disk_alone(
+    disk_slide: Shapes, tmp_path: Path
+) -> None:
+    surveys = Surveys(tmp_path / "surveys")
+    engine = SerialEngine(tmp_path)
+    prepared: Prepared | None = small_job(disk_slide, tmp_path)
+    jobs = Jobs(tmp_path / "jobs", engine, surveys, Limits(), lambda _: pytest.fail("asked again"))
+    assert prepared is not None
+    region = weakref.ref(prepared.task.region)
+    jobs.submit(b"{}", prepared)
+    jobs.cancel(cancelled := jobs.submit(b"{}", prepared))
+    prepared = None
+    deadline = time.monotonic() + 20
+    while region() is not None:
+        assert time.monotonic() < deadline, "a day's jobs would fill the memory with their tiles"
+        time.sleep(0.01)
+    assert [job.state.ended for job in jobs.all()] == [True, True]
+    assert cancelled.started.image == disk_slide.path.name
     jobs.close()
 
 

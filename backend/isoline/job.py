@@ -139,8 +139,9 @@ class Job:
     @property
     def started(self) -> Started:
         """The first event of the job. Raises Broken when it ended before it could start."""
-        if self._prepared is not None:
-            return self._prepared.started
+        prepared = self._prepared
+        if prepared is not None:
+            return prepared.started
         for batch in JournalReader(self._path).batches():
             for event in batch.events[:1]:
                 if isinstance(event, Started):
@@ -171,18 +172,19 @@ class Job:
 
         A job that has ended cannot. Raises NotSupported or BadRegion for what it has not.
         """
-        if self._prepared is None or self._agenda is None:
+        prepared, agenda = self._prepared, self._agenda
+        if prepared is None or agenda is None:
             return
-        started = self._prepared.started
+        started = prepared.started
         if isinstance(look, XY) != (started.volume is None):
             raise NotSupported(
                 "a slice says nothing about a picture, and a point nothing about a volume",
                 "send focus for a picture, slice for a volume",
             )
         if isinstance(look, XY):
-            self._agenda.focus(self._prepared.task.grid.point(look))
+            agenda.focus(prepared.task.grid.point(look))
         elif started.volume is not None:
-            self._agenda.slice = started.volume.k_of(look, started.image)
+            agenda.slice = started.volume.k_of(look, started.image)
 
     def stop(self) -> None:
         """Ask the job to end within one tile."""
@@ -314,9 +316,8 @@ class Job:
                 self._journal.close()
         if not self.state.ended:
             return
-        if self._prepared is not None:  # what prompts correct may be large, and is done with
-            task = dataclasses.replace(self._prepared.task, asked=None)
-            self._prepared = dataclasses.replace(self._prepared, task=task)
+        # the tiles of a slide, and what prompts correct, may be large and are done with
+        self._prepared = self._agenda = None
         self.card = dataclasses.replace(
             self.card,
             state=self.state,
