@@ -330,6 +330,8 @@ def test_what_is_too_much_is_refused_for_now(images: Path, tmp_path: Path) -> No
             second = requests.get(f"{url}/v1/jobs/{running.id}/events", timeout=20)
             assert second.status_code == 503
             assert second.headers["Retry-After"]
+            prompts = [api.point(800.5, 600.5)]
+            assert isinstance(list(client.segment(SLIDE, "click", prompts=prompts))[-1], api.Done)
             assert client.health()["status"] == "ready"
         waiting.cancel()
         running.cancel()

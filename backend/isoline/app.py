@@ -376,6 +376,7 @@ def _serve_segmentations(app: Flask, backend: Backend) -> None:
 def _serve_jobs(app: Flask, backend: Backend) -> None:
     jobs, limits = backend.jobs, backend.settings.limits
     streams = threading.BoundedSemaphore(limits.streams)
+    prompt_streams = threading.BoundedSemaphore(limits.prompt_streams)
 
     def prepare(asked: SegmentRequest, caller: Caller) -> pipeline.Prepared:
         given = backend.settings
@@ -415,7 +416,8 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
             jobs.resume(job, prepare(wire.parse_request(job.request), caller))
 
     def stream(job: Job, encoder: Encoder, after: int, when_left: Callable[[], None]) -> Response:
-        if not streams.acquire(blocking=False):
+        places = prompt_streams if job.card.prompted else streams
+        if not places.acquire(blocking=False):
             when_left()
             busy = IsolineError("all event streams are taken", "try again in a few seconds")
             response = _problem(503, busy)
@@ -427,7 +429,7 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
         backend.metrics.stream_opened()
 
         def closed() -> None:
-            streams.release()
+            places.release()
             backend.metrics.stream_closed()
             when_left()
 

@@ -104,8 +104,12 @@ class Limits:
     queued_jobs: int = 100
     queued_jobs_per_user: int = 50
     """So many of them may be of one user, where users are known."""
-    streams: int = 32
-    """Event streams open at once; short requests have threads of their own."""
+    streams: int = 128
+    """Event streams open at once, enough for all who run or wait; short requests have threads of
+    their own."""
+    prompt_streams: int = 32
+    """Those of answers to prompts, beside `streams`: who follows slides keeps nobody from clicking.
+    """
     stalled_seconds: float = 300.0
     """Who reads nothing of an answer for so long loses the connection; 0 means no limit."""
     requests_per_second: float = 100.0

@@ -80,7 +80,8 @@ def _check_port(settings: Settings) -> None:
 
 
 def _threads(settings: Settings) -> int:
-    return settings.limits.streams + settings.monailabel.waiting + SPARE_THREADS
+    limits = settings.limits
+    return limits.streams + limits.prompt_streams + settings.monailabel.waiting + SPARE_THREADS
 
 
 def _serve_gunicorn(settings: Settings, around: Around) -> None:
