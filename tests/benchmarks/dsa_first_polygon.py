@@ -4,8 +4,9 @@
 
 To reach: at most 1.5 s, with a model that needs 0.3 s a tile. The pixels come through Girder; the
 browser draws without a GPU. Also, to reach 200 ms: from the request to the moment in which Girder
-is asked for the first tile, seen by a proxy that stands between the isoline server and Girder. The
-first of these requests is the first that the server gets for the slide.
+is asked for the first tile, seen by a proxy that stands between the isoline server and Girder. It
+is measured on the first slide that anybody asks both servers for, on slides that nobody has asked
+for before, and on one that is known.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from tests.dsa.stack import Stack, running
 from tests.serving import serving
 
 RUNS = 5
+TILE_SECONDS = 0.5
 CLOCK = """() => {
     const panel = document.querySelector('#isoline-panel');
     const button = panel.querySelector('.isoline-tools .btn-primary');
@@ -60,12 +62,16 @@ def main() -> None:
             with serving(data, data, more=known) as url, browser.page(1400, 1000) as page:
                 _set(stack, "url", url)
                 _set(stack, "name", "witnessed")
-                tiles = [_first_tile(stack, witness, run) for run in range(RUNS + 1)]
+                earliest = _first_tile(stack, witness, stack.item, 0)
+                unseen = [_first_tile(stack, witness, _copy(stack), 0) for _ in range(RUNS)]
+                known_ones = [_first_tile(stack, witness, stack.item, k) for k in range(RUNS)]
                 _set(stack, "name", "girder")
                 clicks = [_click(page, stack, run) for run in range(RUNS)]
                 starts = [_start(stack, run) for run in range(RUNS)]
-    print(f"request to the first tile asked for, at first  {1000 * tiles[0]:.0f} ms, to reach 200")
-    print(f"  and after that                               {spread(_ms(tiles[1:]), 0)} ms")
+    print("request to the first tile asked for, to reach 200 ms")
+    print(f"  of the first slide of all                    {1000 * earliest:.0f} ms")
+    print(f"  of a slide that nobody has asked for before  {spread(_ms(unseen), 0)} ms")
+    print(f"  of a slide that is known                     {spread(_ms(known_ones), 0)} ms")
     print(f"click to the first contour on screen           {spread(clicks)} s, to reach 1.5")
     print(f"request to the first contour in the API        {spread(starts)} s, 0.3 of it the model")
 
@@ -121,16 +127,22 @@ def _witness(girder: str) -> Iterator[_Witness]:
             witness.shutdown()
 
 
-def _first_tile(stack: Stack, witness: _Witness, run: int) -> float:
-    """Return the seconds from a request to the first tile that Girder is asked for."""
+def _copy(stack: Stack) -> str:
+    """Return the id of another item with the same slide."""
+    return str(stack.admin.call("POST", f"item/{stack.item}/copy")["_id"])
+
+
+def _first_tile(stack: Stack, witness: _Witness, item: str, run: int) -> float:
+    """Return the seconds from a request for `item` to the first tile that Girder is asked for."""
     x = 9000 + 2000 * run
     body: dict[str, Any] = {"model": "slow", "region": [x, 3000, x + 1000, 3800]}
     witness.asked.clear()
     began = time.perf_counter()
-    stack.admin.call("POST", f"isoline/item/{stack.item}/run", json=body)
+    stack.admin.call("POST", f"isoline/item/{item}/run", json=body)
     if not witness.asked.wait(60):
         raise SystemExit("no tile is asked for")
-    _clear(stack)
+    stack.clear(item)
+    time.sleep(TILE_SECONDS)  # that of this run is computed to its end
     return witness.asked_at - began
 
 
@@ -143,7 +155,7 @@ def _click(page: Page, stack: Stack, run: int) -> float:
     page.wait_for_timeout(3000)  # the slide itself is drawn first
     taken = float(page.evaluate(CLOCK))
     page.goto("about:blank")
-    _clear(stack)
+    stack.clear()
     return taken
 
 
@@ -157,17 +169,8 @@ def _start(stack: Stack, run: int) -> float:
             taken = time.perf_counter() - began
             break
     events.close()
-    _clear(stack)
+    stack.clear()
     return taken
-
-
-def _clear(stack: Stack) -> None:
-    """End every run and remove what it has found: the next is alone."""
-    for run in stack.admin.call("GET", f"isoline/item/{stack.item}")["runs"]:
-        stack.admin.call("POST", f"isoline/run/{run['_id']}/cancel")
-        while stack.admin.call("GET", f"isoline/run/{run['_id']}")["state"] == "running":
-            time.sleep(0.05)
-        stack.admin.call("POST", f"isoline/run/{run['_id']}/discard")
 
 
 if __name__ == "__main__":

@@ -77,16 +77,6 @@ class Archive:
     def annotations(self) -> list[str]:
         return [each["_id"] for each in self.admin.call("GET", "annotation", itemId=self.item)]
 
-    def clear(self) -> None:
-        """Remove every annotation, and end every run."""
-        for run in self.admin.call("GET", f"isoline/item/{self.item}")["runs"]:
-            if run["state"] == "running":
-                self.admin.call("POST", f"isoline/run/{run['_id']}/cancel")
-                self.ended(run)
-            self.admin.call("POST", f"isoline/run/{run['_id']}/discard")
-        for annotation in self.annotations():
-            self.admin.call("DELETE", f"annotation/{annotation}")
-
 
 def wait_for(ask: Callable[[], Any], good: Callable[[Any], bool], seconds: float = 60.0) -> Any:
     """Ask until the answer is good and return it."""
@@ -122,9 +112,9 @@ def running_archive(
 @pytest.fixture
 def archive(running_archive: Archive) -> Iterator[Archive]:
     """The archive with no annotations and no runs."""
-    running_archive.clear()
+    running_archive.stack.clear()
     yield running_archive
-    running_archive.clear()
+    running_archive.stack.clear()
 
 
 @pytest.fixture(scope="package")

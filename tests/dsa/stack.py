@@ -26,6 +26,8 @@ from tests.serving import free_port
 PLUGIN = Path(__file__).parents[2] / "plugins" / "dsa"
 PASSWORD = "isoline-test"
 
+END_SECONDS = 180.0
+"""Longest wait for the end of a run that was cancelled."""
 CONFIG = """
 [global]
 server.socket_host = "127.0.0.1"
@@ -110,6 +112,20 @@ class Stack:
     """For the length of a block it is Girder as it is where the plugin was uninstalled."""
     inside: Callable[[Path, str], str]
     """Run a script, with one argument, in Girder's Python and return what it prints."""
+
+    def clear(self, item: str = "") -> None:
+        """End every run and remove every annotation of `item`, by default the slide."""
+        call, item = self.admin.call, item or self.item
+        for run in call("GET", f"isoline/item/{item}")["runs"]:
+            if run["state"] == "running":
+                call("POST", f"isoline/run/{run['_id']}/cancel")
+            deadline = time.monotonic() + END_SECONDS
+            while call("GET", f"isoline/run/{run['_id']}")["state"] == "running":
+                assert time.monotonic() < deadline, f"{run['_id']} does not end"
+                time.sleep(0.05)
+            call("POST", f"isoline/run/{run['_id']}/discard")
+        for annotation in call("GET", "annotation", itemId=item):
+            call("DELETE", f"annotation/{annotation['_id']}")
 
 
 @contextlib.contextmanager
