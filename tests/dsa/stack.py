@@ -106,7 +106,7 @@ class Stack:
     """Where its configuration and logs are."""
     restart: Callable[[], None]
     """Kill Girder, as a crash would, and start it again."""
-    another: Callable[[], AbstractContextManager[Girder]]
+    another: Callable[[], AbstractContextManager[tuple[Girder, subprocess.Popen[bytes]]]]
     """For the length of a block: the administrator at a second Girder on the same database."""
     without_plugin: Callable[[], AbstractContextManager[None]]
     """For the length of a block it is Girder as it is where the plugin was uninstalled."""
@@ -179,12 +179,12 @@ def running(home: Path, slide: Path, edition: Edition = GIRDER_3) -> Iterator[St
             girder = start(**more)
 
         @contextlib.contextmanager
-        def another() -> Iterator[Girder]:
+        def another() -> Iterator[tuple[Girder, subprocess.Popen[bytes]]]:
             other = free_port()
             address = f"http://127.0.0.1:{other}"
             with _process(log, *serve[:-1], str(other), **variables, **plugin) as girder:
                 _await(address, girder, log)
-                yield Girder(address, "admin")
+                yield Girder(address, "admin"), girder
                 girder.kill()
 
         @contextlib.contextmanager

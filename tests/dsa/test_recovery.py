@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from pathlib import Path
 
 from tests.dsa.conftest import Archive, wait_for
@@ -36,7 +38,7 @@ def test_a_run_of_one_girder_is_watched_stopped_and_taken_up_by_another(archive:
     region = (5000.0, 6200.0, 6536.0, 7224.0)
     body = {"model": "slow", "region": [*region], "parameters": {"seconds": 0.5}}
     route = f"isoline/item/{archive.item}/run"
-    with archive.stack.another() as other:
+    with archive.stack.another() as (other, _):
         stopped = other.call("POST", route, json=body)
         growing = wait_for(lambda: archive.state(stopped)["annotations"], bool)[0]
         assert archive.admin.open("DELETE", f"annotation/{growing}").status_code == 423
@@ -54,3 +56,24 @@ def test_a_run_of_one_girder_is_watched_stopped_and_taken_up_by_another(archive:
     (annotation,) = ended["annotations"]
     head = archive.admin.call("GET", f"annotation/{annotation}", limit=1)
     assert head["_elementCount"] == ended["elements"] == len(kept)
+
+
+def test_a_girder_that_was_asleep_stores_nothing_twice(archive: Archive) -> None:
+    region = (5000.0, 6200.0, 7048.0, 8248.0)
+    body = {"model": "slow", "region": [*region], "parameters": {"seconds": 0.5}}
+    with archive.stack.another() as (other, process):
+        run = other.call("POST", f"isoline/item/{archive.item}/run", json=body)
+        before = wait_for(lambda: archive.state(run)["elements"], lambda count: count >= 4)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            wait_for(lambda: archive.state(run)["elements"], lambda count: count > before)
+        finally:
+            process.send_signal(signal.SIGCONT)
+        ended = archive.ended(run)
+        time.sleep(2)  # whatever the other one still does
+    assert (ended["state"], ended["message"]) == ("done", "")
+    found, kept = server_result(archive, run), stored(archive, run)
+    assert found.keys() == kept.keys()
+    (annotation,) = ended["annotations"]
+    head = archive.admin.call("GET", f"annotation/{annotation}", limit=1)
+    assert head["_elementCount"] == archive.state(run)["elements"] == len(kept)

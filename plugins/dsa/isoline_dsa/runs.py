@@ -172,6 +172,8 @@ class Follower:
                 self._known |= annotations.recount(annotation_id)
             self._run["elements"] = len(self._known)
             for event in self._events():
+                if event["event"] != "progress" and not self._is_ours():
+                    return
                 self._take(event)
             if self._run["state"] == RUNNING:
                 self._end(STOPPED, "The connection to the isoline server was lost.")
@@ -253,8 +255,15 @@ class Follower:
     def _creator(self) -> Any:
         return User().load(self._run["creatorId"], force=True, exc=True)
 
+    def _is_ours(self) -> bool:
+        """Return whether no other process has taken the run over, as while this one was asleep."""
+        ours = {"_id": self._run["_id"], "process": _PROCESS}
+        return self._runs.collection.find_one(ours, {"_id": 1}) is not None
+
     def _end(self, state: str, message: str) -> None:
         run = self._run
+        if not self._is_ours():
+            return
         for place, annotation_id in enumerate(run["annotations"]):
             name = f"{_name(run, place)} (to accept)"
             annotations.finish(annotation_id, name, "Accept or discard it in the Isoline panel.")
@@ -272,12 +281,13 @@ class Follower:
     def _shown_alive(self) -> Iterator[None]:
         """Show other processes of Girder that this one lives, however long a batch takes it."""
         run, ended = self._run, threading.Event()
+        ours = {"_id": run["_id"], "process": _PROCESS}
 
         def beat() -> None:
             while not ended.wait(BEAT_SECONDS):
                 alive = {"beat": _now(), "tilesDone": run["tilesDone"]}
                 with contextlib.suppress(PyMongoError):  # the follower meets it too, and says so
-                    self._runs.collection.update_one({"_id": run["_id"]}, {"$set": alive})
+                    self._runs.collection.update_one(ours, {"$set": alive})
 
         threading.Thread(target=beat, daemon=True).start()
         try:
