@@ -429,7 +429,7 @@ def test_a_job_that_has_ended_keeps_its_request_on_disk_alone(
 
 def test_old_jobs_are_forgotten_and_deleted(disk_slide: Shapes, tmp_path: Path) -> None:
     surveys = Surveys(tmp_path / "surveys")
-    limits = Limits(job_hours=0.001)
+    limits = Limits(job_hours=1)
     prepared = small_job(disk_slide, tmp_path)
     engine = SerialEngine(tmp_path)
     jobs = Jobs(tmp_path / "jobs", engine, surveys, limits, lambda _: prepared)
@@ -440,7 +440,7 @@ def test_old_jobs_are_forgotten_and_deleted(disk_slide: Shapes, tmp_path: Path) 
 
     card = Card.read(old.directory / CARD)
     assert card.ended is not None
-    dataclasses.replace(card, ended=card.ended - 60).write(old.directory / CARD)
+    dataclasses.replace(card, ended=card.ended - 2 * 3600).write(old.directory / CARD)
     jobs = Jobs(tmp_path / "jobs", engine, surveys, limits, lambda _: prepared)
     assert len(jobs.all()) == 2
     another = jobs.submit(b"{}", prepared)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -412,6 +413,7 @@ def check(image: Path) -> None:
 def demo(once: bool, directory: Path, viewer: str) -> None:
     """Serve a real slide and segment a region of it; or a real head, in OHIF."""
     settings = config.load(None)
+    _end_as_by_ctrl_c()
     if viewer == "ohif":
         from isoline.ohif import demo as volumes
 
@@ -420,6 +422,15 @@ def demo(once: bool, directory: Path, viewer: str) -> None:
     from isoline import demo as first_look
 
     first_look.run(settings, directory, once=once)
+
+
+def _end_as_by_ctrl_c() -> None:
+    """Let whatever asks this process to end be as Ctrl-C: what it has started ends with it."""
+    asked = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        asked.append(signal.SIGHUP)  # unless nohup shields it
+    for number in asked:
+        signal.signal(number, signal.default_int_handler)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})

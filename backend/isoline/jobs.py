@@ -82,7 +82,7 @@ class Jobs:
         self._turns = itertools.count(1)
         self._last_turn: Counter[str] = Counter()
         """When each owner's latest job began: the larger, the later."""
-        self._turn = threading.Lock()
+        self._assembling = threading.Lock()
         """Held by the one job that puts a tile together. They would have to share the interpreter,
         and a short request would wait for each of them in turn."""
         self._next_sweep = -math.inf
@@ -161,10 +161,10 @@ class Jobs:
         The oldest comes first. A busy server keeps many thousands of jobs for a day.
         """
         with self._lock:
-            going = {*self._queue, *self._running, *self._parked}
-        found = [job for job in going if owns(job)]
-        past = (job for job in reversed(self.all()) if job not in going and owns(job))
-        found += itertools.islice(past, ended)
+            going = [*self._queue, *self._running, *self._parked]
+        found = {job for job in going if not job.state.ended and owns(job)}
+        past = (job for job in reversed(self.all()) if job.state.ended and owns(job))
+        found.update(itertools.islice(past, ended))
         return sorted(found, key=lambda job: job.card.created)
 
     def position(self, job: Job) -> int:
@@ -334,7 +334,7 @@ class Jobs:
     def _run(self, job: Job) -> None:
         job.began, job.state = time.time(), State.RUNNING
         try:
-            batches = job.batches(self._prepare, self._engine, self._surveys, self._turn)
+            batches = job.batches(self._prepare, self._engine, self._surveys, self._assembling)
             for batch in batches:
                 parked = self._closing.is_set() and job.card.lasting and not job.cancelled
                 if parked and isinstance(batch.events[-1], Cancelled):

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 import requests
 
 from isoline import datasets
@@ -27,7 +28,8 @@ def test_everything_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
     assert "install Node.js" in ran.stderr
 
 
-def test_it_is_ready_to_click_and_ends_with_ctrl_c() -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_it_is_ready_to_click_and_ends_whole(ending: signal.Signals) -> None:
     for find in (stack.pages, orthanc.find, head.find):
         stack.needed(find)
     environment = {**os.environ, "ISOLINE_DATA": str(datasets.default_directory())}
@@ -48,7 +50,7 @@ def test_it_is_ready_to_click_and_ends_with_ctrl_c() -> None:
             assert "isoline-panel" in requests.get(f"{url}/ohif/index.js", timeout=20).text
             assert "/ohif/mode.js" in requests.get(f"{url}/app-config.js", timeout=20).text
         finally:
-            demo.send_signal(signal.SIGINT)
+            demo.send_signal(ending)
         assert demo.wait(30) == 0
     _, running = psutil.wait_procs(family, timeout=10)
     assert running == []
