@@ -156,9 +156,10 @@ class Jobs:
         return list(self._jobs.values())
 
     def latest(self, owns: Callable[[Job], bool], ended: int) -> list[Job]:
-        """Return the jobs in `owns` that have not ended and the last `ended` of those that have.
+        """Return the jobs that have not ended and the last `ended` of those that have.
 
-        The oldest comes first. A busy server keeps many thousands of jobs for a day.
+        Only those that `owns` accepts count, and the oldest comes first. A busy server keeps many
+        thousands of jobs for a day.
         """
         with self._lock:
             going = [*self._queue, *self._running, *self._parked]

@@ -160,6 +160,8 @@ class Follower:
         self._runs = Run()
         self._server = Server()
         self._known: set[str] = set()
+        self._ours = {"_id": run["_id"], "process": _PROCESS}
+        """Finds the run unless another process has taken it over, as while this one was asleep."""
 
     def follow(self) -> None:
         """Store everything to the end of the run, however it ends."""
@@ -256,9 +258,7 @@ class Follower:
         return User().load(self._run["creatorId"], force=True, exc=True)
 
     def _is_ours(self) -> bool:
-        """Return whether no other process has taken the run over, as while this one was asleep."""
-        ours = {"_id": self._run["_id"], "process": _PROCESS}
-        return self._runs.collection.find_one(ours, {"_id": 1}) is not None
+        return self._runs.collection.find_one(self._ours, {"_id": 1}) is not None
 
     def _end(self, state: str, message: str) -> None:
         run = self._run
@@ -281,13 +281,12 @@ class Follower:
     def _shown_alive(self) -> Iterator[None]:
         """Show other processes of Girder that this one lives, however long a batch takes it."""
         run, ended = self._run, threading.Event()
-        ours = {"_id": run["_id"], "process": _PROCESS}
 
         def beat() -> None:
             while not ended.wait(BEAT_SECONDS):
                 alive = {"beat": _now(), "tilesDone": run["tilesDone"]}
                 with contextlib.suppress(PyMongoError):  # the follower meets it too, and says so
-                    self._runs.collection.update_one(ours, {"$set": alive})
+                    self._runs.collection.update_one(self._ours, {"$set": alive})
 
         threading.Thread(target=beat, daemon=True).start()
         try:
