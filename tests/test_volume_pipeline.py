@@ -297,7 +297,7 @@ def test_over_http(folder: Path, tmp_path: Path) -> None:
         found = [s for event in told if isinstance(event, client.Mask) for s in event.slices]
         assert sorted(each["k"] for each in found) == list(range(37))
         with pytest.raises(client.ClientError, match="cannot say what this job finds"):
-            server._call("GET", f"/v1/jobs/{job.id}/events?format=geojson")
+            server._ask("GET", f"/v1/jobs/{job.id}/events?format=geojson")
 
 
 class TestThreshold3D(VolumeModelContract):
