@@ -1,0 +1,1 @@
+"""For whoever extends isoline: contracts to inherit from, and suites that judge a viewer."""
