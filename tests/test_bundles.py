@@ -15,12 +15,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from isoline import client, config, registry
+from isoline import client, registry
 from isoline.bundles import sliding
 from isoline.bundles.files import Bundle
 from isoline.bundles.model import BundleModel
 from isoline.bundles.network import Network
 from isoline.bundles.windows import Blend, Windows, gaussian
+from isoline.config import settings
 from isoline.errors import Broken, Malformed, UnknownModel
 from isoline.models.volume import Gaze, Scan, VolumeModel
 from isoline.volume_geometry import VolumeGrid
@@ -397,11 +398,11 @@ def test_the_configuration_names_them(folder: Path, tmp_path: Path) -> None:
     path.write_text(
         f'[bundles]\nliver = "{folder}"\ncode = {{ path = "{folder}", run_code = true }}'
     )
-    found = config.load(path, {}).bundles
+    found = settings.load(path, {}).bundles
     assert found == {"bundle:liver": Bundle(folder), "bundle:code": Bundle(folder, run_code=True)}
     path.write_text('[bundles]\nliver = "nowhere"')
     with pytest.raises(Malformed, match=r"bundles\.liver"):
-        config.load(path, {})
+        settings.load(path, {})
     with pytest.raises(UnknownModel, match="did you mean 'bundle:liver'"):
         registry.model("bundle:livre", found)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from isoline import config
-from isoline.config import Oidc, Settings, Token
+from isoline.config import settings as config
+from isoline.config.settings import Oidc, Settings, Token
 from isoline.errors import Malformed
 
 PAGE = (Path(__file__).parents[1] / "docs" / "configuration.md").read_text(encoding="utf-8")

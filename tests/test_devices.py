@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from isoline import devices, registry
+from isoline import registry
 from isoline.bundles.files import Bundle
 from isoline.engines.local import LocalEngine
 from isoline.errors import Malformed
 from isoline.events import Done
+from isoline.models import devices
 from tests import bundles
 from tests.test_bundles import labels, scan
 from tests.test_volume_jobs import Running, folder  # noqa: F401

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isoline import config, pipeline
+from isoline import pipeline
+from isoline.config import settings as config
 from isoline.errors import IsolineError, Malformed, NotAllowed, UnknownImage, WrongImage
 from isoline.file_uris import FileUris
 from isoline.images import ANYONE, Images

@@ -33,7 +33,7 @@ from pydicom.data import get_testdata_file
 
 from isoline import client as api
 from isoline import openapi, registry, wire
-from isoline.config import Limits
+from isoline.config.settings import Limits
 from isoline.errors import IsolineError
 from tests.killable import Server, running
 from tests.slides import disks

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import requests
 
-from isoline.config import Girder
+from isoline.config.settings import Girder
 from isoline.errors import IsolineError, NotAllowed, UnknownImage, Unreadable
 from isoline.geometry import Box
 from isoline.images import Caller, Descriptions, Found

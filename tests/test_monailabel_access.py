@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from isoline.access import Access, new_token
 from isoline.app import Backend, create_app
 from isoline.audit import Audit
-from isoline.config import MonaiLabel, Settings, Token
+from isoline.config.settings import MonaiLabel, Settings, Token
 from isoline.errors import Busy
 from isoline.images import Images
 from isoline.metrics import Metrics

@@ -17,7 +17,7 @@ from PIL import Image
 
 from isoline import errors, masks, openapi, registry, wire
 from isoline.app import Backend, create_app
-from isoline.config import Settings
+from isoline.config.settings import Settings
 from isoline.encoders.geojson import GeoJSON
 from isoline.encoders.ohif import OHIF
 from isoline.events import Cancelled, Contours, Done, Event, Failed, Mask, Progress, Warned

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from isoline import masks, pipeline
-from isoline.byte_cache import ByteCache
-from isoline.config import Limits
+from isoline.config.settings import Limits
 from isoline.errors import BadPrompt, BadRegion, NotSupported
 from isoline.geometry import Box
 from isoline.images import Images
@@ -28,6 +27,7 @@ from isoline.prompts import KINDS, DrawnSlice, Prompt
 from isoline.region import Region
 from isoline.request import UploadRequest
 from isoline.scenes import scene_of
+from isoline.sources.byte_cache import ByteCache
 from isoline.sources.plain import PlainSource
 from isoline.uploads import Uploads
 from isoline.workbench import Workbench

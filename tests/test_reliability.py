@@ -21,7 +21,7 @@ import requests
 
 from isoline import client as api
 from isoline.client import Client, Options
-from isoline.config import Limits
+from isoline.config.settings import Limits
 from isoline.errors import UnknownJob
 from isoline.images import Images
 from isoline.job import CARD, JOURNAL, Card, Job, State
@@ -515,8 +515,8 @@ def test_a_job_whose_image_has_changed_fails_after_a_restart(
 
 
 def test_a_second_server_on_the_same_data_is_refused(tmp_path: Path) -> None:
+    from isoline.config.file_lock import Exclusive
     from isoline.errors import Conflict
-    from isoline.exclusive import Exclusive
 
     first = Exclusive(tmp_path / "lock")
     with pytest.raises(Conflict, match="another server"):

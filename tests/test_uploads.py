@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from isoline import pipeline
-from isoline.config import Limits
+from isoline.config.settings import Limits
 from isoline.errors import (
     BadRegion,
     Busy,

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from isoline.config import LOOPBACK, SCOPES, Oidc, Settings
+from isoline.config.settings import LOOPBACK, SCOPES, Oidc, Settings
 from isoline.errors import Broken, Busy, NotAllowed, NotAuthenticated
 
 VIEW, RUN, SAVE, ADMIN = SCOPES

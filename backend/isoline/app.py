@@ -20,7 +20,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, UnsupportedMedi
 from isoline import __version__, metrics, openapi, pictures, pipeline, registry, wire
 from isoline.access import ADMIN, ANYBODY, RUN, SAVE, VIEW, Access, User
 from isoline.audit import Audit
-from isoline.config import Settings
+from isoline.config.settings import Settings
 from isoline.encoders.base import Encoder
 from isoline.engines.local import Bounds, LocalEngine
 from isoline.errors import Broken, IsolineError, NotSupported, http_status

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from isoline import __version__, config, registry
-from isoline.config import Settings
+from isoline import __version__, registry
+from isoline.config import settings as config
+from isoline.config.settings import Settings
 from isoline.errors import BadParameter, IsolineError, Malformed, NotSupported
 from isoline.geometry import XY
 from isoline.models.base import ModelSpec, Number, Switch, Value

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from isoline import events, pipeline, registry, wire
-from isoline.config import Settings
+from isoline.config.settings import Settings
 from isoline.encoders.base import ContourFile, Encoder
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from isoline import child_server, datasets
 from isoline import client as api
-from isoline.config import Settings
+from isoline.config.settings import Settings
 from isoline.errors import Broken
 
 REGION = (4400, 5200, 8496, 9296)

@@ -18,11 +18,11 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 
-from isoline.config import Limits
+from isoline.config.file_lock import Exclusive
+from isoline.config.settings import Limits
 from isoline.engines.base import Engine
 from isoline.errors import Broken, Busy, UnknownJob
 from isoline.events import Cancelled
-from isoline.exclusive import Exclusive
 from isoline.job import CARD, LANES, REQUEST, Card, Job, State
 from isoline.pipeline import Prepared
 from isoline.surveys import Surveys

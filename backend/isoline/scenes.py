@@ -17,12 +17,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.byte_cache import ByteCache
 from isoline.errors import Broken
 from isoline.geometry import XY, Box, Grid
 from isoline.models.pointed import Index, Scene, Window
 from isoline.pixels import Sampler
 from isoline.sources.base import Source
+from isoline.sources.byte_cache import ByteCache
 from isoline.sources.volume import VolumeSource
 from isoline.work import Task
 

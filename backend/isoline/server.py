@@ -18,7 +18,7 @@ from flask import Flask
 from isoline import stalled
 from isoline.app import Backend, create_app
 from isoline.audit import JsonLines
-from isoline.config import Settings
+from isoline.config.settings import Settings
 from isoline.errors import Conflict, NotSupported
 
 if TYPE_CHECKING:

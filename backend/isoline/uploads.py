@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
 
-from isoline.config import Limits
+from isoline.config.settings import Limits
 from isoline.errors import Busy, Malformed, TooLarge, UnknownImage, UploadState
 from isoline.geometry import Box
 from isoline.images import Caller, Found

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline import events, masks, pipeline, registry, saving
-from isoline.config import Settings
+from isoline.config.settings import Settings
 from isoline.console import OK, Display, EventLines, open_output, stopped_by_ctrl_c
 from isoline.encoders import volume_file
 from isoline.encoders.ohif import OHIF

@@ -22,10 +22,9 @@ from PIL import Image
 
 from isoline import contours, datasets, kernels, registry, stitch
 from isoline.answers import found_in
-from isoline.byte_cache import ByteCache
+from isoline.config.file_lock import Exclusive
 from isoline.errors import Conflict
 from isoline.events import Scope
-from isoline.exclusive import Exclusive
 from isoline.geometry import XY, Box, Grid
 from isoline.kernels import expand
 from isoline.models.base import Model, Patch
@@ -36,6 +35,7 @@ from isoline.plan import Lattice
 from isoline.prompts import Prompt
 from isoline.scenes import scene_of
 from isoline.sources.base import Source
+from isoline.sources.byte_cache import ByteCache
 from isoline.sources.volume import VolumeSource, volume_image
 from isoline.volume_geometry import LPS, VolumeGrid, VolumeInfo
 from isoline.work import Task

@@ -11,7 +11,6 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from isoline import answers, masks, registry, results, scenes, stitch
-from isoline.byte_cache import ByteCache
 from isoline.errors import Broken, Unreadable
 from isoline.events import Objects
 from isoline.geometry import XY, Box, Grid
@@ -29,6 +28,7 @@ from isoline.models.volume import Gaze, Scan, VolumeModel
 from isoline.pixels import Sampler
 from isoline.plan import Tile
 from isoline.sources.base import Remote, Source
+from isoline.sources.byte_cache import ByteCache
 from isoline.sources.volume import VolumeSource
 from isoline.stitch import Pieces
 from isoline.tissue_mask import sample_windows, tissue_mask

@@ -18,7 +18,7 @@ import openslide
 import requests
 
 from isoline import datasets
-from isoline.config import Girder
+from isoline.config.settings import Girder
 from isoline.geometry import Box
 from isoline.images import Caller, Descriptions
 from isoline.sources.girder import CONNECTIONS, EXACT, GirderImage, GirderImages

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isoline import datasets, pipeline
-from isoline.config import Limits
+from isoline.config.settings import Limits
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.images import Images

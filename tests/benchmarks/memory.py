@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from isoline import datasets, pipeline, registry
-from isoline.config import Settings
+from isoline.config.settings import Settings
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.images import Images

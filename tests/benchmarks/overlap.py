@@ -22,7 +22,7 @@ import cv2
 import psutil
 
 from isoline import datasets, pipeline, registry
-from isoline.config import Settings
+from isoline.config.settings import Settings
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.geometry import Box

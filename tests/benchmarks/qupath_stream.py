@@ -30,7 +30,7 @@ from PIL import Image
 
 from isoline import pipeline
 from isoline.client import Client
-from isoline.config import Limits
+from isoline.config.settings import Limits
 from isoline.contours import Polygons
 from isoline.engines.base import Agenda
 from isoline.events import Objects
@@ -77,8 +77,8 @@ def nuclei(task: Task, x0: int, y0: int, count: int) -> Objects:
 
 def serve(config: str, per_tile: int) -> None:
     """Serve with that worker; the main function of the server's process."""
-    from isoline import config as configuration
     from isoline import server
+    from isoline.config import settings as configuration
     from isoline.engines.local import LocalEngine
 
     def run(_: LocalEngine, task: Task, agenda: Agenda) -> Iterator[Computed]:

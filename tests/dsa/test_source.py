@@ -10,7 +10,7 @@ import numpy as np
 import openslide
 import pytest
 
-from isoline.config import Girder
+from isoline.config.settings import Girder
 from isoline.errors import NotAllowed, UnknownImage
 from isoline.geometry import XY, Box
 from isoline.images import Caller, Descriptions

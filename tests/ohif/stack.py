@@ -27,7 +27,7 @@ from rich.console import Console
 
 from isoline import child_server, datasets
 from isoline.client import Client
-from isoline.config import DicomWeb
+from isoline.config.settings import DicomWeb
 from isoline.errors import Broken
 from isoline.ohif import demo, orthanc, viewer
 from tests import browser

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import devices
 from isoline.bundles import code
 from isoline.bundles.files import Bundle
 from isoline.errors import Broken
 from isoline.extras import radiology
+from isoline.models import devices
 
 
 class Network:

@@ -33,11 +33,12 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from isoline import devices, registry
+from isoline import registry
 from isoline.engines import lifeline
 from isoline.engines.base import Agenda, Engine, Result
 from isoline.engines.orders import Begin, Do, Forget, Look, Part, Ready, Refusal, Reply
 from isoline.errors import Broken
+from isoline.models import devices
 from isoline.models.base import Bounded, Voxels
 from isoline.work import Answered, Computed, Masked, Survey, Task, TileFailed
 

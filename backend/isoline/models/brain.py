@@ -16,10 +16,10 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import devices
 from isoline.errors import BadSeries
 from isoline.events import Label
 from isoline.extras import radiology
+from isoline.models import devices
 from isoline.models.base import ModelSpec, Number, Voxels, Weights
 from isoline.models.volume import Scan, Step, VolumeModel, give
 from isoline.orientation import Orientation

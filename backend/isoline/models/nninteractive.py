@@ -23,10 +23,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import devices, extras
+from isoline import extras
 from isoline.errors import Broken
 from isoline.events import Label
-from isoline.models import drawn
+from isoline.models import devices, drawn
 from isoline.models.base import ModelSpec, OwnFile, Pointed
 from isoline.models.gestures import Bool
 from isoline.models.nninteractive_files import CHECKPOINT, harmless_copy

@@ -6,7 +6,7 @@ import ipaddress
 
 from flask import Request
 
-from isoline.config import MonaiLabel
+from isoline.config.settings import MonaiLabel
 
 _PUBLIC = frozenset(("monailabel.enabled", "monailabel.log_in"))
 _WITHOUT_TOKEN = "monailabel.infer_wsi"

@@ -19,7 +19,7 @@ from werkzeug.exceptions import HTTPException
 from isoline import __version__, registry
 from isoline.access import ADMIN, Access, User
 from isoline.bundles.files import Bundle
-from isoline.config import Settings
+from isoline.config.settings import Settings
 from isoline.errors import (
     Broken,
     IsolineError,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from isoline import masks, pipeline, wire
 from isoline.audit import Audit
-from isoline.config import Settings
+from isoline.config.settings import Settings
 from isoline.errors import Broken, Busy, Conflict
 from isoline.events import Cancelled, Contours, Failed, Mask, Objects, Started
 from isoline.images import Images

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from rich.console import Console
 
 from isoline import child_server
-from isoline.config import DicomWeb, Settings
+from isoline.config.settings import DicomWeb, Settings
 from isoline.errors import Broken
 from isoline.ohif import head, orthanc, viewer
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import requests
 
 from isoline.child_server import free_port
-from isoline.config import DicomWeb
+from isoline.config.settings import DicomWeb
 from isoline.errors import Broken
 
 _PLACES = ("/usr/share", "/usr/local/share", "/usr/lib", "/opt")

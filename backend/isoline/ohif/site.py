@@ -26,9 +26,10 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Request, Response
 
-from isoline import config, server
+from isoline import server
 from isoline.access import Access
-from isoline.config import DicomWeb, Settings
+from isoline.config import settings as config
+from isoline.config.settings import DicomWeb, Settings
 from isoline.errors import IsolineError, http_status
 from isoline.ohif import files
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from isoline.config import Settings
+from isoline.config.settings import Settings
 from isoline.errors import UnknownImage
 from isoline.images import Caller, Found
 from isoline.sources.base import ImageInfo, Remote

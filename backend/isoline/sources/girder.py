@@ -27,7 +27,7 @@ import urllib3
 from numpy.typing import NDArray
 from PIL import Image
 
-from isoline.config import Girder
+from isoline.config.settings import Girder
 from isoline.errors import IsolineError, NotAllowed, UnknownImage, Unreadable
 from isoline.geometry import Box
 from isoline.images import Caller, Found
