@@ -26,7 +26,7 @@ from isoline import masks
 from isoline.encoders.base import ContourFile, Encoder
 from isoline.errors import IsolineError, RequestError, Unreadable
 from isoline.events import Cancelled, Contours, Done, Objects, Progress, Started
-from isoline.geometry import XY, Box
+from isoline.geometry.grid import XY, Box
 from isoline.models.base import (
     Bounded,
     Choice,

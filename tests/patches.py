@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from isoline.geometry import XY, Box
+from isoline.geometry.grid import XY, Box
 from isoline.models.base import Bounded, Classes, Instances, Model, Patch, Statistics, Value
 
 Object: TypeAlias = tuple[int, int, bytes]

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from isoline import datasets, registry
 from isoline.events import Objects
-from isoline.geometry import Box
+from isoline.geometry.grid import Box
+from isoline.geometry.region import Region
 from isoline.images import Images
 from isoline.prompts import Prompt
-from isoline.region import Region
 from isoline.sources.volume import VolumeSource
 from isoline.workbench import Workbench
 from tests.prompting import answer, asking, drawn, labelmap, point

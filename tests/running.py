@@ -12,12 +12,12 @@ import shapely
 from shapely.geometry import Polygon
 
 from isoline import pipeline
-from isoline.contours import Polygons
 from isoline.engines.base import Agenda, Engine
 from isoline.events import Contours, Done, Event, Objects, Started
+from isoline.geometry.polygons import Polygons
+from isoline.geometry.tiling import Lattice, Tile
 from isoline.images import Images
 from isoline.pipeline import Prepared
-from isoline.plan import Lattice, Tile
 from isoline.request import SegmentRequest
 from isoline.surveys import Surveys
 from isoline.work import Computed, Survey, Task, TileFailed

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from isoline.errors import BadSeries
+from isoline.geometry.volume_grid import VolumeGrid
 from isoline.models import brain
 from isoline.models.brain import Brain
 from isoline.models.volume import Scan, VolumeModel
-from isoline.volume_geometry import VolumeGrid
 from tests import volumes
 from tests.conftest import fetched
 from tests.contracts import VolumeModelContract

@@ -23,8 +23,8 @@ from isoline.bundles.network import Network
 from isoline.bundles.windows import Blend, Windows, gaussian
 from isoline.config import settings
 from isoline.errors import Broken, Malformed, UnknownModel
+from isoline.geometry.volume_grid import VolumeGrid
 from isoline.models.volume import Gaze, Scan, VolumeModel
-from isoline.volume_geometry import VolumeGrid
 from tests import bundles, volumes
 from tests.contracts import VolumeModelContract
 from tests.serving import serving

@@ -15,8 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from isoline.contours import Polygons, anchors, simplify, trace, trace_components
 from isoline.events import Scope
+from isoline.geometry.polygons import Polygons, anchors, simplify, trace, trace_components
 from isoline.ids import identify, scope_key
 from tests.polygons import (
     assert_canonical,

@@ -22,7 +22,7 @@ from isoline.encoders.dsa import DSA
 from isoline.encoders.geojson import GeoJSON
 from isoline.encoders.qupath import QuPath
 from isoline.events import Objects, Started
-from isoline.geometry import XY
+from isoline.geometry.grid import XY
 from tests import results
 from tests.contracts import EncoderContract, Seen
 

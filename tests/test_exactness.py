@@ -13,9 +13,9 @@ import shapely
 from isoline.engines.base import Engine
 from isoline.engines.local import LocalEngine
 from isoline.events import Contours
-from isoline.geometry import XY
+from isoline.geometry.grid import XY
+from isoline.geometry.region import Region
 from isoline.images import Images
-from isoline.region import Region
 from isoline.request import SegmentRequest
 from tests.running import Outcome, SerialEngine, run, shapes
 from tests.slides import Shapes

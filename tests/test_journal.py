@@ -28,7 +28,7 @@ from isoline.events import (
     Progress,
     Warned,
 )
-from isoline.geometry import XY, Rect
+from isoline.geometry.grid import XY, Rect
 from isoline.journal import Batch, JournalReader, JournalWriter
 from tests import results
 

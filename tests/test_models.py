@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from isoline.errors import BadSpacing, NotSupported
-from isoline.geometry import XY, Box
+from isoline.geometry.grid import XY, Box
 from isoline.kernels import maxtree, shape
 from isoline.kernels.expand import expand
 from isoline.models import stain

@@ -29,7 +29,6 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
 from isoline import registry
-from isoline.contours import trace
 from isoline.errors import (
     Broken,
     Busy,
@@ -42,7 +41,8 @@ from isoline.errors import (
     UnknownImage,
 )
 from isoline.events import Objects
-from isoline.geometry import XY, Grid
+from isoline.geometry.grid import XY, Grid
+from isoline.geometry.polygons import trace
 from isoline.images import ANYONE
 from isoline.monailabel import forms, masks, points, sessions, wsi
 from isoline.monailabel.datastore import Datastore

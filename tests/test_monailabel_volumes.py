@@ -20,7 +20,7 @@ import requests
 from numpy.typing import NDArray
 from PIL import Image
 
-from isoline.volume_geometry import VolumeGrid, swap_ras
+from isoline.geometry.volume_grid import VolumeGrid, swap_ras
 from tests import volumes
 from tests.orthanc import PASSWORD, USER, orthanc, store
 from tests.serving import serving

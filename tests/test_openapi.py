@@ -21,7 +21,7 @@ from isoline.config.settings import Settings
 from isoline.encoders.geojson import GeoJSON
 from isoline.encoders.ohif import OHIF
 from isoline.events import Cancelled, Contours, Done, Event, Failed, Mask, Progress, Warned
-from isoline.geometry import Rect
+from isoline.geometry.grid import Rect
 from isoline.images import Images
 from tests import results
 from tests.serving import serving

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from isoline import pixels
 from isoline.errors import ChoiceNeeded, NotSupported
-from isoline.geometry import XY, Box, Grid
+from isoline.geometry.grid import XY, Box, Grid
 from isoline.pixels import Sampler, Selection, choose
 from isoline.sources.base import ImageInfo, Level, Source
 from isoline.sources.openslide import OpenSlideSource

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isoline.engines.base import Agenda
-from isoline.geometry import XY, Box, Grid, Overlap
-from isoline.plan import Lattice, Tile
+from isoline.geometry.grid import XY, Box, Grid, Overlap
+from isoline.geometry.tiling import Lattice, Tile
 
 
 def lattice_of(width: int, height: int, tile: int, halo: int = 5) -> Lattice:

@@ -20,11 +20,11 @@ from PIL import Image
 from isoline import masks, pipeline
 from isoline.config.settings import Limits
 from isoline.errors import BadPrompt, BadRegion, NotSupported
-from isoline.geometry import Box
+from isoline.geometry.grid import Box
+from isoline.geometry.region import Region
 from isoline.images import Images
 from isoline.models.pointed import Window
 from isoline.prompts import KINDS, DrawnSlice, Prompt
-from isoline.region import Region
 from isoline.request import UploadRequest
 from isoline.scenes import scene_of
 from isoline.sources.byte_cache import ByteCache

@@ -27,11 +27,11 @@ from isoline.events import (
     Progress,
     Warned,
 )
-from isoline.geometry import XY, Box
+from isoline.geometry.grid import XY, Box
+from isoline.geometry.volume_grid import LPS, SliceName, VolumeGrid, VolumeInfo
 from isoline.models.base import Choice, ModelSpec, Number, Switch, Unbounded
 from isoline.segments import Saved
 from isoline.sources.upload import Layer, Manifest
-from isoline.volume_geometry import LPS, SliceName, VolumeGrid, VolumeInfo
 from tests import results
 
 TEXT = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text()

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from isoline.errors import BadRegion
-from isoline.geometry import XY, Box, Grid, Overlap, Rect
-from isoline.plan import Lattice
-from isoline.region import MAX_VERTICES, Region
+from isoline.geometry.grid import XY, Box, Grid, Overlap, Rect
+from isoline.geometry.region import MAX_VERTICES, Region
+from isoline.geometry.tiling import Lattice
 
 Corner = tuple[float, float]
 

@@ -24,8 +24,8 @@ from pydicom.dataset import Dataset
 from isoline import masks, stow
 from isoline.access import digest
 from isoline.errors import NotStored
+from isoline.geometry.volume_grid import VolumeGrid
 from isoline.sources.archives import Archive
-from isoline.volume_geometry import VolumeGrid
 from tests import segs, volumes
 from tests.orthanc import PASSWORD, USER, orthanc, store
 from tests.serving import free_port, serving

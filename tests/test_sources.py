@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from isoline import registry
 from isoline.errors import Broken, NotFound, TooLarge, UnknownFormat, UnknownModel, Unreadable
-from isoline.geometry import XY, Box
+from isoline.geometry.grid import XY, Box
 from isoline.sources import openslide, plain, pyramid
 from isoline.sources.fingerprint import fingerprint
 from isoline.sources.large_image import LargeImageSource

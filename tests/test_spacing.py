@@ -9,7 +9,7 @@ import pytest
 
 from isoline.errors import BadSpacing
 from isoline.events import Label
-from isoline.geometry import XY
+from isoline.geometry.grid import XY
 from isoline.models.base import ModelSpec, Regions
 from isoline.sources.base import ImageInfo, Level
 from isoline.spacing import image_spacing, working_grid

@@ -10,10 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from isoline.contours import simplify, trace, trace_components
-from isoline.geometry import XY, Box, Grid
-from isoline.plan import Lattice
-from isoline.stitch import Closed, Owned, Pieces, Place, Union, cut, own, owned_nuclei
+from isoline.geometry.grid import XY, Box, Grid
+from isoline.geometry.polygons import simplify, trace, trace_components
+from isoline.geometry.seams import Closed, Owned, Pieces, Place, Union, cut, own, owned_nuclei
+from isoline.geometry.tiling import Lattice
 from tests.polygons import assert_canonical, label_images, parts, pixel_anchor, spiral
 
 Classes = NDArray[np.uint8]

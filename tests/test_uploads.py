@@ -28,9 +28,9 @@ from isoline.errors import (
     UploadState,
 )
 from isoline.events import Warned
-from isoline.geometry import XY, Box
+from isoline.geometry.grid import XY, Box
+from isoline.geometry.region import Region
 from isoline.images import ANYONE, Images
-from isoline.region import Region
 from isoline.request import SegmentRequest, UploadRequest
 from isoline.sources.upload import Manifest, UploadSource
 from isoline.uploads import TILE_PX, Uploads

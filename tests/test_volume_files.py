@@ -21,10 +21,10 @@ from isoline.encoders import dicomseg, rtstruct, volume_file
 from isoline.encoders.volume_file import Segmented
 from isoline.errors import Malformed, NotSupported
 from isoline.events import Label, Scope, Started
-from isoline.geometry import XY, Grid
+from isoline.geometry.grid import XY, Grid
+from isoline.geometry.volume_grid import VolumeGrid
 from isoline.segments import Segment
 from isoline.sources.dicom_series import DicomFolder
-from isoline.volume_geometry import VolumeGrid
 from tests import volumes
 
 GRIDS = {

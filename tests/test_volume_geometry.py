@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from isoline.errors import BadSeries
-from isoline.volume_geometry import LPS, Plane, SliceName, VolumeGrid, stack, swap_ras
+from isoline.geometry.volume_grid import LPS, Plane, SliceName, VolumeGrid, stack, swap_ras
 
 
 def rotation(a: float, b: float, c: float) -> NDArray[np.float64]:

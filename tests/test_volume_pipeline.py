@@ -22,6 +22,7 @@ from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.errors import BadParameter, BadRegion, IsolineError, NotSupported
 from isoline.events import Cancelled, Done, Event, Failed, Mask, Progress, Started
+from isoline.geometry.volume_grid import SliceName
 from isoline.images import Images
 from isoline.journal import Batch, JournalReader, JournalWriter
 from isoline.models.threshold3d import Threshold3D
@@ -29,7 +30,6 @@ from isoline.models.volume import Scan, outward
 from isoline.request import SegmentRequest
 from isoline.sources.volume import VolumeSource
 from isoline.surveys import Surveys
-from isoline.volume_geometry import SliceName
 from tests import volumes
 from tests.contracts import MaskEncoderContract, VolumeModelContract
 from tests.serving import serving

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from isoline import registry
 from isoline.errors import BadSeries, BadSpacing, ChoiceNeeded, IsolineError, Unreadable
-from isoline.geometry import Box
+from isoline.geometry.grid import Box
+from isoline.geometry.volume_grid import SliceName, VolumeGrid
 from isoline.images import Images
 from isoline.sources.dicom_series import DicomFolder
 from isoline.sources.nifti import NiftiSource
 from isoline.sources.volume import VolumeSource
 from isoline.volume_cache import VolumeCache
-from isoline.volume_geometry import SliceName, VolumeGrid
 from tests import volumes
 from tests.contracts import VolumeSourceContract
 

@@ -34,11 +34,11 @@ from isoline.events import (
     Progress,
     Warned,
 )
-from isoline.geometry import XY, Rect
+from isoline.geometry.grid import XY, Rect
+from isoline.geometry.volume_grid import SliceName
 from isoline.models.base import Bounded, Choice, ModelSpec, Number, Switch
 from isoline.parameters import check_parameters
 from isoline.request import SegmentRequest
-from isoline.volume_geometry import SliceName
 from tests import results
 
 FULL = {

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import contours, masks, results
+from isoline import masks, results
 from isoline.events import Mask, Objects
+from isoline.geometry import polygons as contours
 from isoline.models.pointed import Answer, Index, Scene
 from isoline.work import Task
 

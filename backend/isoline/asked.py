@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from isoline import masks
 from isoline.errors import BadPrompt
-from isoline.geometry import XY, Box, Grid, Rect
+from isoline.geometry.grid import XY, Box, Grid, Rect
+from isoline.geometry.region import Region
+from isoline.geometry.volume_grid import VolumeInfo
 from isoline.images import Found
 from isoline.models.base import ModelSpec, Value
 from isoline.models.pointed import Index, Question, Window
 from isoline.prompts import DrawnSlice, Prompt, check
-from isoline.region import Region
 from isoline.request import SegmentRequest
-from isoline.volume_geometry import VolumeInfo
 
 MAX_INITIAL_PX = 1 << 26
 """The box around an outline to start from has at most so many pixels: 8192 x 8192."""

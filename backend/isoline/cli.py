@@ -17,13 +17,13 @@ from isoline import __version__, registry
 from isoline.config import settings as config
 from isoline.config.settings import Settings
 from isoline.errors import BadParameter, IsolineError, Malformed, NotSupported
-from isoline.geometry import XY
+from isoline.geometry.grid import XY
 from isoline.models.base import ModelSpec, Number, Switch, Value
 
 if TYPE_CHECKING:
+    from isoline.geometry.region import Region
+    from isoline.geometry.volume_grid import VolumeInfo
     from isoline.prompts import DrawnSlice, Prompt
-    from isoline.region import Region
-    from isoline.volume_geometry import VolumeInfo
 
 
 class _Friendly(click.Group):
@@ -161,7 +161,7 @@ def segment(
 ) -> None:
     """Segment IMAGE and write the contours as they come."""
     from isoline.console import segment_file
-    from isoline.region import Region
+    from isoline.geometry.region import Region
     from isoline.request import SegmentRequest
 
     if region is not None and roi is not None:

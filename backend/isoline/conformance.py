@@ -27,7 +27,6 @@ import orjson
 from numpy.typing import NDArray
 
 from isoline import registry, wire
-from isoline.contours import Polygons
 from isoline.encoders.base import Encoder
 from isoline.errors import IsolineError, Malformed
 from isoline.events import (
@@ -43,9 +42,10 @@ from isoline.events import (
     Started,
     Warned,
 )
-from isoline.geometry import XY, Grid, Rect
+from isoline.geometry.grid import XY, Grid, Rect
+from isoline.geometry.polygons import Polygons
+from isoline.geometry.region import Region, brief
 from isoline.prompts import Prompt
-from isoline.region import Region, brief
 from isoline.request import SegmentRequest
 
 Json: TypeAlias = Mapping[str, Any]

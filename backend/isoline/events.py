@@ -13,9 +13,9 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.contours import Polygons
-from isoline.geometry import XY, Grid, Rect
-from isoline.volume_geometry import VolumeInfo
+from isoline.geometry.grid import XY, Grid, Rect
+from isoline.geometry.polygons import Polygons
+from isoline.geometry.volume_grid import VolumeInfo
 
 
 @dataclass(frozen=True)

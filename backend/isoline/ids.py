@@ -14,8 +14,8 @@ from hashlib import sha1
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.contours import Polygons
 from isoline.events import Scope
+from isoline.geometry.polygons import Polygons
 
 NAMESPACE = uuid.UUID("d22d8eb8-e1fd-473b-bdc6-9dec6d8b98b4")
 """Drawn once at random, the root of all scopes; another one would change every id there is."""

@@ -24,11 +24,11 @@ from isoline import pipeline
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import Broken, IsolineError, NotSupported, Unreadable
 from isoline.events import Cancelled, Contours, Done, Failed, Progress, Started
-from isoline.geometry import XY
+from isoline.geometry.grid import XY
+from isoline.geometry.volume_grid import SliceName
 from isoline.journal import Batch, JournalReader, JournalWriter
 from isoline.pipeline import Prepared
 from isoline.surveys import Surveys
-from isoline.volume_geometry import SliceName
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from isoline.contours import Polygons
 from isoline.errors import Broken
 from isoline.events import (
     Cancelled,
@@ -44,8 +43,9 @@ from isoline.events import (
     Started,
     Warned,
 )
-from isoline.geometry import XY, Grid, Rect
-from isoline.volume_geometry import LPS, SliceName, VolumeGrid, VolumeInfo
+from isoline.geometry.grid import XY, Grid, Rect
+from isoline.geometry.polygons import Polygons
+from isoline.geometry.volume_grid import LPS, SliceName, VolumeGrid, VolumeInfo
 
 MAGIC, VERSION = b"isoline journal\n", 1
 _FRAME = struct.Struct("<II")

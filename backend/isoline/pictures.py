@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from isoline import registry
 from isoline.errors import BadRegion, NotSupported, TooLarge
-from isoline.geometry import XY, Grid, Rect
+from isoline.geometry.grid import XY, Grid, Rect
 from isoline.images import Found
 from isoline.pixels import Sampler, choose
 

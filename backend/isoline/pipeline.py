@@ -20,18 +20,18 @@ from isoline.encoders.base import Encoder
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import BadParameter, BadRegion, BadSpacing, NotSupported, TooLarge, WrongImage
 from isoline.events import Cancelled, Done, Event, Progress, Scope, Started, Warned
-from isoline.geometry import XY, Box, Grid, Overlap, Rect
+from isoline.geometry.grid import XY, Box, Grid, Overlap, Rect
+from isoline.geometry.region import Region
+from isoline.geometry.seams import Pieces, Place
+from isoline.geometry.tiling import Lattice, Tile
 from isoline.images import ANYONE, Caller, Found, Images
 from isoline.journal import Arrays, Batch
 from isoline.models.base import Bounded, ModelSpec, Output, Regions, Unbounded, Value
 from isoline.parameters import check_parameters
 from isoline.pixels import Selection, choose
-from isoline.plan import Lattice, Tile
-from isoline.region import Region
 from isoline.request import SegmentRequest, UploadRequest
 from isoline.sources.base import ImageInfo
 from isoline.spacing import image_spacing, working_grid
-from isoline.stitch import Pieces, Place
 from isoline.surveys import Surveys
 from isoline.weights import weight_files
 from isoline.work import Computed, Task, TileFailed

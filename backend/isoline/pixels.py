@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.errors import ChoiceNeeded, NotSupported
-from isoline.geometry import Box, Grid
+from isoline.geometry.grid import Box, Grid
 from isoline.sources.base import ImageInfo, Source
 
 LEVEL_TOLERANCE = 1e-3

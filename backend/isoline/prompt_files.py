@@ -16,10 +16,10 @@ import numpy as np
 
 from isoline import masks, registry
 from isoline.errors import BadPrompt, IsolineError
+from isoline.geometry.region import Region, brief
+from isoline.geometry.volume_grid import VolumeInfo
 from isoline.prompts import KINDS, DrawnSlice, Kind, Prompt
-from isoline.region import Region, brief
 from isoline.sources.volume import VolumeSource
-from isoline.volume_geometry import VolumeInfo
 
 _NEGATIVE = re.compile(r"negative|ignore|background|exclude", re.IGNORECASE)
 _FORMS = "write point:X,Y, box:X0,Y0,X1,Y1, scribble:X,Y,..., polygon:X,Y,... or a GeoJSON file"

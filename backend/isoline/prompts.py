@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from isoline.errors import BadPrompt
-from isoline.region import MAX_COORDINATE
-from isoline.volume_geometry import SliceName
+from isoline.geometry.region import MAX_COORDINATE
+from isoline.geometry.volume_grid import SliceName
 
 Kind: TypeAlias = Literal["point", "box", "scribble", "polygon"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -8,12 +8,12 @@ from typing import Literal
 
 import numpy as np
 
-from isoline.geometry import XY
+from isoline.geometry.grid import XY
+from isoline.geometry.region import Region
+from isoline.geometry.volume_grid import SliceName
 from isoline.models.base import Value
 from isoline.prompts import DrawnSlice, Prompt
-from isoline.region import Region
 from isoline.sources.base import ImageInfo, Level
-from isoline.volume_geometry import SliceName
 
 
 @dataclass(frozen=True)

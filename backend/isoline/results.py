@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import contours, ids
-from isoline.contours import Polygons
+from isoline import ids
 from isoline.events import Objects, Warned
+from isoline.geometry import polygons as contours
+from isoline.geometry.polygons import Polygons
 from isoline.work import Task
 
 

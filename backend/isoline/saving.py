@@ -10,10 +10,10 @@ from isoline import masks, stow
 from isoline.encoders import volume_file
 from isoline.encoders.volume_file import Segmented
 from isoline.errors import BadRegion, Malformed, NotSupported, UnknownFormat
+from isoline.geometry.volume_grid import VolumeInfo
 from isoline.segments import LabelledSlice, Saved, SaveRequest
 from isoline.sources.archives import Archive, DicomWebImages
 from isoline.sources.dicomweb import DicomWebSource
-from isoline.volume_geometry import VolumeInfo
 
 
 def save(asked: SaveRequest, archives: DicomWebImages) -> Saved:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.errors import Broken
-from isoline.geometry import XY, Box, Grid
+from isoline.geometry.grid import XY, Box, Grid
 from isoline.models.pointed import Index, Scene, Window
 from isoline.pixels import Sampler
 from isoline.sources.base import Source

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from isoline.events import Label, Layer
-from isoline.volume_geometry import SliceName
+from isoline.geometry.volume_grid import SliceName
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isoline.errors import BadSpacing
-from isoline.geometry import XY, Grid
+from isoline.geometry.grid import XY, Grid
 from isoline.models.base import ModelSpec
 from isoline.sources.base import ImageInfo
 

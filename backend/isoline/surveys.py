@@ -14,7 +14,7 @@ import orjson
 
 from isoline import registry
 from isoline.engines.base import Agenda, Engine
-from isoline.geometry import XY
+from isoline.geometry.grid import XY
 from isoline.work import Survey, Task, Tissue
 
 _STATISTICS = "statistics."

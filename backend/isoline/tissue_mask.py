@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.geometry import XY, Box
+from isoline.geometry.grid import XY, Box
 
 MARGIN_CELLS = 2
 """How far `tissue_mask` reaches beyond what looks like tissue, in its own pixels."""

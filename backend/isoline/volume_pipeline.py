@@ -15,12 +15,12 @@ from isoline.encoders.base import Encoder
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import NotSupported
 from isoline.events import Cancelled, Done, Event, Failed, Mask, Progress, Scope, Started
-from isoline.geometry import XY, Grid
+from isoline.geometry.grid import XY, Grid
+from isoline.geometry.tiling import Lattice
 from isoline.images import Found
 from isoline.journal import Batch
 from isoline.models.base import ModelSpec, Value
 from isoline.pixels import Selection
-from isoline.plan import Lattice
 from isoline.request import SegmentRequest
 from isoline.work import Masked, Task, TileFailed
 

@@ -20,24 +20,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from isoline import contours, datasets, kernels, registry, stitch
+from isoline import datasets, kernels, registry
 from isoline.answers import found_in
 from isoline.config.file_lock import Exclusive
 from isoline.errors import Conflict
 from isoline.events import Scope
-from isoline.geometry import XY, Box, Grid
+from isoline.geometry import polygons, seams
+from isoline.geometry.grid import XY, Box, Grid
+from isoline.geometry.tiling import Lattice
+from isoline.geometry.volume_grid import LPS, VolumeGrid, VolumeInfo
 from isoline.kernels import expand
 from isoline.models.base import Model, Patch
 from isoline.models.pointed import PointedModel, Question
 from isoline.parameters import check_parameters
 from isoline.pixels import Sampler, Selection
-from isoline.plan import Lattice
 from isoline.prompts import Prompt
 from isoline.scenes import scene_of
 from isoline.sources.base import Source
 from isoline.sources.byte_cache import ByteCache
 from isoline.sources.volume import VolumeSource, volume_image
-from isoline.volume_geometry import LPS, VolumeGrid, VolumeInfo
 from isoline.work import Task
 
 log = logging.getLogger(__name__)
@@ -97,19 +98,19 @@ def _tiles(pixels: NDArray[np.uint8]) -> None:
         else:
             _infer(name, kind, pixels)
     labels = (pixels[1] < 128).astype(np.int32)
-    owned = stitch.own(labels, _SCRAP, _SCRAP, _SCRAP)
+    owned = seams.own(labels, _SCRAP, _SCRAP, _SCRAP)
     expand.expand(labels, 1, 9)
-    contours.simplify(owned.polygons, 1.0)
+    polygons.simplify(owned.polygons, 1.0)
 
 
 def _assembly(pixels: NDArray[np.uint8]) -> None:
     _resample(pixels)
     classes = (pixels[1] < 128).astype(np.uint8)
     lattice = Lattice(Grid((2 * SIDE, SIDE), XY(1.0, 1.0)), SIDE, 0)
-    union = stitch.Union(lattice)
+    union = seams.Union(lattice)
     for column in (0, 1):
         write = lattice.tile(column, 0).write
-        union.add((column, 0), stitch.cut(classes, write))
+        union.add((column, 0), seams.cut(classes, write))
 
 
 def _scrap() -> NDArray[np.uint8]:

@@ -32,7 +32,9 @@ from isoline.events import (
     Started,
     Warned,
 )
-from isoline.geometry import XY, Rect
+from isoline.geometry.grid import XY, Rect
+from isoline.geometry.region import Region, brief
+from isoline.geometry.volume_grid import SliceName, VolumeInfo
 from isoline.models.base import (
     Choice,
     ModelSpec,
@@ -45,12 +47,10 @@ from isoline.models.base import (
     Voxels,
 )
 from isoline.prompts import KINDS, MAX_PROMPTS, DrawnSlice, Prompt
-from isoline.region import Region, brief
 from isoline.request import SegmentRequest, UploadRequest
 from isoline.segments import Algorithm, LabelledSlice, Saved, SaveRequest, Segment
 from isoline.sources.base import ImageInfo
 from isoline.sources.upload import Manifest
-from isoline.volume_geometry import SliceName, VolumeInfo
 
 MAX_BODY_BYTES = 16 << 20
 MAX_TEXT = 4096

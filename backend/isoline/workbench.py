@@ -10,10 +10,13 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from isoline import answers, masks, registry, results, scenes, stitch
+from isoline import answers, masks, registry, results, scenes
 from isoline.errors import Broken, Unreadable
 from isoline.events import Objects
-from isoline.geometry import XY, Box, Grid
+from isoline.geometry import seams
+from isoline.geometry.grid import XY, Box, Grid
+from isoline.geometry.seams import Pieces
+from isoline.geometry.tiling import Tile
 from isoline.models.base import (
     Bounded,
     Classes,
@@ -26,11 +29,9 @@ from isoline.models.base import (
 from isoline.models.pointed import PointedModel
 from isoline.models.volume import Gaze, Scan, VolumeModel
 from isoline.pixels import Sampler
-from isoline.plan import Tile
 from isoline.sources.base import Remote, Source
 from isoline.sources.byte_cache import ByteCache
 from isoline.sources.volume import VolumeSource
-from isoline.stitch import Pieces
 from isoline.tissue_mask import sample_windows, tissue_mask
 from isoline.weights import weight_files
 from isoline.work import Answered, Computed, Masked, Stages, Survey, Task, Tissue
@@ -240,12 +241,12 @@ def found(task: Task, tile: Tile, prediction: Prediction) -> Objects | Pieces:
         classes[~task.survey.tissue.pixels(task.grid, tile.write)] = 0
     if isinstance(task.output, Regions) and task.region is not None:
         classes[~task.region.mask(task.grid, tile.write)] = 0
-    return stitch.cut(classes, tile.write)
+    return seams.cut(classes, tile.write)
 
 
 def _owned_objects(task: Task, tile: Tile, instances: Instances) -> Objects:
     """Return the instances whose anchor lies in `tile.write`, in the region and on tissue."""
-    owned = stitch.own(instances.labels, tile.read, tile.write, task.grid.bounds)
+    owned = seams.own(instances.labels, tile.read, tile.write, task.grid.bounds)
     which = owned.number - 1
     nuclei = instances.nuclei
     objects = results.build(
@@ -257,6 +258,6 @@ def _owned_objects(task: Task, tile: Tile, instances: Instances) -> Objects:
         measurements={name: column[which] for name, column in instances.measurements.items()},
         nuclei=None
         if nuclei is None
-        else stitch.owned_nuclei(nuclei, owned, tile.read, task.grid.bounds),
+        else seams.owned_nuclei(nuclei, owned, tile.read, task.grid.bounds),
     )
     return objects.select(results.inside(task, owned.anchor))

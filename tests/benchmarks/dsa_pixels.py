@@ -19,7 +19,7 @@ import requests
 
 from isoline import datasets
 from isoline.config.settings import Girder
-from isoline.geometry import Box
+from isoline.geometry.grid import Box
 from isoline.images import Caller, Descriptions
 from isoline.sources.girder import CONNECTIONS, EXACT, GirderImage, GirderImages
 from tests.benchmarks.measuring import describe_machine, median, seconds, spread

@@ -19,9 +19,9 @@ from isoline import datasets, pipeline, registry
 from isoline.config.settings import Settings
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
+from isoline.geometry.region import Region
 from isoline.images import Images
 from isoline.journal import JournalWriter
-from isoline.region import Region
 from isoline.request import SegmentRequest
 from isoline.surveys import Surveys
 from isoline.weights import pull

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from isoline.encoders.geojson import GeoJSON
 from isoline.events import Contours, Objects, Scope
-from isoline.geometry import Box
+from isoline.geometry.grid import Box
+from isoline.geometry.seams import Owned, own
 from isoline.ids import identify, scope_key
 from isoline.journal import Batch, JournalWriter
-from isoline.stitch import Owned, own
 from tests.benchmarks.measuring import describe_machine, interleaved, median, seconds, spread
 from tests.results import STARTED
 

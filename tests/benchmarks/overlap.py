@@ -25,7 +25,7 @@ from isoline import datasets, pipeline, registry
 from isoline.config.settings import Settings
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
-from isoline.geometry import Box
+from isoline.geometry.grid import Box
 from isoline.images import Images
 from isoline.journal import JournalWriter
 from isoline.models.base import Model, Patch, Prediction

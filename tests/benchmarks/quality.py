@@ -18,7 +18,7 @@ from PIL import Image
 from scipy import io
 
 from isoline import datasets
-from isoline.geometry import XY
+from isoline.geometry.grid import XY
 from isoline.models import stain
 from isoline.models.nuclei import Nuclei
 from tests import patches

@@ -31,11 +31,11 @@ from PIL import Image
 from isoline import pipeline
 from isoline.client import Client
 from isoline.config.settings import Limits
-from isoline.contours import Polygons
 from isoline.engines.base import Agenda
 from isoline.events import Objects
-from isoline.geometry import XY
-from isoline.region import Region
+from isoline.geometry.grid import XY
+from isoline.geometry.polygons import Polygons
+from isoline.geometry.region import Region
 from isoline.request import SegmentRequest, UploadRequest
 from isoline.uploads import Uploads
 from isoline.work import Computed, Stages, Survey, Task
@@ -224,7 +224,7 @@ def measure_clicks(kind: str) -> None:
 def measure_upload() -> None:
     """How many bytes an upload costs, against the same pixels as one PNG."""
     from isoline import datasets
-    from isoline.geometry import Box
+    from isoline.geometry.grid import Box
     from isoline.registry import open_image
 
     source = open_image(datasets.fetch(datasets.SAMPLE_SLIDE))
@@ -255,7 +255,7 @@ def measure_upload() -> None:
 def measure_uploaded_results(kind: str, side: int = 2048) -> None:
     """What the client itself sends, and whether the result is that of the file on the server."""
     from isoline import datasets
-    from isoline.geometry import Box
+    from isoline.geometry.grid import Box
     from isoline.registry import open_image
 
     source = open_image(datasets.fetch(datasets.SAMPLE_SLIDE))

@@ -20,9 +20,9 @@ import shapely
 from isoline import datasets
 from isoline.engines.base import Engine
 from isoline.engines.local import LocalEngine
-from isoline.geometry import XY
+from isoline.geometry.grid import XY
+from isoline.geometry.region import Region
 from isoline.images import Images
-from isoline.region import Region
 from isoline.request import SegmentRequest
 from tests.benchmarks.measuring import describe_machine
 from tests.running import Outcome, SerialEngine, run, shapes

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from isoline import resampling
 from isoline.bundles.recipe import Recipe
 from isoline.bundles.steps import Input
-from isoline.orientation import Orientation
+from isoline.geometry.reorient import Orientation
 
 _HALF = 0.5 + 1e-6
 

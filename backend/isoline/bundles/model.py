@@ -19,9 +19,9 @@ from isoline.bundles.sliding import Sliding
 from isoline.bundles.steps import Input
 from isoline.errors import Broken
 from isoline.events import Label
+from isoline.geometry.reorient import Orientation
 from isoline.models.base import ModelSpec, Voxels
 from isoline.models.volume import Scan, Step, VolumeModel
-from isoline.orientation import Orientation
 
 MOST_LABELS = 255
 _BACKGROUND = ("background", "bg", "other")

@@ -14,7 +14,7 @@ from typing import Literal
 from isoline.bundles.reading import Configuration, Table, fact, number, short_name, table, three
 from isoline.bundles.steps import Crop, MinMax, Normalize, Percentiles, Range, Respace, Step
 from isoline.errors import Broken
-from isoline.orientation import SIDES
+from isoline.geometry.reorient import SIDES
 
 OVERLAP, SIGMA = 0.25, 0.125
 """Those of MONAI's SlidingWindowInferer where a bundle does not say."""

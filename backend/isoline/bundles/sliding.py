@@ -21,8 +21,8 @@ from isoline.bundles.recipe import Recipe
 from isoline.bundles.steps import Input
 from isoline.bundles.windows import Blend, Place, Windows
 from isoline.errors import Broken
+from isoline.geometry.reorient import Orientation
 from isoline.models.volume import SLAB, Scan, Step
-from isoline.orientation import Orientation
 
 IMPATIENCE_SECONDS = 1.0
 """Where a row takes longer, what it says is shown before its neighbours have spoken too."""

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from isoline import resampling
 from isoline.errors import BadSeries
+from isoline.geometry.reorient import Orientation
 from isoline.models.volume import Scan
-from isoline.orientation import Orientation
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from orjson import Fragment
 
 from isoline import ids
-from isoline.contours import Polygons
 from isoline.errors import NotSupported
 from isoline.events import (
     Cancelled,
@@ -35,7 +34,8 @@ from isoline.events import (
     Scope,
     Started,
 )
-from isoline.geometry import Grid
+from isoline.geometry.grid import Grid
+from isoline.geometry.polygons import Polygons
 
 
 class RingStyle(Enum):

@@ -9,7 +9,7 @@ import numpy as np
 from isoline.encoders.volume_file import Segmented
 from isoline.errors import Malformed
 from isoline.extras import radiology
-from isoline.volume_geometry import swap_ras
+from isoline.geometry.volume_grid import swap_ras
 
 
 def write(result: Segmented, path: Path) -> None:

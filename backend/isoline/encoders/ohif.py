@@ -17,7 +17,7 @@ from isoline import masks
 from isoline.encoders.base import Encoder
 from isoline.errors import NotSupported
 from isoline.events import End, Layer, Mask, Objects, Started
-from isoline.volume_geometry import SliceName
+from isoline.geometry.volume_grid import SliceName
 
 
 class OHIF(Encoder):

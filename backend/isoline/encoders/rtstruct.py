@@ -13,9 +13,10 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 
-from isoline import __version__, contours
+from isoline import __version__
 from isoline.encoders.dicomseg import SERIES_NUMBER
 from isoline.encoders.volume_file import Segmented
+from isoline.geometry import polygons as contours
 
 _FROM_SOURCE = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID"),

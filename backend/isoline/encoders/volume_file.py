@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from isoline.errors import NotSupported
 from isoline.events import Started
+from isoline.geometry.volume_grid import VolumeInfo
 from isoline.segments import Algorithm, Segment
-from isoline.volume_geometry import VolumeInfo
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from isoline.errors import IsolineError
-from isoline.plan import Tile
+from isoline.geometry.tiling import Tile
 from isoline.work import Answered, Computed, Masked, Survey, Task
 
 

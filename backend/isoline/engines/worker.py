@@ -13,9 +13,9 @@ from isoline import results
 from isoline.engines.orders import Answer, Begin, Do, Forget, Look, Part, Ready, Refusal, Reply
 from isoline.errors import Broken, IsolineError
 from isoline.events import Objects
+from isoline.geometry.tiling import Tile, quarters
 from isoline.models.base import Voxels
 from isoline.models.volume import Gaze
-from isoline.plan import Tile, quarters
 from isoline.work import Computed, Masked, Stages, Task
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.events import Label
-from isoline.geometry import XY, Box
+from isoline.geometry.grid import XY, Box
 from isoline.prompts import Kind
 
 Value: TypeAlias = float | int | bool | str

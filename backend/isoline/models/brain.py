@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from isoline.errors import BadSeries
 from isoline.events import Label
 from isoline.extras import radiology
+from isoline.geometry.reorient import Orientation
+from isoline.geometry.volume_grid import VolumeGrid
 from isoline.models import devices
 from isoline.models.base import ModelSpec, Number, Voxels, Weights
 from isoline.models.volume import Scan, Step, VolumeModel, give
-from isoline.orientation import Orientation
-from isoline.volume_geometry import VolumeGrid
 
 if TYPE_CHECKING:
     from torch import Tensor

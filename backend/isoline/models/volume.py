@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.errors import Broken
+from isoline.geometry.volume_grid import VolumeGrid
 from isoline.models.base import Model, Patch, Prediction, Value
-from isoline.volume_geometry import VolumeGrid
 
 SLAB = 16
 """How many slices a step gives at most."""

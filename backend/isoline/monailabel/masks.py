@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from isoline.contours import successors
 from isoline.errors import NotSupported, TooLarge
 from isoline.events import Objects
-from isoline.geometry import XY, Grid
+from isoline.geometry.grid import XY, Grid
+from isoline.geometry.polygons import successors
 
 _PNG_TYPES = ("uint8", "uint16")
 _TYPES = (*_PNG_TYPES, "int16", "int32")

@@ -19,11 +19,11 @@ from werkzeug.datastructures import FileStorage
 
 from isoline import registry
 from isoline.errors import Malformed, NotSupported
+from isoline.geometry.volume_grid import VolumeGrid
 from isoline.models.base import ModelSpec
 from isoline.monailabel.files import check_readable, split
 from isoline.prompts import MAX_POINTS, Prompt
 from isoline.sources.volume import VolumeSource
-from isoline.volume_geometry import VolumeGrid
 
 MOST_OBJECTS = 100
 """So many objects may be pointed at in one request on a plane."""

@@ -17,13 +17,13 @@ from isoline.encoders import volume_file
 from isoline.encoders.ohif import OHIF
 from isoline.encoders.volume_file import Segmented
 from isoline.errors import NotSupported
+from isoline.geometry.volume_grid import VolumeGrid
 from isoline.images import Found
 from isoline.models.base import ModelSpec
 from isoline.monailabel.runs import Run
 from isoline.monailabel.wsi import parameters
 from isoline.prompts import Prompt
 from isoline.request import SegmentRequest
-from isoline.volume_geometry import VolumeGrid
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 TYPES = ("uint8", "uint16", "int16", "int32")

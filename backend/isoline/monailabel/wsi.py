@@ -20,12 +20,12 @@ from isoline import registry
 from isoline.encoders.base import image_corners
 from isoline.errors import BadRegion, Malformed
 from isoline.events import Objects
-from isoline.geometry import XY
+from isoline.geometry.grid import XY
+from isoline.geometry.region import Region
 from isoline.models.base import ModelSpec, Value
 from isoline.monailabel.runs import Run
 from isoline.pipeline import LARGEST_TILE, SMALLEST_TILE
 from isoline.prompts import Prompt
-from isoline.region import Region
 from isoline.request import SegmentRequest
 from isoline.sources.base import ImageInfo
 

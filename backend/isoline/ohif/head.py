@@ -14,8 +14,8 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from isoline.errors import Broken
+from isoline.geometry.volume_grid import VolumeGrid
 from isoline.sources.nifti import NiftiSource
-from isoline.volume_geometry import VolumeGrid
 
 TEMPLATE = Path("/usr/share/mricron/templates/ch2.nii.gz")
 

@@ -19,7 +19,7 @@ from cachetools import Cache
 from numpy.typing import NDArray
 
 from isoline.errors import Unreadable
-from isoline.geometry import Box
+from isoline.geometry.grid import Box
 from isoline.sources.base import ImageInfo, Source
 from isoline.sources.fingerprint import fingerprint
 from isoline.sources.pyramid import RGB, TileCache, level, paste, scale_problems, white

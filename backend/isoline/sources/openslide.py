@@ -26,7 +26,7 @@ import openslide
 from numpy.typing import NDArray
 
 from isoline.errors import Unreadable
-from isoline.geometry import XY, Box
+from isoline.geometry.grid import XY, Box
 from isoline.sources.base import ImageInfo, Level, Source
 from isoline.sources.fingerprint import fingerprint
 from isoline.sources.pyramid import RGB, TileCache, level, paste, scale_problems

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from isoline.errors import TooLarge, Unreadable
-from isoline.geometry import XY, Box
+from isoline.geometry.grid import XY, Box
 from isoline.sources.base import ImageInfo, Level, Source
 from isoline.sources.fingerprint import fingerprint
 from isoline.sources.pyramid import RGB, white

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.geometry import XY, Box
+from isoline.geometry.grid import XY, Box
 from isoline.sources.base import Level
 from isoline.sources.byte_cache import ByteCache
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from isoline.geometry import XY
+from isoline.geometry.grid import XY
 
 FINEST_UM, COARSEST_UM = 0.05, 20.0
 """No slide scanner or camera on a microscope is outside; 72 dpi and its kin are."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from isoline.errors import Malformed, Unreadable
-from isoline.geometry import XY, Box
+from isoline.geometry.grid import XY, Box
 from isoline.sources.base import ImageInfo, Level, Source
 from isoline.sources.pyramid import RGB, TileCache, paste, white
 from isoline.sources.spacing import NO_SPACING

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.volume_geometry import VolumeGrid
+from isoline.geometry.volume_grid import VolumeGrid
 
 T = TypeVar("T")
 

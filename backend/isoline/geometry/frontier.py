@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.contours import Polygons, one_part_each, ranges, successors
+from isoline.geometry.polygons import Polygons, one_part_each, ranges, successors
 
 RUN = np.dtype([(name, np.int64) for name in ("start", "stop", "tail", "node")])
 """Pixels [start, stop) that a piece has along one side of its tile, the corner from which its edge

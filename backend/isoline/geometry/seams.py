@@ -16,10 +16,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.contours import NOTHING, Polygons, anchors, successors, trace, trace_components
-from isoline.frontier import NODE, RUN, Frontier
-from isoline.geometry import Box
-from isoline.plan import Lattice
+from isoline.geometry.frontier import NODE, RUN, Frontier
+from isoline.geometry.grid import Box
+from isoline.geometry.polygons import (
+    NOTHING,
+    Polygons,
+    anchors,
+    successors,
+    trace,
+    trace_components,
+)
+from isoline.geometry.tiling import Lattice
 
 Place = tuple[int, int]
 """(column, row) of a tile in its lattice."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.errors import BadRegion
-from isoline.geometry import Box, Grid, Overlap, Rect
+from isoline.geometry.grid import Box, Grid, Overlap, Rect
 
 MAX_VERTICES = 100_000
 MAX_COORDINATE = 1e9

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
 
-from isoline.geometry import XY, Box, Grid, Overlap
+from isoline.geometry.grid import XY, Box, Grid, Overlap
 
 
 class Tile(NamedTuple):
