@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline import datasets, registry
-from isoline.events import Objects
+from isoline.domain.events import Objects
+from isoline.domain.prompts import Prompt
 from isoline.geometry.grid import Box
 from isoline.geometry.region import Region
 from isoline.images import Images
-from isoline.prompts import Prompt
 from isoline.sources.volume import VolumeSource
 from isoline.workbench import Workbench
 from tests.prompting import answer, asking, drawn, labelmap, point

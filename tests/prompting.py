@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import masks, pipeline, registry
-from isoline.events import Mask, Objects
+from isoline import pipeline, registry
+from isoline.domain import mask_rle
+from isoline.domain.events import Mask, Objects
+from isoline.domain.prompts import Kind, Prompt
+from isoline.domain.request import SegmentRequest
 from isoline.images import Images
-from isoline.prompts import Kind, Prompt
-from isoline.request import SegmentRequest
 from isoline.work import Answered
 from isoline.workbench import Workbench
 from tests.running import shapes
@@ -63,6 +64,6 @@ def labelmap(answered: Answered, shape: tuple[int, int, int]) -> NDArray[np.uint
     """Return (k, j, i) of an answer; what is not in its slices is 0."""
     assert isinstance(answered.found, Mask)
     drawn = np.zeros(shape, np.uint8)
-    masks.draw(answered.found, drawn)
+    mask_rle.draw(answered.found, drawn)
     assert np.flatnonzero(drawn.any(axis=(1, 2))).tolist() == answered.found.slices.tolist()
     return drawn

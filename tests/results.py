@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from isoline.events import Label, Objects, Scope, Started
+from isoline.domain.events import Label, Objects, Scope, Started
 from isoline.geometry.grid import XY, Grid
 from isoline.geometry.polygons import Polygons
 

@@ -12,13 +12,13 @@ import shapely
 from shapely.geometry import Polygon
 
 from isoline import pipeline
+from isoline.domain.events import Contours, Done, Event, Objects, Started
+from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda, Engine
-from isoline.events import Contours, Done, Event, Objects, Started
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.tiling import Lattice, Tile
 from isoline.images import Images
 from isoline.pipeline import Prepared
-from isoline.request import SegmentRequest
 from isoline.surveys import Surveys
 from isoline.work import Computed, Survey, Task, TileFailed
 from isoline.workbench import Workbench

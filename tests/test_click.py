@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from isoline.domain.prompts import Kind, Prompt
 from isoline.models.click import NO_BORDER, NOTHING_LEFT, ONLY_EXCLUDED, OUTSIDE, Click
 from isoline.models.pointed import Answer, Question, Window
-from isoline.prompts import Kind, Prompt
 from tests.array_scene import ArrayScene
 from tests.conftest import Labelled
 from tests.contracts import PointedModelContract

@@ -15,9 +15,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from isoline.events import Scope
+from isoline.domain.events import Scope
+from isoline.domain.object_ids import identify, scope_key
 from isoline.geometry.polygons import Polygons, anchors, simplify, trace, trace_components
-from isoline.ids import identify, scope_key
 from tests.polygons import (
     assert_canonical,
     label_images,

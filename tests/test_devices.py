@@ -12,9 +12,9 @@ import torch
 
 from isoline import registry
 from isoline.bundles.files import Bundle
+from isoline.domain.events import Done
 from isoline.engines.local import LocalEngine
 from isoline.errors import Malformed
-from isoline.events import Done
 from isoline.models import devices
 from tests import bundles
 from tests.test_bundles import labels, scan

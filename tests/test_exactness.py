@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import shapely
 
+from isoline.domain.events import Contours
+from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Engine
 from isoline.engines.local import LocalEngine
-from isoline.events import Contours
 from isoline.geometry.grid import XY
 from isoline.geometry.region import Region
 from isoline.images import Images
-from isoline.request import SegmentRequest
 from tests.running import Outcome, SerialEngine, run, shapes
 from tests.slides import Shapes
 

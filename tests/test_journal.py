@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isoline import journal
-from isoline.errors import Broken
-from isoline.events import (
+from isoline.domain.batch import Batch
+from isoline.domain.events import (
     Cancelled,
     Contours,
     Done,
@@ -28,8 +28,9 @@ from isoline.events import (
     Progress,
     Warned,
 )
+from isoline.errors import Broken
 from isoline.geometry.grid import XY, Rect
-from isoline.journal import Batch, JournalReader, JournalWriter
+from isoline.journal import JournalReader, JournalWriter
 from tests import results
 
 END = Done(3, 12, 0, 0, 1.5)

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from isoline.domain.request import Value
 from isoline.errors import BadSpacing, NotSupported
 from isoline.geometry.grid import XY, Box
 from isoline.kernels import maxtree, shape
 from isoline.kernels.expand import expand
 from isoline.models import stain
-from isoline.models.base import Classes, Regions, Unbounded, Value
+from isoline.models.base import Classes, Regions, Unbounded
 from isoline.models.epithelium import READ_PX, Epithelium, decide
 from isoline.models.nuclei import MAX_EXTENT_UM, Nuclei
 from isoline.models.threshold import Threshold, luminance

@@ -29,6 +29,7 @@ from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
 from isoline import registry
+from isoline.domain.events import Objects
 from isoline.errors import (
     Broken,
     Busy,
@@ -40,7 +41,6 @@ from isoline.errors import (
     RequestError,
     UnknownImage,
 )
-from isoline.events import Objects
 from isoline.geometry.grid import XY, Grid
 from isoline.geometry.polygons import trace
 from isoline.images import ANYONE

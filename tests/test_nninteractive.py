@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from isoline import pipeline, registry
+from isoline.domain.prompts import Prompt
 from isoline.errors import Broken, WeightsMissing
 from isoline.images import Images
 from isoline.models.drawn import box, outline, stroke
 from isoline.models.nninteractive import NnInteractive
 from isoline.models.pointed import PointedModel, Question, Window
-from isoline.prompts import Prompt
 from isoline.weights import weight_files
 from isoline.workbench import Workbench
 from tests import prompting

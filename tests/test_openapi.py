@@ -15,12 +15,13 @@ from flask import Flask
 from jsonschema import Draft202012Validator
 from PIL import Image
 
-from isoline import errors, masks, openapi, registry, wire
+from isoline import errors, openapi, registry, wire
 from isoline.app import Backend, create_app
 from isoline.config.settings import Settings
+from isoline.domain import mask_rle
+from isoline.domain.events import Cancelled, Contours, Done, Event, Failed, Mask, Progress, Warned
 from isoline.encoders.geojson import GeoJSON
 from isoline.encoders.ohif import OHIF
-from isoline.events import Cancelled, Contours, Done, Event, Failed, Mask, Progress, Warned
 from isoline.geometry.grid import Rect
 from isoline.images import Images
 from tests import results
@@ -45,7 +46,7 @@ EVENTS: tuple[Event, ...] = (
     Progress(1, 2, None),
     Progress(2, 2, 0.5),
     Warned("Unreadable", "a tile cannot be read", Rect(0, 0, 512, 512)),
-    masks.encode(np.eye(3, dtype=np.uint8)[None], [0]),
+    mask_rle.encode(np.eye(3, dtype=np.uint8)[None], [0]),
     Warned("Outline", "it crosses itself"),
     Done(2, 2, 0, 0, 1.5),
     Failed("Broken", "the disk is full", "free some space"),

@@ -18,13 +18,13 @@ from shapely.geometry import shape
 from isoline import client as api
 from isoline import pipeline, prompt_pipeline
 from isoline.client import Client, ClientError, box, point, polygon, scribble
+from isoline.domain.batch import Batch
+from isoline.domain.events import Done, Failed, Warned
+from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda, Engine, Result
 from isoline.engines.local import LocalEngine
-from isoline.events import Done, Failed, Warned
 from isoline.images import Images
-from isoline.journal import Batch
 from isoline.models import devices
-from isoline.request import SegmentRequest
 from isoline.work import Answered, Survey, Task, TileFailed
 from tests.prompting import asking, models_for_tests
 from tests.prompting import point as asked_point

@@ -17,15 +17,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from isoline import masks, pipeline
+from isoline import pipeline
 from isoline.config.settings import Limits
+from isoline.domain import mask_rle
+from isoline.domain.prompts import KINDS, DrawnSlice, Prompt
+from isoline.domain.request import UploadRequest
 from isoline.errors import BadPrompt, BadRegion, NotSupported
 from isoline.geometry.grid import Box
 from isoline.geometry.region import Region
 from isoline.images import Images
 from isoline.models.pointed import Window
-from isoline.prompts import KINDS, DrawnSlice, Prompt
-from isoline.request import UploadRequest
 from isoline.scenes import scene_of
 from isoline.sources.byte_cache import ByteCache
 from isoline.sources.plain import PlainSource
@@ -151,7 +152,7 @@ def test_slices_to_start_from(images: Images, bench: Workbench) -> None:
     begun = np.zeros(WHERE.shape, np.uint8)
     begun[2:4, 25:30, 3:5] = 1
     begun[3, 27, 4] = 0
-    coded = dict(masks.layers(masks.encode(begun, range(len(begun)))))
+    coded = dict(mask_rle.layers(mask_rle.encode(begun, range(len(begun)))))
     slices = tuple(
         DrawnSlice(k, layer.box, layer.code) for k, layers in coded.items() for layer in layers
     )

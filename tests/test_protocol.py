@@ -11,13 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from isoline import client, errors, masks, wire
-from isoline.encoders.base import Encoder
-from isoline.encoders.dsa import DSA
-from isoline.encoders.geojson import GeoJSON
-from isoline.encoders.ohif import OHIF
-from isoline.encoders.qupath import QuPath
-from isoline.events import (
+from isoline import client, errors, wire
+from isoline.domain import mask_rle
+from isoline.domain.events import (
     Cancelled,
     Contours,
     Done,
@@ -27,10 +23,15 @@ from isoline.events import (
     Progress,
     Warned,
 )
+from isoline.domain.segments import Saved
+from isoline.encoders.base import Encoder
+from isoline.encoders.dsa import DSA
+from isoline.encoders.geojson import GeoJSON
+from isoline.encoders.ohif import OHIF
+from isoline.encoders.qupath import QuPath
 from isoline.geometry.grid import XY, Box
 from isoline.geometry.volume_grid import LPS, SliceName, VolumeGrid, VolumeInfo
 from isoline.models.base import Choice, ModelSpec, Number, Switch, Unbounded
-from isoline.segments import Saved
 from isoline.sources.upload import Layer, Manifest
 from tests import results
 
@@ -42,7 +43,7 @@ PIXEL = results.objects_of([[[results.rectangle(3, 5, 4, 6)]]], measurements={"c
 
 _PLANES = np.zeros((2, 4, 300), np.uint8)
 _PLANES[0, 1, 5:7] = _PLANES[0, 2, 5:205] = 1
-MASK = masks.encode(_PLANES, [30, 31])
+MASK = mask_rle.encode(_PLANES, [30, 31])
 _GRID = VolumeGrid(
     (300, 4, 32), LPS(0.0, 0.0, 0.0), LPS(1.0, 0, 0), LPS(0, 1.0, 0), LPS(0, 0, 1.0), "1.2.3.9"
 )
@@ -108,7 +109,7 @@ def test_a_labelmap_is_kept() -> None:
     kinds = [segment.algorithm_type for _, segment in asked.segments]
     assert kinds == ["SEMIAUTOMATIC", "MANUAL"]
     (layer,) = asked.slices[0].layers
-    assert int(masks.decode(layer.code, layer.box).sum()) == 202
+    assert int(mask_rle.decode(layer.code, layer.box).sum()) == 202
     (answer,) = examples("saved")
     assert wire.saved_json(Saved("1.2.3", answer["series"], answer["instance"], True)) == answer
 

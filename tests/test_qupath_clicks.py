@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isoline import prompts, wire
-from isoline.prompts import Prompt
+from isoline import wire
+from isoline.domain import prompts
+from isoline.domain.prompts import Prompt
 from tests import qupath
 from tests.qupath import PLUGIN, Build, Proxy, proxied
 from tests.serving import serving

@@ -22,13 +22,13 @@ import requests
 from isoline import client as api
 from isoline.client import Client, Options
 from isoline.config.settings import Limits
+from isoline.domain.request import SegmentRequest
 from isoline.errors import UnknownJob
 from isoline.geometry.region import Region
 from isoline.images import Images
 from isoline.job import CARD, JOURNAL, Card, Job, State
 from isoline.jobs import Jobs, QueueFull
 from isoline.pipeline import Prepared, prepare
-from isoline.request import SegmentRequest
 from isoline.surveys import Surveys
 from tests.killable import Server, digest, features, running
 from tests.running import SerialEngine

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from isoline.domain.prompts import Kind, Prompt
 from isoline.errors import WeightsMissing
 from isoline.models.pointed import PointedModel, Question, Window
 from isoline.models.sam import Sam
-from isoline.prompts import Kind, Prompt
 from isoline.weights import weight_files
 from tests.array_scene import ArrayScene
 from tests.contracts import PointedModelContract

@@ -21,8 +21,9 @@ from dicomweb_client.api import DICOMwebClient
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from isoline import masks, stow
+from isoline import stow
 from isoline.access import digest
+from isoline.domain import mask_rle
 from isoline.errors import NotStored
 from isoline.geometry.volume_grid import VolumeGrid
 from isoline.sources.archives import Archive
@@ -125,7 +126,7 @@ def name_of(series: str, k: int) -> tuple[str, int]:
 
 def body(series: str, labels: NDArray[np.uint8], **more: object) -> dict[str, Any]:
     slices = []
-    for k, layers in masks.layers(masks.encode(labels, range(len(labels)))):
+    for k, layers in mask_rle.layers(mask_rle.encode(labels, range(len(labels)))):
         instance, frame = name_of(series, k)
         coded = [
             {"label": n, "box": list(box), "runs": base64.b64encode(code).decode()}

@@ -7,8 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from isoline.domain.events import Label
 from isoline.errors import BadSpacing
-from isoline.events import Label
 from isoline.geometry.grid import XY
 from isoline.models.base import ModelSpec, Regions
 from isoline.sources.base import ImageInfo, Level

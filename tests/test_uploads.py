@@ -17,6 +17,8 @@ from PIL import Image
 
 from isoline import pipeline
 from isoline.config.settings import Limits
+from isoline.domain.events import Warned
+from isoline.domain.request import SegmentRequest, UploadRequest
 from isoline.errors import (
     BadRegion,
     Busy,
@@ -27,11 +29,9 @@ from isoline.errors import (
     Unreadable,
     UploadState,
 )
-from isoline.events import Warned
 from isoline.geometry.grid import XY, Box
 from isoline.geometry.region import Region
 from isoline.images import ANYONE, Images
-from isoline.request import SegmentRequest, UploadRequest
 from isoline.sources.upload import Manifest, UploadSource
 from isoline.uploads import TILE_PX, Uploads
 from tests import running

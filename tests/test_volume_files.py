@@ -17,13 +17,13 @@ from hypothesis.extra.numpy import arrays
 from nibabel.affines import apply_affine
 from numpy.typing import NDArray
 
+from isoline.domain.events import Label, Scope, Started
+from isoline.domain.segments import Segment
 from isoline.encoders import dicomseg, rtstruct, volume_file
 from isoline.encoders.volume_file import Segmented
 from isoline.errors import Malformed, NotSupported
-from isoline.events import Label, Scope, Started
 from isoline.geometry.grid import XY, Grid
 from isoline.geometry.volume_grid import VolumeGrid
-from isoline.segments import Segment
 from isoline.sources.dicom_series import DicomFolder
 from tests import volumes
 

@@ -15,14 +15,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from isoline import masks, pipeline
+from isoline import pipeline
 from isoline.bundles.files import Bundle
+from isoline.domain import mask_rle
+from isoline.domain.batch import Batch
+from isoline.domain.events import Cancelled, Done, Event, Mask, Progress
+from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
-from isoline.events import Cancelled, Done, Event, Mask, Progress
 from isoline.images import Images
-from isoline.journal import Batch
-from isoline.request import SegmentRequest
 from isoline.surveys import Surveys
 from tests import bundles, volumes
 
@@ -90,7 +91,7 @@ def masks_in(batches: list[Batch]) -> list[Mask]:
 def drawn(batches: list[Batch]) -> NDArray[np.uint8]:
     labelmap = np.full(WHERE.shape, 9, np.uint8)
     for mask in masks_in(batches):
-        masks.draw(mask, labelmap)
+        mask_rle.draw(mask, labelmap)
     return labelmap
 
 

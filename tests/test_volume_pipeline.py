@@ -15,19 +15,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from isoline import client, journal, masks, pipeline, wire, workbench
+from isoline import client, journal, pipeline, wire, workbench
+from isoline.domain import mask_rle
+from isoline.domain.batch import Batch
+from isoline.domain.events import Cancelled, Done, Event, Failed, Mask, Progress, Started
+from isoline.domain.request import SegmentRequest
 from isoline.encoders.geojson import GeoJSON
 from isoline.encoders.ohif import OHIF
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.errors import BadParameter, BadRegion, IsolineError, NotSupported
-from isoline.events import Cancelled, Done, Event, Failed, Mask, Progress, Started
 from isoline.geometry.volume_grid import SliceName
 from isoline.images import Images
-from isoline.journal import Batch, JournalReader, JournalWriter
+from isoline.journal import JournalReader, JournalWriter
 from isoline.models.threshold3d import Threshold3D
 from isoline.models.volume import Scan, outward
-from isoline.request import SegmentRequest
 from isoline.sources.volume import VolumeSource
 from isoline.surveys import Surveys
 from tests import volumes
@@ -91,7 +93,7 @@ def test_masks_come_back(n: int, height: int, width: int, labels: int, random: A
     given_ *= rng.random((n, height, 1)) < 0.7
     slices = rng.permutation(9)[:n].tolist()
     drawn = np.full((9, height, width), 77, np.uint8)
-    masks.draw(masks.encode(given_, slices), drawn)
+    mask_rle.draw(mask_rle.encode(given_, slices), drawn)
     np.testing.assert_array_equal(drawn[slices], given_)
     assert (np.delete(drawn, slices, axis=0) == 77).all()
 
@@ -100,7 +102,7 @@ def test_runs_are_as_the_page_says() -> None:
     plane = np.zeros((1, 4, 300), np.uint8)
     plane[0, 1, 5:7] = 2
     plane[0, 2, 5:205] = 2
-    ((k, (layer,)),) = masks.layers(masks.encode(plane, [3]))
+    ((k, (layer,)),) = mask_rle.layers(mask_rle.encode(plane, [3]))
     assert (k, layer.label, layer.box) == (3, 2, (5, 1, 205, 3))
     # 0 not, 2 it, 198 not, 200 it; 198 = 0x46 + 0x80, 1
     assert layer.code == bytes([0, 2, 0xC6, 1, 0xC8, 1])
@@ -140,7 +142,7 @@ def test_every_slice_comes_once(folder: Path, engine: LocalEngine, image: str) -
     for event in told:
         if isinstance(event, Mask):
             slices += event.slices.tolist()
-            masks.draw(event, labelmap)
+            mask_rle.draw(event, labelmap)
     assert sorted(slices) == list(range(37))
     np.testing.assert_array_equal(labelmap, expected(4000))
     progress = [event.tiles_done for event in told if isinstance(event, Progress)]
@@ -248,7 +250,7 @@ def test_mistakes_are_found_before_anything_runs(folder: Path) -> None:
         with pytest.raises(kind):
             prepared(folder, request(**changes))
     with pytest.raises(NotSupported, match="no masks"):
-        GeoJSON().mask(masks.encode(np.zeros((0, 1, 1), np.uint8), []), Any)  # type: ignore[arg-type]
+        GeoJSON().mask(mask_rle.encode(np.zeros((0, 1, 1), np.uint8), []), Any)  # type: ignore[arg-type]
 
 
 def test_a_picture_is_no_volume(tmp_path: Path) -> None:

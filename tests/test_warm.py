@@ -11,9 +11,9 @@ import pytest
 from numba.core.registry import CPUDispatcher
 
 from isoline import kernels, warm
+from isoline.domain.prompts import Kind, Prompt
 from isoline.models.click import Click
 from isoline.models.pointed import Question, Window
-from isoline.prompts import Kind, Prompt
 from tests.array_scene import ArrayScene
 
 PIXELS = [

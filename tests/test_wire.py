@@ -13,17 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isoline import client, wire
-from isoline.encoders.dsa import DSA
-from isoline.encoders.geojson import GeoJSON
-from isoline.errors import (
-    BadParameter,
-    BadRegion,
-    IsolineError,
-    Malformed,
-    TooLarge,
-    UnknownModel,
-)
-from isoline.events import (
+from isoline.domain.events import (
     Cancelled,
     Contours,
     Done,
@@ -34,11 +24,21 @@ from isoline.events import (
     Progress,
     Warned,
 )
+from isoline.domain.request import SegmentRequest
+from isoline.encoders.dsa import DSA
+from isoline.encoders.geojson import GeoJSON
+from isoline.errors import (
+    BadParameter,
+    BadRegion,
+    IsolineError,
+    Malformed,
+    TooLarge,
+    UnknownModel,
+)
 from isoline.geometry.grid import XY, Rect
 from isoline.geometry.volume_grid import SliceName
 from isoline.models.base import Bounded, Choice, ModelSpec, Number, Switch
 from isoline.parameters import check_parameters
-from isoline.request import SegmentRequest
 from tests import results
 
 FULL = {

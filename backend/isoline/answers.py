@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import masks, results
-from isoline.events import Mask, Objects
+from isoline import results
+from isoline.domain import mask_rle
+from isoline.domain.events import Mask, Objects
 from isoline.geometry import polygons as contours
 from isoline.models.pointed import Answer, Index, Scene
 from isoline.work import Task
@@ -70,6 +71,6 @@ def _slices(mask: NDArray[np.bool_], low: Index, factor: Index, size: Index) -> 
     k = (k0 + holding[:, None] * factor[0] + np.arange(factor[0])).ravel()
     inside = k < size[0]
     labels = planes.repeat(factor[0], axis=0)[inside].view(np.uint8)
-    coded = masks.encode(labels, k[inside].tolist())
+    coded = mask_rle.encode(labels, k[inside].tolist())
     layers = coded.layers + np.array([0, 0, i0, j0, i0, j0], np.int32)
     return replace(coded, layers=layers)

@@ -21,10 +21,11 @@ from isoline import __version__, metrics, openapi, pictures, pipeline, registry,
 from isoline.access import ADMIN, ANYBODY, RUN, SAVE, VIEW, Access, User
 from isoline.audit import Audit
 from isoline.config.settings import Settings
+from isoline.domain.events import Contours, Mask, Started
+from isoline.domain.request import SegmentRequest
 from isoline.encoders.base import Encoder
 from isoline.engines.local import Bounds, LocalEngine
 from isoline.errors import Broken, IsolineError, NotSupported, http_status
-from isoline.events import Contours, Mask, Started
 from isoline.file_uris import FileUris
 from isoline.images import Caller, Descriptions, Images, Resolver
 from isoline.job import Job, State
@@ -33,7 +34,6 @@ from isoline.metrics import Metrics
 from isoline.monailabel import access as monailabel
 from isoline.monailabel import routes as monailabel_routes
 from isoline.ohif import files as ohif_files
-from isoline.request import SegmentRequest
 from isoline.sources.archives import DicomWebImages
 from isoline.sources.girder import GirderImages
 from isoline.sources.volume import check_size

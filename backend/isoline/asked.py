@@ -9,16 +9,16 @@ from math import floor
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import masks
+from isoline.domain import mask_rle
+from isoline.domain.prompts import DrawnSlice, Prompt, check
+from isoline.domain.request import SegmentRequest, Value
 from isoline.errors import BadPrompt
 from isoline.geometry.grid import XY, Box, Grid, Rect
 from isoline.geometry.region import Region
 from isoline.geometry.volume_grid import VolumeInfo
 from isoline.images import Found
-from isoline.models.base import ModelSpec, Value
+from isoline.models.base import ModelSpec
 from isoline.models.pointed import Index, Question, Window
-from isoline.prompts import DrawnSlice, Prompt, check
-from isoline.request import SegmentRequest
 
 MAX_INITIAL_PX = 1 << 26
 """The box around an outline to start from has at most so many pixels: 8192 x 8192."""
@@ -228,7 +228,7 @@ def _slices(
                 f"give i0 < i1 <= {columns} and j0 < j1 <= {rows}",
             )
         try:
-            masks.lengths(drawn.runs, (i1 - i0) * (j1 - j0))
+            mask_rle.lengths(drawn.runs, (i1 - i0) * (j1 - j0))
         except ValueError as error:
             raise BadPrompt(f"{where}.runs: {error}", "see docs/protocol.md, mask") from None
         checked.append(replace(drawn, slice=volume.k_of(drawn.slice, name)))
@@ -255,7 +255,7 @@ def _stacked(slices: Sequence[DrawnSlice]) -> tuple[Window, NDArray[np.bool_]]:
     for drawn in slices:
         (k, j0, i0), (_, j1, i1) = _ends(drawn)
         part = mask[k - low[0], j0 - low[1] : j1 - low[1], i0 - low[2] : i1 - low[2]]
-        part |= masks.decode(drawn.runs, drawn.box)
+        part |= mask_rle.decode(drawn.runs, drawn.box)
     return window, mask
 
 

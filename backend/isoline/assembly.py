@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline import results
-from isoline.events import Contours, Event, Objects, Warned
+from isoline.domain.batch import Arrays, Batch
+from isoline.domain.events import Contours, Event, Objects, Warned
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.seams import Closed, Pieces, Place, Union
 from isoline.geometry.tiling import Lattice, Tile
-from isoline.journal import Arrays, Batch
 from isoline.models.base import Bounded, Regions, Unbounded
 from isoline.work import Computed, Task, TileFailed
 

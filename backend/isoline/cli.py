@@ -16,14 +16,15 @@ import click
 from isoline import __version__, registry
 from isoline.config import settings as config
 from isoline.config.settings import Settings
+from isoline.domain.request import Value
 from isoline.errors import BadParameter, IsolineError, Malformed, NotSupported
 from isoline.geometry.grid import XY
-from isoline.models.base import ModelSpec, Number, Switch, Value
+from isoline.models.base import ModelSpec, Number, Switch
 
 if TYPE_CHECKING:
+    from isoline.domain.prompts import DrawnSlice, Prompt
     from isoline.geometry.region import Region
     from isoline.geometry.volume_grid import VolumeInfo
-    from isoline.prompts import DrawnSlice, Prompt
 
 
 class _Friendly(click.Group):
@@ -161,8 +162,8 @@ def segment(
 ) -> None:
     """Segment IMAGE and write the contours as they come."""
     from isoline.console import segment_file
+    from isoline.domain.request import SegmentRequest
     from isoline.geometry.region import Region
-    from isoline.request import SegmentRequest
 
     if region is not None and roi is not None:
         raise Malformed("--region and --roi are both given", "choose one")

@@ -27,9 +27,7 @@ import orjson
 from numpy.typing import NDArray
 
 from isoline import registry, wire
-from isoline.encoders.base import Encoder
-from isoline.errors import IsolineError, Malformed
-from isoline.events import (
+from isoline.domain.events import (
     Cancelled,
     Contours,
     Done,
@@ -42,11 +40,13 @@ from isoline.events import (
     Started,
     Warned,
 )
+from isoline.domain.prompts import Prompt
+from isoline.domain.request import SegmentRequest
+from isoline.encoders.base import Encoder
+from isoline.errors import IsolineError, Malformed
 from isoline.geometry.grid import XY, Grid, Rect
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.region import Region, brief
-from isoline.prompts import Prompt
-from isoline.request import SegmentRequest
 
 Json: TypeAlias = Mapping[str, Any]
 

@@ -13,15 +13,16 @@ from typing import BinaryIO, cast
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from isoline import events, pipeline, registry, wire
+from isoline import pipeline, registry, wire
 from isoline.config.settings import Settings
+from isoline.domain import events
+from isoline.domain.events import Event
+from isoline.domain.request import SegmentRequest
 from isoline.encoders.base import ContourFile, Encoder
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.errors import Malformed
-from isoline.events import Event
 from isoline.images import Images
-from isoline.request import SegmentRequest
 from isoline.surveys import Surveys
 
 OK, FAILED, INTERRUPTED = 0, 1, 130

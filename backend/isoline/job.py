@@ -21,12 +21,13 @@ from pathlib import Path
 import orjson
 
 from isoline import pipeline
+from isoline.domain.batch import Batch
+from isoline.domain.events import Cancelled, Contours, Done, Failed, Progress, Started
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import Broken, IsolineError, NotSupported, Unreadable
-from isoline.events import Cancelled, Contours, Done, Failed, Progress, Started
 from isoline.geometry.grid import XY
 from isoline.geometry.volume_grid import SliceName
-from isoline.journal import Batch, JournalReader, JournalWriter
+from isoline.journal import JournalReader, JournalWriter
 from isoline.pipeline import Prepared
 from isoline.surveys import Surveys
 

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from isoline.config.file_lock import Exclusive
 from isoline.config.settings import Limits
+from isoline.domain.events import Cancelled
 from isoline.engines.base import Engine
 from isoline.errors import Broken, Busy, UnknownJob
-from isoline.events import Cancelled
 from isoline.job import CARD, LANES, REQUEST, Card, Job, State
 from isoline.pipeline import Prepared
 from isoline.surveys import Surveys

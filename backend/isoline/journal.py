@@ -18,21 +18,19 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from isoline.errors import Broken
-from isoline.events import (
+from isoline.domain.batch import Arrays, Batch
+from isoline.domain.events import (
     Cancelled,
     Contours,
     Done,
-    End,
     Event,
     Failed,
     Label,
@@ -43,6 +41,7 @@ from isoline.events import (
     Started,
     Warned,
 )
+from isoline.errors import Broken
 from isoline.geometry.grid import XY, Grid, Rect
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.volume_grid import LPS, SliceName, VolumeGrid, VolumeInfo
@@ -53,36 +52,6 @@ _SIZE = struct.Struct("<I")
 _HEAD = MAGIC + _SIZE.pack(VERSION)
 _ALIGNMENT = 8
 _POLL_SECONDS = 0.25
-
-Arrays: TypeAlias = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one step of a job gave; the events are numbered from `seq` on, without gaps."""
-
-    seq: int
-    """The number of the first event; of the next one to come when there are none."""
-    tile: tuple[int, int] | None
-    """(column, row) of the tile that gave it, None for what no tile gave."""
-    events: tuple[Event, ...]
-    carry: Arrays | None = None
-    """What the stitcher needs to go on."""
-
-    @property
-    def last_seq(self) -> int:
-        return self.seq + len(self.events) - 1
-
-    @property
-    def ends(self) -> bool:
-        """Whether it holds the last event of the job."""
-        return bool(self.events) and isinstance(self.events[-1], End)
-
-    def numbered(self, after: int = -1) -> Iterator[tuple[int, Event]]:
-        """Yield (number, event) of the events after number `after`."""
-        for seq, event in enumerate(self.events, self.seq):
-            if seq > after:
-                yield seq, event
 
 
 class JournalWriter:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from isoline import __version__
-from isoline.prompts import KINDS, MAX_PROMPTS
+from isoline.domain.prompts import KINDS, MAX_PROMPTS
 
 Json: TypeAlias = Mapping[str, object]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 
+from isoline.domain.request import Value
 from isoline.errors import BadParameter
-from isoline.models.base import Choice, ModelSpec, Number, Parameter, Switch, Value
+from isoline.models.base import Choice, ModelSpec, Number, Parameter, Switch
 
 
 def check_parameters(spec: ModelSpec, given: Mapping[str, Value]) -> Mapping[str, Value]:

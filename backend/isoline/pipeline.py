@@ -16,20 +16,20 @@ from isoline import prompt_pipeline, registry, volume_pipeline
 from isoline.asked import asked_of
 from isoline.assembly import Assembly, carry_of
 from isoline.bundles.files import Bundle
+from isoline.domain.batch import Arrays, Batch
+from isoline.domain.events import Cancelled, Done, Event, Progress, Scope, Started, Warned
+from isoline.domain.request import SegmentRequest, UploadRequest, Value
 from isoline.encoders.base import Encoder
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import BadParameter, BadRegion, BadSpacing, NotSupported, TooLarge, WrongImage
-from isoline.events import Cancelled, Done, Event, Progress, Scope, Started, Warned
 from isoline.geometry.grid import XY, Box, Grid, Overlap, Rect
 from isoline.geometry.region import Region
 from isoline.geometry.seams import Pieces, Place
 from isoline.geometry.tiling import Lattice, Tile
 from isoline.images import ANYONE, Caller, Found, Images
-from isoline.journal import Arrays, Batch
-from isoline.models.base import Bounded, ModelSpec, Output, Regions, Unbounded, Value
+from isoline.models.base import Bounded, ModelSpec, Output, Regions, Unbounded
 from isoline.parameters import check_parameters
 from isoline.pixels import Selection, choose
-from isoline.request import SegmentRequest, UploadRequest
 from isoline.sources.base import ImageInfo
 from isoline.spacing import image_spacing, working_grid
 from isoline.surveys import Surveys

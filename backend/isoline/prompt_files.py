@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from isoline import masks, registry
+from isoline import registry
+from isoline.domain import mask_rle
+from isoline.domain.prompts import KINDS, DrawnSlice, Kind, Prompt
 from isoline.errors import BadPrompt, IsolineError
 from isoline.geometry.region import Region, brief
 from isoline.geometry.volume_grid import VolumeInfo
-from isoline.prompts import KINDS, DrawnSlice, Kind, Prompt
 from isoline.sources.volume import VolumeSource
 
 _NEGATIVE = re.compile(r"negative|ignore|background|exclude", re.IGNORECASE)
@@ -67,7 +68,7 @@ def initial_mask(path: Path, volume: VolumeInfo) -> tuple[DrawnSlice, ...]:
     labels = np.greater(source.voxels(), 0).view(np.uint8)
     return tuple(
         DrawnSlice(k, layer.box, layer.code)
-        for k, layers in masks.layers(masks.encode(labels, range(len(labels))))
+        for k, layers in mask_rle.layers(mask_rle.encode(labels, range(len(labels))))
         for layer in layers
     )
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 
+from isoline.domain.batch import Batch
+from isoline.domain.events import Cancelled, Contours, Done, Event, Failed, Objects, Started, Warned
 from isoline.engines.base import Agenda, Engine
-from isoline.events import Cancelled, Contours, Done, Event, Failed, Objects, Started, Warned
-from isoline.journal import Batch
 from isoline.results import cut_off
 from isoline.work import Answered, Task, TileFailed
 

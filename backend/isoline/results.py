@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import ids
-from isoline.events import Objects, Warned
+from isoline.domain import object_ids
+from isoline.domain.events import Objects, Warned
 from isoline.geometry import polygons as contours
 from isoline.geometry.polygons import Polygons
 from isoline.work import Task
@@ -33,8 +33,8 @@ def build(
     A provisional piece never shares an id with a final region, even of the same shape.
     """
     classes: NDArray[np.uint16] = label.astype(np.uint16)
-    key = ids.scope_key(task.scope) + (b"piece" if provisional else b"")
-    identity = ids.identify(key, classes, polygons)
+    key = object_ids.scope_key(task.scope) + (b"piece" if provisional else b"")
+    identity = object_ids.identify(key, classes, polygons)
     if task.simplify_px:
         polygons = contours.simplify(polygons, task.simplify_px)
         nuclei = None if nuclei is None else contours.simplify(nuclei, task.simplify_px)

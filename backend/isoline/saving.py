@@ -6,12 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from isoline import masks, stow
+from isoline import stow
+from isoline.domain import mask_rle
+from isoline.domain.segments import LabelledSlice, Saved, SaveRequest
 from isoline.encoders import volume_file
 from isoline.encoders.volume_file import Segmented
 from isoline.errors import BadRegion, Malformed, NotSupported, UnknownFormat
 from isoline.geometry.volume_grid import VolumeInfo
-from isoline.segments import LabelledSlice, Saved, SaveRequest
 from isoline.sources.archives import Archive, DicomWebImages
 from isoline.sources.dicomweb import DicomWebSource
 
@@ -90,7 +91,7 @@ def labelmap(
                     "give [i0, j0, i1, j1]",
                 )
             try:
-                it = masks.decode(layer.code, layer.box)
+                it = mask_rle.decode(layer.code, layer.box)
             except ValueError as error:
                 raise Malformed(f"{where}: {error}", "see docs/protocol.md#mask") from error
             inside = labels[k, j0:j1, i0:i1]

@@ -21,10 +21,10 @@ from math import ceil
 from pathlib import Path
 
 from isoline.config.settings import Limits
+from isoline.domain.request import UploadRequest
 from isoline.errors import Busy, Malformed, TooLarge, UnknownImage, UploadState
 from isoline.geometry.grid import Box
 from isoline.images import Caller, Found
-from isoline.request import UploadRequest
 from isoline.sources.upload import MANIFEST, Layer, Manifest, UploadSource, decode, tile_file
 
 TILE_PX = 512

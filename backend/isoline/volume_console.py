@@ -10,9 +10,11 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import events, masks, pipeline, registry, saving
+from isoline import pipeline, registry, saving
 from isoline.config.settings import Settings
 from isoline.console import OK, Display, EventLines, open_output, stopped_by_ctrl_c
+from isoline.domain import events, mask_rle
+from isoline.domain.request import SegmentRequest
 from isoline.encoders import volume_file
 from isoline.encoders.ohif import OHIF
 from isoline.encoders.volume_file import Segmented
@@ -21,7 +23,6 @@ from isoline.engines.local import LocalEngine
 from isoline.errors import Malformed, NotSupported, UnknownFormat
 from isoline.images import Images
 from isoline.pipeline import Prepared
-from isoline.request import SegmentRequest
 from isoline.sources.archives import DicomWebImages, DicomWebSeries
 from isoline.sources.dicom_series import DicomSource
 from isoline.surveys import Surveys
@@ -89,7 +90,7 @@ def _run(
                 if lines is not None:
                     lines.write(event)
                 if isinstance(event, events.Mask) and not event.provisional:
-                    masks.draw(event, labels)
+                    mask_rle.draw(event, labels)
                 display.show(event)
     return labels, display.status
 

@@ -11,17 +11,17 @@ from dataclasses import dataclass, replace
 
 from isoline.asked import Asked
 from isoline.bundles.files import Bundle
+from isoline.domain.batch import Batch
+from isoline.domain.events import Cancelled, Done, Event, Failed, Mask, Progress, Scope, Started
+from isoline.domain.request import SegmentRequest, Value
 from isoline.encoders.base import Encoder
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import NotSupported
-from isoline.events import Cancelled, Done, Event, Failed, Mask, Progress, Scope, Started
 from isoline.geometry.grid import XY, Grid
 from isoline.geometry.tiling import Lattice
 from isoline.images import Found
-from isoline.journal import Batch
-from isoline.models.base import ModelSpec, Value
+from isoline.models.base import ModelSpec
 from isoline.pixels import Selection
-from isoline.request import SegmentRequest
 from isoline.work import Masked, Task, TileFailed
 
 PERCENT = 100

@@ -23,8 +23,9 @@ from PIL import Image
 from isoline import datasets, kernels, registry
 from isoline.answers import found_in
 from isoline.config.file_lock import Exclusive
+from isoline.domain.events import Scope
+from isoline.domain.prompts import Prompt
 from isoline.errors import Conflict
-from isoline.events import Scope
 from isoline.geometry import polygons, seams
 from isoline.geometry.grid import XY, Box, Grid
 from isoline.geometry.tiling import Lattice
@@ -34,7 +35,6 @@ from isoline.models.base import Model, Patch
 from isoline.models.pointed import PointedModel, Question
 from isoline.parameters import check_parameters
 from isoline.pixels import Sampler, Selection
-from isoline.prompts import Prompt
 from isoline.scenes import scene_of
 from isoline.sources.base import Source
 from isoline.sources.byte_cache import ByteCache

@@ -17,9 +17,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from isoline.encoders.base import Encoder, scope_key
-from isoline.errors import IsolineError, Malformed, TooLarge, http_status
-from isoline.events import (
+from isoline.domain.events import (
     Cancelled,
     Contours,
     Done,
@@ -32,6 +30,11 @@ from isoline.events import (
     Started,
     Warned,
 )
+from isoline.domain.prompts import KINDS, MAX_PROMPTS, DrawnSlice, Prompt
+from isoline.domain.request import SegmentRequest, UploadRequest, Value
+from isoline.domain.segments import Algorithm, LabelledSlice, Saved, SaveRequest, Segment
+from isoline.encoders.base import Encoder, scope_key
+from isoline.errors import IsolineError, Malformed, TooLarge, http_status
 from isoline.geometry.grid import XY, Rect
 from isoline.geometry.region import Region, brief
 from isoline.geometry.volume_grid import SliceName, VolumeInfo
@@ -43,12 +46,8 @@ from isoline.models.base import (
     Pointed,
     Regions,
     Switch,
-    Value,
     Voxels,
 )
-from isoline.prompts import KINDS, MAX_PROMPTS, DrawnSlice, Prompt
-from isoline.request import SegmentRequest, UploadRequest
-from isoline.segments import Algorithm, LabelledSlice, Saved, SaveRequest, Segment
 from isoline.sources.base import ImageInfo
 from isoline.sources.upload import Manifest
 

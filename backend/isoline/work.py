@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from isoline.asked import Asked
 from isoline.bundles.files import Bundle
-from isoline.events import Mask, Objects, Scope
+from isoline.domain.events import Mask, Objects, Scope
+from isoline.domain.request import Value
 from isoline.geometry.grid import XY, Box, Grid
 from isoline.geometry.region import Region
 from isoline.geometry.seams import Pieces
 from isoline.geometry.tiling import Tile
-from isoline.models.base import Output, Statistics, Value
+from isoline.models.base import Output, Statistics
 from isoline.pixels import Selection
 from isoline.sources.base import Remote
 

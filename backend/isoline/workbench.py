@@ -10,9 +10,10 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from isoline import answers, masks, registry, results, scenes
+from isoline import answers, registry, results, scenes
+from isoline.domain import mask_rle
+from isoline.domain.events import Objects
 from isoline.errors import Broken, Unreadable
-from isoline.events import Objects
 from isoline.geometry import seams
 from isoline.geometry.grid import XY, Box, Grid
 from isoline.geometry.seams import Pieces
@@ -145,7 +146,7 @@ class Workbench:
             mask = None
             if step.labels is not None and new:
                 slices = [step.slices[n] for n in new]
-                mask = masks.encode(step.labels[new], slices, provisional=step.provisional)
+                mask = mask_rle.encode(step.labels[new], slices, provisional=step.provisional)
             yield Masked(tile, step.done, mask)
 
     def answer(self, task: Task, tile: Tile) -> Answered:

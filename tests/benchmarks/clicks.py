@@ -35,10 +35,10 @@ from skimage.segmentation import random_walker
 from isoline import client as api
 from isoline import datasets
 from isoline.client import Client
+from isoline.domain.prompts import Prompt
 from isoline.models.click import Click
 from isoline.models.pointed import Question
 from isoline.models.spaces import colours
-from isoline.prompts import Prompt
 from tests.array_scene import ArrayScene
 from tests.benchmarks.measuring import describe_machine, median, spread
 from tests.benchmarks.quality import labelled

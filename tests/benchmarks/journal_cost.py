@@ -19,13 +19,13 @@ from pathlib import Path
 
 from isoline import datasets, pipeline
 from isoline.config.settings import Limits
+from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.geometry.region import Region
 from isoline.images import Images
 from isoline.jobs import Jobs
 from isoline.pipeline import Prepared
-from isoline.request import SegmentRequest
 from isoline.surveys import Surveys
 from tests.benchmarks.measuring import describe_machine, median, spread
 

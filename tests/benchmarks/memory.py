@@ -17,12 +17,12 @@ from pathlib import Path
 
 from isoline import datasets, pipeline, registry
 from isoline.config.settings import Settings
+from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.geometry.region import Region
 from isoline.images import Images
 from isoline.journal import JournalWriter
-from isoline.request import SegmentRequest
 from isoline.surveys import Surveys
 from isoline.weights import pull
 from tests.benchmarks.measuring import describe_machine, family_rss

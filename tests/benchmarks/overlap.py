@@ -23,6 +23,7 @@ import psutil
 
 from isoline import datasets, pipeline, registry
 from isoline.config.settings import Settings
+from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.geometry.grid import Box
@@ -30,7 +31,6 @@ from isoline.images import Images
 from isoline.journal import JournalWriter
 from isoline.models.base import Model, Patch, Prediction
 from isoline.pipeline import Prepared
-from isoline.request import SegmentRequest
 from isoline.surveys import Surveys
 from isoline.weights import pull, weight_files
 from isoline.work import Task

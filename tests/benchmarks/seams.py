@@ -18,12 +18,12 @@ import numpy as np
 import shapely
 
 from isoline import datasets
+from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Engine
 from isoline.engines.local import LocalEngine
 from isoline.geometry.grid import XY
 from isoline.geometry.region import Region
 from isoline.images import Images
-from isoline.request import SegmentRequest
 from tests.benchmarks.measuring import describe_machine
 from tests.running import Outcome, SerialEngine, run, shapes
 from tests.slides import disks

@@ -25,7 +25,8 @@ import psutil
 import requests
 from numpy.typing import NDArray
 
-from isoline import datasets, masks
+from isoline import datasets
+from isoline.domain import mask_rle
 from isoline.encoders.ohif import OHIF
 from isoline.models import brain
 from isoline.models.brain import Brain
@@ -53,13 +54,13 @@ def encoding() -> None:
     labels = _brain_of_512()
 
     def encoded() -> bytes:
-        return OHIF().mask(masks.encode(labels, range(240)), results.STARTED)
+        return OHIF().mask(mask_rle.encode(labels, range(240)), results.STARTED)
 
     def packed() -> bytes:
         return gzip.compress(labels.tobytes(), 6)
 
     back = np.zeros_like(labels)
-    masks.draw(masks.encode(labels, range(240)), back)
+    mask_rle.draw(mask_rle.encode(labels, range(240)), back)
     assert np.array_equal(back, labels)
     took = measuring.interleaved(
         {"ohif": lambda: measuring.seconds(encoded), "gzip": lambda: measuring.seconds(packed)}, 9

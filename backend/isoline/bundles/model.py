@@ -17,8 +17,8 @@ from isoline.bundles.network import Network
 from isoline.bundles.recipe import Recipe, check_input, class_names, read_recipe
 from isoline.bundles.sliding import Sliding
 from isoline.bundles.steps import Input
+from isoline.domain.events import Label
 from isoline.errors import Broken
-from isoline.events import Label
 from isoline.geometry.reorient import Orientation
 from isoline.models.base import ModelSpec, Voxels
 from isoline.models.volume import Scan, Step, VolumeModel

@@ -20,9 +20,8 @@ import orjson
 from numpy.typing import NDArray
 from orjson import Fragment
 
-from isoline import ids
-from isoline.errors import NotSupported
-from isoline.events import (
+from isoline.domain import object_ids
+from isoline.domain.events import (
     Cancelled,
     Contours,
     Done,
@@ -34,6 +33,7 @@ from isoline.events import (
     Scope,
     Started,
 )
+from isoline.errors import NotSupported
 from isoline.geometry.grid import Grid
 from isoline.geometry.polygons import Polygons
 
@@ -124,7 +124,7 @@ def scope_key(scope: Scope) -> str:
 
     A viewer keeps it with each result, to find what an earlier run of the same scope left there.
     """
-    return ids.scope_key(scope).hex()[:16]
+    return object_ids.scope_key(scope).hex()[:16]
 
 
 class Item(NamedTuple):

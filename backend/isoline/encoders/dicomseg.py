@@ -12,10 +12,10 @@ import numpy as np
 from pydicom.sr.codedict import codes
 
 from isoline import __version__
+from isoline.domain.segments import Algorithm, Segment
 from isoline.encoders.volume_file import Segmented
 from isoline.errors import NotSupported
 from isoline.extras import radiology
-from isoline.segments import Algorithm, Segment
 
 SERIES_NUMBER = 900
 """Derived series are listed behind those of the scanner."""

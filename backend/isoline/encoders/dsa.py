@@ -12,8 +12,8 @@ import hashlib
 import orjson
 from orjson import Fragment
 
+from isoline.domain.events import End, Label, Objects, Started
 from isoline.encoders.base import Encoder, RingStyle, items, join, outcome, scope_key
-from isoline.events import End, Label, Objects, Started
 
 
 class DSA(Encoder):

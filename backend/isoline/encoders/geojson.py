@@ -5,8 +5,8 @@ from __future__ import annotations
 import orjson
 from orjson import Fragment
 
+from isoline.domain.events import End, Objects, Started
 from isoline.encoders.base import Encoder, RingStyle, items, join, outcome, scope_key
-from isoline.events import End, Objects, Started
 
 
 class GeoJSON(Encoder):

@@ -13,10 +13,10 @@ from binascii import b2a_base64
 
 import orjson
 
-from isoline import masks
+from isoline.domain import mask_rle
+from isoline.domain.events import End, Layer, Mask, Objects, Started
 from isoline.encoders.base import Encoder
 from isoline.errors import NotSupported
-from isoline.events import End, Layer, Mask, Objects, Started
 from isoline.geometry.volume_grid import SliceName
 
 
@@ -26,12 +26,12 @@ class OHIF(Encoder):
     name = "ohif"
     suffix = ".json"
     media_type = "application/json"
-    masks = True
+    mask_rle = True
 
     def mask(self, mask: Mask, started: Started) -> bytes:
         names = started.volume.slices if started.volume is not None else ()
         return b",".join(
-            _slice(k, names[k] if names else None, layers) for k, layers in masks.layers(mask)
+            _slice(k, names[k] if names else None, layers) for k, layers in mask_rle.layers(mask)
         )
 
     def features(self, objects: Objects, started: Started, provisional: bool) -> bytes:

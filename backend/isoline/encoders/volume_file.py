@@ -14,10 +14,10 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from isoline.domain.events import Started
+from isoline.domain.segments import Algorithm, Segment
 from isoline.errors import NotSupported
-from isoline.events import Started
 from isoline.geometry.volume_grid import VolumeInfo
-from isoline.segments import Algorithm, Segment
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

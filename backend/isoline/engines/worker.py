@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isoline import results
+from isoline.domain.events import Objects
 from isoline.engines.orders import Answer, Begin, Do, Forget, Look, Part, Ready, Refusal, Reply
 from isoline.errors import Broken, IsolineError
-from isoline.events import Objects
 from isoline.geometry.tiling import Tile, quarters
 from isoline.models.base import Voxels
 from isoline.models.volume import Gaze

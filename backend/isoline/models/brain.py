@@ -16,8 +16,8 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from isoline.domain.events import Label
 from isoline.errors import BadSeries
-from isoline.events import Label
 from isoline.extras import radiology
 from isoline.geometry.reorient import Orientation
 from isoline.geometry.volume_grid import VolumeGrid

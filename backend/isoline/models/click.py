@@ -9,7 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from isoline.events import Label
+from isoline.domain.events import Label
+from isoline.domain.prompts import KINDS, Prompt
 from isoline.models import enclosing, growth, outlines, refining
 from isoline.models.base import Choice, ModelSpec, Pointed
 from isoline.models.gestures import Area, Places, Stroke, gesture_of
@@ -17,7 +18,6 @@ from isoline.models.level_sets import Turn
 from isoline.models.pointed import Answer, PointedModel, Question, Scene, Window
 from isoline.models.selection import Bool, Selection, cropped
 from isoline.models.spaces import Space
-from isoline.prompts import KINDS, Prompt
 
 OUTSIDE = "the prompts lie outside the image"
 NO_BORDER = "the image shows no border around the prompts; draw a box or a lasso instead"

@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from isoline.domain.events import Label
 from isoline.errors import BadSpacing
-from isoline.events import Label
 from isoline.models import stain
 from isoline.models.base import (
     Classes,

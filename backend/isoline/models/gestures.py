@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from isoline.domain.prompts import Prompt
 from isoline.kernels import bodies
 from isoline.kernels.walker import FREE, OBJECT, OTHER
 from isoline.models.pointed import Window
 from isoline.models.selection import Selection
 from isoline.models.spaces import Space
-from isoline.prompts import Prompt
 
 Bool = NDArray[np.bool_]
 Places = NDArray[np.float64]

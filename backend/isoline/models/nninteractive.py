@@ -24,15 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline import extras
+from isoline.domain.events import Label
+from isoline.domain.prompts import KINDS, Prompt
 from isoline.errors import Broken
-from isoline.events import Label
 from isoline.models import devices, drawn
 from isoline.models.base import ModelSpec, OwnFile, Pointed
 from isoline.models.gestures import Bool
 from isoline.models.nninteractive_files import CHECKPOINT, harmless_copy
 from isoline.models.pointed import Answer, Index, PointedModel, Question, Scene, Window
 from isoline.models.spaces import overlap
-from isoline.prompts import KINDS, Prompt
 
 _SOURCE = (
     "run `nninteractive-download-model nnInteractive_v1.0 --model-dir .` and put the folder"

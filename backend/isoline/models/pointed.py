@@ -15,9 +15,10 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from isoline.domain.prompts import Prompt
+from isoline.domain.request import Value
 from isoline.errors import Broken
-from isoline.models.base import Model, Patch, Prediction, Value
-from isoline.prompts import Prompt
+from isoline.models.base import Model, Patch, Prediction
 
 T = TypeVar("T")
 Index: TypeAlias = tuple[int, ...]

@@ -19,11 +19,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from isoline.domain.events import Label
+from isoline.domain.prompts import KINDS, Prompt
 from isoline.errors import WeightsMissing
-from isoline.events import Label
 from isoline.models.base import ModelSpec, Number, OwnFile, Pointed
 from isoline.models.pointed import Answer, PointedModel, Question, Scene, Window
-from isoline.prompts import KINDS, Prompt
 
 Tensors: TypeAlias = Mapping[str, NDArray[np.float32]]
 

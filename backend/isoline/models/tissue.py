@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.events import Label
+from isoline.domain.events import Label
 from isoline.models.base import (
     Classes,
     Model,

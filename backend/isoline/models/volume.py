@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from isoline.domain.request import Value
 from isoline.errors import Broken
 from isoline.geometry.volume_grid import VolumeGrid
-from isoline.models.base import Model, Patch, Prediction, Value
+from isoline.models.base import Model, Patch, Prediction
 
 SLAB = 16
 """How many slices a step gives at most."""

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from isoline.domain.events import Objects
 from isoline.errors import NotSupported, TooLarge
-from isoline.events import Objects
 from isoline.geometry.grid import XY, Grid
 from isoline.geometry.polygons import successors
 

@@ -18,11 +18,11 @@ import numpy as np
 from werkzeug.datastructures import FileStorage
 
 from isoline import registry
+from isoline.domain.prompts import MAX_POINTS, Prompt
 from isoline.errors import Malformed, NotSupported
 from isoline.geometry.volume_grid import VolumeGrid
 from isoline.models.base import ModelSpec
 from isoline.monailabel.files import check_readable, split
-from isoline.prompts import MAX_POINTS, Prompt
 from isoline.sources.volume import VolumeSource
 
 MOST_OBJECTS = 100

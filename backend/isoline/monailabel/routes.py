@@ -20,6 +20,7 @@ from isoline import __version__, registry
 from isoline.access import ADMIN, Access, User
 from isoline.bundles.files import Bundle
 from isoline.config.settings import Settings
+from isoline.domain.request import Value
 from isoline.errors import (
     Broken,
     IsolineError,
@@ -28,7 +29,7 @@ from isoline.errors import (
     http_status,
 )
 from isoline.images import Images
-from isoline.models.base import Choice, ModelSpec, Value
+from isoline.models.base import Choice, ModelSpec
 from isoline.monailabel import datastore as store
 from isoline.monailabel import forms
 from isoline.monailabel.answers import as_json, detail, not_available, whole

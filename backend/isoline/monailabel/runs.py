@@ -14,14 +14,15 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from isoline import masks, pipeline, wire
+from isoline import pipeline, wire
 from isoline.audit import Audit
 from isoline.config.settings import Settings
+from isoline.domain import mask_rle
+from isoline.domain.events import Cancelled, Contours, Failed, Mask, Objects, Started
+from isoline.domain.request import SegmentRequest
 from isoline.errors import Broken, Busy, Conflict
-from isoline.events import Cancelled, Contours, Failed, Mask, Objects, Started
 from isoline.images import Images
 from isoline.jobs import Jobs
-from isoline.request import SegmentRequest
 from isoline.sources.volume import check_size
 
 LOOK_SECONDS = 0.5
@@ -94,7 +95,7 @@ class Runner:
                 elif isinstance(event, Contours) and not event.provisional:
                     found.append(event.objects)
                 elif isinstance(event, Mask) and not event.provisional and labels is not None:
-                    masks.draw(event, labels)
+                    mask_rle.draw(event, labels)
                 elif isinstance(event, Failed):
                     raise Broken(event.message, event.remedy)
                 elif isinstance(event, Cancelled):

@@ -13,6 +13,8 @@ import orjson
 from numpy.typing import NDArray
 
 from isoline import registry
+from isoline.domain.prompts import Prompt
+from isoline.domain.request import SegmentRequest
 from isoline.encoders import volume_file
 from isoline.encoders.ohif import OHIF
 from isoline.encoders.volume_file import Segmented
@@ -22,8 +24,6 @@ from isoline.images import Found
 from isoline.models.base import ModelSpec
 from isoline.monailabel.runs import Run
 from isoline.monailabel.wsi import parameters
-from isoline.prompts import Prompt
-from isoline.request import SegmentRequest
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 TYPES = ("uint8", "uint16", "int16", "int32")

@@ -17,16 +17,16 @@ import orjson
 from numpy.typing import NDArray
 
 from isoline import registry
+from isoline.domain.events import Objects
+from isoline.domain.prompts import Prompt
+from isoline.domain.request import SegmentRequest, Value
 from isoline.encoders.base import image_corners
 from isoline.errors import BadRegion, Malformed
-from isoline.events import Objects
 from isoline.geometry.grid import XY
 from isoline.geometry.region import Region
-from isoline.models.base import ModelSpec, Value
+from isoline.models.base import ModelSpec
 from isoline.monailabel.runs import Run
 from isoline.pipeline import LARGEST_TILE, SMALLEST_TILE
-from isoline.prompts import Prompt
-from isoline.request import SegmentRequest
 from isoline.sources.base import ImageInfo
 
 Corners: TypeAlias = NDArray[np.generic]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.events import Layer, Mask
+from isoline.domain.events import Layer, Mask
 
 
 def encode(labels: NDArray[np.uint8], slices: Sequence[int], *, provisional: bool = False) -> Mask:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from isoline.events import Label, Layer
+from isoline.domain.events import Label, Layer
 from isoline.geometry.volume_grid import SliceName
 
 

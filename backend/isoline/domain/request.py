@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 
+from isoline.domain.prompts import DrawnSlice, Prompt
 from isoline.geometry.grid import XY
 from isoline.geometry.region import Region
 from isoline.geometry.volume_grid import SliceName
-from isoline.models.base import Value
-from isoline.prompts import DrawnSlice, Prompt
 from isoline.sources.base import ImageInfo, Level
 
 
@@ -82,3 +81,6 @@ class UploadRequest:
             dtype=dtype,
             background=(0,) * len(self.channels),
         )
+
+
+Value: TypeAlias = float | int | bool | str

@@ -14,7 +14,7 @@ from hashlib import sha1
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.events import Scope
+from isoline.domain.events import Scope
 from isoline.geometry.polygons import Polygons
 
 NAMESPACE = uuid.UUID("d22d8eb8-e1fd-473b-bdc6-9dec6d8b98b4")
