@@ -21,7 +21,7 @@ from isoline.errors import BadSeries, UnknownImage, Unreadable
 from isoline.images import ANYONE, Images
 from isoline.sources.archives import Archive, DicomWebImages, DicomWebSeries
 from isoline.sources.dicomweb import DicomWebSource
-from isoline.volume_cache import VolumeCache
+from isoline.sources.volume_cache import VolumeCache
 from tests import volumes
 from tests.orthanc import PASSWORD, USER, orthanc, store
 

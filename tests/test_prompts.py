@@ -21,7 +21,6 @@ from isoline import pipeline
 from isoline.config.settings import Limits
 from isoline.domain import mask_rle
 from isoline.domain.prompts import KINDS, DrawnSlice, Prompt
-from isoline.domain.request import UploadRequest
 from isoline.errors import BadPrompt, BadRegion, NotSupported
 from isoline.geometry.grid import Box
 from isoline.geometry.region import Region
@@ -30,6 +29,7 @@ from isoline.models.pointed import Window
 from isoline.scenes import scene_of
 from isoline.sources.byte_cache import ByteCache
 from isoline.sources.plain import PlainSource
+from isoline.sources.upload import UploadRequest
 from isoline.uploads import Uploads
 from isoline.workbench import Workbench
 from tests import volumes

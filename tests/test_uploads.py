@@ -18,7 +18,7 @@ from PIL import Image
 from isoline import pipeline
 from isoline.config.settings import Limits
 from isoline.domain.events import Warned
-from isoline.domain.request import SegmentRequest, UploadRequest
+from isoline.domain.request import SegmentRequest
 from isoline.errors import (
     BadRegion,
     Busy,
@@ -32,7 +32,7 @@ from isoline.errors import (
 from isoline.geometry.grid import XY, Box
 from isoline.geometry.region import Region
 from isoline.images import ANYONE, Images
-from isoline.sources.upload import Manifest, UploadSource
+from isoline.sources.upload import Manifest, UploadRequest, UploadSource
 from isoline.uploads import TILE_PX, Uploads
 from tests import running
 from tests.contracts import SourceContract

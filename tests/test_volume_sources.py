@@ -19,7 +19,7 @@ from isoline.images import Images
 from isoline.sources.dicom_series import DicomFolder
 from isoline.sources.nifti import NiftiSource
 from isoline.sources.volume import VolumeSource
-from isoline.volume_cache import VolumeCache
+from isoline.sources.volume_cache import VolumeCache
 from tests import volumes
 from tests.contracts import VolumeSourceContract
 

@@ -18,7 +18,7 @@ from isoline.assembly import Assembly, carry_of
 from isoline.bundles.files import Bundle
 from isoline.domain.batch import Arrays, Batch
 from isoline.domain.events import Cancelled, Done, Event, Progress, Scope, Started, Warned
-from isoline.domain.request import SegmentRequest, UploadRequest, Value
+from isoline.domain.request import SegmentRequest, Value
 from isoline.encoders.base import Encoder
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import BadParameter, BadRegion, BadSpacing, NotSupported, TooLarge, WrongImage
@@ -31,6 +31,7 @@ from isoline.models.base import Bounded, ModelSpec, Output, Regions, Unbounded
 from isoline.parameters import check_parameters
 from isoline.pixels import Selection, choose
 from isoline.sources.base import ImageInfo
+from isoline.sources.upload import UploadRequest
 from isoline.spacing import image_spacing, working_grid
 from isoline.surveys import Surveys
 from isoline.weights import weight_files

@@ -21,11 +21,18 @@ from math import ceil
 from pathlib import Path
 
 from isoline.config.settings import Limits
-from isoline.domain.request import UploadRequest
 from isoline.errors import Busy, Malformed, TooLarge, UnknownImage, UploadState
 from isoline.geometry.grid import Box
 from isoline.images import Caller, Found
-from isoline.sources.upload import MANIFEST, Layer, Manifest, UploadSource, decode, tile_file
+from isoline.sources.upload import (
+    MANIFEST,
+    Layer,
+    Manifest,
+    UploadRequest,
+    UploadSource,
+    decode,
+    tile_file,
+)
 
 TILE_PX = 512
 """Side of a tile that is uploaded; at the far edges of an area tiles are smaller."""

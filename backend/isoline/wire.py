@@ -31,7 +31,7 @@ from isoline.domain.events import (
     Warned,
 )
 from isoline.domain.prompts import KINDS, MAX_PROMPTS, DrawnSlice, Prompt
-from isoline.domain.request import SegmentRequest, UploadRequest, Value
+from isoline.domain.request import SegmentRequest, Value
 from isoline.domain.segments import Algorithm, LabelledSlice, Saved, SaveRequest, Segment
 from isoline.encoders.base import Encoder, scope_key
 from isoline.errors import IsolineError, Malformed, TooLarge, http_status
@@ -49,7 +49,7 @@ from isoline.models.base import (
     Voxels,
 )
 from isoline.sources.base import ImageInfo
-from isoline.sources.upload import Manifest
+from isoline.sources.upload import Manifest, UploadRequest
 
 MAX_BODY_BYTES = 16 << 20
 MAX_TEXT = 4096

@@ -32,11 +32,12 @@ from isoline import pipeline
 from isoline.client import Client
 from isoline.config.settings import Limits
 from isoline.domain.events import Objects
-from isoline.domain.request import SegmentRequest, UploadRequest
+from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
 from isoline.geometry.grid import XY
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.region import Region
+from isoline.sources.upload import UploadRequest
 from isoline.uploads import Uploads
 from isoline.work import Computed, Stages, Survey, Task
 from tests import qupath, serving

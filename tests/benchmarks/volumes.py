@@ -34,7 +34,7 @@ from isoline.models.volume import Scan
 from isoline.sources.archives import Archive, DicomWebImages
 from isoline.sources.dicomweb import DicomWebSource
 from isoline.sources.nifti import NiftiSource
-from isoline.volume_cache import VolumeCache
+from isoline.sources.volume_cache import VolumeCache
 from tests import results, volumes
 from tests.benchmarks import measuring
 from tests.orthanc import PASSWORD, USER, orthanc, store

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
-
-import numpy as np
+from typing import TypeAlias
 
 from isoline.domain.prompts import DrawnSlice, Prompt
 from isoline.geometry.grid import XY
 from isoline.geometry.region import Region
 from isoline.geometry.volume_grid import SliceName
-from isoline.sources.base import ImageInfo, Level
 
 
 @dataclass(frozen=True)
@@ -51,36 +48,6 @@ class SegmentRequest:
     """(width, height) of what the viewer shows: a file of another size is not that image."""
     simplify_px: float | None = None
     """How far a simplified outline may stray, in grid pixels; None: outlines are exact."""
-
-
-@dataclass(frozen=True)
-class UploadRequest:
-    """Pixels that a viewer is about to send, because the server does not see the file."""
-
-    size: tuple[int, int]
-    """(width, height) of the whole image at full resolution."""
-    request: SegmentRequest
-    """What they are for: it decides which pixels are wanted."""
-    spacing_um: XY | None = None
-    channels: tuple[str, ...] = ("red", "green", "blue")
-    dtype: Literal["uint8", "uint16"] = "uint8"
-    is_slide: bool = True
-    """Whether there is glass around the tissue."""
-
-    @property
-    def info(self) -> ImageInfo:
-        """What will be known of the image once it is here."""
-        dtype = np.dtype(self.dtype)
-        return ImageInfo(
-            reader="upload",
-            fingerprint="",
-            kind="slide" if self.is_slide else "image",
-            levels=(Level(self.size, XY(1.0, 1.0)),),
-            spacing_um=self.spacing_um,
-            channels=self.channels,
-            dtype=dtype,
-            background=(0,) * len(self.channels),
-        )
 
 
 Value: TypeAlias = float | int | bool | str

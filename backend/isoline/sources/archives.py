@@ -17,7 +17,7 @@ from isoline.config.settings import Settings
 from isoline.errors import UnknownImage
 from isoline.images import Caller, Found
 from isoline.sources.base import ImageInfo, Remote
-from isoline.volume_cache import VolumeCache
+from isoline.sources.volume_cache import VolumeCache
 
 if TYPE_CHECKING:
     from isoline.sources.dicomweb import DicomWebSource
