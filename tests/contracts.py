@@ -30,8 +30,8 @@ from isoline.encoders.base import ContourFile, Encoder
 from isoline.errors import IsolineError, RequestError, Unreadable
 from isoline.geometry.grid import XY, Box
 from isoline.models.base import Bounded, Choice, Classes, Instances, Model, Number, Pointed, Voxels
-from isoline.models.pointed import PointedModel, Question
-from isoline.models.volume import Scan, VolumeModel
+from isoline.models.promptable import PointedModel, Question
+from isoline.models.volumetric import Scan, VolumeModel
 from isoline.sources.base import Level, Source
 from isoline.sources.volume import VolumeSource
 from tests import patches, results

@@ -17,12 +17,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import datasets, registry
+from isoline import demo, registry
 from isoline.domain.events import Objects
 from isoline.domain.prompts import Prompt
 from isoline.geometry.grid import Box
 from isoline.geometry.region import Region
 from isoline.images import Images
+from isoline.models import downloads
 from isoline.sources.volume import VolumeSource
 from isoline.workbench import Workbench
 from tests.prompting import answer, asking, drawn, labelmap, point
@@ -67,7 +68,7 @@ CORRECTED = (
 
 
 def main(folder: Path) -> None:
-    slide = datasets.fetch(datasets.SAMPLE_SLIDE)
+    slide = downloads.fetch(demo.SAMPLE_SLIDE)
     with tempfile.TemporaryDirectory() as nothing:
         bench = Workbench(Path(nothing), "cpu")
         save(folder / "prompts-kinds.png", (on_slide(slide, each, bench) for each in KINDS))

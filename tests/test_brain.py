@@ -15,7 +15,7 @@ from isoline.errors import BadSeries
 from isoline.geometry.volume_grid import VolumeGrid
 from isoline.models import brain
 from isoline.models.brain import Brain
-from isoline.models.volume import Scan, VolumeModel
+from isoline.models.volumetric import Scan, VolumeModel
 from tests import volumes
 from tests.conftest import fetched
 from tests.contracts import VolumeModelContract

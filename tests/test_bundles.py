@@ -16,15 +16,15 @@ import torch
 from numpy.typing import NDArray
 
 from isoline import client, registry
-from isoline.bundles import sliding
-from isoline.bundles.files import Bundle
-from isoline.bundles.model import BundleModel
-from isoline.bundles.network import Network
-from isoline.bundles.windows import Blend, Windows, gaussian
 from isoline.config import settings
 from isoline.errors import Broken, Malformed, UnknownModel
 from isoline.geometry.volume_grid import VolumeGrid
-from isoline.models.volume import Gaze, Scan, VolumeModel
+from isoline.models.bundles import sliding
+from isoline.models.bundles.files import Bundle
+from isoline.models.bundles.model import BundleModel
+from isoline.models.bundles.network import Network
+from isoline.models.bundles.windows import Blend, Windows, gaussian
+from isoline.models.volumetric import Gaze, Scan, VolumeModel
 from tests import bundles, volumes
 from tests.contracts import VolumeModelContract
 from tests.serving import serving

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from isoline.domain.prompts import Kind, Prompt
-from isoline.models.click import NO_BORDER, NOTHING_LEFT, ONLY_EXCLUDED, OUTSIDE, Click
-from isoline.models.pointed import Answer, Question, Window
+from isoline.models.click.model import NO_BORDER, NOTHING_LEFT, ONLY_EXCLUDED, OUTSIDE, Click
+from isoline.models.promptable import Answer, Question, Window
 from tests.array_scene import ArrayScene
 from tests.conftest import Labelled
 from tests.contracts import PointedModelContract

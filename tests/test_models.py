@@ -28,7 +28,7 @@ from isoline.models.epithelium import READ_PX, Epithelium, decide
 from isoline.models.nuclei import MAX_EXTENT_UM, Nuclei
 from isoline.models.threshold import Threshold, luminance
 from isoline.models.tissue import Tissue
-from isoline.tissue_mask import Glass, evidence, ink, sample_windows, tissue_mask
+from isoline.models.tissue_mask import Glass, evidence, ink, sample_windows, tissue_mask
 from tests import patches
 from tests.benchmarks import quality
 from tests.conftest import Labelled, fetched

@@ -25,7 +25,7 @@ from isoline.errors import BadPrompt, BadRegion, NotSupported
 from isoline.geometry.grid import Box
 from isoline.geometry.region import Region
 from isoline.images import Images
-from isoline.models.pointed import Window
+from isoline.models.promptable import Window
 from isoline.scenes import scene_of
 from isoline.sources.byte_cache import ByteCache
 from isoline.sources.plain import PlainSource

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from isoline.domain.prompts import Kind, Prompt
 from isoline.errors import WeightsMissing
-from isoline.models.pointed import PointedModel, Question, Window
+from isoline.models.promptable import PointedModel, Question, Window
 from isoline.models.sam import Sam
-from isoline.weights import weight_files
+from isoline.models.weights import weight_files
 from tests.array_scene import ArrayScene
 from tests.contracts import PointedModelContract
 

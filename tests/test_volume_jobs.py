@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from isoline import pipeline
-from isoline.bundles.files import Bundle
 from isoline.domain import mask_rle
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Done, Event, Mask, Progress
@@ -24,6 +23,7 @@ from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.images import Images
+from isoline.models.bundles.files import Bundle
 from isoline.surveys import Surveys
 from tests import bundles, volumes
 

@@ -29,7 +29,7 @@ from isoline.geometry.volume_grid import SliceName
 from isoline.images import Images
 from isoline.journal import JournalReader, JournalWriter
 from isoline.models.threshold3d import Threshold3D
-from isoline.models.volume import Scan, outward
+from isoline.models.volumetric import Scan, outward
 from isoline.sources.volume import VolumeSource
 from isoline.surveys import Surveys
 from tests import volumes

@@ -12,8 +12,8 @@ from numba.core.registry import CPUDispatcher
 
 from isoline import kernels, warm
 from isoline.domain.prompts import Kind, Prompt
-from isoline.models.click import Click
-from isoline.models.pointed import Question, Window
+from isoline.models.click.model import Click
+from isoline.models.promptable import Question, Window
 from tests.array_scene import ArrayScene
 
 PIXELS = [

@@ -38,7 +38,7 @@ from isoline.errors import (
 from isoline.geometry.grid import XY, Rect
 from isoline.geometry.volume_grid import SliceName
 from isoline.models.base import Bounded, Choice, ModelSpec, Number, Switch
-from isoline.parameters import check_parameters
+from isoline.models.parameters import check_parameters
 from tests import results
 
 FULL = {

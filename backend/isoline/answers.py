@@ -11,7 +11,7 @@ from isoline import results
 from isoline.domain import mask_rle
 from isoline.domain.events import Mask, Objects
 from isoline.geometry import polygons as contours
-from isoline.models.pointed import Answer, Index, Scene
+from isoline.models.promptable import Answer, Index, Scene
 from isoline.work import Task
 
 NOTHING = "nothing was found where the prompts point"

@@ -31,6 +31,7 @@ from isoline.images import Caller, Descriptions, Images, Resolver
 from isoline.job import Job, State
 from isoline.jobs import Jobs, QueueFull
 from isoline.metrics import Metrics
+from isoline.models.weights import weight_files
 from isoline.monailabel import access as monailabel
 from isoline.monailabel import routes as monailabel_routes
 from isoline.ohif import files as ohif_files
@@ -39,7 +40,6 @@ from isoline.sources.girder import GirderImages
 from isoline.sources.volume import check_size
 from isoline.surveys import Surveys
 from isoline.uploads import Uploads
-from isoline.weights import weight_files
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from isoline.geometry.region import Region
 from isoline.geometry.volume_grid import VolumeInfo
 from isoline.images import Found
 from isoline.models.base import ModelSpec
-from isoline.models.pointed import Index, Question, Window
+from isoline.models.promptable import Index, Question, Window
 
 MAX_INITIAL_PX = 1 << 26
 """The box around an outline to start from has at most so many pixels: 8192 x 8192."""

@@ -335,7 +335,7 @@ def new(name: str) -> None:
 @click.pass_context
 def models(context: click.Context, config_path: Path | None) -> None:
     """List the models, or fetch the weights of one."""
-    from isoline.weights import weight_files
+    from isoline.models.weights import weight_files
 
     context.obj = config.load(config_path)
     if context.invoked_subcommand is not None:
@@ -355,7 +355,7 @@ def models(context: click.Context, config_path: Path | None) -> None:
 @click.pass_obj
 def pull(settings: Settings, name: str) -> None:
     """Fetch and check the weights of the model NAME."""
-    from isoline import weights
+    from isoline.models import weights
 
     for path in weights.pull(registry.model(name).spec, settings.weights).values():
         click.echo(path)

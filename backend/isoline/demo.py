@@ -18,10 +18,12 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from isoline import child_server, datasets
+from isoline import child_server, demo
 from isoline import client as api
 from isoline.config.settings import Settings
 from isoline.errors import Broken
+from isoline.models import downloads
+from isoline.models.base import Weights
 
 REGION = (4400, 5200, 8496, 9296)
 """4096 x 4096 pixels of tissue in the sample slide."""
@@ -48,7 +50,7 @@ def run(settings: Settings, directory: Path, *, once: bool) -> None:
     `contours.geojson` and `contours.png` go to `directory`. Unless `once`, the server stays up
     until Ctrl-C. Raises Broken when the slide cannot be fetched or the server does not start.
     """
-    slide = datasets.fetch(datasets.SAMPLE_SLIDE, settings.data / "samples")
+    slide = downloads.fetch(demo.SAMPLE_SLIDE, settings.data / "samples")
     console = Console(stderr=True, highlight=False)
     port = child_server.free_port(settings.server.port)
     command = [sys.executable, "-m", "isoline", "serve", "--images", str(slide.parent)]
@@ -133,3 +135,15 @@ def _rings(geometry: dict[str, Any]) -> Iterator[list[list[float]]]:
     many = geometry["type"] == "MultiPolygon"
     for polygon in geometry["coordinates"] if many else [geometry["coordinates"]]:
         yield from polygon
+
+
+SAMPLE_SLIDE = Weights(
+    file="TCGA-DU-6399-01A-01-TS1.svs",
+    sha256="a193f20c7c29f008a0c997a87bdb17c6ba5ecb1d66b626d77c022b602c39d935",
+    requirement="histomicsui==2.0.0a2",
+    archive_sha256="8d7d0ed42c16f30047e8740cc7be28817401de0721371bc6f951974d02f25c03",
+    member="histomicsui-2.0.0a2/sample_data/sample_svs_image.TCGA-DU-6399-01A-01-TS1."
+    "e8eb65de-d63e-42db-af6f-14fefbbdf7bd.svs",
+    binary=False,
+)
+"""A real H&E slide of TCGA: glioma, 31872 x 13835 pixels, 0.2457 um, 21.7 MB."""

@@ -15,7 +15,6 @@ from pathlib import Path
 from isoline import prompt_pipeline, registry, volume_pipeline
 from isoline.asked import asked_of
 from isoline.assembly import Assembly, carry_of
-from isoline.bundles.files import Bundle
 from isoline.domain.batch import Arrays, Batch
 from isoline.domain.events import Cancelled, Done, Event, Progress, Scope, Started, Warned
 from isoline.domain.request import SegmentRequest, Value
@@ -28,13 +27,14 @@ from isoline.geometry.seams import Pieces, Place
 from isoline.geometry.tiling import Lattice, Tile
 from isoline.images import ANYONE, Caller, Found, Images
 from isoline.models.base import Bounded, ModelSpec, Output, Regions, Unbounded
-from isoline.parameters import check_parameters
+from isoline.models.bundles.files import Bundle
+from isoline.models.parameters import check_parameters
+from isoline.models.weights import weight_files
 from isoline.pixels import Selection, choose
 from isoline.sources.base import ImageInfo
 from isoline.sources.upload import UploadRequest
 from isoline.spacing import image_spacing, working_grid
 from isoline.surveys import Surveys
-from isoline.weights import weight_files
 from isoline.work import Computed, Task, TileFailed
 
 SMALLEST_TILE, LARGEST_TILE = 64, 4096

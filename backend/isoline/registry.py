@@ -18,8 +18,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from isoline.bundles.files import Bundle
 from isoline.errors import Broken, IsolineError, NotFound, UnknownFormat, UnknownModel, Unreadable
+from isoline.models.bundles.files import Bundle
 from isoline.sources.base import Remote
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def model(name: str, bundles: Mapping[str, Bundle] = NO_BUNDLES) -> type[Model]:
     Raises UnknownModel, or Broken when it does not import or the bundle cannot be used.
     """
     if name in bundles:
-        from isoline.bundles.model import bundle_model  # only for those who have some
+        from isoline.models.bundles.model import bundle_model  # only for those who have some
 
         return bundle_model(name, bundles[name], bundles[name].stamp())
     return cast("type[Model]", _load("model", name, UnknownModel, bundles))

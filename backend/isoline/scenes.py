@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from isoline.errors import Broken
 from isoline.geometry.grid import XY, Box, Grid
-from isoline.models.pointed import Index, Scene, Window
+from isoline.models.promptable import Index, Scene, Window
 from isoline.pixels import Sampler
 from isoline.sources.base import Source
 from isoline.sources.byte_cache import ByteCache

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from isoline.asked import Asked
-from isoline.bundles.files import Bundle
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Done, Event, Failed, Mask, Progress, Scope, Started
 from isoline.domain.request import SegmentRequest, Value
@@ -21,6 +20,7 @@ from isoline.geometry.grid import XY, Grid
 from isoline.geometry.tiling import Lattice
 from isoline.images import Found
 from isoline.models.base import ModelSpec
+from isoline.models.bundles.files import Bundle
 from isoline.pixels import Selection
 from isoline.work import Masked, Task, TileFailed
 

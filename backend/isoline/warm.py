@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from isoline import datasets, kernels, registry
+from isoline import kernels, registry
 from isoline.answers import found_in
+from isoline.config import settings
 from isoline.config.file_lock import Exclusive
 from isoline.domain.events import Scope
 from isoline.domain.prompts import Prompt
@@ -32,8 +33,8 @@ from isoline.geometry.tiling import Lattice
 from isoline.geometry.volume_grid import LPS, VolumeGrid, VolumeInfo
 from isoline.kernels import expand
 from isoline.models.base import Model, Patch
-from isoline.models.pointed import PointedModel, Question
-from isoline.parameters import check_parameters
+from isoline.models.parameters import check_parameters
+from isoline.models.promptable import PointedModel, Question
 from isoline.pixels import Sampler, Selection
 from isoline.scenes import scene_of
 from isoline.sources.base import Source
@@ -63,7 +64,7 @@ def assembly() -> None:
 @contextlib.contextmanager
 def _turn(what: str) -> Iterator[None]:
     """Wait for other processes that are at it, until one of them has left what it compiled."""
-    directory = datasets.default_directory() / "warm"
+    directory = settings.default_directory() / "warm"
     directory.mkdir(parents=True, exist_ok=True)
     done = directory / f"{what}-{_stamp()}"
     if done.exists():

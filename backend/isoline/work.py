@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.asked import Asked
-from isoline.bundles.files import Bundle
 from isoline.domain.events import Mask, Objects, Scope
 from isoline.domain.request import Value
 from isoline.geometry.grid import XY, Box, Grid
@@ -18,6 +17,7 @@ from isoline.geometry.region import Region
 from isoline.geometry.seams import Pieces
 from isoline.geometry.tiling import Tile
 from isoline.models.base import Output, Statistics
+from isoline.models.bundles.files import Bundle
 from isoline.pixels import Selection
 from isoline.sources.base import Remote
 

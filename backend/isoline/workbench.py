@@ -27,14 +27,14 @@ from isoline.models.base import (
     Prediction,
     Regions,
 )
-from isoline.models.pointed import PointedModel
-from isoline.models.volume import Gaze, Scan, VolumeModel
+from isoline.models.promptable import PointedModel
+from isoline.models.tissue_mask import sample_windows, tissue_mask
+from isoline.models.volumetric import Gaze, Scan, VolumeModel
+from isoline.models.weights import weight_files
 from isoline.pixels import Sampler
 from isoline.sources.base import Remote, Source
 from isoline.sources.byte_cache import ByteCache
 from isoline.sources.volume import VolumeSource
-from isoline.tissue_mask import sample_windows, tissue_mask
-from isoline.weights import weight_files
 from isoline.work import Answered, Computed, Masked, Stages, Survey, Task, Tissue
 
 TISSUE_CELL_UM = 16.0

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from isoline import datasets, pipeline
+from isoline import demo, pipeline
 from isoline.config.settings import Limits
 from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
@@ -25,6 +25,7 @@ from isoline.engines.local import LocalEngine
 from isoline.geometry.region import Region
 from isoline.images import Images
 from isoline.jobs import Jobs
+from isoline.models import downloads
 from isoline.pipeline import Prepared
 from isoline.surveys import Surveys
 from tests.benchmarks.measuring import describe_machine, median, spread
@@ -46,7 +47,7 @@ def main() -> None:
     print(describe_machine())
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
-        shutil.copy(datasets.fetch(datasets.SAMPLE_SLIDE), data / "slide.svs")
+        shutil.copy(downloads.fetch(demo.SAMPLE_SLIDE), data / "slide.svs")
         engine = LocalEngine(2, data / "weights")
         surveys = Surveys(data / "surveys")
         jobs = Jobs(data / "jobs", engine, surveys, Limits(), lambda _: _prepare(data, REGION))

@@ -15,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-from isoline import datasets, pipeline, registry
+from isoline import demo, pipeline, registry
 from isoline.config.settings import Settings
 from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
@@ -23,8 +23,9 @@ from isoline.engines.local import LocalEngine
 from isoline.geometry.region import Region
 from isoline.images import Images
 from isoline.journal import JournalWriter
+from isoline.models import downloads
+from isoline.models.weights import pull
 from isoline.surveys import Surveys
-from isoline.weights import pull
 from tests.benchmarks.measuring import describe_machine, family_rss
 
 REGION = Region.rectangle(4400, 5200, 8496, 9296)
@@ -54,7 +55,7 @@ class Peak:
 
 def measure(model: str, where: str) -> None:
     """Print the bytes above idle of one run; called in a process of its own."""
-    slide = datasets.fetch(datasets.SAMPLE_SLIDE)
+    slide = downloads.fetch(demo.SAMPLE_SLIDE)
     weights = Settings().weights
     region = REGION if where == "region" else None
     with tempfile.TemporaryDirectory() as folder:

@@ -21,7 +21,7 @@ from pathlib import Path
 import cv2
 import psutil
 
-from isoline import datasets, pipeline, registry
+from isoline import demo, pipeline, registry
 from isoline.config.settings import Settings
 from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
@@ -29,10 +29,11 @@ from isoline.engines.local import LocalEngine
 from isoline.geometry.grid import Box
 from isoline.images import Images
 from isoline.journal import JournalWriter
+from isoline.models import downloads
 from isoline.models.base import Model, Patch, Prediction
+from isoline.models.weights import pull, weight_files
 from isoline.pipeline import Prepared
 from isoline.surveys import Surveys
-from isoline.weights import pull, weight_files
 from isoline.work import Task
 from isoline.workbench import Workbench, found
 from tests.benchmarks.measuring import describe_machine, interleaved, median, spread
@@ -61,7 +62,7 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     print(describe_machine())
-    slide = datasets.fetch(datasets.SAMPLE_SLIDE)
+    slide = downloads.fetch(demo.SAMPLE_SLIDE)
     weights = Settings().weights
     for name in options.models or ["nuclei", "epithelium"]:
         pull(registry.model(name).spec, weights)

@@ -28,7 +28,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from isoline import pipeline
+from isoline import demo, pipeline
 from isoline.client import Client
 from isoline.config.settings import Limits
 from isoline.domain.events import Objects
@@ -195,10 +195,10 @@ def measure_first(kind: str, repeats: int) -> None:
 
 def measure_clicks(kind: str) -> None:
     """How long after a click on the real slide the object is in the hierarchy."""
-    from isoline import datasets
+    from isoline.models import downloads
     from isoline.registry import open_image
 
-    slide = datasets.fetch(datasets.SAMPLE_SLIDE)
+    slide = downloads.fetch(demo.SAMPLE_SLIDE)
     size, spacing = (info := open_image(slide).info).size, info.spacing_um
     assert spacing is not None
 
@@ -224,11 +224,11 @@ def measure_clicks(kind: str) -> None:
 
 def measure_upload() -> None:
     """How many bytes an upload costs, against the same pixels as one PNG."""
-    from isoline import datasets
     from isoline.geometry.grid import Box
+    from isoline.models import downloads
     from isoline.registry import open_image
 
-    source = open_image(datasets.fetch(datasets.SAMPLE_SLIDE))
+    source = open_image(downloads.fetch(demo.SAMPLE_SLIDE))
     for side in (1024, 2048, 4096):
         region = Region.rectangle(2600, 3900, 2600 + side, 3900 + side)
         asked = UploadRequest(
@@ -255,11 +255,11 @@ def measure_upload() -> None:
 
 def measure_uploaded_results(kind: str, side: int = 2048) -> None:
     """What the client itself sends, and whether the result is that of the file on the server."""
-    from isoline import datasets
     from isoline.geometry.grid import Box
+    from isoline.models import downloads
     from isoline.registry import open_image
 
-    source = open_image(datasets.fetch(datasets.SAMPLE_SLIDE))
+    source = open_image(downloads.fetch(demo.SAMPLE_SLIDE))
     pixels = np.moveaxis(source.read_level(0, Box(2600, 3900, 2600 + side, 3900 + side)), 0, 2)
     with tempfile.TemporaryDirectory() as folder:
         seen, unseen = Path(folder) / "seen.tif", Path(folder) / "unseen.png"

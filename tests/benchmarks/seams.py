@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from isoline import datasets
+from isoline import demo
 from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Engine
 from isoline.engines.local import LocalEngine
 from isoline.geometry.grid import XY
 from isoline.geometry.region import Region
 from isoline.images import Images
+from isoline.models import downloads
 from tests.benchmarks.measuring import describe_machine
 from tests.running import Outcome, SerialEngine, run, shapes
 from tests.slides import disks
@@ -118,7 +119,7 @@ def _threshold(data: Path, engines: dict[str, Engine], quick: bool) -> int:
 
 
 def _nuclei(data: Path, engines: dict[str, Engine], quick: bool) -> int:
-    slide = datasets.fetch(datasets.SAMPLE_SLIDE)
+    slide = downloads.fetch(demo.SAMPLE_SLIDE)
     matrix = Matrix(slide, data, engines)
     region = Region.rectangle(7001, 6003, 9049, 8051) if quick else NUCLEI_REGION
     request = SegmentRequest(slide.name, "nuclei", region=region)

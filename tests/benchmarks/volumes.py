@@ -25,12 +25,11 @@ import psutil
 import requests
 from numpy.typing import NDArray
 
-from isoline import datasets
 from isoline.domain import mask_rle
 from isoline.encoders.ohif import OHIF
-from isoline.models import brain
+from isoline.models import brain, downloads
 from isoline.models.brain import Brain
-from isoline.models.volume import Scan
+from isoline.models.volumetric import Scan
 from isoline.sources.archives import Archive, DicomWebImages
 from isoline.sources.dicomweb import DicomWebSource
 from isoline.sources.nifti import NiftiSource
@@ -160,7 +159,7 @@ def _wire(url: str) -> None:
 def brain_extraction() -> None:
     """The ch2 head: against BET, against the network in one go, and against its time alone."""
     source = NiftiSource.open(HEAD)
-    weights = datasets.fetch(Brain.spec.weights[0])
+    weights = downloads.fetch(Brain.spec.weights[0])
     model = Brain({"synthstrip-1.pt": weights}, "cpu")
     scan = Scan(source.voxels(), source.volume.grid, "MR", {"border": 1.0}, 90)
     labels = np.zeros(scan.voxels.shape, np.uint8)

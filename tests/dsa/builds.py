@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isoline.config.file_lock import Exclusive
-from isoline.datasets import default_directory
+from isoline.config.settings import default_directory
 
 WAIT_SECONDS = 1800.0
 """How long one process waits for another that builds the same."""

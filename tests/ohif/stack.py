@@ -25,8 +25,9 @@ from playwright.sync_api import Browser, Page
 from pydicom.dataset import Dataset
 from rich.console import Console
 
-from isoline import child_server, datasets
+from isoline import child_server
 from isoline.client import Client
+from isoline.config import settings
 from isoline.config.settings import DicomWeb
 from isoline.errors import Broken
 from isoline.ohif import demo, orthanc, viewer
@@ -121,7 +122,7 @@ class Stack:
 
 def pages() -> Path:
     """Return OHIF's pages; without npm CI fails, and others see why a test is skipped."""
-    folder = datasets.default_directory() / "ohif"
+    folder = settings.default_directory() / "ohif"
     return needed(lambda: viewer.fetch(folder, VERSION, VERSIONS[VERSION]))
 
 

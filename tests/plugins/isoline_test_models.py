@@ -27,8 +27,8 @@ from isoline.models.base import (
     Statistics,
     Voxels,
 )
-from isoline.models.pointed import Answer, PointedModel, Question, Scene, Window
-from isoline.models.volume import Scan, Step, VolumeModel, give, outward
+from isoline.models.promptable import Answer, PointedModel, Question, Scene, Window
+from isoline.models.volumetric import Scan, Step, VolumeModel, give, outward
 
 
 class Slow(Model):

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
-from isoline import datasets
-from isoline.bundles.files import PREFIX, Bundle
+from isoline.config import settings
 from isoline.errors import Malformed
+from isoline.models.bundles.files import PREFIX, Bundle
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -186,7 +186,7 @@ class Settings:
     """[images]: root name = directory; an image is called `root/path/below/it`."""
     file_uris: Mapping[str, str] = field(default_factory=dict)
     """[file_uris]: prefix of file URIs or paths as viewers know them = root, or root/folder."""
-    data: Path = field(default_factory=datasets.default_directory)
+    data: Path = field(default_factory=settings.default_directory)
     """Where weights, sample data, surveys and jobs are kept."""
     server: Server = Server()
     engine: Engine = Engine()
@@ -287,7 +287,7 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
     )
     _refuse_unknown(table, ("images", "file_uris", "data", *sections), "")
     where = (base / _expect(data, str, "data")).expanduser() if data is not None else None
-    data_directory = where or datasets.default_directory()
+    data_directory = where or settings.default_directory()
     return Settings(
         images,
         file_uris,
@@ -430,3 +430,17 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def default_directory() -> Path:
+    """Return $ISOLINE_DATA, or where this platform keeps the data of a user's applications."""
+    if chosen := os.environ.get("ISOLINE_DATA"):
+        return Path(chosen)
+    home = Path.home()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local")
+    elif sys.platform == "darwin":
+        base = home / "Library/Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share")
+    return base / "isoline"

@@ -15,7 +15,7 @@ from isoline.engines.orders import Answer, Begin, Do, Forget, Look, Part, Ready,
 from isoline.errors import Broken, IsolineError
 from isoline.geometry.tiling import Tile, quarters
 from isoline.models.base import Voxels
-from isoline.models.volume import Gaze
+from isoline.models.volumetric import Gaze
 from isoline.work import Computed, Masked, Stages, Task
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from isoline.geometry.reorient import Orientation
 from isoline.geometry.volume_grid import VolumeGrid
 from isoline.models import devices
 from isoline.models.base import ModelSpec, Number, Voxels, Weights
-from isoline.models.volume import Scan, Step, VolumeModel, give
+from isoline.models.volumetric import Scan, Step, VolumeModel, give
 
 if TYPE_CHECKING:
     from torch import Tensor

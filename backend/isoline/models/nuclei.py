@@ -27,7 +27,7 @@ from isoline.errors import BadSpacing
 from isoline.kernels import expand, maxtree, shape
 from isoline.models import stain
 from isoline.models.base import Bounded, Instances, Model, ModelSpec, Number, Patch, Statistics
-from isoline.tissue_mask import otsu
+from isoline.models.tissue_mask import otsu
 
 MAX_EXTENT_UM = 25.0
 BLUR_UM = 0.375

@@ -9,7 +9,7 @@ import numpy as np
 
 from isoline.domain.events import Label
 from isoline.models.base import ModelSpec, Number, Voxels
-from isoline.models.volume import Scan, Step, VolumeModel, outward
+from isoline.models.volumetric import Scan, Step, VolumeModel, outward
 
 
 class Threshold3D(VolumeModel):

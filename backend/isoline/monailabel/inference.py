@@ -12,10 +12,10 @@ import orjson
 from werkzeug.datastructures import FileStorage
 
 from isoline import registry
-from isoline.bundles.files import Bundle
 from isoline.errors import Malformed
 from isoline.images import Images
 from isoline.models.base import ModelSpec
+from isoline.models.bundles.files import Bundle
 from isoline.monailabel import forms, masks, points, volumes, wsi
 from isoline.monailabel.masks import Frame, Kind
 from isoline.monailabel.names import Names

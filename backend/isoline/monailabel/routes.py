@@ -18,7 +18,6 @@ from werkzeug.exceptions import HTTPException
 
 from isoline import __version__, registry
 from isoline.access import ADMIN, Access, User
-from isoline.bundles.files import Bundle
 from isoline.config.settings import Settings
 from isoline.domain.request import Value
 from isoline.errors import (
@@ -30,6 +29,8 @@ from isoline.errors import (
 )
 from isoline.images import Images
 from isoline.models.base import Choice, ModelSpec
+from isoline.models.bundles.files import Bundle
+from isoline.models.weights import weight_files
 from isoline.monailabel import datastore as store
 from isoline.monailabel import forms
 from isoline.monailabel.answers import as_json, detail, not_available, whole
@@ -44,7 +45,6 @@ from isoline.monailabel.sessions import SCHEME as SESSION
 from isoline.monailabel.sessions import Sessions
 from isoline.monailabel.store_routes import serve_images, serve_labels, serve_sessions
 from isoline.sources.archives import DicomWebImages
-from isoline.weights import weight_files
 
 if TYPE_CHECKING:
     from isoline.app import Backend

@@ -27,12 +27,13 @@ from isoline import extras
 from isoline.domain.events import Label
 from isoline.domain.prompts import KINDS, Prompt
 from isoline.errors import Broken
-from isoline.models import devices, drawn
+from isoline.models import devices
 from isoline.models.base import ModelSpec, OwnFile, Pointed
-from isoline.models.gestures import Bool
-from isoline.models.nninteractive_files import CHECKPOINT, harmless_copy
-from isoline.models.pointed import Answer, Index, PointedModel, Question, Scene, Window
-from isoline.models.spaces import overlap
+from isoline.models.click.features import overlap
+from isoline.models.click.gestures import Bool
+from isoline.models.nninteractive import voxelise
+from isoline.models.nninteractive.checkpoint import CHECKPOINT, harmless_copy
+from isoline.models.promptable import Answer, Index, PointedModel, Question, Scene, Window
 
 _SOURCE = (
     "run `nninteractive-download-model nnInteractive_v1.0 --model-dir .` and put the folder"
@@ -129,7 +130,7 @@ class NnInteractive(PointedModel):
         mask = _bounded(state, prompts, scene.size(0))
         if not mask.any():
             return _nothing("the network sees no object there; draw a lasso or a scribble")
-        return Answer(*drawn.smallest(state.window, mask))
+        return Answer(*voxelise.smallest(state.window, mask))
 
     def _session(self) -> Any:
         """Return a session of the package on this worker's device."""
@@ -191,7 +192,7 @@ def _interaction(session: Any, prompt: Prompt, size: Index) -> Callable[[], Any]
             return None
         return partial(session.add_point_interaction, voxel.tolist(), prompt.include)
     if prompt.kind == "box":
-        window = drawn.box(places, size)
+        window = voxelise.box(places, size)
         if window is None:
             return None
         if not session.supported_interactions["bbox3d"]:
@@ -199,9 +200,9 @@ def _interaction(session: Any, prompt: Prompt, size: Index) -> Callable[[], Any]
         return partial(session.add_bbox_interaction, _bounds(window), prompt.include)
     if prompt.kind == "scribble":
         add = session.add_scribble_interaction
-        marks = drawn.stroke(places, session.preferred_scribble_thickness, size)
+        marks = voxelise.stroke(places, session.preferred_scribble_thickness, size)
     else:
-        add, marks = session.add_lasso_interaction, drawn.outline(places, size)
+        add, marks = session.add_lasso_interaction, voxelise.outline(places, size)
     if marks is None:
         return None
     window, mask = marks
@@ -239,7 +240,7 @@ def _state(session: Any, looked_at: Sequence[Window]) -> _State:
     low = np.min([window.low for window in looked_at], axis=0)
     high = np.max([window.high for window in looked_at], axis=0)
     around = Window(0, tuple(map(int, low)), tuple(map(int, high)))
-    window, mask = drawn.smallest(around, session.target_buffer[_slices(around)] > 0)
+    window, mask = voxelise.smallest(around, session.target_buffer[_slices(around)] > 0)
     interactions = session.interactions.to_cframe()
     return _State(interactions, session.current_interaction_intensity, window, mask)
 
@@ -249,7 +250,7 @@ def _bounded(state: _State, prompts: Sequence[Prompt], size: Index) -> Bool:
     inside, bounds = np.zeros_like(state.mask), False
     outside = np.zeros_like(state.mask)
     for prompt in prompts:
-        box = drawn.box(np.array(prompt.points), size) if prompt.kind == "box" else None
+        box = voxelise.box(np.array(prompt.points), size) if prompt.kind == "box" else None
         if box is not None and min(box.shape) > 1:
             (inside if prompt.include else outside)[overlap(state.window, box)] = True
             bounds |= prompt.include

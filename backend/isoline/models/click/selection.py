@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.models.pointed import Window
-from isoline.models.spaces import Space, overlap
+from isoline.models.click.features import Space, overlap
+from isoline.models.promptable import Window
 
 Bool = NDArray[np.bool_]
 

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from isoline.kernels import bodies
 from isoline.kernels.walker import FREE, OBJECT, OTHER
-from isoline.models.gestures import Area, Stroke, bounds_of
-from isoline.models.pointed import Window
-from isoline.models.selection import Bool, Selection, box_of
-from isoline.models.spaces import Space
+from isoline.models.click.features import Space
+from isoline.models.click.gestures import Area, Stroke, bounds_of
+from isoline.models.click.selection import Bool, Selection, box_of
+from isoline.models.promptable import Window
 
 _LARGE = np.pi * 40**2
 """From how many pixels of level 0 an object is large."""

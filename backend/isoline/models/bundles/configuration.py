@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from isoline.bundles.files import JSON
 from isoline.errors import Broken
+from isoline.models.bundles.files import JSON
 
 Table: TypeAlias = "dict[str, JSON]"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from isoline import datasets, extras
+from isoline import extras
 from isoline.errors import WeightsMissing
+from isoline.models import downloads
 from isoline.models.base import ModelSpec
 
 
@@ -19,7 +20,7 @@ def weight_files(spec: ModelSpec, directory: Path) -> Mapping[str, Path]:
     extras.require(spec.packages, spec.name)
     files = {}
     for weights in spec.weights:
-        path = datasets.find(weights, directory)
+        path = downloads.find(weights, directory)
         if path is None:
             raise WeightsMissing(
                 f"the weights of {spec.name} are not on this machine",
@@ -32,7 +33,7 @@ def weight_files(spec: ModelSpec, directory: Path) -> Mapping[str, Path]:
             raise WeightsMissing(
                 f"{spec.name} needs {own.file} in the directory of weights", own.source
             )
-        if own.sha256 and datasets.find(own, directory) is None:
+        if own.sha256 and downloads.find(own, directory) is None:
             raise WeightsMissing(
                 f"{own.file} in the directory of weights is not the file that {spec.name} knows:"
                 " its sha256 differs",
@@ -45,5 +46,5 @@ def weight_files(spec: ModelSpec, directory: Path) -> Mapping[str, Path]:
 def pull(spec: ModelSpec, directory: Path) -> Mapping[str, Path]:
     """Fetch the files of `spec.weights` that are not there yet, and return them all by name."""
     for weights in spec.weights:
-        datasets.fetch(weights, directory)
+        downloads.fetch(weights, directory)
     return weight_files(spec, directory)

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.kernels import bodies
-from isoline.models import enclosing
-from isoline.models.gestures import Area, Places, Slice, Stroke, thinned
-from isoline.models.pointed import Index, Scene, Window
-from isoline.models.selection import Selection
-from isoline.models.spaces import Space
+from isoline.models.click import enclosing
+from isoline.models.click.features import Space
+from isoline.models.click.gestures import Area, Places, Slice, Stroke, thinned
+from isoline.models.click.selection import Selection
+from isoline.models.promptable import Index, Scene, Window
 
 T = TypeVar("T")
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from isoline.domain.prompts import Prompt
 from isoline.kernels import bodies
 from isoline.kernels.walker import FREE, OBJECT, OTHER
-from isoline.models.pointed import Window
-from isoline.models.selection import Selection
-from isoline.models.spaces import Space
+from isoline.models.click.features import Space
+from isoline.models.click.selection import Selection
+from isoline.models.promptable import Window
 
 Bool = NDArray[np.bool_]
 Places = NDArray[np.float64]

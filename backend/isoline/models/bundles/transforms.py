@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from isoline import resampling
 from isoline.errors import BadSeries
 from isoline.geometry.reorient import Orientation
-from isoline.models.volume import Scan
+from isoline.models.volumetric import Scan
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from isoline.kernels import bodies, walker
 from isoline.kernels.walker import FREE, OBJECT, OTHER
-from isoline.models.gestures import Area, Stroke, seeds_of
-from isoline.models.pointed import Window
-from isoline.models.selection import Bool, Selection
-from isoline.models.spaces import Space
+from isoline.models.click.features import Space
+from isoline.models.click.gestures import Area, Stroke, seeds_of
+from isoline.models.click.selection import Bool, Selection
+from isoline.models.promptable import Window
 
 S = TypeVar("S", bound=np.generic)
 

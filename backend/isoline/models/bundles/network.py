@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.bundles import code
-from isoline.bundles.files import Bundle
 from isoline.errors import Broken
 from isoline.extras import radiology
 from isoline.models import devices
+from isoline.models.bundles import code
+from isoline.models.bundles.files import Bundle
 
 
 class Network:

@@ -11,10 +11,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from isoline.bundles.reading import Configuration, Table, fact, number, short_name, table, three
-from isoline.bundles.steps import Crop, MinMax, Normalize, Percentiles, Range, Respace, Step
 from isoline.errors import Broken
 from isoline.geometry.reorient import SIDES
+from isoline.models.bundles.configuration import (
+    Configuration,
+    Table,
+    fact,
+    number,
+    short_name,
+    table,
+    three,
+)
+from isoline.models.bundles.transforms import (
+    Crop,
+    MinMax,
+    Normalize,
+    Percentiles,
+    Range,
+    Respace,
+    Step,
+)
 
 OVERLAP, SIGMA = 0.25, 0.125
 """Those of MONAI's SlidingWindowInferer where a bundle does not say."""

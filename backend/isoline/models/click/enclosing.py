@@ -10,12 +10,12 @@ import numpy as np
 
 from isoline.kernels import bodies, walker
 from isoline.kernels.walker import FREE, OBJECT
-from isoline.models.gestures import Area, seeds_of
-from isoline.models.growth import FAINTEST, Change, average, roughness
-from isoline.models.pointed import Window
-from isoline.models.refining import LEAST, STEEPNESS, finish
-from isoline.models.selection import Bool, Selection
-from isoline.models.spaces import Space
+from isoline.models.click.features import Space
+from isoline.models.click.gestures import Area, seeds_of
+from isoline.models.click.growth import FAINTEST, Change, average, roughness
+from isoline.models.click.refining import LEAST, STEEPNESS, finish
+from isoline.models.click.selection import Bool, Selection
+from isoline.models.promptable import Window
 
 _SIDE = (128, 48)
 """Of the coarse window in which the object is found first, on pictures and in volumes."""

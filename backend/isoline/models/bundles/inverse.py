@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline import resampling
-from isoline.bundles.recipe import Recipe
-from isoline.bundles.steps import Input
 from isoline.geometry.reorient import Orientation
+from isoline.models.bundles.recipe import Recipe
+from isoline.models.bundles.transforms import Input
 
 _HALF = 0.5 + 1e-6
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import subprocess
 import sys
 import tarfile
@@ -21,35 +20,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
+from isoline.config.settings import default_directory
 from isoline.errors import Broken
 from isoline.models.base import OwnFile, Weights
 
-SAMPLE_SLIDE = Weights(
-    file="TCGA-DU-6399-01A-01-TS1.svs",
-    sha256="a193f20c7c29f008a0c997a87bdb17c6ba5ecb1d66b626d77c022b602c39d935",
-    requirement="histomicsui==2.0.0a2",
-    archive_sha256="8d7d0ed42c16f30047e8740cc7be28817401de0721371bc6f951974d02f25c03",
-    member="histomicsui-2.0.0a2/sample_data/sample_svs_image.TCGA-DU-6399-01A-01-TS1."
-    "e8eb65de-d63e-42db-af6f-14fefbbdf7bd.svs",
-    binary=False,
-)
-"""A real H&E slide of TCGA: glioma, 31872 x 13835 pixels, 0.2457 um, 21.7 MB."""
-
 _CHUNK = 1 << 20
-
-
-def default_directory() -> Path:
-    """Return $ISOLINE_DATA, or where this platform keeps the data of a user's applications."""
-    if chosen := os.environ.get("ISOLINE_DATA"):
-        return Path(chosen)
-    home = Path.home()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local")
-    elif sys.platform == "darwin":
-        base = home / "Library/Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share")
-    return base / "isoline"
 
 
 def find(pinned: Weights | OwnFile, directory: Path) -> Path | None:

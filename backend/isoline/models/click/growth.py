@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 
 from isoline.kernels import bodies, walker
 from isoline.kernels.walker import FREE, OBJECT, OTHER
-from isoline.models.gestures import Area, Stroke, seeds_of
-from isoline.models.level_sets import Turn, better
-from isoline.models.pointed import Window
-from isoline.models.refining import LEAST, STEEPNESS, finish
-from isoline.models.selection import Bool, Selection, box_of
-from isoline.models.spaces import Space
+from isoline.models.click.features import Space
+from isoline.models.click.gestures import Area, Stroke, seeds_of
+from isoline.models.click.level_sets import Turn, better
+from isoline.models.click.refining import LEAST, STEEPNESS, finish
+from isoline.models.click.selection import Bool, Selection, box_of
+from isoline.models.promptable import Window
 
 _THRESHOLDS = ((0.1, 0.2, 0.35, 0.5, 0.65), (0.05, 0.1, 0.2, 0.35, 0.5))
 """At which probability an object may begin, on pictures and in volumes: seeds of a few pixels are

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.models.gestures import Bool, Places, along
-from isoline.models.pointed import Index, Window
+from isoline.models.click.gestures import Bool, Places, along
+from isoline.models.promptable import Index, Window
 
 
 def stroke(places: Places, thickness: Sequence[int], size: Index) -> tuple[Window, Bool] | None:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.models.pointed import Index, Scene, Window
+from isoline.models.promptable import Index, Scene, Window
 
 _REACH = 3
 """Voxels that the smoothing looks at on either side."""

@@ -14,15 +14,15 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.bundles import windows
-from isoline.bundles.back import Back, activated, decided
-from isoline.bundles.network import Network
-from isoline.bundles.recipe import Recipe
-from isoline.bundles.steps import Input
-from isoline.bundles.windows import Blend, Place, Windows
 from isoline.errors import Broken
 from isoline.geometry.reorient import Orientation
-from isoline.models.volume import SLAB, Scan, Step
+from isoline.models.bundles import windows
+from isoline.models.bundles.inverse import Back, activated, decided
+from isoline.models.bundles.network import Network
+from isoline.models.bundles.recipe import Recipe
+from isoline.models.bundles.transforms import Input
+from isoline.models.bundles.windows import Blend, Place, Windows
+from isoline.models.volumetric import SLAB, Scan, Step
 
 IMPATIENCE_SECONDS = 1.0
 """Where a row takes longer, what it says is shown before its neighbours have spoken too."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from isoline.bundles.files import JSON, Bundle
 from isoline.errors import Broken
+from isoline.models.bundles.files import JSON, Bundle
 
 
 def evaluated(bundle: Bundle) -> dict[str, JSON]:
