@@ -23,9 +23,9 @@ from isoline.domain.prompts import Prompt
 from isoline.geometry.grid import Box
 from isoline.geometry.region import Region
 from isoline.images import Images
+from isoline.inference.predictor import Workbench
 from isoline.models import downloads
 from isoline.sources.volume import VolumeSource
-from isoline.workbench import Workbench
 from tests.prompting import answer, asking, drawn, labelmap, point
 from tests.running import shapes
 

@@ -17,8 +17,8 @@ from isoline.domain.events import Mask, Objects
 from isoline.domain.prompts import Kind, Prompt
 from isoline.domain.request import SegmentRequest
 from isoline.images import Images
-from isoline.work import Answered
-from isoline.workbench import Workbench
+from isoline.inference.predictor import Workbench
+from isoline.inference.task import Answered
 from tests.running import shapes
 from tests.serving import PLUGINS
 

@@ -18,10 +18,10 @@ from isoline.engines.base import Agenda, Engine
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.tiling import Lattice, Tile
 from isoline.images import Images
+from isoline.inference.predictor import Workbench
+from isoline.inference.task import Computed, Survey, Task, TileFailed
 from isoline.pipeline import Prepared
 from isoline.surveys import Surveys
-from isoline.work import Computed, Survey, Task, TileFailed
-from isoline.workbench import Workbench
 
 
 class SerialEngine(Engine):

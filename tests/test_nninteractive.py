@@ -20,11 +20,11 @@ from isoline import pipeline, registry
 from isoline.domain.prompts import Prompt
 from isoline.errors import Broken, WeightsMissing
 from isoline.images import Images
+from isoline.inference.predictor import Workbench
 from isoline.models.nninteractive.model import NnInteractive
 from isoline.models.nninteractive.voxelise import box, outline, stroke
 from isoline.models.promptable import PointedModel, Question, Window
 from isoline.models.weights import weight_files
-from isoline.workbench import Workbench
 from tests import prompting
 from tests.array_scene import ArrayScene
 from tests.contracts import PointedModelContract

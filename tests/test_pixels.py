@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from isoline import pixels
 from isoline.errors import ChoiceNeeded, NotSupported
 from isoline.geometry.grid import XY, Box, Grid
-from isoline.pixels import Sampler, Selection, choose
+from isoline.inference import sampling
+from isoline.inference.sampling import Sampler, Selection, choose
 from isoline.sources.base import ImageInfo, Level, Source
 from isoline.sources.openslide import OpenSlideSource
 from isoline.sources.pyramid import RGB, level
@@ -162,7 +162,7 @@ class TestPlace:
         source = rgb_source()
         grid = Grid(SIZE, XY(1.7, 2.3))
         whole = Sampler(source, grid).read(grid.bounds)
-        monkeypatch.setattr(pixels, "MAX_READ_BYTES", 3000)
+        monkeypatch.setattr(sampling, "MAX_READ_BYTES", 3000)
         source.largest_read = 0
         np.testing.assert_array_equal(Sampler(source, grid).read(grid.bounds), whole)
         assert source.largest_read <= 1000
@@ -227,7 +227,7 @@ class TestLevels:
         sizes = ((1600, 800), (400, 200), (100, 50))
         levels = tuple(Level(size, XY(1600 / size[0], 800 / size[1])) for size in sizes)
         object.__setattr__(source.info, "levels", levels)
-        assert pixels.coarsest_level(source.info, Grid(sizes[0], XY(scale, scale))) == expected
+        assert sampling.coarsest_level(source.info, Grid(sizes[0], XY(scale, scale))) == expected
 
 
 class TestChoose:

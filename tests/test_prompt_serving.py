@@ -24,8 +24,8 @@ from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda, Engine, Result
 from isoline.engines.local import LocalEngine
 from isoline.images import Images
+from isoline.inference.task import Answered, Survey, Task, TileFailed
 from isoline.models import devices
-from isoline.work import Answered, Survey, Task, TileFailed
 from tests.prompting import asking, models_for_tests
 from tests.prompting import point as asked_point
 from tests.serving import serving

@@ -25,13 +25,13 @@ from isoline.errors import BadPrompt, BadRegion, NotSupported
 from isoline.geometry.grid import Box
 from isoline.geometry.region import Region
 from isoline.images import Images
+from isoline.inference.image_views import scene_of
+from isoline.inference.predictor import Workbench
 from isoline.models.promptable import Window
-from isoline.scenes import scene_of
 from isoline.sources.byte_cache import ByteCache
 from isoline.sources.plain import PlainSource
 from isoline.sources.upload import UploadRequest
 from isoline.uploads import Uploads
-from isoline.workbench import Workbench
 from tests import volumes
 from tests.prompting import answer, asking, drawn, labelmap, models_for_tests, outline, point
 from tests.test_uploads import send

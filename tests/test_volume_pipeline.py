@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from isoline import client, journal, pipeline, wire, workbench
+from isoline import client, journal, pipeline, wire
 from isoline.domain import mask_rle
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Done, Event, Failed, Mask, Progress, Started
@@ -27,6 +27,7 @@ from isoline.engines.local import LocalEngine
 from isoline.errors import BadParameter, BadRegion, IsolineError, NotSupported
 from isoline.geometry.volume_grid import SliceName
 from isoline.images import Images
+from isoline.inference import predictor
 from isoline.journal import JournalReader, JournalWriter
 from isoline.models.threshold3d import Threshold3D
 from isoline.models.volumetric import Scan, outward
@@ -162,8 +163,8 @@ def test_the_slice_that_is_looked_at_comes_first(folder: Path, engine: LocalEngi
 def test_a_worker_keeps_so_many_bytes_of_volumes(
     folder: Path, monkeypatch: pytest.MonkeyPatch, most_mib: int, is_kept: bool
 ) -> None:
-    monkeypatch.setattr(workbench, "SOURCES_MIB", most_mib)
-    bench = workbench.Workbench(folder, "cpu")
+    monkeypatch.setattr(predictor, "SOURCES_MIB", most_mib)
+    bench = predictor.Workbench(folder, "cpu")
     first = VolumeSource.voxels
     read: list[VolumeSource] = []
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from numba.core.registry import CPUDispatcher
 
-from isoline import kernels, warm
+from isoline import kernels
 from isoline.domain.prompts import Kind, Prompt
+from isoline.inference import warmup
 from isoline.models.click.model import Click
 from isoline.models.promptable import Question, Window
 from tests.array_scene import ArrayScene
@@ -55,7 +56,7 @@ def prompts(shape: tuple[int, ...]) -> Iterator[tuple[Prompt, ...]]:
 
 @pytest.fixture(scope="module")
 def warmed() -> dict[str, int]:
-    warm.tiles()
+    warmup.tiles()
     return dict(compiled())
 
 

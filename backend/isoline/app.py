@@ -105,9 +105,9 @@ class Backend:
 
 
 def _warm() -> None:
-    from isoline import warm
+    from isoline.inference import warmup
 
-    warm.assembly()
+    warmup.assembly()
 
 
 def create_app(backend: Backend) -> Flask:

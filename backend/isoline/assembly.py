@@ -7,14 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import results
 from isoline.domain.batch import Arrays, Batch
 from isoline.domain.events import Contours, Event, Objects, Warned
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.seams import Closed, Pieces, Place, Union
 from isoline.geometry.tiling import Lattice, Tile
+from isoline.inference import results
+from isoline.inference.task import Computed, Task, TileFailed
 from isoline.models.base import Bounded, Regions, Unbounded
-from isoline.work import Computed, Task, TileFailed
 
 PULL_AT_LEAST = 64
 PULL_FACTOR = 4

@@ -11,7 +11,7 @@ from isoline import registry
 from isoline.errors import BadRegion, NotSupported, TooLarge
 from isoline.geometry.grid import XY, Grid, Rect
 from isoline.images import Found
-from isoline.pixels import Sampler, choose
+from isoline.inference.sampling import Sampler, choose
 
 
 @dataclass(frozen=True)

@@ -26,16 +26,16 @@ from isoline.geometry.region import Region
 from isoline.geometry.seams import Pieces, Place
 from isoline.geometry.tiling import Lattice, Tile
 from isoline.images import ANYONE, Caller, Found, Images
+from isoline.inference.sampling import Selection, choose
+from isoline.inference.task import Computed, Task, TileFailed
 from isoline.models.base import Bounded, ModelSpec, Output, Regions, Unbounded
 from isoline.models.bundles.files import Bundle
 from isoline.models.parameters import check_parameters
 from isoline.models.weights import weight_files
-from isoline.pixels import Selection, choose
 from isoline.sources.base import ImageInfo
 from isoline.sources.upload import UploadRequest
 from isoline.spacing import image_spacing, working_grid
 from isoline.surveys import Surveys
-from isoline.work import Computed, Task, TileFailed
 
 SMALLEST_TILE, LARGEST_TILE = 64, 4096
 MOST_TILES = 200_000

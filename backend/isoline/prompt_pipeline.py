@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Contours, Done, Event, Failed, Objects, Started, Warned
 from isoline.engines.base import Agenda, Engine
-from isoline.results import cut_off
-from isoline.work import Answered, Task, TileFailed
+from isoline.inference.results import cut_off
+from isoline.inference.task import Answered, Task, TileFailed
 
 NOTHING_FOUND = "NothingFound"
 

@@ -15,7 +15,7 @@ import orjson
 from isoline import registry
 from isoline.engines.base import Agenda, Engine
 from isoline.geometry.grid import XY
-from isoline.work import Survey, Task, Tissue
+from isoline.inference.task import Survey, Task, Tissue
 
 _STATISTICS = "statistics."
 

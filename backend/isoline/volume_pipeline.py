@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from isoline.asked import Asked
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Done, Event, Failed, Mask, Progress, Scope, Started
 from isoline.domain.request import SegmentRequest, Value
@@ -19,10 +18,11 @@ from isoline.errors import NotSupported
 from isoline.geometry.grid import XY, Grid
 from isoline.geometry.tiling import Lattice
 from isoline.images import Found
+from isoline.inference.prompt_task import Asked
+from isoline.inference.sampling import Selection
+from isoline.inference.task import Masked, Task, TileFailed
 from isoline.models.base import ModelSpec
 from isoline.models.bundles.files import Bundle
-from isoline.pixels import Selection
-from isoline.work import Masked, Task, TileFailed
 
 PERCENT = 100
 """The work of a volume is counted in hundredths."""

@@ -28,14 +28,14 @@ from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.geometry.grid import Box
 from isoline.images import Images
+from isoline.inference.predictor import Workbench, found
+from isoline.inference.task import Task
 from isoline.journal import JournalWriter
 from isoline.models import downloads
 from isoline.models.base import Model, Patch, Prediction
 from isoline.models.weights import pull, weight_files
 from isoline.pipeline import Prepared
 from isoline.surveys import Surveys
-from isoline.work import Task
-from isoline.workbench import Workbench, found
 from tests.benchmarks.measuring import describe_machine, interleaved, median, spread
 
 TILES = 64

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from isoline.geometry.grid import XY
 from isoline.geometry.tiling import Lattice, Tile
-from isoline.work import Answered, Computed, Masked, Survey, Task, TileFailed
+from isoline.inference.task import Answered, Computed, Masked, Survey, Task, TileFailed
 
 Result: TypeAlias = Computed | Masked | Answered | TileFailed
 """What becomes of a tile."""

@@ -38,9 +38,9 @@ from isoline.engines import lifeline
 from isoline.engines.base import Agenda, Engine, Result
 from isoline.engines.orders import Begin, Do, Forget, Look, Part, Ready, Refusal, Reply
 from isoline.errors import Broken
+from isoline.inference.task import Answered, Computed, Masked, Survey, Task, TileFailed
 from isoline.models import devices
 from isoline.models.base import Bounded, Voxels
-from isoline.work import Answered, Computed, Masked, Survey, Task, TileFailed
 
 if TYPE_CHECKING:
     from isoline.metrics import Metrics

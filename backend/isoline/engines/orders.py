@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from isoline.errors import IsolineError
 from isoline.geometry.tiling import Tile
-from isoline.work import Answered, Computed, Masked, Survey, Task
+from isoline.inference.task import Answered, Computed, Masked, Survey, Task
 
 
 @dataclass(frozen=True)

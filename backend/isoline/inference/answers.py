@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import results
 from isoline.domain import mask_rle
 from isoline.domain.events import Mask, Objects
 from isoline.geometry import polygons as contours
+from isoline.inference import results
+from isoline.inference.task import Task
 from isoline.models.promptable import Answer, Index, Scene
-from isoline.work import Task
 
 NOTHING = "nothing was found where the prompts point"
 

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from isoline import answers, registry, results, scenes
+from isoline import registry
 from isoline.domain import mask_rle
 from isoline.domain.events import Objects
 from isoline.errors import Broken, Unreadable
@@ -18,6 +18,9 @@ from isoline.geometry import seams
 from isoline.geometry.grid import XY, Box, Grid
 from isoline.geometry.seams import Pieces
 from isoline.geometry.tiling import Tile
+from isoline.inference import answers, image_views, results
+from isoline.inference.sampling import Sampler
+from isoline.inference.task import Answered, Computed, Masked, Stages, Survey, Task, Tissue
 from isoline.models.base import (
     Bounded,
     Classes,
@@ -31,11 +34,9 @@ from isoline.models.promptable import PointedModel
 from isoline.models.tissue_mask import sample_windows, tissue_mask
 from isoline.models.volumetric import Gaze, Scan, VolumeModel
 from isoline.models.weights import weight_files
-from isoline.pixels import Sampler
 from isoline.sources.base import Remote, Source
 from isoline.sources.byte_cache import ByteCache
 from isoline.sources.volume import VolumeSource
-from isoline.work import Answered, Computed, Masked, Stages, Survey, Task, Tissue
 
 TISSUE_CELL_UM = 16.0
 """Side of a cell of the tissue mask."""
@@ -158,7 +159,7 @@ class Workbench:
         model = self.model(task)
         if not isinstance(model, PointedModel) or task.asked is None:
             raise Broken(f"{task.model} declares prompts and answers none")
-        scene = scenes.scene_of(task, lambda: self._source(task), self._seen)
+        scene = image_views.scene_of(task, lambda: self._source(task), self._seen)
         answer = model.answer(scene, task.asked.question(scene.size(0), task.parameters))
         found, reason = answers.found_in(task, scene, answer)
         return Answered(tile, found, reason, time.perf_counter() - began)

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from isoline import kernels, registry
-from isoline.answers import found_in
 from isoline.config import settings
 from isoline.config.file_lock import Exclusive
 from isoline.domain.events import Scope
@@ -31,16 +30,17 @@ from isoline.geometry import polygons, seams
 from isoline.geometry.grid import XY, Box, Grid
 from isoline.geometry.tiling import Lattice
 from isoline.geometry.volume_grid import LPS, VolumeGrid, VolumeInfo
+from isoline.inference.answers import found_in
+from isoline.inference.image_views import scene_of
+from isoline.inference.sampling import Sampler, Selection
+from isoline.inference.task import Task
 from isoline.kernels import expand
 from isoline.models.base import Model, Patch
 from isoline.models.parameters import check_parameters
 from isoline.models.promptable import PointedModel, Question
-from isoline.pixels import Sampler, Selection
-from isoline.scenes import scene_of
 from isoline.sources.base import Source
 from isoline.sources.byte_cache import ByteCache
 from isoline.sources.volume import VolumeSource, volume_image
-from isoline.work import Task
 
 log = logging.getLogger(__name__)
 

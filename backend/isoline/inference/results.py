@@ -11,7 +11,7 @@ from isoline.domain import object_ids
 from isoline.domain.events import Objects, Warned
 from isoline.geometry import polygons as contours
 from isoline.geometry.polygons import Polygons
-from isoline.work import Task
+from isoline.inference.task import Task
 
 
 def build(

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.asked import Asked
 from isoline.domain.events import Mask, Objects, Scope
 from isoline.domain.request import Value
 from isoline.geometry.grid import XY, Box, Grid
 from isoline.geometry.region import Region
 from isoline.geometry.seams import Pieces
 from isoline.geometry.tiling import Tile
+from isoline.inference.prompt_task import Asked
+from isoline.inference.sampling import Selection
 from isoline.models.base import Output, Statistics
 from isoline.models.bundles.files import Bundle
-from isoline.pixels import Selection
 from isoline.sources.base import Remote
 
 

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from isoline.errors import Broken
 from isoline.geometry.grid import XY, Box, Grid
+from isoline.inference.sampling import Sampler
+from isoline.inference.task import Task
 from isoline.models.promptable import Index, Scene, Window
-from isoline.pixels import Sampler
 from isoline.sources.base import Source
 from isoline.sources.byte_cache import ByteCache
 from isoline.sources.volume import VolumeSource
-from isoline.work import Task
 
 T = TypeVar("T")
 
