@@ -26,8 +26,8 @@ from isoline.domain import mask_rle
 from isoline.domain.events import Cancelled, Contours, Done, Objects, Progress, Started
 from isoline.domain.prompts import Prompt
 from isoline.domain.request import Value
-from isoline.encoders.base import ContourFile, Encoder
 from isoline.errors import IsolineError, RequestError, Unreadable
+from isoline.exports.base import ContourFile, Encoder
 from isoline.geometry.grid import XY, Box
 from isoline.models.base import Bounded, Choice, Classes, Instances, Model, Number, Pointed, Voxels
 from isoline.models.promptable import PointedModel, Question

@@ -27,8 +27,8 @@ from isoline.domain.events import Done as ServerDone
 from isoline.domain.events import Event as ServerEvent
 from isoline.domain.events import Progress as ServerProgress
 from isoline.domain.events import Warned as ServerWarned
-from isoline.encoders.geojson import GeoJSON
 from isoline.errors import UnknownModel
+from isoline.exports.geojson import GeoJSON
 from isoline.wire import encode_event, problem
 from tests import results
 

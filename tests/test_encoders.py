@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from shapely.geometry.base import BaseGeometry
 
 from isoline.domain.events import Objects, Started
-from isoline.encoders.base import scope_key
-from isoline.encoders.dsa import DSA
-from isoline.encoders.geojson import GeoJSON
-from isoline.encoders.qupath import QuPath
+from isoline.exports.base import scope_key
+from isoline.exports.dsa import DSA
+from isoline.exports.geojson import GeoJSON
+from isoline.exports.qupath import QuPath
 from isoline.geometry.grid import XY
 from tests import results
 from tests.contracts import EncoderContract, Seen

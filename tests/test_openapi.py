@@ -20,8 +20,8 @@ from isoline.app import Backend, create_app
 from isoline.config.settings import Settings
 from isoline.domain import mask_rle
 from isoline.domain.events import Cancelled, Contours, Done, Event, Failed, Mask, Progress, Warned
-from isoline.encoders.geojson import GeoJSON
-from isoline.encoders.ohif import OHIF
+from isoline.exports.geojson import GeoJSON
+from isoline.exports.ohif import OHIF
 from isoline.geometry.grid import Rect
 from isoline.images import Images
 from tests import results

@@ -24,11 +24,11 @@ from isoline.domain.events import (
     Warned,
 )
 from isoline.domain.segments import Saved
-from isoline.encoders.base import Encoder
-from isoline.encoders.dsa import DSA
-from isoline.encoders.geojson import GeoJSON
-from isoline.encoders.ohif import OHIF
-from isoline.encoders.qupath import QuPath
+from isoline.exports.base import Encoder
+from isoline.exports.dsa import DSA
+from isoline.exports.geojson import GeoJSON
+from isoline.exports.ohif import OHIF
+from isoline.exports.qupath import QuPath
 from isoline.geometry.grid import XY, Box
 from isoline.geometry.volume_grid import LPS, SliceName, VolumeGrid, VolumeInfo
 from isoline.models.base import Choice, ModelSpec, Number, Switch, Unbounded

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from isoline.domain.events import Label, Scope, Started
 from isoline.domain.segments import Segment
-from isoline.encoders import dicomseg, rtstruct, volume_file
-from isoline.encoders.volume_file import Segmented
 from isoline.errors import Malformed, NotSupported
+from isoline.exports import dicomseg, labelmap, rtstruct
+from isoline.exports.labelmap import Segmented
 from isoline.geometry.grid import XY, Grid
 from isoline.geometry.volume_grid import VolumeGrid
 from isoline.sources.dicom_series import DicomFolder
@@ -73,7 +73,7 @@ def segmented(
 
 
 def written(result: Segmented, format_: str, path: Path) -> Path:
-    volume_file.writer(format_)(result, path)
+    labelmap.writer(format_)(result, path)
     return path
 
 

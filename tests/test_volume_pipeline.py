@@ -20,11 +20,11 @@ from isoline.domain import mask_rle
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Done, Event, Failed, Mask, Progress, Started
 from isoline.domain.request import SegmentRequest
-from isoline.encoders.geojson import GeoJSON
-from isoline.encoders.ohif import OHIF
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.errors import BadParameter, BadRegion, IsolineError, NotSupported
+from isoline.exports.geojson import GeoJSON
+from isoline.exports.ohif import OHIF
 from isoline.geometry.volume_grid import SliceName
 from isoline.images import Images
 from isoline.inference import predictor

@@ -25,8 +25,6 @@ from isoline.domain.events import (
     Warned,
 )
 from isoline.domain.request import SegmentRequest
-from isoline.encoders.dsa import DSA
-from isoline.encoders.geojson import GeoJSON
 from isoline.errors import (
     BadParameter,
     BadRegion,
@@ -35,6 +33,8 @@ from isoline.errors import (
     TooLarge,
     UnknownModel,
 )
+from isoline.exports.dsa import DSA
+from isoline.exports.geojson import GeoJSON
 from isoline.geometry.grid import XY, Rect
 from isoline.geometry.volume_grid import SliceName
 from isoline.models.base import Bounded, Choice, ModelSpec, Number, Switch

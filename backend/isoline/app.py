@@ -23,9 +23,9 @@ from isoline.audit import Audit
 from isoline.config.settings import Settings
 from isoline.domain.events import Contours, Mask, Started
 from isoline.domain.request import SegmentRequest
-from isoline.encoders.base import Encoder
 from isoline.engines.local import Bounds, LocalEngine
 from isoline.errors import Broken, IsolineError, NotSupported, http_status
+from isoline.exports.base import Encoder
 from isoline.file_uris import FileUris
 from isoline.images import Caller, Descriptions, Images, Resolver
 from isoline.job import Job, State
@@ -363,9 +363,9 @@ def _serve_segmentations(app: Flask, backend: Backend) -> None:
     @app.post(SEGMENTATIONS)
     def save() -> Response:
         """Store a labelmap; the same one again is answered with 200 instead of 201."""
-        from isoline import saving
+        from isoline.exports import archive
 
-        saved = saving.save(wire.parse_save(request.get_data()), archives)
+        saved = archive.save(wire.parse_save(request.get_data()), archives)
         backend.audit.note(g.user.name, "save", saved.instance, series=saved.series)
         return _json(wire.saved_json(saved), 201 if saved.is_new else 200)
 

@@ -42,8 +42,8 @@ from isoline.domain.events import (
 )
 from isoline.domain.prompts import Prompt
 from isoline.domain.request import SegmentRequest
-from isoline.encoders.base import Encoder
 from isoline.errors import IsolineError, Malformed
+from isoline.exports.base import Encoder
 from isoline.geometry.grid import XY, Grid, Rect
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.region import Region, brief

@@ -18,10 +18,10 @@ from isoline.config.settings import Settings
 from isoline.domain import events
 from isoline.domain.events import Event
 from isoline.domain.request import SegmentRequest
-from isoline.encoders.base import ContourFile, Encoder
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.errors import Malformed
+from isoline.exports.base import ContourFile, Encoder
 from isoline.images import Images
 from isoline.surveys import Surveys
 

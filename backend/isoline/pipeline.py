@@ -18,9 +18,9 @@ from isoline.assembly import Assembly, carry_of
 from isoline.domain.batch import Arrays, Batch
 from isoline.domain.events import Cancelled, Done, Event, Progress, Scope, Started, Warned
 from isoline.domain.request import SegmentRequest, Value
-from isoline.encoders.base import Encoder
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import BadParameter, BadRegion, BadSpacing, NotSupported, TooLarge, WrongImage
+from isoline.exports.base import Encoder
 from isoline.geometry.grid import XY, Box, Grid, Overlap, Rect
 from isoline.geometry.region import Region
 from isoline.geometry.seams import Pieces, Place

@@ -23,7 +23,7 @@ from isoline.models.bundles.files import Bundle
 from isoline.sources.base import Remote
 
 if TYPE_CHECKING:
-    from isoline.encoders.base import Encoder
+    from isoline.exports.base import Encoder
     from isoline.models.base import Model
     from isoline.sources.base import Source
 

@@ -10,17 +10,17 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import pipeline, registry, saving
+from isoline import pipeline, registry
 from isoline.config.settings import Settings
 from isoline.console import OK, Display, EventLines, open_output, stopped_by_ctrl_c
 from isoline.domain import events, mask_rle
 from isoline.domain.request import SegmentRequest
-from isoline.encoders import volume_file
-from isoline.encoders.ohif import OHIF
-from isoline.encoders.volume_file import Segmented
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.errors import Malformed, NotSupported, UnknownFormat
+from isoline.exports import archive, labelmap
+from isoline.exports.labelmap import Segmented
+from isoline.exports.ohif import OHIF
 from isoline.images import Images
 from isoline.pipeline import Prepared
 from isoline.sources.archives import DicomWebImages, DicomWebSeries
@@ -40,15 +40,15 @@ def segment_volume(
     goes to the archive of the series, and to `out` where that is not "". Raises UnknownFormat,
     NotSupported and what `prepare` raises, before anything is computed.
     """
-    if format_ not in (*volume_file.FORMATS, EVENTS):
+    if format_ not in (*labelmap.FORMATS, EVENTS):
         raise UnknownFormat(
             f"volumes are not written as {format_!r}",
-            f"choose {', '.join(volume_file.FORMATS)} or {EVENTS}",
+            f"choose {', '.join(labelmap.FORMATS)} or {EVENTS}",
         )
-    if store and (format_ not in volume_file.DICOM or not request.image.startswith("dicomweb:")):
+    if store and (format_ not in labelmap.DICOM or not request.image.startswith("dicomweb:")):
         raise NotSupported(
             f"{request.image} cannot be stored as {format_}",
-            f"store a dicomweb: series as {', '.join(volume_file.DICOM)}",
+            f"store a dicomweb: series as {', '.join(labelmap.DICOM)}",
         )
     images, name = located(request.image, settings)
     request = dataclasses.replace(request, image=name, format=OHIF.name)
@@ -104,10 +104,10 @@ def _finish(
     result = Segmented.found(labels, prepared.started, headers)
     try:
         if out:
-            volume_file.writer(format_)(result, Path(out))
+            labelmap.writer(format_)(result, Path(out))
         if store:
             assert isinstance(path, DicomWebSeries)
-            saved = saving.keep(result, format_, path.archive)
+            saved = archive.keep(result, format_, path.archive)
             was = "stored" if saved.is_new else "already stored"
             click.echo(f"{was} as series {saved.series}, instance {saved.instance}", err=True)
     except OSError as error:

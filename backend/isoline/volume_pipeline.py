@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Done, Event, Failed, Mask, Progress, Scope, Started
 from isoline.domain.request import SegmentRequest, Value
-from isoline.encoders.base import Encoder
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import NotSupported
+from isoline.exports.base import Encoder
 from isoline.geometry.grid import XY, Grid
 from isoline.geometry.tiling import Lattice
 from isoline.images import Found

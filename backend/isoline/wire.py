@@ -33,8 +33,8 @@ from isoline.domain.events import (
 from isoline.domain.prompts import KINDS, MAX_PROMPTS, DrawnSlice, Prompt
 from isoline.domain.request import SegmentRequest, Value
 from isoline.domain.segments import Algorithm, LabelledSlice, Saved, SaveRequest, Segment
-from isoline.encoders.base import Encoder, scope_key
 from isoline.errors import IsolineError, Malformed, TooLarge, http_status
+from isoline.exports.base import Encoder, scope_key
 from isoline.geometry.grid import XY, Rect
 from isoline.geometry.region import Region, brief
 from isoline.geometry.volume_grid import SliceName, VolumeInfo

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from isoline.domain.batch import Batch
 from isoline.domain.events import Contours, Objects, Scope
 from isoline.domain.object_ids import identify, scope_key
-from isoline.encoders.geojson import GeoJSON
+from isoline.exports.geojson import GeoJSON
 from isoline.geometry.grid import Box
 from isoline.geometry.seams import Owned, own
 from isoline.journal import JournalWriter

@@ -26,7 +26,7 @@ import requests
 from numpy.typing import NDArray
 
 from isoline.domain import mask_rle
-from isoline.encoders.ohif import OHIF
+from isoline.exports.ohif import OHIF
 from isoline.models import brain, downloads
 from isoline.models.brain import Brain
 from isoline.models.volumetric import Scan

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from isoline import registry
 from isoline.domain.prompts import Prompt
 from isoline.domain.request import SegmentRequest
-from isoline.encoders import volume_file
-from isoline.encoders.ohif import OHIF
-from isoline.encoders.volume_file import Segmented
 from isoline.errors import NotSupported
+from isoline.exports import labelmap
+from isoline.exports.labelmap import Segmented
+from isoline.exports.ohif import OHIF
 from isoline.geometry.volume_grid import VolumeGrid
 from isoline.images import Found
 from isoline.models.base import ModelSpec
@@ -125,7 +125,7 @@ def explained(answer: VolumeAnswer) -> dict[str, object]:
 def _written(result: Segmented, format_: str, suffix: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"mask{suffix}"
-        volume_file.writer(format_)(result, path)
+        labelmap.writer(format_)(result, path)
         return path.read_bytes()
 
 

@@ -20,8 +20,8 @@ from isoline import registry
 from isoline.domain.events import Objects
 from isoline.domain.prompts import Prompt
 from isoline.domain.request import SegmentRequest, Value
-from isoline.encoders.base import image_corners
 from isoline.errors import BadRegion, Malformed
+from isoline.exports.base import image_corners
 from isoline.geometry.grid import XY
 from isoline.geometry.region import Region
 from isoline.models.base import ModelSpec

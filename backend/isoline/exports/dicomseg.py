@@ -13,8 +13,8 @@ from pydicom.sr.codedict import codes
 
 from isoline import __version__
 from isoline.domain.segments import Algorithm, Segment
-from isoline.encoders.volume_file import Segmented
 from isoline.errors import NotSupported
+from isoline.exports.labelmap import Segmented
 from isoline.extras import radiology
 
 SERIES_NUMBER = 900

@@ -14,8 +14,8 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 
 from isoline import __version__
-from isoline.encoders.dicomseg import SERIES_NUMBER
-from isoline.encoders.volume_file import Segmented
+from isoline.exports.dicomseg import SERIES_NUMBER
+from isoline.exports.labelmap import Segmented
 from isoline.geometry import polygons as contours
 
 _FROM_SOURCE = (

@@ -15,8 +15,8 @@ import orjson
 
 from isoline.domain import mask_rle
 from isoline.domain.events import End, Layer, Mask, Objects, Started
-from isoline.encoders.base import Encoder
 from isoline.errors import NotSupported
+from isoline.exports.base import Encoder
 from isoline.geometry.volume_grid import SliceName
 
 

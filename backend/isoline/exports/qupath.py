@@ -11,8 +11,8 @@ from __future__ import annotations
 from orjson import Fragment, dumps
 
 from isoline.domain.events import End, Objects, Started
-from isoline.encoders.base import Encoder, RingStyle, items, join, scope_key
-from isoline.encoders.geojson import geometry
+from isoline.exports.base import Encoder, RingStyle, items, join, scope_key
+from isoline.exports.geojson import geometry
 
 AREA, NUCLEUS_SHARE = "Area µm^2", "Nucleus/Cell area ratio"
 """The names that QuPath itself gives to these measurements; `Cell: ` or `Nucleus: ` stands before

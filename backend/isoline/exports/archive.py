@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from isoline import stow
 from isoline.domain import mask_rle
 from isoline.domain.segments import LabelledSlice, Saved, SaveRequest
-from isoline.encoders import volume_file
-from isoline.encoders.volume_file import Segmented
 from isoline.errors import BadRegion, Malformed, NotSupported, UnknownFormat
+from isoline.exports import labelmap as volume_file
+from isoline.exports import stow
+from isoline.exports.labelmap import Segmented
 from isoline.geometry.volume_grid import VolumeInfo
 from isoline.sources.archives import Archive, DicomWebImages
 from isoline.sources.dicomweb import DicomWebSource

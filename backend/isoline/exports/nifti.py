@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from isoline.encoders.volume_file import Segmented
 from isoline.errors import Malformed
+from isoline.exports.labelmap import Segmented
 from isoline.extras import radiology
 from isoline.geometry.volume_grid import swap_ras
 
