@@ -22,7 +22,7 @@ from isoline.domain.events import Objects
 from isoline.domain.prompts import Prompt
 from isoline.geometry.grid import Box
 from isoline.geometry.region import Region
-from isoline.images import Images
+from isoline.images.catalog import Images
 from isoline.inference.predictor import Workbench
 from isoline.models import downloads
 from isoline.sources.volume import VolumeSource

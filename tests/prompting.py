@@ -16,7 +16,7 @@ from isoline.domain import mask_rle
 from isoline.domain.events import Mask, Objects
 from isoline.domain.prompts import Kind, Prompt
 from isoline.domain.request import SegmentRequest
-from isoline.images import Images
+from isoline.images.catalog import Images
 from isoline.inference.predictor import Workbench
 from isoline.inference.task import Answered
 from tests.running import shapes

@@ -17,7 +17,7 @@ from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda, Engine
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.tiling import Lattice, Tile
-from isoline.images import Images
+from isoline.images.catalog import Images
 from isoline.inference.predictor import Workbench
 from isoline.inference.task import Computed, Survey, Task, TileFailed
 from isoline.pipeline import Prepared

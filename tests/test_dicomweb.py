@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from isoline.errors import BadSeries, UnknownImage, Unreadable
-from isoline.images import ANYONE, Images
+from isoline.images.catalog import ANYONE, Images
 from isoline.sources.archives import Archive, DicomWebImages, DicomWebSeries
 from isoline.sources.dicomweb import DicomWebSource
 from isoline.sources.volume_cache import VolumeCache

@@ -16,7 +16,7 @@ from isoline.engines.base import Engine
 from isoline.engines.local import LocalEngine
 from isoline.geometry.grid import XY
 from isoline.geometry.region import Region
-from isoline.images import Images
+from isoline.images.catalog import Images
 from tests.running import Outcome, SerialEngine, run, shapes
 from tests.slides import Shapes
 

@@ -10,8 +10,8 @@ from isoline import pipeline
 from isoline.config import settings as config
 from isoline.domain.request import SegmentRequest
 from isoline.errors import IsolineError, Malformed, NotAllowed, UnknownImage, WrongImage
-from isoline.file_uris import FileUris
-from isoline.images import ANYONE, Images
+from isoline.images.catalog import ANYONE, Images
+from isoline.images.file_uris import FileUris
 
 
 @pytest.fixture

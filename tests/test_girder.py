@@ -18,7 +18,7 @@ import requests
 from isoline.config.settings import Girder
 from isoline.errors import IsolineError, NotAllowed, UnknownImage, Unreadable
 from isoline.geometry.grid import Box
-from isoline.images import Caller, Descriptions, Found
+from isoline.images.catalog import Caller, Descriptions, Found
 from isoline.sources.base import Remote, Source
 from isoline.sources.girder import GirderImages
 from tests.killable import running

@@ -19,7 +19,7 @@ from isoline.app import Backend, create_app
 from isoline.audit import Audit
 from isoline.config.settings import MonaiLabel, Settings, Token
 from isoline.errors import Busy
-from isoline.images import Images
+from isoline.images.catalog import Images
 from isoline.metrics import Metrics
 from isoline.monailabel.access import _KEEPING, _PUBLIC, _WITHOUT_TOKEN
 from isoline.monailabel.answers import attachment

@@ -43,7 +43,7 @@ from isoline.errors import (
 )
 from isoline.geometry.grid import XY, Grid
 from isoline.geometry.polygons import trace
-from isoline.images import ANYONE
+from isoline.images.catalog import ANYONE
 from isoline.monailabel import forms, masks, points, sessions, wsi
 from isoline.monailabel.datastore import Datastore
 from isoline.monailabel.inference import whole_or_part

@@ -19,7 +19,7 @@ from scipy import ndimage
 from isoline import pipeline, registry
 from isoline.domain.prompts import Prompt
 from isoline.errors import Broken, WeightsMissing
-from isoline.images import Images
+from isoline.images.catalog import Images
 from isoline.inference.predictor import Workbench
 from isoline.models.nninteractive.model import NnInteractive
 from isoline.models.nninteractive.voxelise import box, outline, stroke

@@ -23,7 +23,7 @@ from isoline.domain.events import Cancelled, Contours, Done, Event, Failed, Mask
 from isoline.exports.geojson import GeoJSON
 from isoline.exports.ohif import OHIF
 from isoline.geometry.grid import Rect
-from isoline.images import Images
+from isoline.images.catalog import Images
 from tests import results
 from tests.serving import serving
 

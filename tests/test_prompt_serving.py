@@ -23,7 +23,7 @@ from isoline.domain.events import Done, Failed, Warned
 from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda, Engine, Result
 from isoline.engines.local import LocalEngine
-from isoline.images import Images
+from isoline.images.catalog import Images
 from isoline.inference.task import Answered, Survey, Task, TileFailed
 from isoline.models import devices
 from tests.prompting import asking, models_for_tests

@@ -24,14 +24,14 @@ from isoline.domain.prompts import KINDS, DrawnSlice, Prompt
 from isoline.errors import BadPrompt, BadRegion, NotSupported
 from isoline.geometry.grid import Box
 from isoline.geometry.region import Region
-from isoline.images import Images
+from isoline.images.catalog import Images
+from isoline.images.uploads import Uploads
 from isoline.inference.image_views import scene_of
 from isoline.inference.predictor import Workbench
 from isoline.models.promptable import Window
 from isoline.sources.byte_cache import ByteCache
 from isoline.sources.plain import PlainSource
 from isoline.sources.upload import UploadRequest
-from isoline.uploads import Uploads
 from tests import volumes
 from tests.prompting import answer, asking, drawn, labelmap, models_for_tests, outline, point
 from tests.test_uploads import send

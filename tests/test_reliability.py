@@ -25,7 +25,7 @@ from isoline.config.settings import Limits
 from isoline.domain.request import SegmentRequest
 from isoline.errors import UnknownJob
 from isoline.geometry.region import Region
-from isoline.images import Images
+from isoline.images.catalog import Images
 from isoline.job import CARD, JOURNAL, Card, Job, State
 from isoline.jobs import Jobs, QueueFull
 from isoline.pipeline import Prepared, prepare

@@ -31,9 +31,9 @@ from isoline.errors import (
 )
 from isoline.geometry.grid import XY, Box
 from isoline.geometry.region import Region
-from isoline.images import ANYONE, Images
+from isoline.images.catalog import ANYONE, Images
+from isoline.images.uploads import TILE_PX, Uploads
 from isoline.sources.upload import Manifest, UploadRequest, UploadSource
-from isoline.uploads import TILE_PX, Uploads
 from tests import running
 from tests.contracts import SourceContract
 

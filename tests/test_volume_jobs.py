@@ -22,7 +22,7 @@ from isoline.domain.events import Cancelled, Done, Event, Mask, Progress
 from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
-from isoline.images import Images
+from isoline.images.catalog import Images
 from isoline.models.bundles.files import Bundle
 from isoline.surveys import Surveys
 from tests import bundles, volumes

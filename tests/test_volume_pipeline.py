@@ -26,7 +26,7 @@ from isoline.errors import BadParameter, BadRegion, IsolineError, NotSupported
 from isoline.exports.geojson import GeoJSON
 from isoline.exports.ohif import OHIF
 from isoline.geometry.volume_grid import SliceName
-from isoline.images import Images
+from isoline.images.catalog import Images
 from isoline.inference import predictor
 from isoline.journal import JournalReader, JournalWriter
 from isoline.models.threshold3d import Threshold3D

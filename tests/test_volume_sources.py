@@ -15,7 +15,7 @@ from isoline import registry
 from isoline.errors import BadSeries, BadSpacing, ChoiceNeeded, IsolineError, Unreadable
 from isoline.geometry.grid import Box
 from isoline.geometry.volume_grid import SliceName, VolumeGrid
-from isoline.images import Images
+from isoline.images.catalog import Images
 from isoline.sources.dicom_series import DicomFolder
 from isoline.sources.nifti import NiftiSource
 from isoline.sources.volume import VolumeSource

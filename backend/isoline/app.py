@@ -26,8 +26,9 @@ from isoline.domain.request import SegmentRequest
 from isoline.engines.local import Bounds, LocalEngine
 from isoline.errors import Broken, IsolineError, NotSupported, http_status
 from isoline.exports.base import Encoder
-from isoline.file_uris import FileUris
-from isoline.images import Caller, Descriptions, Images, Resolver
+from isoline.images.catalog import Caller, Descriptions, Images, Resolver
+from isoline.images.file_uris import FileUris
+from isoline.images.uploads import Uploads
 from isoline.job import Job, State
 from isoline.jobs import Jobs, QueueFull
 from isoline.metrics import Metrics
@@ -39,7 +40,6 @@ from isoline.sources.archives import DicomWebImages
 from isoline.sources.girder import GirderImages
 from isoline.sources.volume import check_size
 from isoline.surveys import Surveys
-from isoline.uploads import Uploads
 
 log = logging.getLogger(__name__)
 

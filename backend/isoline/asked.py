@@ -14,7 +14,7 @@ from isoline.domain.request import SegmentRequest
 from isoline.errors import BadPrompt
 from isoline.geometry.region import Region
 from isoline.geometry.volume_grid import VolumeInfo
-from isoline.images import Found
+from isoline.images.catalog import Found
 from isoline.inference.prompt_task import Asked, _whole
 from isoline.models.base import ModelSpec
 from isoline.models.promptable import Index

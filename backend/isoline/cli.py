@@ -365,7 +365,7 @@ def pull(settings: Settings, name: str) -> None:
 @_config_option
 def images(config_path: Path | None) -> None:
     """List the images that the server would serve."""
-    from isoline.images import Images
+    from isoline.images.catalog import Images
 
     for name in Images(config.load(config_path).images).names():
         click.echo(name)
@@ -375,7 +375,7 @@ def images(config_path: Path | None) -> None:
 @click.argument("image", type=click.Path(path_type=Path))
 def check(image: Path) -> None:
     """Say what isoline sees in IMAGE."""
-    from isoline.images import Images
+    from isoline.images.catalog import Images
 
     info = Images.of_file(image).find(image.name).info
     spacing = info.spacing_um

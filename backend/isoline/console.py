@@ -22,7 +22,7 @@ from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.errors import Malformed
 from isoline.exports.base import ContourFile, Encoder
-from isoline.images import Images
+from isoline.images.catalog import Images
 from isoline.surveys import Surveys
 
 OK, FAILED, INTERRUPTED = 0, 1, 130

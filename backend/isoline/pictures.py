@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from isoline import registry
 from isoline.errors import BadRegion, NotSupported, TooLarge
 from isoline.geometry.grid import XY, Grid, Rect
-from isoline.images import Found
+from isoline.images.catalog import Found
 from isoline.inference.sampling import Sampler, choose
 
 

@@ -25,7 +25,7 @@ from isoline.geometry.grid import XY, Box, Grid, Overlap, Rect
 from isoline.geometry.region import Region
 from isoline.geometry.seams import Pieces, Place
 from isoline.geometry.tiling import Lattice, Tile
-from isoline.images import ANYONE, Caller, Found, Images
+from isoline.images.catalog import ANYONE, Caller, Found, Images
 from isoline.inference.sampling import Selection, choose
 from isoline.inference.task import Computed, Task, TileFailed
 from isoline.models.base import Bounded, ModelSpec, Output, Regions, Unbounded

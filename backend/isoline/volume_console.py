@@ -21,7 +21,7 @@ from isoline.errors import Malformed, NotSupported, UnknownFormat
 from isoline.exports import archive, labelmap
 from isoline.exports.labelmap import Segmented
 from isoline.exports.ohif import OHIF
-from isoline.images import Images
+from isoline.images.catalog import Images
 from isoline.pipeline import Prepared
 from isoline.sources.archives import DicomWebImages, DicomWebSeries
 from isoline.sources.dicom_series import DicomSource

@@ -17,7 +17,7 @@ from isoline.errors import NotSupported
 from isoline.exports.base import Encoder
 from isoline.geometry.grid import XY, Grid
 from isoline.geometry.tiling import Lattice
-from isoline.images import Found
+from isoline.images.catalog import Found
 from isoline.inference.prompt_task import Asked
 from isoline.inference.sampling import Selection
 from isoline.inference.task import Masked, Task, TileFailed

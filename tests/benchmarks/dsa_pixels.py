@@ -20,7 +20,7 @@ import requests
 from isoline import demo
 from isoline.config.settings import Girder
 from isoline.geometry.grid import Box
-from isoline.images import Caller, Descriptions
+from isoline.images.catalog import Caller, Descriptions
 from isoline.models import downloads
 from isoline.sources.girder import CONNECTIONS, EXACT, GirderImage, GirderImages
 from tests.benchmarks.measuring import describe_machine, median, seconds, spread

@@ -23,7 +23,7 @@ from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.geometry.region import Region
-from isoline.images import Images
+from isoline.images.catalog import Images
 from isoline.jobs import Jobs
 from isoline.models import downloads
 from isoline.pipeline import Prepared

@@ -27,7 +27,7 @@ from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.geometry.grid import Box
-from isoline.images import Images
+from isoline.images.catalog import Images
 from isoline.inference.predictor import Workbench, found
 from isoline.inference.task import Task
 from isoline.journal import JournalWriter

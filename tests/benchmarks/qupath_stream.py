@@ -37,9 +37,9 @@ from isoline.engines.base import Agenda
 from isoline.geometry.grid import XY
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.region import Region
+from isoline.images.uploads import Uploads
 from isoline.inference.task import Computed, Stages, Survey, Task
 from isoline.sources.upload import UploadRequest
-from isoline.uploads import Uploads
 from tests import qupath, serving
 from tests.benchmarks.measuring import describe_machine, median
 from tests.slides import disks

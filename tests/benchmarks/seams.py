@@ -23,7 +23,7 @@ from isoline.engines.base import Engine
 from isoline.engines.local import LocalEngine
 from isoline.geometry.grid import XY
 from isoline.geometry.region import Region
-from isoline.images import Images
+from isoline.images.catalog import Images
 from isoline.models import downloads
 from tests.benchmarks.measuring import describe_machine
 from tests.running import Outcome, SerialEngine, run, shapes

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from isoline.errors import Broken, NotFound, NotSupported, UnknownImage
-from isoline.images import Caller, Descriptions, Found
+from isoline.images.catalog import Caller, Descriptions, Found
 from isoline.monailabel.files import check_readable, safe_name, split
 
 SCHEME = "datastore"

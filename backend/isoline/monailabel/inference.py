@@ -13,7 +13,7 @@ from werkzeug.datastructures import FileStorage
 
 from isoline import registry
 from isoline.errors import Malformed
-from isoline.images import Images
+from isoline.images.catalog import Images
 from isoline.models.base import ModelSpec
 from isoline.models.bundles.files import Bundle
 from isoline.monailabel import forms, masks, points, volumes, wsi

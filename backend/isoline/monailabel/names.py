@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from isoline.errors import IsolineError, NotSupported, UnknownImage
-from isoline.images import Images
+from isoline.images.catalog import Images
 from isoline.monailabel.datastore import SCHEME, Datastore
 from isoline.monailabel.files import split
 from isoline.sources.archives import DicomWebImages

@@ -27,7 +27,7 @@ from isoline.errors import (
     NotFound,
     http_status,
 )
-from isoline.images import Images
+from isoline.images.catalog import Images
 from isoline.models.base import Choice, ModelSpec
 from isoline.models.bundles.files import Bundle
 from isoline.models.weights import weight_files

@@ -21,7 +21,7 @@ from isoline.domain import mask_rle
 from isoline.domain.events import Cancelled, Contours, Failed, Mask, Objects, Started
 from isoline.domain.request import SegmentRequest
 from isoline.errors import Broken, Busy, Conflict
-from isoline.images import Images
+from isoline.images.catalog import Images
 from isoline.jobs import Jobs
 from isoline.sources.volume import check_size
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from werkzeug.datastructures import FileStorage
 
 from isoline.errors import Busy, Malformed, NotFound, NotSupported
-from isoline.images import Caller, Descriptions, Found
+from isoline.images.catalog import Caller, Descriptions, Found
 from isoline.monailabel.files import check_readable, is_dicom, safe_name
 
 SCHEME = "session"

@@ -20,7 +20,7 @@ from isoline.exports import labelmap
 from isoline.exports.labelmap import Segmented
 from isoline.exports.ohif import OHIF
 from isoline.geometry.volume_grid import VolumeGrid
-from isoline.images import Found
+from isoline.images.catalog import Found
 from isoline.models.base import ModelSpec
 from isoline.monailabel.runs import Run
 from isoline.monailabel.wsi import parameters

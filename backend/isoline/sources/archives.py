@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from isoline.config.settings import Settings
 from isoline.errors import UnknownImage
-from isoline.images import Caller, Found
+from isoline.images.catalog import Caller, Found
 from isoline.sources.base import ImageInfo, Remote
 from isoline.sources.volume_cache import VolumeCache
 

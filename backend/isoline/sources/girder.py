@@ -30,7 +30,7 @@ from PIL import Image
 from isoline.config.settings import Girder
 from isoline.errors import IsolineError, NotAllowed, UnknownImage, Unreadable
 from isoline.geometry.grid import Box
-from isoline.images import Caller, Found
+from isoline.images.catalog import Caller, Found
 from isoline.sources.base import ImageInfo, Remote, Source
 from isoline.sources.pixel_size import NO_SPACING, believable
 from isoline.sources.pyramid import RGB, TileCache, level, paste, scale_problems, white

@@ -23,7 +23,7 @@ from pathlib import Path
 from isoline.config.settings import Limits
 from isoline.errors import Busy, Malformed, TooLarge, UnknownImage, UploadState
 from isoline.geometry.grid import Box
-from isoline.images import Caller, Found
+from isoline.images.catalog import Caller, Found
 from isoline.sources.upload import (
     MANIFEST,
     Layer,

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from isoline.errors import UnknownImage
-from isoline.images import Caller, Found, Images
+from isoline.images.catalog import Caller, Found, Images
 
 _REMEDY = "map its folder in [file_uris] of isoline.toml, or upload the pixels of the region"
 
