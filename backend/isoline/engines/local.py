@@ -36,7 +36,7 @@ import psutil
 from isoline import registry
 from isoline.engines import lifeline
 from isoline.engines.base import Agenda, Engine, Result
-from isoline.engines.orders import Begin, Do, Forget, Look, Part, Ready, Refusal, Reply
+from isoline.engines.messages import Begin, Do, Forget, Look, Part, Ready, Refusal, Reply
 from isoline.errors import Broken
 from isoline.inference.task import Answered, Computed, Masked, Survey, Task, TileFailed
 from isoline.models import devices

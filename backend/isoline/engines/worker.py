@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isoline.domain.events import Objects
-from isoline.engines.orders import Answer, Begin, Do, Forget, Look, Part, Ready, Refusal, Reply
+from isoline.engines.messages import Answer, Begin, Do, Forget, Look, Part, Ready, Refusal, Reply
 from isoline.errors import Broken, IsolineError
 from isoline.geometry.tiling import Tile, quarters
 from isoline.inference import results
