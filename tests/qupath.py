@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from isoline.config import settings
+from isoline.config.data_directory import default_directory
 
 PLUGIN = Path(__file__).parents[1] / "plugins" / "qupath"
 GROOVY = "npm-groovy-lint@16.2.0"
@@ -88,7 +88,7 @@ def build() -> Build:
             raise Missing(
                 f"{JARS}/{library}.jar is not there: libgoogle-gson-java, libopenjfx-java"
             )
-    tools = settings.default_directory() / "tools"
+    tools = default_directory() / "tools"
     groovy = _groovy(tools)
     sources = [path for path in sorted(PLUGIN.rglob("*")) if path.is_file()]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]

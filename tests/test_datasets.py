@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from isoline.config import settings
+from isoline.config.data_directory import default_directory
 from isoline.errors import Broken
 from isoline.models import downloads
 from isoline.models.base import Weights
@@ -116,7 +116,7 @@ class TestFailures:
 class TestDirectory:
     def test_the_variable_wins(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("ISOLINE_DATA", str(tmp_path))
-        assert settings.default_directory() == tmp_path
+        assert default_directory() == tmp_path
 
     @pytest.mark.parametrize(
         ("platform", "expected"),
@@ -132,4 +132,4 @@ class TestDirectory:
         for name in ("ISOLINE_DATA", "LOCALAPPDATA", "XDG_DATA_HOME"):
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setattr(sys, "platform", platform)
-        assert settings.default_directory() == Path.home() / expected
+        assert default_directory() == Path.home() / expected

@@ -27,7 +27,7 @@ from rich.console import Console
 
 from isoline import child_server
 from isoline.client import Client
-from isoline.config import settings
+from isoline.config.data_directory import default_directory
 from isoline.config.settings import DicomWeb
 from isoline.errors import Broken
 from isoline.ohif import demo, orthanc, viewer
@@ -122,7 +122,7 @@ class Stack:
 
 def pages() -> Path:
     """Return OHIF's pages; without npm CI fails, and others see why a test is skipped."""
-    folder = settings.default_directory() / "ohif"
+    folder = default_directory() / "ohif"
     return needed(lambda: viewer.fetch(folder, VERSION, VERSIONS[VERSION]))
 
 

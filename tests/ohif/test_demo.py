@@ -13,7 +13,7 @@ import psutil
 import pytest
 import requests
 
-from isoline.config import settings
+from isoline.config.data_directory import default_directory
 from isoline.ohif import head, orthanc
 from tests.ohif import stack
 
@@ -32,7 +32,7 @@ def test_everything_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
 def test_it_is_ready_to_click_and_ends_whole(ending: signal.Signals) -> None:
     for find in (stack.pages, orthanc.find, head.find):
         stack.needed(find)
-    environment = {**os.environ, "ISOLINE_DATA": str(settings.default_directory())}
+    environment = {**os.environ, "ISOLINE_DATA": str(default_directory())}
     with subprocess.Popen(COMMAND, env=environment, stderr=subprocess.PIPE, text=True) as demo:
         assert demo.stderr is not None
         try:

@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args, get_type_hints
 
-from isoline.config import settings
+from isoline.config.data_directory import default_directory
 from isoline.errors import Malformed
-from isoline.models.bundles.files import PREFIX, Bundle
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -178,6 +177,21 @@ class DicomWeb:
     """Longest silence of the archive."""
 
 
+BUNDLE_PREFIX = "bundle:"
+"""Before the configured name, in the name of the model."""
+
+
+@dataclass(frozen=True)
+class BundleSettings:
+    """[bundles.NAME]: where a MONAI bundle lies, and whether its configuration may run code."""
+
+    path: Path
+    """A directory, or a TorchScript file."""
+    run_code: bool = False
+    """Whether `_target_` and `$` in its configuration are followed: whoever wrote it then does on
+    this machine what they like."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything in `isoline.toml`."""
@@ -186,7 +200,7 @@ class Settings:
     """[images]: root name = directory; an image is called `root/path/below/it`."""
     file_uris: Mapping[str, str] = field(default_factory=dict)
     """[file_uris]: prefix of file URIs or paths as viewers know them = root, or root/folder."""
-    data: Path = field(default_factory=settings.default_directory)
+    data: Path = field(default_factory=default_directory)
     """Where weights, sample data, surveys and jobs are kept."""
     server: Server = Server()
     engine: Engine = Engine()
@@ -196,7 +210,7 @@ class Settings:
     tokens: Mapping[str, Token] = field(default_factory=dict)
     oidc: Oidc = Oidc()
     dicomweb: Mapping[str, DicomWeb] = field(default_factory=dict)
-    bundles: Mapping[str, Bundle] = field(default_factory=dict)
+    bundles: Mapping[str, BundleSettings] = field(default_factory=dict)
     """[bundles]: MONAI bundles by the names of the models that they are, `bundle:NAME`."""
 
     def __post_init__(self) -> None:
@@ -277,7 +291,7 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
         for name, given in _expect(table.pop("dicomweb", {}), dict, "dicomweb").items()
     }
     bundles = {
-        PREFIX + _root_name(name): _bundle(given, f"bundles.{name}", base)
+        BUNDLE_PREFIX + _root_name(name): _bundle(given, f"bundles.{name}", base)
         for name, given in _expect(table.pop("bundles", {}), dict, "bundles").items()
     }
     data = table.pop("data", None)
@@ -287,7 +301,7 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
     )
     _refuse_unknown(table, ("images", "file_uris", "data", *sections), "")
     where = (base / _expect(data, str, "data")).expanduser() if data is not None else None
-    data_directory = where or settings.default_directory()
+    data_directory = where or default_directory()
     return Settings(
         images,
         file_uris,
@@ -384,14 +398,14 @@ def _dicomweb(table: object, name: str) -> DicomWeb:
     return DicomWeb(url, headers, cast(float, silence))
 
 
-def _bundle(given: object, name: str, base: Path) -> Bundle:
+def _bundle(given: object, name: str, base: Path) -> BundleSettings:
     """Read a path, or a table of `path` and `run_code`."""
     table = _expect({"path": given} if isinstance(given, str) else given, dict, name)
     _refuse_unknown(table, ("path", "run_code"), f"{name}.")
     path = (base / Path(_expect(table.get("path", ""), str, f"{name}.path"))).expanduser()
     if not table.get("path") or not path.exists():
         raise Malformed(f"{name}: there is no {path}", "name a bundle's directory or its file")
-    return Bundle(path, _expect(table.get("run_code", False), bool, f"{name}.run_code"))
+    return BundleSettings(path, _expect(table.get("run_code", False), bool, f"{name}.run_code"))
 
 
 def _section(kind: type[Any], table: object, name: str) -> Any:
@@ -430,17 +444,3 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def default_directory() -> Path:
-    """Return $ISOLINE_DATA, or where this platform keeps the data of a user's applications."""
-    if chosen := os.environ.get("ISOLINE_DATA"):
-        return Path(chosen)
-    home = Path.home()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local")
-    elif sys.platform == "darwin":
-        base = home / "Library/Application Support"
-    else:
-        base = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share")
-    return base / "isoline"

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from isoline import kernels, registry
-from isoline.config import settings
+from isoline.config.data_directory import default_directory
 from isoline.config.file_lock import Exclusive
 from isoline.domain.events import Scope
 from isoline.domain.prompts import Prompt
@@ -64,7 +64,7 @@ def assembly() -> None:
 @contextlib.contextmanager
 def _turn(what: str) -> Iterator[None]:
     """Wait for other processes that are at it, until one of them has left what it compiled."""
-    directory = settings.default_directory() / "warm"
+    directory = default_directory() / "warm"
     directory.mkdir(parents=True, exist_ok=True)
     done = directory / f"{what}-{_stamp()}"
     if done.exists():

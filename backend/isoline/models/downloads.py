@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
-from isoline.config.settings import default_directory
+from isoline.config.data_directory import default_directory
 from isoline.errors import Broken
 from isoline.models.base import OwnFile, Weights
 

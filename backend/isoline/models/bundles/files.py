@@ -22,8 +22,7 @@ from isoline.models.downloads import digest
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
-PREFIX = "bundle:"
-"""Before the configured name, in the name of the model."""
+
 _METADATA, _INFERENCE = "metadata", "inference"
 _SUFFIXES = (".json", ".yaml", ".yml")
 _TORCHSCRIPT, _STATE = "models/model.ts", "models/model.pt"
