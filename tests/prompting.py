@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import pipeline, registry
+from isoline import registry
 from isoline.domain import mask_rle
 from isoline.domain.events import Mask, Objects
 from isoline.domain.prompts import Kind, Prompt
@@ -19,6 +19,7 @@ from isoline.domain.request import SegmentRequest
 from isoline.images.catalog import Images
 from isoline.inference.predictor import Workbench
 from isoline.inference.task import Answered
+from isoline.pipeline import tiled
 from tests.running import shapes
 from tests.serving import PLUGINS
 
@@ -48,7 +49,7 @@ def asking(image: str, *prompts: Prompt, **changes: Any) -> SegmentRequest:
 
 
 def answer(request: SegmentRequest, images: Images, bench: Workbench) -> Answered:
-    prepared = pipeline.prepare(request, images, Path("no weights"))
+    prepared = tiled.prepare(request, images, Path("no weights"))
     return bench.answer(prepared.task, *prepared.tiles)
 
 

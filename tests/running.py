@@ -11,7 +11,6 @@ from pathlib import Path
 import shapely
 from shapely.geometry import Polygon
 
-from isoline import pipeline
 from isoline.domain.events import Contours, Done, Event, Objects, Started
 from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda, Engine
@@ -20,8 +19,9 @@ from isoline.geometry.tiling import Lattice, Tile
 from isoline.images.catalog import Images
 from isoline.inference.predictor import Workbench
 from isoline.inference.task import Computed, Survey, Task, TileFailed
-from isoline.pipeline import Prepared
-from isoline.surveys import Surveys
+from isoline.pipeline import tiled
+from isoline.pipeline.surveys import Surveys
+from isoline.pipeline.tiled import Prepared
 
 
 class SerialEngine(Engine):
@@ -126,14 +126,14 @@ def run(
     untiled: bool = False,
 ) -> Outcome:
     """Run `request` to its end; `untiled` computes the whole grid as one tile."""
-    prepared = pipeline.prepare(request, images, data / "weights")
+    prepared = tiled.prepare(request, images, data / "weights")
     if untiled:
         side = max(prepared.lattice.grid.size)
         lattice = Lattice(prepared.lattice.grid, side, prepared.lattice.halo_px)
         prepared = replace(prepared, lattice=lattice, tiles=(lattice.tile(0, 0),))
     agenda = Agenda(prepared.lattice, prepared.tiles, prepared.focus)
     outcome = Outcome(prepared)
-    for batch in pipeline.events(prepared, engine, Surveys(data / "surveys"), agenda):
+    for batch in tiled.events(prepared, engine, Surveys(data / "surveys"), agenda):
         outcome.events += batch.events
     return outcome
 

@@ -29,7 +29,7 @@ from isoline.domain.events import Progress as ServerProgress
 from isoline.domain.events import Warned as ServerWarned
 from isoline.errors import UnknownModel
 from isoline.exports.geojson import GeoJSON
-from isoline.wire import encode_event, problem
+from isoline.protocol.requests import encode_event, problem
 from tests import results
 
 SAID: list[ServerEvent] = [

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isoline import pipeline
 from isoline.config import settings as config
 from isoline.domain.request import SegmentRequest
 from isoline.errors import IsolineError, Malformed, NotAllowed, UnknownImage, WrongImage
 from isoline.images.catalog import ANYONE, Images
 from isoline.images.file_uris import FileUris
+from isoline.pipeline import tiled
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_file_of_another_size_is_another_image(root: Path) -> None:
 
     def prepare(size: tuple[int, int]) -> None:
         request = SegmentRequest(uri, "threshold", image_size=size)
-        pipeline.prepare(request, images, root)
+        tiled.prepare(request, images, root)
 
     prepare((30, 20))
     with pytest.raises(WrongImage, match="30 x 20 pixels here, and 30 x 21 in the viewer"):

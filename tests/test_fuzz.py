@@ -32,9 +32,11 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from isoline import client as api
-from isoline import openapi, registry, wire
+from isoline import registry
 from isoline.config.settings import Limits
 from isoline.errors import IsolineError
+from isoline.protocol import openapi
+from isoline.protocol import requests as wire
 from tests.killable import Server, running
 from tests.slides import disks
 

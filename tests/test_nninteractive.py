@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from isoline import pipeline, registry
+from isoline import registry
 from isoline.domain.prompts import Prompt
 from isoline.errors import Broken, WeightsMissing
 from isoline.images.catalog import Images
@@ -25,6 +25,7 @@ from isoline.models.nninteractive.model import NnInteractive
 from isoline.models.nninteractive.voxelise import box, outline, stroke
 from isoline.models.promptable import PointedModel, Question, Window
 from isoline.models.weights import weight_files
+from isoline.pipeline import tiled
 from tests import prompting
 from tests.array_scene import ArrayScene
 from tests.contracts import PointedModelContract
@@ -379,7 +380,7 @@ def test_a_request_is_answered_in_slices(
     for further in ((), (prompting.point(9, 14, 8, include=False),)):
         prompts = (prompting.point(12, 14, 8), *further)
         request = prompting.asking("ct.nii.gz", *prompts, model="nninteractive", format="ohif")
-        prepared = pipeline.prepare(request, Images({"": tmp_path}), directory)
+        prepared = tiled.prepare(request, Images({"": tmp_path}), directory)
         assert prepared.task.on_gpu
         assert prepared.task.scope.version.startswith("1+")
         answered = bench.answer(prepared.task, *prepared.tiles)

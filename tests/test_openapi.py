@@ -15,7 +15,7 @@ from flask import Flask
 from jsonschema import Draft202012Validator
 from PIL import Image
 
-from isoline import errors, openapi, registry, wire
+from isoline import errors, registry
 from isoline.app import Backend, create_app
 from isoline.config.settings import Settings
 from isoline.domain import mask_rle
@@ -24,6 +24,8 @@ from isoline.exports.geojson import GeoJSON
 from isoline.exports.ohif import OHIF
 from isoline.geometry.grid import Rect
 from isoline.images.catalog import Images
+from isoline.protocol import openapi
+from isoline.protocol import requests as wire
 from tests import results
 from tests.serving import serving
 

@@ -16,7 +16,6 @@ from PIL import Image
 from shapely.geometry import shape
 
 from isoline import client as api
-from isoline import pipeline, prompt_pipeline
 from isoline.client import Client, ClientError, box, point, polygon, scribble
 from isoline.domain.batch import Batch
 from isoline.domain.events import Done, Failed, Warned
@@ -26,6 +25,7 @@ from isoline.engines.local import LocalEngine
 from isoline.images.catalog import Images
 from isoline.inference.task import Answered, Survey, Task, TileFailed
 from isoline.models import devices
+from isoline.pipeline import prompt_events, tiled
 from tests.prompting import asking, models_for_tests
 from tests.prompting import point as asked_point
 from tests.serving import serving
@@ -174,7 +174,7 @@ def run(
     engine: Engine, folder: Path, image: int, seconds: float = 0.0, on_gpu: bool = False
 ) -> Result:
     request = asking(f"{image}.png", asked_point(10, 10), parameters={"seconds": seconds})
-    prepared = pipeline.prepare(request, Images({"": folder}), folder)
+    prepared = tiled.prepare(request, Images({"": folder}), folder)
     agenda = Agenda(prepared.lattice, prepared.tiles, None, urgent=True)
     (result,) = engine.run(replace(prepared.task, on_gpu=on_gpu), agenda)
     return result
@@ -250,14 +250,14 @@ class Canned(Engine):
 def test_a_job_goes_on_where_it_was(folder: Path, replayed: bool) -> None:
     with models_for_tests():
         request = SegmentRequest("1.png", "flood", prompts=(asked_point(1, 1),))
-        ready = pipeline.prepare(request, Images({"": folder}), folder)
+        ready = tiled.prepare(request, Images({"": folder}), folder)
     agenda = Agenda(ready.lattice, ready.tiles, None)
     replay = [Batch(0, None, (ready.started,))] if replayed else []
     (tile,) = ready.tiles
     nothing = Canned(Answered(tile, None, "why", 0.1))
-    told = list(prompt_pipeline.events(ready.task, ready.started, nothing, agenda, replay))
+    told = list(prompt_events.events(ready.task, ready.started, nothing, agenda, replay))
     assert [batch.seq for batch in told] == ([1] if replayed else [0, 1])
     assert [type(event) for event in told[-1].events] == [Warned, Done]
     failing = Canned(TileFailed(tile, "Broken", "flood raised"))
-    (*_, last) = prompt_pipeline.events(ready.task, ready.started, failing, agenda, replay)
+    (*_, last) = prompt_events.events(ready.task, ready.started, failing, agenda, replay)
     assert last.events == (Failed("Broken", "flood raised"),)

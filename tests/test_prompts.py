@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from isoline import pipeline
 from isoline.config.settings import Limits
 from isoline.domain import mask_rle
 from isoline.domain.prompts import KINDS, DrawnSlice, Prompt
@@ -29,6 +28,7 @@ from isoline.images.uploads import Uploads
 from isoline.inference.image_views import scene_of
 from isoline.inference.predictor import Workbench
 from isoline.models.promptable import Window
+from isoline.pipeline import tiled
 from isoline.sources.byte_cache import ByteCache
 from isoline.sources.plain import PlainSource
 from isoline.sources.upload import UploadRequest
@@ -165,7 +165,7 @@ def test_slices_to_start_from(images: Images, bench: Workbench) -> None:
 
 def test_levels_of_a_slide_are_means_of_its_pixels(real_slide: Path, bench: Workbench) -> None:
     request = asking(real_slide.name, point(5000, 6000))
-    prepared = pipeline.prepare(request, Images.of_file(real_slide), real_slide)
+    prepared = tiled.prepare(request, Images.of_file(real_slide), real_slide)
     scene = scene_of(prepared.task, partial(bench._source, prepared.task), ByteCache(1 << 28))
     assert scene.factor(3) == (8, 8)
     assert scene.size(3) == (1730, 3984)
@@ -181,7 +181,7 @@ def test_levels_of_a_slide_are_means_of_its_pixels(real_slide: Path, bench: Work
 def test_beyond_the_image_the_nearest_pixels_are_repeated(images: Images, bench: Workbench) -> None:
     for name, changes in (("p.png", {}), ("ct", {"format": "ohif"})):
         at = (1, 1) if name == "p.png" else (1, 1, 1)
-        task = pipeline.prepare(asking(name, point(*at), **changes), images, Path()).task
+        task = tiled.prepare(asking(name, point(*at), **changes), images, Path()).task
         scene = scene_of(task, partial(bench._source, task), ByteCache(1 << 28))
         for level in range(scene.levels):
             size = scene.size(level)
@@ -192,7 +192,7 @@ def test_beyond_the_image_the_nearest_pixels_are_repeated(images: Images, bench:
 
 
 def test_levels_of_a_volume_become_cubes(images: Images, bench: Workbench) -> None:
-    task = pipeline.prepare(asking("ct", point(1, 1, 1), format="ohif"), images, Path()).task
+    task = tiled.prepare(asking("ct", point(1, 1, 1), format="ohif"), images, Path()).task
     scene = scene_of(task, partial(bench._source, task), ByteCache(1 << 28))
     np.testing.assert_allclose(scene.spacing, (2.5, 1.1, 0.8))
     assert [scene.factor(level) for level in range(scene.levels)] == [(1, 1, 1)]
@@ -200,7 +200,7 @@ def test_levels_of_a_volume_become_cubes(images: Images, bench: Workbench) -> No
     thick = np.diag([1.0, 1.0, 3.0, 1.0])
     path = bench._weights / "thick.nii.gz"
     nibabel.save(nibabel.Nifti1Image(voxels.T, thick), path)
-    task = pipeline.prepare(
+    task = tiled.prepare(
         asking(path.name, point(1, 1, 1), format="ohif"), Images.of_file(path), Path()
     ).task
     scene = scene_of(task, partial(bench._source, task), ByteCache(1 << 28))
@@ -250,7 +250,7 @@ def test_a_second_click_reads_nothing(
 
 def test_what_is_kept_is_bounded(images: Images, tmp_path: Path) -> None:
     bench = Workbench(tmp_path, "cpu", seen_mib=0)
-    task = pipeline.prepare(asking("p.png", point(1, 1)), images, Path()).task
+    task = tiled.prepare(asking("p.png", point(1, 1)), images, Path()).task
     made: list[int] = []
     cache = ByteCache(1 << 16)
     scene = scene_of(task, partial(bench._source, task), cache)
@@ -271,7 +271,7 @@ def test_an_upload_is_what_lies_around_the_prompts(tmp_path: Path, bench: Workbe
     pixels[2000:2010, 3000:3007] = 20
     uploads = Uploads(tmp_path / "uploads", Limits())
     request = UploadRequest((4000, 3000), asking("upload:", point(3001, 2001)))
-    upload, manifest = uploads.create(request, pipeline.footprint(request))
+    upload, manifest = uploads.create(request, tiled.footprint(request))
     assert manifest.layers[0].area == Box(1977, 977, 4000, 3000)
     send(uploads, upload, manifest, pixels)
     images = Images({}, {"upload": uploads})
@@ -343,7 +343,7 @@ def test_what_is_refused_on_a_picture(
     images: Images, message: str, prompts: tuple[Prompt, ...], changes: dict[str, Any]
 ) -> None:
     with pytest.raises(BadPrompt, match=message) as refused:
-        pipeline.prepare(asking("p.png", *prompts, **changes), images, Path())
+        tiled.prepare(asking("p.png", *prompts, **changes), images, Path())
     assert refused.value.remedy or "not finite" in refused.value.what
 
 
@@ -353,7 +353,7 @@ def test_what_is_refused_in_a_volume(
 ) -> None:
     asked = asking(image, *prompts, format="ohif", **changes)
     with pytest.raises((BadPrompt, BadRegion), match=message):
-        pipeline.prepare(asked, images, Path())
+        tiled.prepare(asked, images, Path())
 
 
 @pytest.mark.parametrize(
@@ -370,7 +370,7 @@ def test_image_and_format_have_to_suit(
 ) -> None:
     prompt = INSIDE if image == "p.png" else CENTRE
     with pytest.raises(NotSupported, match=message):
-        pipeline.prepare(asking(image, prompt, **changes), images, Path())
+        tiled.prepare(asking(image, prompt, **changes), images, Path())
 
 
 def test_hundreds_of_prompts_are_fine(images: Images, bench: Workbench) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from isoline import client, errors, wire
+from isoline import client, errors
 from isoline.domain import mask_rle
 from isoline.domain.events import (
     Cancelled,
@@ -32,6 +32,7 @@ from isoline.exports.qupath import QuPath
 from isoline.geometry.grid import XY, Box
 from isoline.geometry.volume_grid import LPS, SliceName, VolumeGrid, VolumeInfo
 from isoline.models.base import Choice, ModelSpec, Number, Switch, Unbounded
+from isoline.protocol import problems, requests
 from isoline.sources.upload import Layer, Manifest
 from tests import results
 
@@ -77,41 +78,41 @@ def test_every_example_has_a_test() -> None:
 
 @pytest.mark.parametrize("example", examples("request"))
 def test_requests_are_accepted(example: Any) -> None:
-    request = wire.parse_request(json.dumps(example).encode())
+    request = requests.parse_request(json.dumps(example).encode())
     assert request.region is not None or request.prompts
 
 
 def test_every_key_of_a_request_is_in_the_table() -> None:
     table = re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE)
-    assert table == list(wire.REQUEST_KEYS)
+    assert table == list(requests.REQUEST_KEYS)
 
 
 def test_a_focus_is_accepted() -> None:
     (example,) = examples("focus")
-    assert wire.parse_focus(json.dumps(example).encode()) == XY(*example["focus"])
+    assert requests.parse_focus(json.dumps(example).encode()) == XY(*example["focus"])
 
 
 def test_an_upload_is_accepted() -> None:
     (example,) = examples("upload")
-    asked = wire.parse_upload(json.dumps(example).encode())
+    asked = requests.parse_upload(json.dumps(example).encode())
     assert asked.size == tuple(example["size"])
     (answer,) = examples("uploaded")
     layers = tuple(Layer(level["downsample"], Box(*level["area"])) for level in answer["levels"])
     manifest = Manifest(
         asked.size, asked.spacing_um, asked.channels, asked.dtype, "slide", 512, layers
     )
-    assert json.loads(json.dumps(wire.upload_json(answer["upload"], manifest))) == answer
+    assert json.loads(json.dumps(requests.upload_json(answer["upload"], manifest))) == answer
 
 
 def test_a_labelmap_is_kept() -> None:
     (example,) = examples("save")
-    asked = wire.parse_save(json.dumps(example).encode())
+    asked = requests.parse_save(json.dumps(example).encode())
     kinds = [segment.algorithm_type for _, segment in asked.segments]
     assert kinds == ["SEMIAUTOMATIC", "MANUAL"]
     (layer,) = asked.slices[0].layers
     assert int(mask_rle.decode(layer.code, layer.box).sum()) == 202
     (answer,) = examples("saved")
-    assert wire.saved_json(Saved("1.2.3", answer["series"], answer["instance"], True)) == answer
+    assert requests.saved_json(Saved("1.2.3", answer["series"], answer["instance"], True)) == answer
 
 
 def test_a_job_is_what_the_client_reads() -> None:
@@ -124,7 +125,7 @@ def test_a_job_is_what_the_client_reads() -> None:
 def test_events_are_what_the_server_says_and_the_client_understands(example: Any) -> None:
     event = client.decode_event(json.dumps(example))
     assert event is not None
-    area = wire.parse_box("0,0,1,1") if example.get("area") else None
+    area = requests.parse_box("0,0,1,1") if example.get("area") else None
     objects = PIXEL if example.get("features") else results.objects_of([])
     replaces = results.ids(7, len(example.get("replaces", [])))
     said: dict[str, Event] = {
@@ -139,19 +140,19 @@ def test_events_are_what_the_server_says_and_the_client_understands(example: Any
     }
     is_mask = example["event"] == "mask"
     started, encoder = (SCAN, OHIF()) if is_mask else (STARTED, GeoJSON())
-    line = wire.encode_event(example["seq"], said[example["event"]], started, encoder)
+    line = requests.encode_event(example["seq"], said[example["event"]], started, encoder)
     assert shape(json.loads(line)) == shape(example)
 
 
 def test_a_volume_is_what_the_server_says() -> None:
     (example,) = examples("volume")
     assert SCAN.volume is not None
-    assert keys_of({"volume": wire.volume_json(SCAN.volume)}) == keys_of(example)
+    assert keys_of({"volume": requests.volume_json(SCAN.volume)}) == keys_of(example)
 
 
 def test_the_runs_in_the_example_are_the_runs_of_the_code() -> None:
     (example,) = (each for each in examples("event") if each["event"] == "mask")
-    said = json.loads(wire.encode_event(3, MASK, SCAN, OHIF()))
+    said = json.loads(requests.encode_event(3, MASK, SCAN, OHIF()))
     assert said == example
 
 
@@ -201,13 +202,13 @@ def test_a_model_is_what_the_server_says() -> None:
             Switch("fill", False, fill["help"]),
         ),
     )
-    assert json.loads(json.dumps(wire.model_json(spec))) == example
+    assert json.loads(json.dumps(requests.model_json(spec))) == example
 
 
 def test_a_problem_is_what_the_server_says() -> None:
     (example,) = examples("problem")
     error = errors.BadParameter(example["detail"], example["remedy"])
-    assert json.loads(wire.problem(error)) == example
+    assert json.loads(requests.problem(error)) == example
 
 
 def test_the_table_of_problems_is_the_table_of_errors() -> None:
@@ -218,7 +219,7 @@ def test_the_table_of_problems_is_the_table_of_errors() -> None:
         for code in re.findall(r"`([A-Z]\w+[a-z])`", codes)
     }
     names = {code for _, code in told}
-    assert told == {(errors.http_status(getattr(errors, name)("")), name) for name in names}
+    assert told == {(problems.http_status(getattr(errors, name)("")), name) for name in names}
     leaves = {
         name
         for name, kind in vars(errors).items()

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isoline import wire
 from isoline.domain import prompts
 from isoline.domain.prompts import Prompt
+from isoline.protocol import requests as wire
 from tests import qupath
 from tests.qupath import PLUGIN, Build, Proxy, proxied
 from tests.serving import serving

@@ -28,8 +28,8 @@ from isoline.geometry.region import Region
 from isoline.images.catalog import Images
 from isoline.job import CARD, JOURNAL, Card, Job, State
 from isoline.jobs import Jobs, QueueFull
-from isoline.pipeline import Prepared, prepare
-from isoline.surveys import Surveys
+from isoline.pipeline.surveys import Surveys
+from isoline.pipeline.tiled import Prepared, prepare
 from tests.killable import Server, digest, features, running
 from tests.running import SerialEngine
 from tests.slides import Shapes, disks

@@ -11,8 +11,8 @@ from isoline.domain.events import Label
 from isoline.errors import BadSpacing
 from isoline.geometry.grid import XY
 from isoline.models.base import ModelSpec, Regions
+from isoline.pipeline.resolution import image_spacing, working_grid
 from isoline.sources.base import ImageInfo, Level
-from isoline.spacing import image_spacing, working_grid
 
 SPEC = ModelSpec(
     name="some",

@@ -15,7 +15,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from isoline import pipeline
 from isoline.domain import mask_rle
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Done, Event, Mask, Progress
@@ -24,7 +23,8 @@ from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.images.catalog import Images
 from isoline.models.bundles.files import Bundle
-from isoline.surveys import Surveys
+from isoline.pipeline import tiled
+from isoline.pipeline.surveys import Surveys
 from tests import bundles, volumes
 
 WHERE = volumes.grid(size=(24, 20, 60))
@@ -77,10 +77,10 @@ class Running:
         known = {f"bundle:{each}": Bundle(folder / each) for each in ("slow", "stuck")}
         model = f"bundle:{name}" if f"bundle:{name}" in known else name
         asked = SegmentRequest(image="ct.nii.gz", model=model, format="ohif", slice=2)
-        ready = pipeline.prepare(asked, Images({"": folder}), folder, bundles=known)
+        ready = tiled.prepare(asked, Images({"": folder}), folder, bundles=known)
         self.agenda = Agenda(ready.lattice, ready.tiles, ready.focus)
         surveys = Surveys(folder / "surveys")
-        self.batches = pipeline.events(ready, engine, surveys, self.agenda, replay)
+        self.batches = tiled.events(ready, engine, surveys, self.agenda, replay)
 
 
 def masks_in(batches: list[Batch]) -> list[Mask]:

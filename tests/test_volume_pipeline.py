@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from isoline import client, journal, pipeline, wire
+from isoline import client, journal
 from isoline.domain import mask_rle
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Done, Event, Failed, Mask, Progress, Started
@@ -31,8 +31,10 @@ from isoline.inference import predictor
 from isoline.journal import JournalReader, JournalWriter
 from isoline.models.threshold3d import Threshold3D
 from isoline.models.volumetric import Scan, outward
+from isoline.pipeline import tiled
+from isoline.pipeline.surveys import Surveys
+from isoline.protocol import requests
 from isoline.sources.volume import VolumeSource
-from isoline.surveys import Surveys
 from tests import volumes
 from tests.contracts import MaskEncoderContract, VolumeModelContract
 from tests.serving import serving
@@ -61,8 +63,8 @@ def request(image: str = "ct", **changes: Any) -> SegmentRequest:
     return SegmentRequest(**{"image": image, "model": "threshold3d", "format": "ohif", **changes})
 
 
-def prepared(folder: Path, asked: SegmentRequest) -> pipeline.Prepared:
-    return pipeline.prepare(asked, Images({"": folder}), folder)
+def prepared(folder: Path, asked: SegmentRequest) -> tiled.Prepared:
+    return tiled.prepare(asked, Images({"": folder}), folder)
 
 
 def batches(
@@ -71,7 +73,7 @@ def batches(
     ready = prepared(folder, asked)
     agenda = Agenda(ready.lattice, ready.tiles, ready.focus)
     told = []
-    for batch in pipeline.events(ready, engine, Surveys(folder / "surveys"), agenda):
+    for batch in tiled.events(ready, engine, Surveys(folder / "surveys"), agenda):
         told.append(batch)
         if len(told) == stop_after:
             agenda.cancel()
@@ -199,7 +201,7 @@ def test_on_the_wire_slices_have_their_names(folder: Path, engine: LocalEngine) 
     told = events(batches(folder, engine, request(parameters={"above": 4000})))
     started = told[0]
     assert isinstance(started, Started)
-    lines = [wire.encode_event(seq, event, started, OHIF()) for seq, event in enumerate(told)]
+    lines = [requests.encode_event(seq, event, started, OHIF()) for seq, event in enumerate(told)]
     heard = [client.decode_event(line) for line in lines]
     first = heard[0]
     assert isinstance(first, client.Started)
@@ -285,8 +287,8 @@ def test_a_volume_that_goes_away_fails_the_job(
 
 @pytest.mark.parametrize("said", [3, {"instance": "1.2.3", "frame": 4}, {"instance": "1.2"}])
 def test_slices_on_the_wire(said: Any) -> None:
-    asked = wire.request_of({"image": "a", "model": "brain", "slice": said})
-    assert wire.request_of(orjson.loads(orjson.dumps(wire.request_json(asked)))) == asked
+    asked = requests.request_of({"image": "a", "model": "brain", "slice": said})
+    assert requests.request_of(orjson.loads(orjson.dumps(requests.request_json(asked)))) == asked
 
 
 def test_over_http(folder: Path, tmp_path: Path) -> None:

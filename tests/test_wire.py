@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isoline import client, wire
+from isoline import client
 from isoline.domain.events import (
     Cancelled,
     Contours,
@@ -39,6 +39,7 @@ from isoline.geometry.grid import XY, Rect
 from isoline.geometry.volume_grid import SliceName
 from isoline.models.base import Bounded, Choice, ModelSpec, Number, Switch
 from isoline.models.parameters import check_parameters
+from isoline.protocol import requests
 from tests import results
 
 FULL = {
@@ -58,7 +59,7 @@ FULL = {
 
 
 def parse(**changed: object) -> SegmentRequest:
-    return wire.parse_request(json.dumps({**FULL, **changed}).encode())
+    return requests.parse_request(json.dumps({**FULL, **changed}).encode())
 
 
 def test_every_key_of_a_request_is_read() -> None:
@@ -78,7 +79,7 @@ def test_what_is_left_out_or_null_is_the_default() -> None:
     least = {"image": "a.png", "model": "threshold"}
     nulls = {key: None for key in FULL if key not in least}
     for given_ in (least, {**least, **nulls}):
-        assert wire.request_of(given_) == SegmentRequest("a.png", "threshold")
+        assert requests.request_of(given_) == SegmentRequest("a.png", "threshold")
 
 
 @pytest.mark.parametrize(
@@ -129,12 +130,12 @@ def test_an_empty_region_is_refused() -> None:
 )  # fmt: skip
 def test_what_is_no_request_is_refused(body: bytes) -> None:
     with pytest.raises(Malformed):
-        wire.parse_request(body)
+        requests.parse_request(body)
 
 
 def test_a_body_over_the_limit_is_refused_unread() -> None:
     with pytest.raises(TooLarge):
-        wire.parse_request(b" " * (wire.MAX_BODY_BYTES + 1))
+        requests.parse_request(b" " * (requests.MAX_BODY_BYTES + 1))
 
 
 json_values = st.recursive(
@@ -148,7 +149,7 @@ json_values = st.recursive(
 @given(given_=st.dictionaries(st.sampled_from(sorted(FULL)), json_values))
 def test_no_json_whatever_gets_past_the_error_tree(given_: dict[str, object]) -> None:
     with suppress(IsolineError):  # anything else fails the test
-        wire.request_of({**FULL, **given_})
+        requests.request_of({**FULL, **given_})
 
 
 @given(
@@ -160,10 +161,10 @@ def test_no_json_whatever_gets_past_the_error_tree(given_: dict[str, object]) ->
     parameters=st.dictionaries(st.text(), st.booleans() | st.integers() | st.text()),
 )
 def test_a_request_comes_back(**changed: object) -> None:
-    request = wire.request_of({**FULL, **changed})
-    said = wire.request_json(request)
-    again = wire.request_of(json.loads(json.dumps(said)))
-    assert wire.request_json(again) == said
+    request = requests.request_of({**FULL, **changed})
+    said = requests.request_json(request)
+    again = requests.request_of(json.loads(json.dumps(said)))
+    assert requests.request_json(again) == said
     assert (again.focus, again.tile, again.spacing_um) == (
         request.focus,
         request.tile,
@@ -173,24 +174,24 @@ def test_a_request_comes_back(**changed: object) -> None:
 
 
 def test_a_focus_is_read() -> None:
-    assert wire.parse_focus(b'{"focus":[1,2.5]}') == XY(1, 2.5)
-    assert wire.parse_focus(b'{"slice":3}') == 3
-    assert wire.parse_focus(b'{"slice":{"instance":"1.2","frame":4}}') == SliceName("1.2", 4)
+    assert requests.parse_focus(b'{"focus":[1,2.5]}') == XY(1, 2.5)
+    assert requests.parse_focus(b'{"slice":3}') == 3
+    assert requests.parse_focus(b'{"slice":{"instance":"1.2","frame":4}}') == SliceName("1.2", 4)
     both = b'{"focus":[1,2],"slice":1}'
     for body in (both, b"{}", b'{"focus":null}', b'{"focus":[1,2],"z":1}', b"[1,2]"):
         with pytest.raises(Malformed):
-            wire.parse_focus(body)
+            requests.parse_focus(body)
 
 
 def test_queries_are_read() -> None:
-    assert wire.parse_box("0,-1.5,100,20") == Rect(0, -1.5, 100, 20)
-    assert wire.parse_integer("-1", "after", -1, 99) == -1
+    assert requests.parse_box("0,-1.5,100,20") == Rect(0, -1.5, 100, 20)
+    assert requests.parse_integer("-1", "after", -1, 99) == -1
     for text in (None, "", "1,2,3", "1,2,3,4,5", "a,b,c,d", "1,2,3,nan", "1e9,0,0,0"):
         with pytest.raises(Malformed, match="box"):
-            wire.parse_box(text)
+            requests.parse_box(text)
     for text in ("", "x", "1.5", "100", "-2", "9" * 400, "١"):
         with pytest.raises(Malformed, match="after"):
-            wire.parse_integer(text, "after", -1, 99)
+            requests.parse_integer(text, "after", -1, 99)
 
 
 # Events
@@ -214,7 +215,7 @@ EVENTS: list[tuple[Event, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("event", "said"), EVENTS)
 def test_an_event_is_said_and_understood(event: Event, said: dict[str, Any]) -> None:
-    line = wire.encode_event(5, event, results.STARTED, GeoJSON())
+    line = requests.encode_event(5, event, results.STARTED, GeoJSON())
     name = type(event).__name__
     assert json.loads(line) == {"event": name.lower(), "seq": 5, **said}
     assert b"\n" not in line
@@ -226,7 +227,7 @@ def test_an_event_is_said_and_understood(event: Event, said: dict[str, Any]) -> 
 
 def test_the_first_event_says_what_is_coming() -> None:
     started = results.started(XY(4.0004, 4.0004), spacing_um=XY(0.25, 0.25), kind="regions", z=2)
-    event = client.decode_event(wire.encode_event(0, started, started, GeoJSON()))
+    event = client.decode_event(requests.encode_event(0, started, started, GeoJSON()))
     assert isinstance(event, client.Started)
     assert (event.seq, event.job, event.image) == (0, "a1b2c3", "slides/a.svs")
     assert (event.image_size, event.scale) == ((31872, 13835), (4.0004, 4.0004))
@@ -243,7 +244,7 @@ def test_contours_are_said_and_understood(
     ids = results.ids(100, replaced)
     contours = Contours(objects, provisional, ids)
     for encoder in (GeoJSON(), DSA()):
-        line = wire.encode_event(9, contours, results.STARTED, encoder)
+        line = requests.encode_event(9, contours, results.STARTED, encoder)
         assert b"\n" not in line
         event = client.decode_event(line)
         assert isinstance(event, client.Contours)
@@ -263,7 +264,7 @@ def test_a_client_passes_over_what_it_does_not_know() -> None:
 
 
 def test_a_problem_names_the_remedy() -> None:
-    body = json.loads(wire.problem(UnknownModel("no model 'x'", "try 'nuclei'")))
+    body = json.loads(requests.problem(UnknownModel("no model 'x'", "try 'nuclei'")))
     assert body == {
         "type": "urn:isoline:problem:UnknownModel",
         "title": "Unknown model",
@@ -272,7 +273,7 @@ def test_a_problem_names_the_remedy() -> None:
         "code": "UnknownModel",
         "remedy": "try 'nuclei'",
     }
-    assert json.loads(wire.problem(IsolineError("gone"), 503))["status"] == 503
+    assert json.loads(requests.problem(IsolineError("gone"), 503))["status"] == 503
 
 
 # Parameters
@@ -331,7 +332,7 @@ def test_a_parameter_that_does_not_fit_is_refused_with_its_bounds(
 
 
 def test_a_model_is_described_with_its_parameters() -> None:
-    said = json.loads(json.dumps(wire.model_json(SPEC, "no weights")))
+    said = json.loads(json.dumps(requests.model_json(SPEC, "no weights")))
     assert [p["kind"] for p in said["parameters"]] == ["number", "number", "choice", "switch"]
     assert said["parameters"][2]["choices"] == ["instances", "mask"]
     assert (said["kind"], said["problem"]) == ("objects", "no weights")

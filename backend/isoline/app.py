@@ -17,14 +17,14 @@ from flask import Flask, Request, Response, g, request
 from PIL import Image
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, UnsupportedMediaType
 
-from isoline import __version__, metrics, openapi, pictures, pipeline, registry, wire
+from isoline import __version__, metrics, pictures, registry
 from isoline.access import ADMIN, ANYBODY, RUN, SAVE, VIEW, Access, User
 from isoline.audit import Audit
 from isoline.config.settings import Settings
 from isoline.domain.events import Contours, Mask, Started
 from isoline.domain.request import SegmentRequest
 from isoline.engines.local import Bounds, LocalEngine
-from isoline.errors import Broken, IsolineError, NotSupported, http_status
+from isoline.errors import Broken, IsolineError, NotSupported
 from isoline.exports.base import Encoder
 from isoline.images.catalog import Caller, Descriptions, Images, Resolver
 from isoline.images.file_uris import FileUris
@@ -36,10 +36,13 @@ from isoline.models.weights import weight_files
 from isoline.monailabel import access as monailabel
 from isoline.monailabel import routes as monailabel_routes
 from isoline.ohif import files as ohif_files
+from isoline.pipeline import tiled
+from isoline.pipeline.surveys import Surveys
+from isoline.protocol import openapi, requests
+from isoline.protocol.problems import http_status
 from isoline.sources.archives import DicomWebImages
 from isoline.sources.girder import GirderImages
 from isoline.sources.volume import check_size
-from isoline.surveys import Surveys
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +75,10 @@ class Backend:
         }
         images = Images(settings.images, resolvers)
 
-        def prepare(body: bytes) -> pipeline.Prepared:
+        def prepare(body: bytes) -> tiled.Prepared:
             # nobody asks any more: images that are kept elsewhere are not opened again
-            asked = wire.parse_request(body)
-            return pipeline.prepare(asked, images, settings.weights, bundles=settings.bundles)
+            asked = requests.parse_request(body)
+            return tiled.prepare(asked, images, settings.weights, bundles=settings.bundles)
 
         metrics = Metrics()
         given = settings.engine
@@ -227,7 +230,7 @@ def _explain(app: Flask, settings: Settings) -> None:
 
 
 def _problem(status: int, error: IsolineError) -> Response:
-    body = wire.problem(error, status)
+    body = requests.problem(error, status)
     if isinstance(error, QueueFull):
         body = orjson.dumps(orjson.loads(body) | {"position": error.position})
     return Response(body, status, content_type="application/problem+json")
@@ -281,12 +284,12 @@ def _serve_catalogue(app: Flask, backend: Backend) -> None:
 
     @app.get("/v1/images/<path:name>")
     def image(name: str) -> Response:
-        return _json(wire.image_json(name, images.find(name, _caller()).info))
+        return _json(requests.image_json(name, images.find(name, _caller()).info))
 
     @app.get("/v1/images/<path:name>/region")
     def region(name: str) -> Response:
-        box = wire.parse_box(request.args.get("box"))
-        side = wire.parse_integer(request.args.get("size", "1024"), "size", 1, 8192)
+        box = requests.parse_box(request.args.get("box"))
+        side = requests.parse_integer(request.args.get("size", "1024"), "size", 1, 8192)
         picture = pictures.render(
             images.find(name, _caller()), box, side, settings.limits.region_pixels
         )
@@ -325,7 +328,7 @@ def _model(name: str, settings: Settings) -> Mapping[str, object]:
         problem = None
     except IsolineError as error:
         problem = str(error)
-    return {**wire.model_json(spec), "problem": problem}
+    return {**requests.model_json(spec), "problem": problem}
 
 
 # --- Pixels of images that the server does not see ---------------------------------------------
@@ -334,10 +337,10 @@ def _model(name: str, settings: Settings) -> Mapping[str, object]:
 def _serve_uploads(app: Flask, uploads: Uploads, audit: Audit) -> None:
     @app.post("/v1/uploads")
     def create_upload() -> Response:
-        asked = wire.parse_upload(request.get_data())
-        upload, manifest = uploads.create(asked, pipeline.footprint(asked))
+        asked = requests.parse_upload(request.get_data())
+        upload, manifest = uploads.create(asked, tiled.footprint(asked))
         audit.note(g.user.name, "upload", upload)
-        return _json(wire.upload_json(upload, manifest), 201)
+        return _json(requests.upload_json(upload, manifest), 201)
 
     @app.put("/v1/uploads/<upload>/tiles/<int:level>/<int:column>/<int:row>")
     def put_tile(upload: str, level: int, column: int, row: int) -> Response:
@@ -365,9 +368,9 @@ def _serve_segmentations(app: Flask, backend: Backend) -> None:
         """Store a labelmap; the same one again is answered with 200 instead of 201."""
         from isoline.exports import archive
 
-        saved = archive.save(wire.parse_save(request.get_data()), archives)
+        saved = archive.save(requests.parse_save(request.get_data()), archives)
         backend.audit.note(g.user.name, "save", saved.instance, series=saved.series)
-        return _json(wire.saved_json(saved), 201 if saved.is_new else 200)
+        return _json(requests.saved_json(saved), 201 if saved.is_new else 200)
 
 
 # --- Jobs --------------------------------------------------------------------------------------
@@ -378,16 +381,16 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
     streams = threading.BoundedSemaphore(limits.streams)
     prompt_streams = threading.BoundedSemaphore(limits.prompt_streams)
 
-    def prepare(asked: SegmentRequest, caller: Caller) -> pipeline.Prepared:
+    def prepare(asked: SegmentRequest, caller: Caller) -> tiled.Prepared:
         given = backend.settings
-        prepared = pipeline.prepare(asked, backend.images, given.weights, caller, given.bundles)
+        prepared = tiled.prepare(asked, backend.images, given.weights, caller, given.bundles)
         if prepared.started.volume is not None:
             check_size(asked.image, prepared.started.volume.grid, limits.volume_mib)
         return prepared
 
     def submit(*, lasting: bool) -> tuple[Job, Encoder]:
         body = request.get_data()
-        asked = wire.parse_request(body)
+        asked = requests.parse_request(body)
         caller = _caller()
         prepared = prepare(asked, caller)
         parks = bool(caller.tokens) and backend.images.is_guarded(asked.image)
@@ -413,7 +416,7 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
         caller = _caller()
         backend.images.check(job.card.image, caller)
         if job.state is State.PARKED:
-            jobs.resume(job, prepare(wire.parse_request(job.request), caller))
+            jobs.resume(job, prepare(requests.parse_request(job.request), caller))
 
     def stream(job: Job, encoder: Encoder, after: int, when_left: Callable[[], None]) -> Response:
         places = prompt_streams if job.card.prompted else streams
@@ -447,7 +450,7 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
 
     @app.get("/v1/jobs")
     def list_jobs() -> Response:
-        ended = wire.parse_integer(request.args.get("ended", "100"), "ended", 0, 100_000)
+        ended = requests.parse_integer(request.args.get("ended", "100"), "ended", 0, 100_000)
         positions = jobs.positions()
         latest = jobs.latest(partial(_owns, g.user), ended)
         return _json({"jobs": [_job(job, positions.get(job.id, 0)) for job in latest]})
@@ -459,7 +462,7 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
     @app.patch("/v1/jobs/<job_id>")
     def look(job_id: str) -> Response:
         job = find(job_id)
-        job.focus(wire.parse_focus(request.get_data()))
+        job.focus(requests.parse_focus(request.get_data()))
         return _json(_job(job, jobs.position(job)))
 
     @app.delete("/v1/jobs/<job_id>")
@@ -474,7 +477,7 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
         job = find(job_id)
         read_again(job)
         last = request.headers.get("Last-Event-ID", request.args.get("after", "-1"))
-        after = wire.parse_integer(last, "after", -1, 2**53)
+        after = requests.parse_integer(last, "after", -1, 2**53)
         name = request.args.get("format", job.card.format)
         encoder = registry.encoder(name)
         if encoder.masks != registry.encoder(job.card.format).masks:
@@ -501,7 +504,7 @@ def _lines(jobs: Jobs, job: Job, encoder: Encoder, after: int, *, sse: bool) -> 
         for seq, event in batch.numbered(after):
             if isinstance(event, Started | Contours | Mask):
                 started = started or job.started
-            line = wire.encode_event(seq, event, started, encoder)
+            line = requests.encode_event(seq, event, started, encoder)
             yield b"id: %d\ndata: %b\n\n" % (seq, line) if sse else line + b"\n"
 
 

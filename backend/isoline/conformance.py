@@ -26,7 +26,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from isoline import registry, wire
+from isoline import registry
 from isoline.domain.events import (
     Cancelled,
     Contours,
@@ -47,6 +47,7 @@ from isoline.exports.base import Encoder
 from isoline.geometry.grid import XY, Grid, Rect
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.region import Region, brief
+from isoline.protocol import requests as wire
 
 Json: TypeAlias = Mapping[str, Any]
 

@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from isoline import pipeline, registry, wire
+from isoline import registry
 from isoline.config.settings import Settings
 from isoline.domain import events
 from isoline.domain.events import Event
@@ -23,7 +23,9 @@ from isoline.engines.local import LocalEngine
 from isoline.errors import Malformed
 from isoline.exports.base import ContourFile, Encoder
 from isoline.images.catalog import Images
-from isoline.surveys import Surveys
+from isoline.pipeline import tiled
+from isoline.pipeline.surveys import Surveys
+from isoline.protocol import requests
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 """Exit statuses of the command."""
@@ -38,7 +40,7 @@ def segment_file(
     file is the event stream, one JSON object a line; else it is a file in the dialect of the
     request. Raises what `prepare` raises, before anything is written.
     """
-    prepared = pipeline.prepare(request, Images.of_file(image), settings.weights)
+    prepared = tiled.prepare(request, Images.of_file(image), settings.weights)
     encoder = registry.encoder(request.format)()
     agenda = Agenda(prepared.lattice, prepared.tiles, prepared.focus)
     workers = 1 if request.prompts else settings.engine.worker_count
@@ -48,7 +50,7 @@ def segment_file(
         with open_output(out) as stream, stopped_by_ctrl_c(agenda), Display() as display:
             sink = EventLines(stream, encoder) if events_only else ContourFile(stream, encoder)
             with sink:
-                for batch in pipeline.events(prepared, engine, surveys, agenda):
+                for batch in tiled.events(prepared, engine, surveys, agenda):
                     for event in batch.events:
                         sink.write(event)
                         display.show(event)
@@ -78,7 +80,7 @@ class EventLines:
             self._started = event
         assert self._started is not None
         self._seq += 1
-        line = wire.encode_event(self._seq, event, self._started, self._encoder)
+        line = requests.encode_event(self._seq, event, self._started, self._encoder)
         self._stream.write(line + b"\n")
 
 

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import orjson
 
-from isoline import pipeline
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Contours, Done, Failed, Progress, Started
 from isoline.engines.base import Agenda, Engine
@@ -28,8 +27,9 @@ from isoline.errors import Broken, IsolineError, NotSupported, Unreadable
 from isoline.geometry.grid import XY
 from isoline.geometry.volume_grid import SliceName
 from isoline.journal import JournalReader, JournalWriter
-from isoline.pipeline import Prepared
-from isoline.surveys import Surveys
+from isoline.pipeline import tiled
+from isoline.pipeline.surveys import Surveys
+from isoline.pipeline.tiled import Prepared
 
 log = logging.getLogger(__name__)
 
@@ -262,7 +262,7 @@ class Job:
             log.info("job %s goes on after event %d", self.id, journal.last_seq)
             past = self._past(self._prepared)
         turn = nullcontext() if self.card.urgent else turn
-        yield from pipeline.events(self._prepared, engine, surveys, self._agenda, past, turn)
+        yield from tiled.events(self._prepared, engine, surveys, self._agenda, past, turn)
 
     def _open(self) -> JournalWriter:
         if self._journal is None:

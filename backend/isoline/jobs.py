@@ -24,8 +24,8 @@ from isoline.domain.events import Cancelled
 from isoline.engines.base import Engine
 from isoline.errors import Broken, Busy, UnknownJob
 from isoline.job import CARD, LANES, REQUEST, Card, Job, State
-from isoline.pipeline import Prepared
-from isoline.surveys import Surveys
+from isoline.pipeline.surveys import Surveys
+from isoline.pipeline.tiled import Prepared
 
 log = logging.getLogger(__name__)
 

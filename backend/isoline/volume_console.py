@@ -10,7 +10,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import pipeline, registry
+from isoline import registry
 from isoline.config.settings import Settings
 from isoline.console import OK, Display, EventLines, open_output, stopped_by_ctrl_c
 from isoline.domain import events, mask_rle
@@ -22,10 +22,11 @@ from isoline.exports import archive, labelmap
 from isoline.exports.labelmap import Segmented
 from isoline.exports.ohif import OHIF
 from isoline.images.catalog import Images
-from isoline.pipeline import Prepared
+from isoline.pipeline import tiled
+from isoline.pipeline.surveys import Surveys
+from isoline.pipeline.tiled import Prepared
 from isoline.sources.archives import DicomWebImages, DicomWebSeries
 from isoline.sources.dicom_series import DicomSource
-from isoline.surveys import Surveys
 
 EVENTS = "ndjson"
 
@@ -52,7 +53,7 @@ def segment_volume(
         )
     images, name = located(request.image, settings)
     request = dataclasses.replace(request, image=name, format=OHIF.name)
-    prepared = pipeline.prepare(request, images, settings.weights, bundles=settings.bundles)
+    prepared = tiled.prepare(request, images, settings.weights, bundles=settings.bundles)
     labels, status = _run(prepared, settings, out if format_ == EVENTS else None)
     if format_ != EVENTS and status == OK:
         _finish(prepared, labels, format_, out, store=store)
@@ -85,7 +86,7 @@ def _run(
             lines = EventLines(stack.enter_context(open_output(lines_to)), OHIF())
         stack.enter_context(stopped_by_ctrl_c(agenda))
         display = stack.enter_context(Display())
-        for batch in pipeline.events(prepared, engine, surveys, agenda):
+        for batch in tiled.events(prepared, engine, surveys, agenda):
             for event in batch.events:
                 if lines is not None:
                     lines.write(event)

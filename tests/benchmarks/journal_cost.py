@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from isoline import demo, pipeline
+from isoline import demo
 from isoline.config.settings import Limits
 from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
@@ -26,8 +26,9 @@ from isoline.geometry.region import Region
 from isoline.images.catalog import Images
 from isoline.jobs import Jobs
 from isoline.models import downloads
-from isoline.pipeline import Prepared
-from isoline.surveys import Surveys
+from isoline.pipeline import tiled
+from isoline.pipeline.surveys import Surveys
+from isoline.pipeline.tiled import Prepared
 from tests.benchmarks.measuring import describe_machine, median, spread
 
 REGION = Region.rectangle(2600, 3900, 6696, 7996)
@@ -61,7 +62,7 @@ def main() -> None:
 
 def _prepare(data: Path, region: Region) -> Prepared:
     request = SegmentRequest("slide.svs", "nuclei", region, tile=512)
-    return pipeline.prepare(request, Images({"": data}), data / "weights")
+    return tiled.prepare(request, Images({"": data}), data / "weights")
 
 
 def _compare(
@@ -69,7 +70,7 @@ def _compare(
 ) -> None:
     def straight() -> None:
         agenda = Agenda(prepared.lattice, prepared.tiles, prepared.focus, urgent=name == "click")
-        for _ in pipeline.events(prepared, engine, surveys, agenda):
+        for _ in tiled.events(prepared, engine, surveys, agenda):
             pass
 
     def as_job() -> None:

@@ -15,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-from isoline import demo, pipeline, registry
+from isoline import demo, registry
 from isoline.config.settings import Settings
 from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
@@ -25,7 +25,8 @@ from isoline.images.catalog import Images
 from isoline.journal import JournalWriter
 from isoline.models import downloads
 from isoline.models.weights import pull
-from isoline.surveys import Surveys
+from isoline.pipeline import tiled
+from isoline.pipeline.surveys import Surveys
 from tests.benchmarks.measuring import describe_machine, family_rss
 
 REGION = Region.rectangle(4400, 5200, 8496, 9296)
@@ -61,7 +62,7 @@ def measure(model: str, where: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         request = SegmentRequest(slide.name, model, region=region)
-        prepared = pipeline.prepare(request, Images.of_file(slide), weights)
+        prepared = tiled.prepare(request, Images.of_file(slide), weights)
         engine = LocalEngine(2, weights)
         while not engine.ready:
             time.sleep(0.1)
@@ -69,7 +70,7 @@ def measure(model: str, where: str) -> None:
         journal = JournalWriter(data / "journal")
         agenda = Agenda(prepared.lattice, prepared.tiles, None)
         with Peak() as peak:
-            for batch in pipeline.events(prepared, engine, Surveys(data / "surveys"), agenda):
+            for batch in tiled.events(prepared, engine, Surveys(data / "surveys"), agenda):
                 journal.append(batch)
         engine.close()
     print(peak.bytes - idle)

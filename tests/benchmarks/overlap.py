@@ -21,7 +21,7 @@ from pathlib import Path
 import cv2
 import psutil
 
-from isoline import demo, pipeline, registry
+from isoline import demo, registry
 from isoline.config.settings import Settings
 from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
@@ -34,8 +34,9 @@ from isoline.journal import JournalWriter
 from isoline.models import downloads
 from isoline.models.base import Model, Patch, Prediction
 from isoline.models.weights import pull, weight_files
-from isoline.pipeline import Prepared
-from isoline.surveys import Surveys
+from isoline.pipeline import tiled
+from isoline.pipeline.surveys import Surveys
+from isoline.pipeline.tiled import Prepared
 from tests.benchmarks.measuring import describe_machine, interleaved, median, spread
 
 TILES = 64
@@ -72,7 +73,7 @@ def main() -> None:
 
 def _measure(name: str, slide: Path, weights: Path, data: Path, runs: int) -> None:
     request = SegmentRequest(slide.name, name)
-    prepared = pipeline.prepare(request, Images.of_file(slide), weights)
+    prepared = tiled.prepare(request, Images.of_file(slide), weights)
     surveys = Surveys(data / "surveys")
     engine = LocalEngine(CORES, weights)
     try:
@@ -134,7 +135,7 @@ def _run(prepared: Prepared, engine: LocalEngine, surveys: Surveys, data: Path) 
     journal = JournalWriter(path)
     agenda = Agenda(prepared.lattice, prepared.tiles, None)
     began = time.perf_counter()
-    for batch in pipeline.events(prepared, engine, surveys, agenda):
+    for batch in tiled.events(prepared, engine, surveys, agenda):
         journal.append(batch)
     seconds = time.perf_counter() - began
     journal.close()

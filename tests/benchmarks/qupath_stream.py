@@ -28,7 +28,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from isoline import demo, pipeline
+from isoline import demo
 from isoline.client import Client
 from isoline.config.settings import Limits
 from isoline.domain.events import Objects
@@ -39,6 +39,7 @@ from isoline.geometry.polygons import Polygons
 from isoline.geometry.region import Region
 from isoline.images.uploads import Uploads
 from isoline.inference.task import Computed, Stages, Survey, Task
+from isoline.pipeline import tiled
 from isoline.sources.upload import UploadRequest
 from tests import qupath, serving
 from tests.benchmarks.measuring import describe_machine, median
@@ -234,7 +235,7 @@ def measure_upload() -> None:
         asked = UploadRequest(
             source.info.size, SegmentRequest("upload:", "nuclei", region), XY(0.2457, 0.2457)
         )
-        area = pipeline.footprint(asked)
+        area = tiled.footprint(asked)
         with tempfile.TemporaryDirectory() as folder:
             _, manifest = Uploads(Path(folder), Limits()).create(asked, area)
             step = manifest.layers[1].downsample

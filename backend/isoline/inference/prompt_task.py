@@ -9,7 +9,6 @@ from math import floor
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.asked import _ends
 from isoline.domain import mask_rle
 from isoline.domain.prompts import DrawnSlice, Prompt
 from isoline.domain.request import Value
@@ -17,6 +16,7 @@ from isoline.errors import BadPrompt
 from isoline.geometry.grid import XY, Box, Grid, Rect
 from isoline.geometry.region import Region
 from isoline.models.promptable import Index, Question, Window
+from isoline.pipeline.prompts import _ends
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,7 @@ from isoline import __version__, registry
 from isoline.access import ADMIN, Access, User
 from isoline.config.settings import Settings
 from isoline.domain.request import Value
-from isoline.errors import (
-    Broken,
-    IsolineError,
-    NotAuthenticated,
-    NotFound,
-    http_status,
-)
+from isoline.errors import Broken, IsolineError, NotAuthenticated, NotFound
 from isoline.images.catalog import Images
 from isoline.models.base import Choice, ModelSpec
 from isoline.models.bundles.files import Bundle
@@ -44,6 +38,7 @@ from isoline.monailabel.runs import Runner
 from isoline.monailabel.sessions import SCHEME as SESSION
 from isoline.monailabel.sessions import Sessions
 from isoline.monailabel.store_routes import serve_images, serve_labels, serve_sessions
+from isoline.protocol.problems import http_status
 from isoline.sources.archives import DicomWebImages
 
 if TYPE_CHECKING:

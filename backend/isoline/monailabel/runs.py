@@ -14,7 +14,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from isoline import pipeline, wire
 from isoline.audit import Audit
 from isoline.config.settings import Settings
 from isoline.domain import mask_rle
@@ -23,6 +22,8 @@ from isoline.domain.request import SegmentRequest
 from isoline.errors import Broken, Busy, Conflict
 from isoline.images.catalog import Images
 from isoline.jobs import Jobs
+from isoline.pipeline import tiled
+from isoline.protocol import requests
 from isoline.sources.volume import check_size
 
 LOOK_SECONDS = 0.5
@@ -77,10 +78,10 @@ class Runner:
         fails, and Conflict when it is cancelled.
         """
         began = time.monotonic()
-        prepared = pipeline.prepare(asked, self._images, self._weights, bundles=self._bundles)
+        prepared = tiled.prepare(asked, self._images, self._weights, bundles=self._bundles)
         if prepared.started.volume is not None:
             check_size(asked.image, prepared.started.volume.grid, self._volume_mib)
-        body = orjson.dumps(wire.request_json(asked))
+        body = orjson.dumps(requests.request_json(asked))
         job = self._jobs.submit(body, prepared, owner=owner, lasting=False)
         scope = prepared.started.scope
         self._audit.note(owner, "run", job.id, image=scope.image, model=scope.model)

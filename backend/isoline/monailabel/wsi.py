@@ -26,7 +26,7 @@ from isoline.geometry.grid import XY
 from isoline.geometry.region import Region
 from isoline.models.base import ModelSpec
 from isoline.monailabel.runs import Run
-from isoline.pipeline import LARGEST_TILE, SMALLEST_TILE
+from isoline.pipeline.tiled import LARGEST_TILE, SMALLEST_TILE
 from isoline.sources.base import ImageInfo
 
 Corners: TypeAlias = NDArray[np.generic]

@@ -30,8 +30,9 @@ from isoline import server
 from isoline.access import Access
 from isoline.config import settings as config
 from isoline.config.settings import DicomWeb, Settings
-from isoline.errors import IsolineError, http_status
+from isoline.errors import IsolineError
 from isoline.ohif import files
+from isoline.protocol.problems import http_status
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

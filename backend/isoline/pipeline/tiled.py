@@ -12,9 +12,7 @@ from dataclasses import dataclass, replace
 from math import ceil, floor
 from pathlib import Path
 
-from isoline import prompt_pipeline, registry, volume_pipeline
-from isoline.asked import asked_of
-from isoline.assembly import Assembly, carry_of
+from isoline import registry
 from isoline.domain.batch import Arrays, Batch
 from isoline.domain.events import Cancelled, Done, Event, Progress, Scope, Started, Warned
 from isoline.domain.request import SegmentRequest, Value
@@ -32,10 +30,13 @@ from isoline.models.base import Bounded, ModelSpec, Output, Regions, Unbounded
 from isoline.models.bundles.files import Bundle
 from isoline.models.parameters import check_parameters
 from isoline.models.weights import weight_files
+from isoline.pipeline import prompt_events, volumes
+from isoline.pipeline.assembly import Assembly, carry_of
+from isoline.pipeline.prompts import asked_of
+from isoline.pipeline.resolution import image_spacing, working_grid
+from isoline.pipeline.surveys import Surveys
 from isoline.sources.base import ImageInfo
 from isoline.sources.upload import UploadRequest
-from isoline.spacing import image_spacing, working_grid
-from isoline.surveys import Surveys
 
 SMALLEST_TILE, LARGEST_TILE = 64, 4096
 MOST_TILES = 200_000
@@ -82,7 +83,7 @@ def prepare(
     info = found.info
     asked = asked_of(request, spec, found)
     if 2 not in spec.dimensions or (3 in spec.dimensions and info.volume is not None):
-        volume = volume_pipeline.plan(request, spec, parameters, found, encoder, asked, bundles)
+        volume = volumes.plan(request, spec, parameters, found, encoder, asked, bundles)
         whole = volume.lattice.tile(0, 0)
         return Prepared(
             volume.task, volume.lattice, (whole,), volume.started, None, request.format, ()
@@ -186,10 +187,10 @@ def events(
     lock of all who do that in one process.
     """
     if prepared.task.asked is not None:
-        yield from prompt_pipeline.events(prepared.task, prepared.started, engine, agenda, replay)
+        yield from prompt_events.events(prepared.task, prepared.started, engine, agenda, replay)
         return
     if prepared.started.volume is not None:
-        yield from volume_pipeline.events(prepared.task, prepared.started, engine, agenda, replay)
+        yield from volumes.events(prepared.task, prepared.started, engine, agenda, replay)
         return
     seq = 0
 

@@ -33,7 +33,7 @@ from isoline.domain.events import (
 from isoline.domain.prompts import KINDS, MAX_PROMPTS, DrawnSlice, Prompt
 from isoline.domain.request import SegmentRequest, Value
 from isoline.domain.segments import Algorithm, LabelledSlice, Saved, SaveRequest, Segment
-from isoline.errors import IsolineError, Malformed, TooLarge, http_status
+from isoline.errors import IsolineError, Malformed, TooLarge
 from isoline.exports.base import Encoder, scope_key
 from isoline.geometry.grid import XY, Rect
 from isoline.geometry.region import Region, brief
@@ -48,6 +48,7 @@ from isoline.models.base import (
     Switch,
     Voxels,
 )
+from isoline.protocol.problems import http_status
 from isoline.sources.base import ImageInfo
 from isoline.sources.upload import Manifest, UploadRequest
 
