@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoline import journal
 from isoline.domain.batch import Batch
 from isoline.domain.events import (
     Cancelled,
@@ -30,7 +29,8 @@ from isoline.domain.events import (
 )
 from isoline.errors import Broken
 from isoline.geometry.grid import XY, Rect
-from isoline.journal import JournalReader, JournalWriter
+from isoline.jobs import journal
+from isoline.jobs.journal import JournalReader, JournalWriter
 from tests import results
 
 END = Done(3, 12, 0, 0, 1.5)

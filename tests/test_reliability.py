@@ -26,8 +26,8 @@ from isoline.domain.request import SegmentRequest
 from isoline.errors import UnknownJob
 from isoline.geometry.region import Region
 from isoline.images.catalog import Images
-from isoline.job import CARD, JOURNAL, Card, Job, State
-from isoline.jobs import Jobs, QueueFull
+from isoline.jobs.job import CARD, JOURNAL, Card, Job, State
+from isoline.jobs.queue import Jobs, QueueFull
 from isoline.pipeline.surveys import Surveys
 from isoline.pipeline.tiled import Prepared, prepare
 from tests.killable import Server, digest, features, running

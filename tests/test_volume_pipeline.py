@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from isoline import client, journal
+from isoline import client
 from isoline.domain import mask_rle
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Done, Event, Failed, Mask, Progress, Started
@@ -28,7 +28,8 @@ from isoline.exports.ohif import OHIF
 from isoline.geometry.volume_grid import SliceName
 from isoline.images.catalog import Images
 from isoline.inference import predictor
-from isoline.journal import JournalReader, JournalWriter
+from isoline.jobs import journal
+from isoline.jobs.journal import JournalReader, JournalWriter
 from isoline.models.threshold3d import Threshold3D
 from isoline.models.volumetric import Scan, outward
 from isoline.pipeline import tiled

@@ -29,8 +29,8 @@ from isoline.exports.base import Encoder
 from isoline.images.catalog import Caller, Descriptions, Images, Resolver
 from isoline.images.file_uris import FileUris
 from isoline.images.uploads import Uploads
-from isoline.job import Job, State
-from isoline.jobs import Jobs, QueueFull
+from isoline.jobs.job import Job, State
+from isoline.jobs.queue import Jobs, QueueFull
 from isoline.metrics import Metrics
 from isoline.models.weights import weight_files
 from isoline.monailabel import access as monailabel

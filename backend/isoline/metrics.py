@@ -7,8 +7,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from isoline.inference.task import Answered, Computed
-from isoline.job import State
-from isoline.jobs import Jobs
+from isoline.jobs.job import State
+from isoline.jobs.queue import Jobs
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)

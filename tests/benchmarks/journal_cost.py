@@ -24,7 +24,7 @@ from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.geometry.region import Region
 from isoline.images.catalog import Images
-from isoline.jobs import Jobs
+from isoline.jobs.queue import Jobs
 from isoline.models import downloads
 from isoline.pipeline import tiled
 from isoline.pipeline.surveys import Surveys

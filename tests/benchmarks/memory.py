@@ -22,7 +22,7 @@ from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.geometry.region import Region
 from isoline.images.catalog import Images
-from isoline.journal import JournalWriter
+from isoline.jobs.journal import JournalWriter
 from isoline.models import downloads
 from isoline.models.weights import pull
 from isoline.pipeline import tiled

@@ -20,7 +20,7 @@ from isoline.domain.object_ids import identify, scope_key
 from isoline.exports.geojson import GeoJSON
 from isoline.geometry.grid import Box
 from isoline.geometry.seams import Owned, own
-from isoline.journal import JournalWriter
+from isoline.jobs.journal import JournalWriter
 from tests.benchmarks.measuring import describe_machine, interleaved, median, seconds, spread
 from tests.results import STARTED
 

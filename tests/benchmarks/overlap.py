@@ -30,7 +30,7 @@ from isoline.geometry.grid import Box
 from isoline.images.catalog import Images
 from isoline.inference.predictor import Workbench, found
 from isoline.inference.task import Task
-from isoline.journal import JournalWriter
+from isoline.jobs.journal import JournalWriter
 from isoline.models import downloads
 from isoline.models.base import Model, Patch, Prediction
 from isoline.models.weights import pull, weight_files

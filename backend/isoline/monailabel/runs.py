@@ -21,7 +21,7 @@ from isoline.domain.events import Cancelled, Contours, Failed, Mask, Objects, St
 from isoline.domain.request import SegmentRequest
 from isoline.errors import Broken, Busy, Conflict
 from isoline.images.catalog import Images
-from isoline.jobs import Jobs
+from isoline.jobs.queue import Jobs
 from isoline.pipeline import tiled
 from isoline.protocol import requests
 from isoline.sources.volume import check_size

@@ -26,7 +26,7 @@ from isoline.engines.base import Agenda, Engine
 from isoline.errors import Broken, IsolineError, NotSupported, Unreadable
 from isoline.geometry.grid import XY
 from isoline.geometry.volume_grid import SliceName
-from isoline.journal import JournalReader, JournalWriter
+from isoline.jobs.journal import JournalReader, JournalWriter
 from isoline.pipeline import tiled
 from isoline.pipeline.surveys import Surveys
 from isoline.pipeline.tiled import Prepared

@@ -23,7 +23,7 @@ from isoline.config.settings import Limits
 from isoline.domain.events import Cancelled
 from isoline.engines.base import Engine
 from isoline.errors import Broken, Busy, UnknownJob
-from isoline.job import CARD, LANES, REQUEST, Card, Job, State
+from isoline.jobs.job import CARD, LANES, REQUEST, Card, Job, State
 from isoline.pipeline.surveys import Surveys
 from isoline.pipeline.tiled import Prepared
 
