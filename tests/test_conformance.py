@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from isoline import conformance, registry
+from isoline import registry
 from isoline.cli import main
 from isoline.errors import Malformed, UnknownFormat
+from isoline.testing import conformance
 from tests.test_openapi import check
 
 ADAPTER = Path(__file__).parents[1] / "docs" / "examples" / "adapter.py"

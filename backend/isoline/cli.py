@@ -441,7 +441,7 @@ def _end_as_by_ctrl_c() -> None:
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def conformance(command: tuple[str, ...], format_: str, save: Path | None) -> None:
     """Replay recorded gestures and events to COMMAND, a viewer's adapter, and judge it."""
-    from isoline import conformance
+    from isoline.testing import conformance
 
     if save is not None:
         conformance.save(save, format_)
