@@ -14,16 +14,16 @@ from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isoline.access import Access, new_token
-from isoline.app import Backend, create_app
-from isoline.audit import Audit
 from isoline.config.settings import MonaiLabel, Settings, Token
 from isoline.errors import Busy
 from isoline.images.catalog import Images
-from isoline.metrics import Metrics
-from isoline.monailabel.access import _KEEPING, _PUBLIC, _WITHOUT_TOKEN
-from isoline.monailabel.answers import attachment
-from isoline.monailabel.runs import Runner
+from isoline.server.access import Access, new_token
+from isoline.server.app import Backend, create_app
+from isoline.server.audit import Audit
+from isoline.server.metrics import Metrics
+from isoline.server.monailabel.access import _KEEPING, _PUBLIC, _WITHOUT_TOKEN
+from isoline.server.monailabel.http import attachment
+from isoline.server.monailabel.runs import Runner
 
 SCOPES = {"viewer": ("view",), "runner": ("view", "run"), "keeper": ("view", "run", "save")}
 TOKENS = {name: new_token() for name in (*SCOPES, "chief")}

@@ -44,12 +44,12 @@ from isoline.errors import (
 from isoline.geometry.grid import XY, Grid
 from isoline.geometry.polygons import trace
 from isoline.images.catalog import ANYONE
-from isoline.monailabel import forms, masks, points, sessions, wsi
-from isoline.monailabel.datastore import Datastore
-from isoline.monailabel.inference import whole_or_part
-from isoline.monailabel.masks import Frame, Kind
-from isoline.monailabel.sessions import Sessions
-from isoline.monailabel.stale import accept_stale_lengths
+from isoline.server.monailabel import forms, masks, points, sessions, wsi
+from isoline.server.monailabel.datastore import Datastore
+from isoline.server.monailabel.inference import whole_or_part
+from isoline.server.monailabel.masks import Frame, Kind
+from isoline.server.monailabel.sessions import Sessions
+from isoline.server.monailabel.stale import accept_stale_lengths
 from isoline.sources.base import ImageInfo, Level
 
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -16,7 +16,6 @@ from jsonschema import Draft202012Validator
 from PIL import Image
 
 from isoline import errors, registry
-from isoline.app import Backend, create_app
 from isoline.config.settings import Settings
 from isoline.domain import mask_rle
 from isoline.domain.events import Cancelled, Contours, Done, Event, Failed, Mask, Progress, Warned
@@ -26,6 +25,7 @@ from isoline.geometry.grid import Rect
 from isoline.images.catalog import Images
 from isoline.protocol import openapi
 from isoline.protocol import requests as wire
+from isoline.server.app import Backend, create_app
 from tests import results
 from tests.serving import serving
 

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isoline.access import digest
 from isoline.client import Client, Contours
+from isoline.server.access import digest
 from tests import qupath
 from tests.killable import running
 from tests.qupath import Build, Proxy, proxied

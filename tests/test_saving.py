@@ -21,11 +21,11 @@ from dicomweb_client.api import DICOMwebClient
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from isoline.access import digest
 from isoline.domain import mask_rle
 from isoline.errors import NotStored
 from isoline.exports import stow
 from isoline.geometry.volume_grid import VolumeGrid
+from isoline.server.access import digest
 from isoline.sources.archives import Archive
 from tests import segs, volumes
 from tests.orthanc import PASSWORD, USER, orthanc, store

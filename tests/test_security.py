@@ -15,13 +15,13 @@ import requests
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from isoline import client as api
-from isoline.access import Access, Issuer, Rates, digest, new_token
-from isoline.audit import Audit
 from isoline.client import Client, ClientError
 from isoline.config import settings as config
 from isoline.config.settings import Limits, Oidc, Settings, Token
 from isoline.config.settings import Server as Listening
 from isoline.errors import Broken, Busy, Malformed, NotAuthenticated
+from isoline.server.access import Access, Issuer, Rates, digest, new_token
+from isoline.server.audit import Audit
 from tests.killable import Server, running
 from tests.slides import disks
 

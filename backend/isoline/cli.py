@@ -289,7 +289,7 @@ def serve(
     config_path: Path | None, host: str | None, port: int | None, directories: tuple[Path, ...]
 ) -> None:
     """Serve the HTTP API, and a small viewer at /."""
-    from isoline import server
+    from isoline.server import wsgi
 
     settings = with_address(config.load(config_path), host, port)
     roots = dict(settings.images) | {path.resolve().name: path for path in directories}
@@ -301,7 +301,7 @@ def serve(
     settings = dataclasses.replace(settings, images=roots)
     address = f"http://{settings.server.host}:{settings.server.port}"
     click.echo(f"isoline {__version__} serves {', '.join(sorted(roots))} at {address}", err=True)
-    server.serve(settings)
+    wsgi.serve(settings)
 
 
 def with_address(settings: Settings, host: str | None, port: int | None) -> Settings:
@@ -320,7 +320,7 @@ def token() -> None:
 @click.argument("name", default="NAME")
 def new(name: str) -> None:
     """Print a new token for the caller NAME, and what isoline.toml has to say of it."""
-    from isoline.access import new_token
+    from isoline.server.access import new_token
 
     secret, sha256 = new_token()
     click.echo(f"{secret}\n")

@@ -79,9 +79,9 @@ def nuclei(task: Task, x0: int, y0: int, count: int) -> Objects:
 
 def serve(config: str, per_tile: int) -> None:
     """Serve with that worker; the main function of the server's process."""
-    from isoline import server
     from isoline.config import settings as configuration
     from isoline.engines.local import LocalEngine
+    from isoline.server import wsgi
 
     def run(_: LocalEngine, task: Task, agenda: Agenda) -> Iterator[Computed]:
         while (tile := agenda.take()) is not None:
@@ -93,7 +93,7 @@ def serve(config: str, per_tile: int) -> None:
 
     LocalEngine.run = run  # type: ignore[assignment, method-assign]
     LocalEngine.survey = survey  # type: ignore[assignment, method-assign]
-    server.serve(configuration.load(Path(config)))
+    wsgi.serve(configuration.load(Path(config)))
 
 
 @contextlib.contextmanager

@@ -43,7 +43,7 @@ from isoline.models import devices
 from isoline.models.base import Bounded, Voxels
 
 if TYPE_CHECKING:
-    from isoline.metrics import Metrics
+    from isoline.server.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

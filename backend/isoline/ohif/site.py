@@ -26,13 +26,13 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Request, Response
 
-from isoline import server
-from isoline.access import Access
 from isoline.config import settings as config
 from isoline.config.settings import DicomWeb, Settings
 from isoline.errors import IsolineError
-from isoline.ohif import files
 from isoline.protocol.problems import http_status
+from isoline.server import wsgi
+from isoline.server.access import Access
+from isoline.server.routes import ohif_plugin
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -88,7 +88,7 @@ class Site:
         if not Path(name).suffix or not (self._pages / name).is_file():
             name = "index.html" if not Path(name).suffix else name
         try:
-            page = files.send(self._pages, name, request.environ)
+            page = ohif_plugin.send(self._pages, name, request.environ)
         except NotFound:
             return Response(f"OHIF has no {name}", 404)
         page.headers.update(_ISOLATED)
@@ -146,9 +146,9 @@ def _chunks(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
 
 def app_config(archive: str) -> str:
     """Return OHIF's app-config.js for this origin, with the plugin where there is one."""
-    plugin = files.plugin_directory()
+    plugin = ohif_plugin.plugin_directory()
     extension, mode = (
-        [f"{files.PREFIX}{name}"] if (plugin / name).exists() else [] for name in MODULES
+        [f"{ohif_plugin.PREFIX}{name}"] if (plugin / name).exists() else [] for name in MODULES
     )
     source: dict[str, Any] = {
         "friendlyName": archive,
@@ -198,7 +198,7 @@ def main(config_path: Path, pages: Path, archive: str) -> None:
     def around(app: Flask) -> WSGIApplication:
         return Site(app, settings, pages, archive)
 
-    server.serve(settings, around=around)
+    wsgi.serve(settings, around=around)
 
 
 if __name__ == "__main__":

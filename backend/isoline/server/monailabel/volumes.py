@@ -22,8 +22,8 @@ from isoline.exports.ohif import OHIF
 from isoline.geometry.volume_grid import VolumeGrid
 from isoline.images.catalog import Found
 from isoline.models.base import ModelSpec
-from isoline.monailabel.runs import Run
-from isoline.monailabel.wsi import parameters
+from isoline.server.monailabel.runs import Run
+from isoline.server.monailabel.wsi import parameters
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 TYPES = ("uint8", "uint16", "int16", "int32")

@@ -22,7 +22,7 @@ from isoline.domain.prompts import MAX_POINTS, Prompt
 from isoline.errors import Malformed, NotSupported
 from isoline.geometry.volume_grid import VolumeGrid
 from isoline.models.base import ModelSpec
-from isoline.monailabel.files import check_readable, split
+from isoline.server.monailabel.files import check_readable, split
 from isoline.sources.volume import VolumeSource
 
 MOST_OBJECTS = 100

@@ -17,9 +17,7 @@ from flask import Flask, Request, Response, g, request
 from PIL import Image
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, UnsupportedMediaType
 
-from isoline import __version__, metrics, pictures, registry
-from isoline.access import ADMIN, ANYBODY, RUN, SAVE, VIEW, Access, User
-from isoline.audit import Audit
+from isoline import __version__, registry
 from isoline.config.settings import Settings
 from isoline.domain.events import Contours, Mask, Started
 from isoline.domain.request import SegmentRequest
@@ -31,15 +29,18 @@ from isoline.images.file_uris import FileUris
 from isoline.images.uploads import Uploads
 from isoline.jobs.job import Job, State
 from isoline.jobs.queue import Jobs, QueueFull
-from isoline.metrics import Metrics
 from isoline.models.weights import weight_files
-from isoline.monailabel import access as monailabel
-from isoline.monailabel import routes as monailabel_routes
-from isoline.ohif import files as ohif_files
 from isoline.pipeline import tiled
 from isoline.pipeline.surveys import Surveys
 from isoline.protocol import openapi, requests
 from isoline.protocol.problems import http_status
+from isoline.server import metrics, rendering
+from isoline.server.access import ADMIN, ANYBODY, RUN, SAVE, VIEW, Access, User
+from isoline.server.audit import Audit
+from isoline.server.metrics import Metrics
+from isoline.server.monailabel import access as monailabel
+from isoline.server.monailabel import routes as monailabel_routes
+from isoline.server.routes import ohif_plugin as ohif_files
 from isoline.sources.archives import DicomWebImages
 from isoline.sources.girder import GirderImages
 from isoline.sources.volume import check_size
@@ -290,7 +291,7 @@ def _serve_catalogue(app: Flask, backend: Backend) -> None:
     def region(name: str) -> Response:
         box = requests.parse_box(request.args.get("box"))
         side = requests.parse_integer(request.args.get("size", "1024"), "size", 1, 8192)
-        picture = pictures.render(
+        picture = rendering.render(
             images.find(name, _caller()), box, side, settings.limits.region_pixels
         )
         buffer = io.BytesIO()

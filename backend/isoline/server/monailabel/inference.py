@@ -16,14 +16,14 @@ from isoline.errors import Malformed
 from isoline.images.catalog import Images
 from isoline.models.base import ModelSpec
 from isoline.models.bundles.files import Bundle
-from isoline.monailabel import forms, masks, points, volumes, wsi
-from isoline.monailabel.masks import Frame, Kind
-from isoline.monailabel.names import Names
-from isoline.monailabel.runs import Run, Runner
-from isoline.monailabel.sessions import SCHEME as SESSION
-from isoline.monailabel.sessions import Sessions
-from isoline.monailabel.volumes import VolumeAnswer
-from isoline.monailabel.wsi import Answer, Asked
+from isoline.server.monailabel import forms, masks, points, volumes, wsi
+from isoline.server.monailabel.masks import Frame, Kind
+from isoline.server.monailabel.names import Names
+from isoline.server.monailabel.runs import Run, Runner
+from isoline.server.monailabel.sessions import SCHEME as SESSION
+from isoline.server.monailabel.sessions import Sessions
+from isoline.server.monailabel.volumes import VolumeAnswer
+from isoline.server.monailabel.wsi import Answer, Asked
 
 _PLACE = ("level", "location", "size", "tile_size", "min_poly_area")
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from flask import Flask
 
-from isoline import stalled
-from isoline.app import Backend, create_app
-from isoline.audit import JsonLines
 from isoline.config.settings import Settings
 from isoline.errors import Conflict, NotSupported
+from isoline.server import stalled
+from isoline.server.app import Backend, create_app
+from isoline.server.audit import JsonLines
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -135,7 +135,7 @@ def _serve_waitress(settings: Settings, around: Around) -> None:
     if settings.server.certificate:
         raise NotSupported("waitress speaks no TLS", "use a proxy: see docs/hospital.md")
 
-    from isoline.monailabel.stale import accept_stale_lengths
+    from isoline.server.monailabel.stale import accept_stale_lengths
 
     accept_stale_lengths()
     backend = Backend.start(settings)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from isoline.errors import IsolineError, NotSupported, UnknownImage
 from isoline.images.catalog import Images
-from isoline.monailabel.datastore import SCHEME, Datastore
-from isoline.monailabel.files import split
+from isoline.server.monailabel.datastore import SCHEME, Datastore
+from isoline.server.monailabel.files import split
 from isoline.sources.archives import DicomWebImages
 
 _SECONDS = 10.0

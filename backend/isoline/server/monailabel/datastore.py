@@ -25,7 +25,7 @@ from typing import IO, Any
 
 from isoline.errors import Broken, NotFound, NotSupported, UnknownImage
 from isoline.images.catalog import Caller, Descriptions, Found
-from isoline.monailabel.files import check_readable, safe_name, split
+from isoline.server.monailabel.files import check_readable, safe_name, split
 
 SCHEME = "datastore"
 FINAL, ORIGINAL = "final", "original"

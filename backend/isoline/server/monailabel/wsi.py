@@ -25,8 +25,8 @@ from isoline.exports.base import image_corners
 from isoline.geometry.grid import XY
 from isoline.geometry.region import Region
 from isoline.models.base import ModelSpec
-from isoline.monailabel.runs import Run
 from isoline.pipeline.tiled import LARGEST_TILE, SMALLEST_TILE
+from isoline.server.monailabel.runs import Run
 from isoline.sources.base import ImageInfo
 
 Corners: TypeAlias = NDArray[np.generic]

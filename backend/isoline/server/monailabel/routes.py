@@ -17,7 +17,6 @@ from flask import Blueprint, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from isoline import __version__, registry
-from isoline.access import ADMIN, Access, User
 from isoline.config.settings import Settings
 from isoline.domain.request import Value
 from isoline.errors import Broken, IsolineError, NotAuthenticated, NotFound
@@ -25,24 +24,25 @@ from isoline.images.catalog import Images
 from isoline.models.base import Choice, ModelSpec
 from isoline.models.bundles.files import Bundle
 from isoline.models.weights import weight_files
-from isoline.monailabel import datastore as store
-from isoline.monailabel import forms
-from isoline.monailabel.answers import as_json, detail, not_available, whole
-from isoline.monailabel.datastore import Datastore
-from isoline.monailabel.forms import Form
-from isoline.monailabel.inference import Inference, label_indices
-from isoline.monailabel.inference_routes import serve_batches, serve_inference
-from isoline.monailabel.logs import Recent
-from isoline.monailabel.names import Names
-from isoline.monailabel.runs import Runner
-from isoline.monailabel.sessions import SCHEME as SESSION
-from isoline.monailabel.sessions import Sessions
-from isoline.monailabel.store_routes import serve_images, serve_labels, serve_sessions
 from isoline.protocol.problems import http_status
+from isoline.server.access import ADMIN, Access, User
+from isoline.server.monailabel import datastore as store
+from isoline.server.monailabel import forms
+from isoline.server.monailabel.datastore import Datastore
+from isoline.server.monailabel.forms import Form
+from isoline.server.monailabel.http import as_json, detail, not_available, whole
+from isoline.server.monailabel.inference import Inference, label_indices
+from isoline.server.monailabel.inference_routes import serve_batches, serve_inference
+from isoline.server.monailabel.logs import Recent
+from isoline.server.monailabel.names import Names
+from isoline.server.monailabel.runs import Runner
+from isoline.server.monailabel.sessions import SCHEME as SESSION
+from isoline.server.monailabel.sessions import Sessions
+from isoline.server.monailabel.store_routes import serve_images, serve_labels, serve_sessions
 from isoline.sources.archives import DicomWebImages
 
 if TYPE_CHECKING:
-    from isoline.app import Backend
+    from isoline.server.app import Backend
 
 log = logging.getLogger(__name__)
 

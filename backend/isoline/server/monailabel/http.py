@@ -10,7 +10,7 @@ import orjson
 from flask import Response, request, send_file
 
 from isoline.errors import Malformed, NotFound
-from isoline.monailabel.files import has_check_sum
+from isoline.server.monailabel.files import has_check_sum
 
 
 def detail(message: str, status: int) -> Response:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from flask import Blueprint, Response, request
 
 from isoline.errors import Malformed, NotSupported
-from isoline.monailabel import datastore as store
-from isoline.monailabel.answers import as_json, flag, not_available, send, whole
-from isoline.monailabel.datastore import Datastore
-from isoline.monailabel.forms import Form
-from isoline.monailabel.names import Names
-from isoline.monailabel.sessions import Sessions, session_json
+from isoline.server.monailabel import datastore as store
+from isoline.server.monailabel.datastore import Datastore
+from isoline.server.monailabel.forms import Form
+from isoline.server.monailabel.http import as_json, flag, not_available, send, whole
+from isoline.server.monailabel.names import Names
+from isoline.server.monailabel.sessions import Sessions, session_json
 
 
 def serve_sessions(routes: Blueprint, sessions: Sessions, read: Callable[[], Form]) -> None:

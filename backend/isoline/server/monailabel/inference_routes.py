@@ -9,16 +9,16 @@ from contextlib import AbstractContextManager
 
 from flask import Blueprint, Response, g, request
 
-from isoline.access import ADMIN, User
 from isoline.errors import Malformed, NotSupported
-from isoline.monailabel import datastore as store
-from isoline.monailabel import forms, wsi
-from isoline.monailabel.answers import as_json, attachment, detail, flag
-from isoline.monailabel.batch import BatchInference, Task
-from isoline.monailabel.datastore import Datastore
-from isoline.monailabel.files import safe_name
-from isoline.monailabel.forms import Form
-from isoline.monailabel.inference import (
+from isoline.server.access import ADMIN, User
+from isoline.server.monailabel import datastore as store
+from isoline.server.monailabel import forms, wsi
+from isoline.server.monailabel.batch import BatchInference, Task
+from isoline.server.monailabel.datastore import Datastore
+from isoline.server.monailabel.files import safe_name
+from isoline.server.monailabel.forms import Form
+from isoline.server.monailabel.http import as_json, attachment, detail, flag
+from isoline.server.monailabel.inference import (
     Inference,
     Reply,
     as_both,
@@ -26,9 +26,9 @@ from isoline.monailabel.inference import (
     of_volume,
     whole_or_part,
 )
-from isoline.monailabel.inference import as_json as inference_as_json
-from isoline.monailabel.masks import Kind
-from isoline.monailabel.runs import hung_up
+from isoline.server.monailabel.inference import as_json as inference_as_json
+from isoline.server.monailabel.masks import Kind
+from isoline.server.monailabel.runs import hung_up
 
 
 def serve_inference(routes: Blueprint, inference: Inference, read: Callable[[], Form]) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from isoline.audit import Audit
 from isoline.config.settings import Settings
 from isoline.domain import mask_rle
 from isoline.domain.events import Cancelled, Contours, Failed, Mask, Objects, Started
@@ -24,6 +23,7 @@ from isoline.images.catalog import Images
 from isoline.jobs.queue import Jobs
 from isoline.pipeline import tiled
 from isoline.protocol import requests
+from isoline.server.audit import Audit
 from isoline.sources.volume import check_size
 
 LOOK_SECONDS = 0.5
