@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import demo, registry
+from isoline import registry
+from isoline.demo import slide as demo
 from isoline.domain.events import Objects
 from isoline.domain.prompts import Prompt
 from isoline.geometry.grid import Box

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from isoline import registry
-from isoline.cli import main
+from isoline.cli.main import main
 from isoline.errors import Malformed, UnknownFormat
 from isoline.testing import conformance
 from tests.test_openapi import check

@@ -19,9 +19,9 @@ from PIL import Image
 from shapely.geometry import shape
 
 from isoline import registry
+from isoline.cli.prompt_files import initial_mask, prompts_of
 from isoline.domain.prompts import Prompt, check
 from isoline.errors import BadPrompt
-from isoline.prompt_files import initial_mask, prompts_of
 from isoline.sources.volume import VolumeSource
 from tests.serving import PLUGINS
 

@@ -33,8 +33,8 @@ from scipy import ndimage
 from skimage.segmentation import random_walker
 
 from isoline import client as api
-from isoline import demo
 from isoline.client import Client
+from isoline.demo import slide as demo
 from isoline.domain.prompts import Prompt
 from isoline.models import downloads
 from isoline.models.click.features import colours

@@ -11,7 +11,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from isoline import demo
+from isoline.demo import slide as demo
 from isoline.models import downloads
 from tests.benchmarks.measuring import describe_machine, median, spread
 from tests.dsa.stack import running

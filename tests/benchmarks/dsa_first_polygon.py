@@ -23,7 +23,7 @@ from typing import Any
 import urllib3
 from playwright.sync_api import Page
 
-from isoline import demo
+from isoline.demo import slide as demo
 from isoline.models import downloads
 from tests import browser
 from tests.benchmarks.measuring import describe_machine, spread

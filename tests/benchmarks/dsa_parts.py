@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from isoline import demo
+from isoline.demo import slide as demo
 from isoline.models import downloads
 from tests.benchmarks.measuring import describe_machine
 from tests.dsa.stack import Girder, Stack, running

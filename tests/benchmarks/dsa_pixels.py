@@ -17,8 +17,8 @@ import numpy as np
 import openslide
 import requests
 
-from isoline import demo
 from isoline.config.settings import Girder
+from isoline.demo import slide as demo
 from isoline.geometry.grid import Box
 from isoline.images.catalog import Caller, Descriptions
 from isoline.models import downloads

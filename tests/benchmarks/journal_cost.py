@@ -17,8 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from isoline import demo
 from isoline.config.settings import Limits
+from isoline.demo import slide
 from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
@@ -48,7 +48,7 @@ def main() -> None:
     print(describe_machine())
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
-        shutil.copy(downloads.fetch(demo.SAMPLE_SLIDE), data / "slide.svs")
+        shutil.copy(downloads.fetch(slide.SAMPLE_SLIDE), data / "slide.svs")
         engine = LocalEngine(2, data / "weights")
         surveys = Surveys(data / "surveys")
         jobs = Jobs(data / "jobs", engine, surveys, Limits(), lambda _: _prepare(data, REGION))

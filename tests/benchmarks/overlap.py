@@ -21,8 +21,9 @@ from pathlib import Path
 import cv2
 import psutil
 
-from isoline import demo, registry
+from isoline import registry
 from isoline.config.settings import Settings
+from isoline.demo import slide as demo
 from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine

@@ -28,9 +28,9 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from isoline import demo
 from isoline.client import Client
 from isoline.config.settings import Limits
+from isoline.demo import slide as demo
 from isoline.domain.events import Objects
 from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda

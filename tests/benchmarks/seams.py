@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from isoline import demo
+from isoline.demo import slide as demo
 from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Engine
 from isoline.engines.local import LocalEngine

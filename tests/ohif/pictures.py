@@ -17,9 +17,9 @@ from playwright.sync_api import expect
 from pydicom.dataset import Dataset
 
 from isoline.config.data_directory import default_directory
+from isoline.demo.ohif import head
 from isoline.models import weights
 from isoline.models.brain import Brain
-from isoline.ohif import head
 from tests import browser
 from tests.ohif import stack
 from tests.ohif.panel import Panel

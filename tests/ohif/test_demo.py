@@ -14,7 +14,7 @@ import pytest
 import requests
 
 from isoline.config.data_directory import default_directory
-from isoline.ohif import head, orthanc
+from isoline.demo.ohif import head, orthanc
 from tests.ohif import stack
 
 COMMAND = [sys.executable, "-m", "isoline", "demo", "--viewer", "ohif"]

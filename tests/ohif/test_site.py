@@ -12,7 +12,7 @@ from flask import Flask
 from werkzeug.test import Client
 
 from isoline.config.settings import DicomWeb, Settings
-from isoline.ohif.site import Site
+from isoline.demo.ohif.site import Site
 
 Asked = list[tuple[str, str, str | None, bytes]]
 

@@ -161,7 +161,7 @@ def segment(
     config_path: Path | None,
 ) -> None:
     """Segment IMAGE and write the contours as they come."""
-    from isoline.console import segment_file
+    from isoline.cli.segment import segment_file
     from isoline.domain.request import SegmentRequest
     from isoline.geometry.region import Region
 
@@ -200,7 +200,7 @@ def segment(
         engine = dataclasses.replace(settings.engine, workers=workers)
         settings = dataclasses.replace(settings, engine=engine)
     if is_volume:
-        from isoline.volume_console import segment_volume
+        from isoline.cli.segment_volume import segment_volume
 
         sys.exit(segment_volume(request, settings, out, format_, store=store))
     if store:
@@ -210,7 +210,7 @@ def segment(
 
 def _volume(spec: ModelSpec, image: Path, settings: Settings) -> VolumeInfo | None:
     """Return where the voxels of `image` lie; None where the model sees it as a picture."""
-    from isoline.volume_console import located
+    from isoline.cli.segment_volume import located
 
     if 3 not in spec.dimensions:
         return None
@@ -224,7 +224,7 @@ def _volume(spec: ModelSpec, image: Path, settings: Settings) -> VolumeInfo | No
 
 
 def _prompts(given: tuple[str, ...], dimensions: int) -> tuple[Prompt, ...]:
-    from isoline.prompt_files import prompts_of
+    from isoline.cli.prompt_files import prompts_of
 
     return tuple(prompt for each in given for prompt in prompts_of(each, dimensions))
 
@@ -232,7 +232,7 @@ def _prompts(given: tuple[str, ...], dimensions: int) -> tuple[Prompt, ...]:
 def _initial(
     path: Path | None, volume: VolumeInfo | None
 ) -> Region | tuple[DrawnSlice, ...] | None:
-    from isoline.prompt_files import initial_mask, initial_outline
+    from isoline.cli.prompt_files import initial_mask, initial_outline
 
     if path is None:
         return None
@@ -417,11 +417,11 @@ def demo(once: bool, directory: Path, viewer: str) -> None:
     settings = config.load(None)
     _end_as_by_ctrl_c()
     if viewer == "ohif":
-        from isoline.ohif import demo as volumes
+        from isoline.demo.ohif import run as volumes
 
         volumes.run(settings, once=once)
         return
-    from isoline import demo as first_look
+    from isoline.demo import slide as first_look
 
     first_look.run(settings, directory, once=once)
 

@@ -18,9 +18,10 @@ from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from isoline import child_server, demo
 from isoline import client as api
 from isoline.config.settings import Settings
+from isoline.demo import child_server
+from isoline.demo import slide as demo
 from isoline.errors import Broken
 from isoline.models import downloads
 from isoline.models.base import Weights

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline import registry
+from isoline.cli.segment import OK, Display, EventLines, open_output, stopped_by_ctrl_c
 from isoline.config.settings import Settings
-from isoline.console import OK, Display, EventLines, open_output, stopped_by_ctrl_c
 from isoline.domain import events, mask_rle
 from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda

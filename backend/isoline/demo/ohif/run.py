@@ -14,10 +14,10 @@ from dicomweb_client.api import DICOMwebClient
 from pydicom.dataset import Dataset
 from rich.console import Console
 
-from isoline import child_server
 from isoline.config.settings import DicomWeb, Settings
+from isoline.demo import child_server
+from isoline.demo.ohif import head, orthanc, viewer
 from isoline.errors import Broken
-from isoline.ohif import head, orthanc, viewer
 
 ARCHIVE = "demo"
 """What the archive is called in image names: `dicomweb:demo/STUDY/SERIES`."""

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import requests
 
-from isoline.child_server import free_port
 from isoline.config.settings import DicomWeb
+from isoline.demo.child_server import free_port
 from isoline.errors import Broken
 
 _PLACES = ("/usr/share", "/usr/local/share", "/usr/lib", "/opt")
