@@ -22,14 +22,14 @@ from isoline.client import (
     Started,
     Warned,
 )
-from isoline.encoders.geojson import GeoJSON
+from isoline.domain.events import Contours as ServerContours
+from isoline.domain.events import Done as ServerDone
+from isoline.domain.events import Event as ServerEvent
+from isoline.domain.events import Progress as ServerProgress
+from isoline.domain.events import Warned as ServerWarned
 from isoline.errors import UnknownModel
-from isoline.events import Contours as ServerContours
-from isoline.events import Done as ServerDone
-from isoline.events import Event as ServerEvent
-from isoline.events import Progress as ServerProgress
-from isoline.events import Warned as ServerWarned
-from isoline.wire import encode_event, problem
+from isoline.exports.geojson import GeoJSON
+from isoline.protocol.requests import encode_event, problem
 from tests import results
 
 SAID: list[ServerEvent] = [
