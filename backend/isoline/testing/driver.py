@@ -1,6 +1,6 @@
 """A driver around isoline's own client, as `isoline conformance --reconnecting` runs one.
 
-    isoline conformance --reconnecting -- python -m isoline.testing.driver
+isoline conformance --reconnecting -- python -m isoline.testing.driver
 """
 
 import json

@@ -37,14 +37,16 @@ def run(
     format: str = "geojson",  # noqa: A002
     cases: Sequence[Case] = CASES,
 ) -> Iterator[Verdict]:
-    """Have `driver` follow a job in each of `cases`, several at a time; yield verdicts as they come.
+    """Have `driver` follow a job in each case, several at a time; yield verdicts as they come.
 
     Raises UnknownFormat, or Malformed when the driver cannot be started.
     """
     lines = recorded_stream("reconnecting.json", format)
     used: dict[str, str] = {}
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        for done in as_completed([pool.submit(_play, driver, case, lines, format) for case in cases]):
+        for done in as_completed(
+            [pool.submit(_play, driver, case, lines, format) for case in cases]
+        ):
             case, key, problem = done.result()
             other = used.setdefault(key, case.name) if key else case.name
             if other != case.name:

@@ -195,16 +195,14 @@ CASES: tuple[Case, ...] = (
         "a stream is given up when its last sign of life is too long ago",
         events=[Break("ended", 2), Refusal(503)],
         forever="events",
-        limits={"stream_seconds": 3.0},
+        limits={"stream_seconds": 3.5},
     ),
     # looking elsewhere
     Case("focus: 429", "it is left alone as long as it asks", focus=[_BUSY], looks=_LOOK),
     Case("focus: 503", "it is left alone as long as it asks", focus=[_FULL], looks=_LOOK),
     Case("focus: cut answer", "it is sent again", focus=[Break("cut")], looks=_LOOK),
     Case("focus: no answer", "it is sent again", focus=[Break("closed")], looks=_LOOK),
-    Case(
-        "focus: silence", "it is sent again", focus=[Break("silent")], looks=_LOOK, limits=_QUICK
-    ),
+    Case("focus: silence", "it is sent again", focus=[Break("silent")], looks=_LOOK, limits=_QUICK),
     Case(
         "focus: only the latest",
         "of several that were refused only the latest is sent again",

@@ -14,6 +14,7 @@ from isoline.testing import driver
 from isoline.testing.reconnecting.judge import Json, Outcome
 
 TIMEOUT_SECONDS = 40.0
+BUSY = f"it was still busy after {TIMEOUT_SECONDS:g} s"
 
 
 class Driver(Protocol):
@@ -44,7 +45,9 @@ class Command:
                 "give the driver's command after --",
             ) from error
         except subprocess.TimeoutExpired as error:
-            return Outcome(*_lines(error.stdout or b"")[:1], f"still busy after {TIMEOUT_SECONDS:g} s")
+            return Outcome(
+                *_lines(error.stdout or b"")[:1], f"still busy after {TIMEOUT_SECONDS:g} s"
+            )
         lines, problem = _lines(done.stdout)
         if done.returncode != 0:
             last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
@@ -62,8 +65,7 @@ class OwnClient:
         )
         thread.start()
         thread.join(TIMEOUT_SECONDS)
-        busy = f"still busy after {TIMEOUT_SECONDS:g} s" if thread.is_alive() else None
-        return Outcome(lines, busy)
+        return Outcome(lines, BUSY if thread.is_alive() else None)
 
 
 def _lines(printed: bytes) -> tuple[Sequence[Json], str | None]:

@@ -54,7 +54,7 @@ def _wrong(
     yield from _wrong_looks(case, by_place["focus"])
     told = max((attempt.told for attempt in by_place["events"]), default=0)
     yield from _wrong_events(outcome.lines, events[:told])
-    yield from _wrong_end(case, outcome.lines, told == len(events))
+    yield from _wrong_end(outcome.lines, told == len(events))
 
 
 def _wrong_submission(attempts: Sequence[Attempt], request: Json) -> Iterator[str]:
@@ -77,7 +77,7 @@ def _listed(keys: set[str | None]) -> str:
     return ", ".join(sorted(map(str, keys)))
 
 
-# --- Pauses --------------------------------------------------------------------------------------
+# --- Pauses ------------------------------------------------------------------------------------
 
 
 def _wrong_attempts(case: Case, place: Place, attempts: Sequence[Attempt]) -> Iterator[str]:
@@ -123,9 +123,9 @@ def _attempts_expected(case: Case, place: Place) -> tuple[int, int]:
     if case.forever == place:
         limit = "stream_seconds" if place == "events" else "request_seconds"
         patience = {**LIMITS, **case.limits}[limit]
-        return tuple(  # type: ignore[return-value]  # two
-            len(faults) - 1 + _attempts_within(patience, faults[-1], which) for which in (1, 0)
-        )
+        before = max(0, len(faults) - 2)  # the last but one is where the time begins
+        longest, shortest = (_attempts_within(patience, faults[-1], which) for which in (1, 0))
+        return before + longest, before + shortest
     if place == "events" and (case.forever == "submit" or any(map(_is_final, case.submit))):
         return 0, 0
     count = len(faults) + (not (faults and _is_final(faults[-1])))
@@ -140,7 +140,7 @@ def _attempts_within(patience: float, fault: Fault, which: int) -> int:
     return count
 
 
-# --- What was sent and what was taken up -----------------------------------------------------------
+# --- What was sent and what was taken up -------------------------------------------------------
 
 
 def _wrong_resumption(attempts: Sequence[Attempt]) -> Iterator[str]:
@@ -187,10 +187,9 @@ def _wrong_events(lines: Sequence[Json], expected: Sequence[Json]) -> Iterator[s
     yield f"it took up {got}, expected {wanted}"
 
 
-def _wrong_end(case: Case, lines: Sequence[Json], is_whole: bool) -> Iterator[str]:
+def _wrong_end(lines: Sequence[Json], is_whole: bool) -> Iterator[str]:
     errors = [line["error"] for line in lines if "error" in line]
     if is_whole and errors:
         yield f"it took the whole job, and yet reported: {errors[0]}"
     if not is_whole and not (errors and isinstance(errors[0], str) and errors[0].strip()):
         yield 'it gave up without saying why: expected a line {"error": ...}'
-

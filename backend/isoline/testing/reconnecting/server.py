@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: FaultyServer
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         path = urlsplit(self.path)
         match path.path:
             case "/v1/health":
@@ -126,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 self._answer(404, _problem(404))
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         created = {"job": JOB, "position": 0, "events": f"/v1/jobs/{JOB}/events"}
         if self.path != "/v1/jobs":
             self._answer(404, _problem(404))
@@ -136,12 +136,12 @@ class _Handler(BaseHTTPRequestHandler):
         attempt.body = self._body()
         self._meet(attempt, lambda attempt: self._answer_to(attempt, 201, created))
 
-    def do_PATCH(self) -> None:  # noqa: N802
+    def do_PATCH(self) -> None:
         attempt = self.server.attempt("focus")
         attempt.body = self._body()
         self._meet(attempt, lambda attempt: self._answer_to(attempt, 200, _STATE))
 
-    def do_DELETE(self) -> None:  # noqa: N802
+    def do_DELETE(self) -> None:
         self._answer(200, _STATE)
 
     def log_message(self, *_: object) -> None:
@@ -170,9 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
                 with suppress(_HungUp, OSError):
                     answer(attempt)
 
-    def _answer(
-        self, status: int, body: object, headers: Mapping[str, str] | None = None
-    ) -> None:
+    def _answer(self, status: int, body: object, headers: Mapping[str, str] | None = None) -> None:
         self._send_head(status, body, headers)
         self.wfile.write(json.dumps(body).encode())
 
