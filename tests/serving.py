@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from isoline.client import Client, ClientError
+from isoline.client import ONCE, Client, ClientError
 
 PLUGINS = Path(__file__).parent / "plugins"
 """Models for tests, installed on the path of the servers that tests start."""
@@ -45,7 +45,7 @@ def serving(
     process = subprocess.Popen([sys.executable, "-c", code], env=environment)
     url = f"http://127.0.0.1:{port}"
     try:
-        _await_ready(process, Client(url, token))
+        _await_ready(process, Client(url, token, policy=ONCE))
         yield url
     finally:
         process.terminate()

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from isoline.client import (
+    ONCE,
     Client,
     ClientError,
     Contours,
@@ -146,7 +147,6 @@ def server() -> Iterator[Server]:
 
 
 EVENTS = "/v1/jobs/j1/events"
-ONCE = Policy(request_seconds=0)
 
 
 def kinds(events: list[Event]) -> list[type[Event]]:

@@ -25,11 +25,12 @@ from isoline_client.events import (
     decode_event,
 )
 from isoline_client.options import Json, Options, box, point, polygon, scribble
-from isoline_client.retry import PROTOCOL, Listener, Policy
+from isoline_client.retry import ONCE, PROTOCOL, Listener, Policy
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ONCE",
     "PROTOCOL",
     "Cancelled",
     "Client",

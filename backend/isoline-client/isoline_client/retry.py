@@ -54,6 +54,8 @@ class Policy:
 
 
 PROTOCOL = Policy()
+ONCE = Policy(request_seconds=0, stream_seconds=0)
+"""Nothing is tried again, as while a server is awaited."""
 
 
 class Stop(Protocol):
