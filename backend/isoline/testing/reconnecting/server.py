@@ -20,7 +20,7 @@ JOB = "5f2b8c5f2b8c5f2b8c5f2b8c"
 HEARTBEAT_SECONDS = 0.25
 PACE_SECONDS = 0.3
 """Between the events of a case that looks elsewhere: so a client can look in between."""
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 12.0
 """For how long the last event waits for the client to look elsewhere."""
 
 
