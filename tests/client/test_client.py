@@ -31,7 +31,7 @@ from isoline.domain.events import Warned as ServerWarned
 from isoline.errors import UnknownModel
 from isoline.exports.geojson import GeoJSON
 from isoline.protocol.requests import encode_event, problem
-from tests import results
+from isoline.testing.contracts import results
 
 SAID: list[ServerEvent] = [
     results.STARTED,

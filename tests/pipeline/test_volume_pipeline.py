@@ -37,8 +37,8 @@ from isoline.pipeline import tiled
 from isoline.pipeline.surveys import Surveys
 from isoline.protocol import requests
 from isoline.sources.volume import VolumeSource
+from isoline.testing.contracts import MaskEncoderContract, VolumeModelContract
 from tests import volumes
-from tests.contracts import MaskEncoderContract, VolumeModelContract
 from tests.serving import serving
 
 WHERE = volumes.grid(size=(40, 30, 37), axes=volumes.turned(0.4, -0.3, 1.2))

@@ -40,7 +40,7 @@ from isoline.geometry.volume_grid import SliceName
 from isoline.models.base import Bounded, Choice, ModelSpec, Number, Switch
 from isoline.models.parameters import check_parameters
 from isoline.protocol import requests
-from tests import results
+from isoline.testing.contracts import results
 
 FULL = {
     "image": "slides/a.svs",
