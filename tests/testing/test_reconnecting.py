@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -15,8 +17,11 @@ from click.testing import CliRunner
 import isoline_client
 from isoline.cli.main import main
 from isoline.errors import Malformed
+from isoline.testing import driver as own_driver
 from isoline.testing import reconnecting
+from isoline.testing.conformance import recorded_stream
 from isoline.testing.reconnecting import CASES, Command, Driver, OwnClient
+from isoline.testing.reconnecting.server import FaultyServer
 
 ROOT = Path(__file__).parents[2]
 PYTHON = (sys.executable, "-m", "isoline.testing.driver")
@@ -48,6 +53,30 @@ class Fault:
     right: str
     changed: str
     case: str
+
+
+PAGE = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
+
+
+def test_the_page_quotes_the_driver() -> None:
+    quoted = Path(own_driver.__file__).read_text(encoding="utf-8")
+    assert f"```python\n{quoted}```" in PAGE
+
+
+def test_the_assignment_on_the_page_can_be_done() -> None:
+    example = json.loads(PAGE.partition("```json assignment\n")[2].partition("```")[0])
+    (case,) = case_of("focus: no answer")
+    assert [each["after"] for each in example["looks"]] == [each.after for each in case.looks]
+    written: list[dict[str, Any]] = []
+    with FaultyServer(case, recorded_stream("reconnecting.json")) as server:
+        own_driver.follow({**example, "url": server.url}, written.append)
+        assert server.has_looked()
+    assert [line["seq"] for line in written] == list(range(8))
+    assert written[-1]["event"] == "done"
+
+
+def case_of(name: str) -> list[reconnecting.Case]:
+    return [case for case in CASES if case.name == name]
 
 
 FAULTS = {
@@ -188,10 +217,6 @@ def test_a_key_that_is_used_twice_is_caught(tmp_path: Path) -> None:
     assert "was also used in" in problem
 
 
-def case_of(name: str) -> list[reconnecting.Case]:
-    return [case for case in CASES if case.name == name]
-
-
 @pytest.mark.parametrize(
     ("program", "problem"),
     [
@@ -224,13 +249,13 @@ def test_a_command_that_is_not_there() -> None:
 
 
 def test_as_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconnecting.run, "__defaults__", ("geojson", case_of("submit: no answer")))
+    monkeypatch.setattr(reconnecting, "CASES", case_of("submit: no answer"))
     for driver in ((), ("--", *PYTHON)):
         done = CliRunner().invoke(main, ["conformance", "--reconnecting", *driver])
         assert (done.exit_code, done.output) == (
             0,
             "ok    submit: no answer\n1 of 1 cases passed\n",
         )
-    monkeypatch.setattr(reconnecting.run, "__defaults__", ("geojson", []))
+    monkeypatch.setattr(reconnecting, "CASES", ())
     none = CliRunner().invoke(main, ["conformance", "--reconnecting"])
     assert (none.exit_code, none.output) == (1, "0 of 0 cases passed\n")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from isoline.domain.prompts import DrawnSlice, Prompt
     from isoline.geometry.region import Region
     from isoline.geometry.volume_grid import VolumeInfo
-    from isoline.testing import conformance, reconnecting
+    from isoline.testing.verdict import Verdict
 
 
 class _Friendly(click.Group):
@@ -465,7 +465,7 @@ def conformance(
         sys.exit(_judged(conformance.run(command, format_)))
 
 
-def _judged(verdicts: Iterable[conformance.Verdict | reconnecting.Verdict]) -> int:
+def _judged(verdicts: Iterable[Verdict]) -> int:
     """Print each verdict as it comes; return 0 where there are any and all passed."""
     count = passed = 0
     for verdict in verdicts:

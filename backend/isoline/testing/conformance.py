@@ -48,6 +48,7 @@ from isoline.geometry.grid import XY, Grid, Rect
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.region import Region, brief
 from isoline.protocol import requests as wire
+from isoline.testing.verdict import Verdict
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -67,15 +68,6 @@ class Case:
     """What the adapter reads."""
     expected: object
     """What it should print, as parsed JSON; a request may say the same in other words."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How an adapter did in one case."""
-
-    case: Case
-    problem: str | None
-    """What it got wrong; None when it passed."""
 
 
 def run(command: Sequence[str], format: str = "geojson") -> Iterator[Verdict]:  # noqa: A002
