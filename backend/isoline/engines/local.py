@@ -36,7 +36,7 @@ import psutil
 from isoline import devices, registry
 from isoline.engines import lifeline
 from isoline.engines.base import Agenda, Engine, Result
-from isoline.engines.orders import Begin, Do, Forget, Look, Part, Ready, Refusal, Reply
+from isoline.engines.messages import Begin, Do, Forget, Look, Part, Ready, Refusal, Reply
 from isoline.errors import Broken
 from isoline.models.base import Bounded, Voxels
 from isoline.work import Answered, Computed, Masked, Survey, Task, TileFailed

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isoline import results
-from isoline.engines.orders import Answer, Begin, Do, Forget, Look, Part, Ready, Refusal, Reply
+from isoline.engines.messages import Answer, Begin, Do, Forget, Look, Part, Ready, Refusal, Reply
 from isoline.errors import Broken, IsolineError
 from isoline.events import Objects
 from isoline.models.base import Voxels
