@@ -18,13 +18,13 @@ from shapely.geometry import shape
 from isoline import client as api
 from isoline import devices, pipeline, prompt_pipeline
 from isoline.client import Client, ClientError, box, point, polygon, scribble
-from isoline.engines.base import Agenda, Engine, Result
+from isoline.engines.base import Agenda, Engine
 from isoline.engines.local import LocalEngine
 from isoline.events import Done, Failed, Warned
 from isoline.images import Images
 from isoline.journal import Batch
 from isoline.request import SegmentRequest
-from isoline.work import Answered, Survey, Task, TileFailed
+from isoline.work import Answered, Result, Survey, Task, TileFailed
 from tests.prompting import asking, models_for_tests
 from tests.prompting import point as asked_point
 from tests.serving import serving
@@ -182,7 +182,7 @@ def run(
 def homes(engine: LocalEngine, folder: Path, image: int) -> list[int]:
     """Return the places of the workers that have looked at an image."""
     seen = Images({"": folder}).find(f"{image}.png").info.fingerprint
-    return [place for place, each in enumerate(engine._workers) if seen in each.images]
+    return [place for place, each in enumerate(engine._scheduler.workers) if seen in each.images]
 
 
 def test_clicks_go_to_the_worker_that_knows_the_image(engine: LocalEngine, folder: Path) -> None:
@@ -196,7 +196,7 @@ def test_clicks_go_to_the_worker_that_knows_the_image(engine: LocalEngine, folde
             assert isinstance(run(engine, folder, image), Answered)
     (first,), (second,) = homes(engine, folder, 1), homes(engine, folder, 2)
     assert {first, second} == {0, 1}
-    assert not engine._workers[2].urgent_only
+    assert not engine._scheduler.workers[2].slot.urgent_only
 
 
 def test_a_click_does_not_wait_long_for_that_worker(engine: LocalEngine, folder: Path) -> None:
@@ -222,8 +222,8 @@ def test_of_several_gpus_one_knows_the_image(
             urgent, gpu = homes(engine, folder, 1)
         finally:
             engine.close()
-    assert engine._workers[urgent].urgent_only
-    assert engine._workers[gpu].gpu is not None
+    assert engine._scheduler.workers[urgent].slot.urgent_only
+    assert engine._scheduler.workers[gpu].slot.gpu is not None
 
 
 # --- What a job says ---------------------------------------------------------------------------

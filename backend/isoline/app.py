@@ -22,7 +22,8 @@ from isoline.access import ADMIN, ANYBODY, RUN, SAVE, VIEW, Access, User
 from isoline.audit import Audit
 from isoline.config import Settings
 from isoline.encoders.base import Encoder
-from isoline.engines.local import Bounds, LocalEngine
+from isoline.engines.base import Bounds
+from isoline.engines.local import LocalEngine
 from isoline.errors import Broken, IsolineError, NotSupported, http_status
 from isoline.events import Contours, Mask, Started
 from isoline.file_uris import FileUris
@@ -85,7 +86,7 @@ class Backend:
             given.device,
             urgent_workers=given.urgent_workers,
             bounds=Bounds(given.tile_seconds, given.memory_mib, given.seen_mib),
-            metrics=metrics,
+            observer=metrics,
         )
         try:
             surveys = Surveys(settings.surveys, metrics.surveyed)
