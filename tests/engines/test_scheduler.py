@@ -16,9 +16,9 @@ from isoline.engines.base import Agenda, Bounds, Observer
 from isoline.engines.messages import Begin, Do, Forget, Look, Refusal, Reply, ToWorker
 from isoline.engines.scheduler import GIVEN_UP, Run, Scheduler, Slot, Verdict, Worker
 from isoline.errors import Broken, Unreadable
-from isoline.geometry import XY, Grid, Overlap
-from isoline.plan import Lattice, Tile
-from isoline.work import Result, Task, TileFailed
+from isoline.geometry.grid import XY, Grid, Overlap
+from isoline.geometry.tiling import Lattice, Tile
+from isoline.inference.task import Result, Task, TileFailed
 
 TILE_PX = 10
 ANY, CLICKS, GPU = Slot(), Slot(urgent_only=True), Slot(gpu="cuda:0")
@@ -151,7 +151,7 @@ class Stage:
         match message:
             case Begin(run, task):
                 name = self.consumers[run].name
-                assert task == f"task of {name}"
+                assert str(task) == f"task of {name}"
                 return f"begins {name}"
             case Do(run, None, again):
                 return f"surveys {self.consumers[run].name}" + " again" * again

@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from isoline.geometry import XY
-from isoline.plan import Lattice, Tile
-from isoline.work import Result, Survey, Task
+from isoline.geometry.grid import XY
+from isoline.geometry.tiling import Lattice, Tile
+from isoline.inference.task import Result, Survey, Task
 
 
 @dataclass(frozen=True)

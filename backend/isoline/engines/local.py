@@ -13,16 +13,16 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
-from pathlib import Path
 
-from isoline import devices
 from isoline.engines.base import Agenda, Bounds, Engine, Observer
 from isoline.engines.messages import Answer, Part, Ready, Refusal, Reply, ToWorker
 from isoline.engines.process import WorkerProcess
 from isoline.engines.scheduler import GIVEN_UP, Run, Scheduler, Slot, Verdict, Worker
 from isoline.engines.traits import TaskTraits
 from isoline.errors import Broken
-from isoline.work import Result, Survey, Task
+from isoline.inference.task import Result, Survey, Task
+from isoline.models import devices
+from isoline.models.catalogue import ModelCatalogue
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class LocalEngine(Engine):
     def __init__(
         self,
         workers: int,
-        weights: Path,
+        models: ModelCatalogue,
         device: str = "cpu",
         *,
         urgent_workers: int = 0,
@@ -55,11 +55,11 @@ class LocalEngine(Engine):
 
         A volume may use those of `cores` (0: one per worker) whose workers have nothing to do.
 
-        `weights` is the directory that holds models' files.
+        `models` is what the workers find models in.
         """
         slots = [Slot(urgent_only=True)] * urgent_workers + [Slot()] * workers
         slots += [Slot(gpu=gpu) for gpu in devices.gpus(device)]
-        self._weights = weights
+        self._models = models
         self._has_lane = urgent_workers > 0
         self._bounds = bounds
         self._scheduler = Scheduler(slots, bounds, cores=cores or workers, observer=observer)
@@ -219,7 +219,7 @@ class LocalEngine(Engine):
     def _start(self, slot: Slot) -> WorkerProcess:
         niceness = NICENESS if self._has_lane and not slot.urgent_only else 0
         device = slot.gpu or devices.CPU
-        return WorkerProcess(self._weights, device, self._bounds.seen_mib, niceness)
+        return WorkerProcess(self._models, device, self._bounds.seen_mib, niceness)
 
     def _send(self, told: Sequence[tuple[Worker, ToWorker]]) -> None:
         for worker, message in told:

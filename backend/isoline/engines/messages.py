@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from isoline.errors import IsolineError
-from isoline.plan import Tile
-from isoline.work import Result, Task
+from isoline.geometry.tiling import Tile
+from isoline.inference.task import Result, Task
 
 
 @dataclass(frozen=True)

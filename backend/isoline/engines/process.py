@@ -6,15 +6,16 @@ import contextlib
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import cast
 
 import psutil
 
 from isoline.engines import lifeline
 from isoline.engines.messages import FromWorker, ToWorker
+from isoline.models.catalogue import ModelCatalogue
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +26,11 @@ CLOSE_SECONDS = 5
 class WorkerProcess:
     """A process that serves orders, and our end of the pipe to it."""
 
-    def __init__(self, weights: Path, device: str, seen_mib: int, niceness: int) -> None:
+    def __init__(self, models: ModelCatalogue, device: str, seen_mib: int, niceness: int) -> None:
         """Start it: it says when it is ready; `lifeline.serve` explains the arguments."""
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        arguments = (theirs, weights, device, seen_mib, niceness)
+        arguments = (theirs, pickle.dumps(models), device, seen_mib, niceness)
         self._process = context.Process(target=lifeline.serve, args=arguments, daemon=True)
         # one worker per core: a library that starts threads of its own only gets in their way;
         # the variables must be there before the child imports anything

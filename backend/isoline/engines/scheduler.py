@@ -26,7 +26,7 @@ from typing import Protocol
 from isoline.engines.base import Agenda, Bounds, Observer
 from isoline.engines.messages import Begin, Do, Forget, Look, Refusal, Reply, ToWorker
 from isoline.errors import Broken
-from isoline.work import Result, Task, TileFailed
+from isoline.inference.task import Result, Task, TileFailed
 
 SURVEY_FACTOR = 5
 """A survey reads a whole image and may take so many times as long as a tile."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from isoline import registry
+from isoline.inference.task import Task
 from isoline.models.base import Bounded, Voxels
-from isoline.work import Task
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,7 @@ class TaskTraits:
 
     @property
     def divisible(self) -> bool:
-        bounded = isinstance(self.task.output, Bounded)
-        if not bounded:
-            return False
-        return not registry.model(self.task.model, self.task.bundles).spec.fixed_tile
+        return isinstance(self.task.output, Bounded) and not self.task.spec.fixed_tile
 
     @property
     def on_gpu(self) -> bool:
