@@ -99,7 +99,7 @@ class Stage:
     slots: list[Slot]
     bounds: Bounds = Bounds()  # noqa: RUF009  it is frozen
     cores: int = 1
-    now: float = 0.0
+    now: float = 1000.0
     counts: Counts = field(default_factory=Counts)
     consumers: dict[int, Consumer] = field(default_factory=dict)
 
@@ -361,6 +361,23 @@ def test_only_the_last_images_are_remembered() -> None:
     assert list(stage.worker(0).images) == [f"image {n}" for n in range(1, 65)]
 
 
+def test_an_image_that_was_just_looked_at_is_remembered_longest() -> None:
+    stage = Stage([CLICKS])
+    for image in ("one", "two", "one"):
+        stage.click("click", image)
+        assert stage.next() == ["0 does click0"]
+        stage.answer(0)
+    assert list(stage.worker(0).images) == ["two", "one"]
+
+
+def test_only_clicks_make_an_image_known() -> None:
+    stage = Stage([CLICKS, CLICKS])
+    stage.open("small", 1, Work(image="one"), urgent=True)
+    assert stage.next() == ["0 does small0"]
+    stage.click("click", "one")
+    assert stage.next() == ["1 does click0"]
+
+
 def test_where_there_are_gpus_networks_run_on_them_alone() -> None:
     stage = Stage([CLICKS, ANY, GPU])
     stage.open("network", 4, Work(on_gpu=True))
@@ -396,6 +413,15 @@ def test_lasting_work_uses_the_cores_of_idle_workers() -> None:
     stage.open("v", 1, VOLUME)
     stage.open("w", 1, VOLUME)
     assert stage.next() == ["2 does v0 on 2 cores", "3 does w0"]
+
+
+def test_workers_of_clicks_and_gpus_use_no_core_of_others() -> None:
+    stage = Stage([CLICKS, ANY, GPU], cores=2)
+    stage.open("click", 1, CLICK, urgent=True)
+    stage.open("network", 1, Work(on_gpu=True))
+    assert stage.next() == ["0 does click0", "2 does network0"]
+    stage.open("v", 1, VOLUME)
+    assert stage.next() == ["1 does v0 on 2 cores"]
 
 
 # --- When a worker dies ------------------------------------------------------------------------
@@ -492,6 +518,18 @@ def test_engines_give_up_when_workers_do_not_start() -> None:
     assert stage.scheduler.workers == [kept]
 
 
+def test_the_first_workers_may_fail_to_start() -> None:
+    counts = Counts()
+    scheduler = Scheduler([ANY] * 3, Bounds(), cores=3, observer=counts)
+    first, second, third = scheduler.workers
+    assert scheduler.died(first, CRASHED) is not None
+    assert scheduler.died(second, CRASHED) is not None
+    assert scheduler.broken is None
+    assert scheduler.died(third, CRASHED) is None
+    assert str(scheduler.broken).startswith("worker processes cannot start")
+    assert counts.died == 3
+
+
 def test_a_worker_that_starts_proves_that_workers_start() -> None:
     stage = Stage([ANY, ANY])
     for _ in range(3):
@@ -533,6 +571,22 @@ def test_each_tile_has_its_own_time() -> None:
     stage.answer(0)
     stage.now += 9
     assert stage.condemned() == []
+    stage.now += 1.1
+    assert stage.condemned() == [0]
+
+
+def test_time_runs_from_when_the_tile_was_begun() -> None:
+    stage = Stage([ANY], Bounds(tile_seconds=10))
+    stage.now += 60
+    run = stage.open("a", 1)
+    assert stage.next() == ["0 does a0"]
+    assert stage.condemned() == []
+    stage.now += 9
+    tile = stage.worker(0).doing[0].tile
+    assert tile is not None
+    assert run.agenda is not None
+    run.agenda.add([tile])
+    assert stage.next() == ["0 does a0"]  # which gives the first no more time
     stage.now += 1.1
     assert stage.condemned() == [0]
 
@@ -625,6 +679,35 @@ def test_who_leaves_takes_what_has_not_begun_along() -> None:
     assert stage.condemned() == []
 
 
+def test_a_run_may_be_cancelled_while_its_next_tile_is_taken() -> None:
+    class Hasty(Agenda):
+        def take(self) -> Tile | None:
+            self.cancel()
+            return super().take()
+
+    stage = Stage([ANY])
+    run = stage.open("a", 4)
+    assert run.agenda is not None
+    run.agenda.__class__ = Hasty
+    stage.open("b", 1)
+    assert stage.next(begins=True) == ["0 begins b", "0 does b0"]
+    assert run.run.answered
+
+
+def test_what_comes_after_its_consumer_has_left_is_dropped() -> None:
+    stage = Stage([ANY])
+    a = stage.open("a", 2)
+    assert stage.next() == ["0 does a0", "0 does a1"]
+    stage.open("b", 3)
+    first, second = stage.worker(0).doing
+    stage.scheduler.close(a.run)
+    stage.scheduler.refused(stage.worker(0), first, OUT_OF_MEMORY)
+    # the worker had begun with it when it heard that nobody waits
+    stage.scheduler.answered(stage.worker(0), second, Found(second.tile))
+    assert a.results == []
+    assert stage.next() == ["0 does b0", "0 does b1"]
+
+
 def test_a_tile_that_was_given_up_may_end() -> None:
     stage = Stage([ANY])
     a = stage.open("a", 1)
@@ -643,9 +726,9 @@ def test_long_work_that_was_given_up_and_goes_on_costs_its_worker(survey: bool) 
     stage.open("b", 1)
     assert len(stage.next()) == 2
     assert stage.told(stage.scheduler.close(a.run)) == ["0 forgets a"]
-    stage.now += 0.7
+    stage.now += 0.69
     assert stage.condemned() == []
-    stage.now += 0.01
+    stage.now += 0.02
     assert stage.condemned() == [0]
     assert stage.worker(0).verdict is GIVEN_UP
     assert stage.die(0, NO_MEMORY)
