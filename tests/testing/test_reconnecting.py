@@ -163,7 +163,10 @@ FAULTS = {
         "client.py", "            self._outdated.set()\n", "", "focus: only the latest"
     ),
     "a look is sent once": Fault(
-        "client.py", 'self.client._ask("PATCH"', 'self.client._http.answer("PATCH"', "focus: 503"
+        "client.py",
+        'self.client._ask("PATCH", self._path, place, stop=outdated)',
+        'self.client._http.answer("PATCH", self._path, place)',
+        "focus: 503",
     ),
 }
 
