@@ -10,10 +10,10 @@ import numpy as np
 import openslide
 import pytest
 
-from isoline.config import Girder
+from isoline.config.settings import Girder
 from isoline.errors import NotAllowed, UnknownImage
-from isoline.geometry import XY, Box
-from isoline.images import Caller, Descriptions
+from isoline.geometry.grid import XY, Box
+from isoline.images.catalog import Caller, Descriptions
 from isoline.sources.base import Source
 from isoline.sources.girder import GirderImage, GirderImages
 from tests.dsa.conftest import TOKEN, Archive

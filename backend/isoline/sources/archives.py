@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from isoline.config import Settings
+from isoline.config.settings import Settings
 from isoline.errors import UnknownImage
-from isoline.images import Caller, Found
+from isoline.images.catalog import Caller, Found
 from isoline.sources.base import ImageInfo, Remote
-from isoline.volume_cache import VolumeCache
+from isoline.sources.volume_cache import VolumeCache
 
 if TYPE_CHECKING:
     from isoline.sources.dicomweb import DicomWebSource

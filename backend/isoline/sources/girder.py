@@ -27,13 +27,13 @@ import urllib3
 from numpy.typing import NDArray
 from PIL import Image
 
-from isoline.config import Girder
+from isoline.config.settings import Girder
 from isoline.errors import IsolineError, NotAllowed, UnknownImage, Unreadable
-from isoline.geometry import Box
-from isoline.images import Caller, Found
+from isoline.geometry.grid import Box
+from isoline.images.catalog import Caller, Found
 from isoline.sources.base import ImageInfo, Remote, Source
+from isoline.sources.pixel_size import NO_SPACING, believable
 from isoline.sources.pyramid import RGB, TileCache, level, paste, scale_problems, white
-from isoline.sources.spacing import NO_SPACING, believable
 
 log = logging.getLogger(__name__)
 
