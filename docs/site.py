@@ -15,6 +15,8 @@ PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.md"}
 
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!\w+:|#)([^)#\s]+)(#[^)\s]+)?\)")
 
+_FENCE = re.compile(r"^( *```\w+) .*$", re.MULTILINE)
+
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that lie beside docs/."""
@@ -24,10 +26,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, **_: Files) -> str:
     """Point links between files of the repository at pages of the site.
 
     A link to a file that is no page becomes its text: nobody publishes the sources beside the site.
+    What a fence says after its language is for the tests, and Python-Markdown stumbles over it.
     """
     here = page.file.src_uri
     place = PAGES.get(here, f"docs/{here}")
@@ -42,7 +45,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         # what does not exist stays a link, which a strict build refuses
         return text if (_repository(config) / name).exists() else link[0]
 
-    return _LINK.sub(translated, markdown)
+    return _LINK.sub(translated, _FENCE.sub(r"\1", markdown))
 
 
 def _repository(config: MkDocsConfig) -> Path:

@@ -115,7 +115,7 @@ def layers(checkout: Path) -> list[list[str]] | None:
     """Return the rooms of each layer, the highest first; None where no contract names them."""
     settings = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))
     for contract in settings.get("tool", {}).get("importlinter", {}).get("contracts", []):
-        if contract["type"] == "layers":
+        if contract["type"] == "layers" and PACKAGE in contract["containers"]:
             return [
                 [room.strip().strip("()") for room in layer.split("|")]
                 for layer in contract["layers"]

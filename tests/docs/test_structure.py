@@ -9,6 +9,7 @@ from tests.structure import Structure, floors, lines
 LAYERS = """
 [[tool.importlinter.contracts]]
 type = "layers"
+containers = ["isoline"]
 layers = ["app", "left | right", "(missing)", "base"]
 """
 MODULES = {
