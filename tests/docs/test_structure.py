@@ -1,10 +1,13 @@
-"""`tests/structure.py` counts what a small package of known shape has."""
+"""`tests/structure.py` counts a small package of known shape; the docs show isoline's rooms."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from tests.structure import Structure, floors, lines
+from tests.structure import Structure, floors, layers, lines
+
+ROOT = Path(__file__).parents[2]
 
 LAYERS = """
 [[tool.importlinter.contracts]]
@@ -55,3 +58,17 @@ def test_floors_are_the_rooms_of_the_longest_chain() -> None:
 
 def test_without_a_contract_nothing_is_upward(tmp_path: Path) -> None:
     assert Structure.of(written(tmp_path, "")).upward is None
+
+
+def test_architecture_shows_the_rooms_that_there_are_in_the_order_of_the_layers() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (`\w+`(?:, `\w+`)*) \|", page, re.MULTILINE)
+    shown: dict[int, set[str]] = {}
+    for floor, rooms in rows:
+        shown.setdefault(int(floor), set()).update(re.findall(r"\w+", rooms))
+    order = layers(ROOT)
+    assert order is not None
+    built = set(Structure.of(ROOT).rooms) - {"__main__"}
+    assert set.union(*shown.values()) == built
+    by_layer = [set(rooms) & built for rooms in reversed(order)]
+    assert [shown[floor] for floor in sorted(shown)] == [rooms for rooms in by_layer if rooms]
