@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from isoline import client as api
 from isoline.domain.batch import Batch
@@ -32,7 +33,6 @@ from isoline.inference.task import Attention, Result, Task, TileFailed
 from isoline.models.base import Model, ModelSpec, Patch, Prediction
 from isoline.pipeline.kinds import Context, Kind, Lane, Plan
 from tests.killable import Server
-from tests.slides import disks
 
 ROOT = Path(__file__).parents[2]
 TILE_PX = 64
@@ -194,7 +194,8 @@ def server(registered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     images, data = tmp_path / "images", tmp_path / "data"
     images.mkdir()
     data.mkdir()
-    disks(images / "disks.tif", (1000, 300))
+    steps = np.repeat(np.arange(TILES, dtype=np.uint8) * 20, TILE_PX)
+    Image.fromarray(np.broadcast_to(steps, (TILE_PX, len(steps))).copy()).save(images / "steps.png")
     monkeypatch.setenv("PYTHONPATH", f"{registered}:{ROOT}")
     server = Server(images, data)
     try:
@@ -214,19 +215,19 @@ def means(events: list[api.Event]) -> dict[str, str]:
 def test_it_is_listed_and_run_and_its_events_are_followed(server: Server) -> None:
     listed = {each["name"]: each for each in server.client.models()}
     assert (listed["brightness"]["automatic"], listed["threshold"]["automatic"]) == (False, True)
-    events = list(server.client.submit("slides/disks.tif", "brightness").events())
+    events = list(server.client.submit("slides/steps.png", "brightness").events())
     assert isinstance(events[0], api.Started)
     assert isinstance(events[-1], api.Done)
     found = means(events)
     assert len(found) == TILES
-    assert len(set(found.values())) > 1
+    assert {k: float(mean) for k, mean in found.items()} == {str(k): 20.0 * k for k in range(TILES)}
     with pytest.raises(api.ClientError, match="looks at everything"):
-        server.client.submit("slides/disks.tif", "brightness").focus(1, 1)
+        server.client.submit("slides/steps.png", "brightness").focus(1, 1)
 
 
 def test_it_goes_on_after_a_kill(server: Server) -> None:
-    whole = means(list(server.client.submit("slides/disks.tif", "brightness").events()))
-    job = server.client.submit("slides/disks.tif", "brightness")
+    whole = means(list(server.client.submit("slides/steps.png", "brightness").events()))
+    job = server.client.submit("slides/steps.png", "brightness")
     heard: list[api.Event] = []
     for event in job.events():
         heard.append(event)
