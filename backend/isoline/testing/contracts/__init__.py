@@ -15,7 +15,7 @@ from isoline.testing.contracts.exports import (  # noqa: E402
 )
 from isoline.testing.contracts.models import (  # noqa: E402
     ModelContract,
-    PointedModelContract,
+    PromptableModelContract,
     VolumeModelContract,
 )
 from isoline.testing.contracts.sources import (  # noqa: E402
@@ -28,7 +28,7 @@ __all__ = [
     "EncoderContract",
     "MaskEncoderContract",
     "ModelContract",
-    "PointedModelContract",
+    "PromptableModelContract",
     "Seen",
     "SourceContract",
     "VolumeModelContract",
