@@ -24,6 +24,19 @@ pytest.register_assert_rewrite("tests.contracts")
 settings.register_profile("isoline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("isoline")
 
+STACKS = ("dsa", "ohif", "qupath")
+"""Folders whose tests need Girder, OHIF, Java or a browser."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the stacks as slow, and let everything that is slow come last."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).parts[0] in STACKS:
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
 Labelled: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int32]]
 
 _PATCH_PACKAGE = "360b5aa88ca45bb1a5143dbd103461423f2e411930a74a39e814cc82bca9db17"
