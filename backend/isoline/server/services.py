@@ -6,7 +6,8 @@ import threading
 from dataclasses import dataclass
 
 from isoline.config.settings import Settings
-from isoline.engines.local import Bounds, LocalEngine
+from isoline.engines.base import Bounds
+from isoline.engines.local import LocalEngine
 from isoline.images.catalog import Descriptions, Images, Resolver
 from isoline.images.dicomweb import DicomWebImages
 from isoline.images.file_uris import FileUris
@@ -58,7 +59,7 @@ class Services:
             given.device,
             urgent_workers=given.urgent_workers,
             bounds=Bounds(given.tile_seconds, given.memory_mib, given.seen_mib),
-            metrics=metrics,
+            observer=metrics,
         )
         try:
             surveys = Surveys(settings.surveys, metrics.surveyed)
