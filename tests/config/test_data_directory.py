@@ -188,7 +188,9 @@ def read_only(older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
     def only_reading(path: Path, mode: str = "r", *more: object, **named: object) -> object:
-        return opened(path, mode) if mode in ("r", "rb") else refuse()
+        if mode not in ("r", "rb"):
+            refuse()
+        return opened(path, mode)
 
     monkeypatch.setattr(Path, "open", only_reading)
     monkeypatch.setattr(Path, "mkdir", refuse)
