@@ -15,12 +15,11 @@ from isoline.cli.main import main
 from isoline.config import data_directory
 from isoline.config.data_directory import (
     LOCK_FILE,
-    MIGRATIONS,
     VERSION_FILE,
-    Migration,
     open_data_directory,
 )
 from isoline.config.file_lock import Exclusive
+from isoline.config.migrations import MIGRATIONS, Migration
 from isoline.errors import Conflict
 
 CARDS = "jobs/*/card.json"
@@ -170,6 +169,31 @@ def test_whoever_uses_the_directory_looks_at_its_version(
     ran = CliRunner().invoke(main, command.split())
     assert ran.exit_code == 2
     assert "holds formats 99" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "lane"),
+    [
+        ({"prompted": True, "urgent": True}, 0),
+        ({"prompted": False, "urgent": True}, 1),
+        ({"urgent": False}, 2),
+    ],
+)
+def test_cards_of_formats_1_get_a_lane(tmp_path: Path, said: dict[str, bool], lane: int) -> None:
+    card = tmp_path / "jobs" / "a" / "card.json"
+    card.parent.mkdir(parents=True)
+    card.write_text(json.dumps({"owner": "me", **said}))
+    open_data_directory(tmp_path)
+    assert json.loads(card.read_bytes()) == {"owner": "me", "lane": lane}
+
+
+@pytest.mark.parametrize("card", [b"", b"{", b"[]", b'{"lane": 1}'])
+def test_what_is_no_card_of_formats_1_stays_as_it_is(tmp_path: Path, card: bytes) -> None:
+    path = tmp_path / "jobs" / "a" / "card.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(card)
+    open_data_directory(tmp_path)
+    assert path.read_bytes() == card
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"formats": "2"}', '{"formats": 0}'])

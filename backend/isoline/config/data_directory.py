@@ -15,12 +15,12 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from isoline import __version__
 from isoline.config.file_lock import Exclusive
+from isoline.config.migrations import MIGRATIONS, Migration
 from isoline.errors import Conflict
 
 log = logging.getLogger(__name__)
@@ -29,20 +29,6 @@ VERSION_FILE = "version.json"
 LOCK_FILE = "jobs.lock"
 """Held by the server that uses the directory, and by a migration."""
 _WAIT_SECONDS = 10.0
-
-
-@dataclass(frozen=True)
-class Migration:
-    """What makes one version of the formats into the next, file by file."""
-
-    files: str
-    """Which files change: a pattern below the data directory, such as "jobs/*/card.json"."""
-    rewrite: Callable[[bytes], bytes]
-    """Returns the content in the next version: the same for the same content, every time."""
-
-
-MIGRATIONS: tuple[Migration, ...] = ()
-"""The first leads from formats 1 to formats 2, and so on."""
 
 
 def default_directory() -> Path:
