@@ -82,6 +82,7 @@ def test_tiles_and_their_order_change_nothing(
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.slow
 def test_workers_change_nothing(
     disk_slide: Shapes,
     two_workers: LocalEngine,
@@ -128,6 +129,7 @@ def test_a_region_cuts_masks_at_pixel_centres(
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.slow
 def test_a_scale_that_is_not_whole(
     disk_slide: Shapes, serial: Engine, tmp_path: Path, output: str
 ) -> None:
@@ -165,6 +167,7 @@ def test_provisional_pieces_are_all_replaced(
     assert len(shown) == disk_slide.count
 
 
+@pytest.mark.slow
 def test_the_same_nuclei_from_any_tiles(
     real_slide: Path, serial: Engine, two_workers: LocalEngine, tmp_path: Path
 ) -> None:
@@ -179,6 +182,7 @@ def test_the_same_nuclei_from_any_tiles(
     assert len({outcome.digest() for outcome in outcomes}) == 1
 
 
+@pytest.mark.slow
 def test_the_same_cells_with_the_same_nuclei_from_any_tiles(
     real_slide: Path, serial: Engine, two_workers: LocalEngine, tmp_path: Path
 ) -> None:

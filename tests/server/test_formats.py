@@ -10,9 +10,13 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from isoline.config.data_directory import VERSION_FILE
 from isoline.config.migrations import MIGRATIONS
 from tests.killable import digest, features, running
+
+pytestmark = pytest.mark.slow
 
 LEFT = Path(__file__).parent / "formats_1"
 MORE = "[engine]\nworkers = 1\n[limits]\njob_hours = 1e7\n"

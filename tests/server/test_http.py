@@ -60,7 +60,9 @@ def images(disk_slide: Shapes, real_slide: Path, tmp_path_factory: pytest.TempPa
     return folder
 
 
-@pytest.fixture(scope="module", params=["gunicorn", "waitress"])
+@pytest.fixture(
+    scope="module", params=["gunicorn", pytest.param("waitress", marks=pytest.mark.slow)]
+)
 def server(
     request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
