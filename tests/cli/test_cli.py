@@ -72,6 +72,7 @@ def test_segment_writes_a_file_of_each_dialect(
     assert len(found) > 100
 
 
+@pytest.mark.slow
 def test_the_stream_of_events_on_standard_output(data: Path, disk_slide: Shapes) -> None:
     ran = isoline(
         data, "segment", disk_slide.path, "--model", "threshold", "--region", "0,0,900,900",
@@ -141,6 +142,7 @@ def test_a_mistake_is_named_with_its_remedy(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_an_image_without_pixel_size(data: Path, histo: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.geojson"
     arguments = ("segment", histo, "--model", "nuclei", "--workers", 1, "--out", out)

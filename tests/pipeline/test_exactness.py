@@ -66,7 +66,15 @@ def test_the_truth_is_found(disk_slide: Shapes, untiled: dict[str, Outcome], out
     assert sorted(areas) == sorted(disk_slide.area_px)
 
 
-@pytest.mark.parametrize("tile", [256, 512, 1000, 2048])
+@pytest.mark.parametrize(
+    "tile",
+    [
+        256,
+        1000,
+        pytest.param(512, marks=pytest.mark.slow),
+        pytest.param(2048, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_tiles_and_their_order_change_nothing(
     disk_slide: Shapes,

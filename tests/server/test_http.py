@@ -22,6 +22,8 @@ from isoline.client import Client, ClientError
 from tests.serving import serving
 from tests.slides import Shapes, bit_flipped
 
+pytestmark = pytest.mark.slow
+
 SLIDE = "slides/disks.tif"
 SQUARE = [1000, 1000, 2024, 2024]
 
@@ -60,9 +62,7 @@ def images(disk_slide: Shapes, real_slide: Path, tmp_path_factory: pytest.TempPa
     return folder
 
 
-@pytest.fixture(
-    scope="module", params=["gunicorn", pytest.param("waitress", marks=pytest.mark.slow)]
-)
+@pytest.fixture(scope="module", params=["gunicorn", "waitress"])
 def server(
     request: pytest.FixtureRequest, images: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
