@@ -1,6 +1,6 @@
 """Build what a release consists of: every distribution as a wheel and an sdist, and their sums.
 
-    python -m tests.release OUT        see docs/releasing.md
+    python -m tests.release OUT        see CONTRIBUTING.md
 
 The same commit gives the same bytes: the export has fixed modes and times, SOURCE_DATE_EPOCH is
 the time of the commit, and what setuptools leaves to chance in an sdist is put in order.
