@@ -201,6 +201,7 @@ def caught(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]
         return dict(zip(FAULTS, pool.map(judged, FAULTS), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_is_caught(name: str, caught: dict[str, dict[str, str]]) -> None:
     assert list(caught[name]) == [FAULTS[name].case]
