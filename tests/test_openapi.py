@@ -24,7 +24,10 @@ from isoline.exports.ohif import OHIF
 from isoline.geometry.grid import Rect
 from isoline.images.catalog import Images
 from isoline.protocol import openapi
-from isoline.protocol import requests as wire
+from isoline.protocol.events import encode_event
+from isoline.protocol.problems import problem
+from isoline.protocol.requests import REQUEST_KEYS, parse_focus, parse_request
+from isoline.protocol.responses import image_json, model_json
 from isoline.server.app import Backend, create_app
 from tests import results
 from tests.serving import serving
@@ -135,13 +138,13 @@ def test_references_lead_somewhere() -> None:
 
 def test_the_server_reads_the_examples_of_requests() -> None:
     for example in SCHEMAS["SegmentRequest"]["examples"]:
-        wire.parse_request(json.dumps(example).encode())
+        parse_request(json.dumps(example).encode())
     for example in SCHEMAS["Focus"]["examples"]:
-        wire.parse_focus(json.dumps(example).encode())
+        parse_focus(json.dumps(example).encode())
 
 
 def test_a_request_has_the_keys_that_the_server_reads() -> None:
-    assert tuple(SCHEMAS["SegmentRequest"]["properties"]) == wire.REQUEST_KEYS
+    assert tuple(SCHEMAS["SegmentRequest"]["properties"]) == REQUEST_KEYS
 
 
 def test_every_kind_of_event_is_described() -> None:
@@ -153,7 +156,7 @@ def test_every_kind_of_event_is_described() -> None:
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_events_are_what_is_described(event: Event) -> None:
     encoder = OHIF() if isinstance(event, Mask) else GeoJSON()
-    said = json.loads(wire.encode_event(7, event, results.STARTED, encoder))
+    said = json.loads(encode_event(7, event, results.STARTED, encoder))
     check(said, type(event).__name__)
     check(said, "Event")
     for feature in said.get("features", ()):
@@ -161,7 +164,7 @@ def test_events_are_what_is_described(event: Event) -> None:
 
 
 def test_the_check_can_fail() -> None:
-    said = json.loads(wire.encode_event(7, EVENTS[4], results.STARTED, GeoJSON()))
+    said = json.loads(encode_event(7, EVENTS[4], results.STARTED, GeoJSON()))
     for wrong in ({**said, "tiles": -1}, {**said, "new": 1}, {"event": "progress", "seq": 7}):
         with pytest.raises(Exception, match=r"progress|oneOf|valid"):
             check(wrong, "Event")
@@ -169,17 +172,17 @@ def test_the_check_can_fail() -> None:
 
 @pytest.mark.parametrize("name", registry.model_names())
 def test_models_are_what_is_described(name: str) -> None:
-    check(wire.model_json(registry.model(name).spec), "Model")
-    check(wire.model_json(registry.model(name).spec, "weights are missing"), "Model")
+    check(model_json(registry.model(name).spec), "Model")
+    check(model_json(registry.model(name).spec, "weights are missing"), "Model")
 
 
 def test_images_are_what_is_described(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((5, 7, 3), np.uint8)).save(tmp_path / "a.png")
-    check(wire.image_json("a.png", Images({"": tmp_path}).find("a.png").info), "Image")
+    check(image_json("a.png", Images({"": tmp_path}).find("a.png").info), "Image")
 
 
 def test_problems_are_what_is_described() -> None:
-    check(json.loads(wire.problem(errors.BadRegion("it is empty", "draw it again"))), "Problem")
+    check(json.loads(problem(errors.BadRegion("it is empty", "draw it again"))), "Problem")
 
 
 @pytest.fixture(scope="module")

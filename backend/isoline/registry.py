@@ -7,7 +7,6 @@ with its reason and leaves the others alone.
 
 from __future__ import annotations
 
-import difflib
 import logging
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -18,7 +17,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from isoline.errors import Broken, IsolineError, NotFound, UnknownFormat, UnknownModel, Unreadable
+from isoline.errors import (
+    Broken,
+    IsolineError,
+    NotFound,
+    UnknownFormat,
+    UnknownModel,
+    Unreadable,
+    nearest,
+)
 from isoline.models.bundles.files import Bundle
 from isoline.sources.base import Remote
 
@@ -196,9 +203,9 @@ def _suggestion(name: str, entries: Iterable[str]) -> str:
     existing = sorted(entries)
     if not existing:
         return "nothing is registered: install isoline with pip"
-    close = difflib.get_close_matches(name, existing, n=1)
+    close = nearest(name, existing)
     listed = f"there are {', '.join(existing)}"
-    return f"did you mean {close[0]!r}? {listed}" if close else listed
+    return f"did you mean {close!r}? {listed}" if close else listed
 
 
 def _load_all(kind: str, names: Iterable[str]) -> Installed[Any]:

@@ -42,6 +42,9 @@ class SegmentRequest:
     """FrameOfReferenceUID of prompts in LPS millimetres; None: they are in voxels or pixels."""
     initial: Region | tuple[DrawnSlice, ...] | None = None
     """An outline or a mask that the prompts correct."""
+    keep: bool = False
+    """Whether the answer to prompts is kept as a job, to be read again; otherwise only the caller
+    gets it."""
     format: str = "geojson"
     """The name of the encoder."""
     image_size: tuple[int, int] | None = None

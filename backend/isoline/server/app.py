@@ -32,8 +32,9 @@ from isoline.jobs.queue import Jobs, QueueFull
 from isoline.models.weights import weight_files
 from isoline.pipeline import tiled
 from isoline.pipeline.surveys import Surveys
-from isoline.protocol import openapi, requests
-from isoline.protocol.problems import http_status
+from isoline.protocol import openapi, problems, requests, responses
+from isoline.protocol.events import encode_event
+from isoline.protocol.problems import PROBLEM, http_status
 from isoline.server import metrics, rendering
 from isoline.server.access import ADMIN, ANYBODY, RUN, SAVE, VIEW, Access, User
 from isoline.server.audit import Audit
@@ -231,10 +232,8 @@ def _explain(app: Flask, settings: Settings) -> None:
 
 
 def _problem(status: int, error: IsolineError) -> Response:
-    body = requests.problem(error, status)
-    if isinstance(error, QueueFull):
-        body = orjson.dumps(orjson.loads(body) | {"position": error.position})
-    return Response(body, status, content_type="application/problem+json")
+    position = error.position if isinstance(error, QueueFull) else None
+    return Response(problems.problem(error, status, position), status, content_type=PROBLEM)
 
 
 def _caller() -> Caller:
@@ -285,7 +284,7 @@ def _serve_catalogue(app: Flask, backend: Backend) -> None:
 
     @app.get("/v1/images/<path:name>")
     def image(name: str) -> Response:
-        return _json(requests.image_json(name, images.find(name, _caller()).info))
+        return _json(responses.image_json(name, images.find(name, _caller()).info))
 
     @app.get("/v1/images/<path:name>/region")
     def region(name: str) -> Response:
@@ -329,7 +328,7 @@ def _model(name: str, settings: Settings) -> Mapping[str, object]:
         problem = None
     except IsolineError as error:
         problem = str(error)
-    return {**requests.model_json(spec), "problem": problem}
+    return {**responses.model_json(spec), "problem": problem}
 
 
 # --- Pixels of images that the server does not see ---------------------------------------------
@@ -341,7 +340,7 @@ def _serve_uploads(app: Flask, uploads: Uploads, audit: Audit) -> None:
         asked = requests.parse_upload(request.get_data())
         upload, manifest = uploads.create(asked, tiled.footprint(asked))
         audit.note(g.user.name, "upload", upload)
-        return _json(requests.upload_json(upload, manifest), 201)
+        return _json(responses.upload_json(upload, manifest), 201)
 
     @app.put("/v1/uploads/<upload>/tiles/<int:level>/<int:column>/<int:row>")
     def put_tile(upload: str, level: int, column: int, row: int) -> Response:
@@ -371,7 +370,7 @@ def _serve_segmentations(app: Flask, backend: Backend) -> None:
 
         saved = archive.save(requests.parse_save(request.get_data()), archives)
         backend.audit.note(g.user.name, "save", saved.instance, series=saved.series)
-        return _json(requests.saved_json(saved), 201 if saved.is_new else 200)
+        return _json(responses.saved_json(saved), 201 if saved.is_new else 200)
 
 
 # --- Jobs --------------------------------------------------------------------------------------
@@ -505,7 +504,7 @@ def _lines(jobs: Jobs, job: Job, encoder: Encoder, after: int, *, sse: bool) -> 
         for seq, event in batch.numbered(after):
             if isinstance(event, Started | Contours | Mask):
                 started = started or job.started
-            line = requests.encode_event(seq, event, started, encoder)
+            line = encode_event(seq, event, started, encoder)
             yield b"id: %d\ndata: %b\n\n" % (seq, line) if sse else line + b"\n"
 
 

@@ -40,6 +40,9 @@ from isoline.geometry.volume_grid import SliceName
 from isoline.models.base import Bounded, Choice, ModelSpec, Number, Switch
 from isoline.models.parameters import check_parameters
 from isoline.protocol import requests
+from isoline.protocol.events import encode_event
+from isoline.protocol.problems import problem
+from isoline.protocol.responses import model_json
 from tests import results
 
 FULL = {
@@ -215,7 +218,7 @@ EVENTS: list[tuple[Event, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("event", "said"), EVENTS)
 def test_an_event_is_said_and_understood(event: Event, said: dict[str, Any]) -> None:
-    line = requests.encode_event(5, event, results.STARTED, GeoJSON())
+    line = encode_event(5, event, results.STARTED, GeoJSON())
     name = type(event).__name__
     assert json.loads(line) == {"event": name.lower(), "seq": 5, **said}
     assert b"\n" not in line
@@ -227,7 +230,7 @@ def test_an_event_is_said_and_understood(event: Event, said: dict[str, Any]) -> 
 
 def test_the_first_event_says_what_is_coming() -> None:
     started = results.started(XY(4.0004, 4.0004), spacing_um=XY(0.25, 0.25), kind="regions", z=2)
-    event = client.decode_event(requests.encode_event(0, started, started, GeoJSON()))
+    event = client.decode_event(encode_event(0, started, started, GeoJSON()))
     assert isinstance(event, client.Started)
     assert (event.seq, event.job, event.image) == (0, "a1b2c3", "slides/a.svs")
     assert (event.image_size, event.scale) == ((31872, 13835), (4.0004, 4.0004))
@@ -244,7 +247,7 @@ def test_contours_are_said_and_understood(
     ids = results.ids(100, replaced)
     contours = Contours(objects, provisional, ids)
     for encoder in (GeoJSON(), DSA()):
-        line = requests.encode_event(9, contours, results.STARTED, encoder)
+        line = encode_event(9, contours, results.STARTED, encoder)
         assert b"\n" not in line
         event = client.decode_event(line)
         assert isinstance(event, client.Contours)
@@ -264,7 +267,7 @@ def test_a_client_passes_over_what_it_does_not_know() -> None:
 
 
 def test_a_problem_names_the_remedy() -> None:
-    body = json.loads(requests.problem(UnknownModel("no model 'x'", "try 'nuclei'")))
+    body = json.loads(problem(UnknownModel("no model 'x'", "try 'nuclei'")))
     assert body == {
         "type": "urn:isoline:problem:UnknownModel",
         "title": "Unknown model",
@@ -273,7 +276,7 @@ def test_a_problem_names_the_remedy() -> None:
         "code": "UnknownModel",
         "remedy": "try 'nuclei'",
     }
-    assert json.loads(requests.problem(IsolineError("gone"), 503))["status"] == 503
+    assert json.loads(problem(IsolineError("gone"), 503))["status"] == 503
 
 
 # Parameters
@@ -332,7 +335,7 @@ def test_a_parameter_that_does_not_fit_is_refused_with_its_bounds(
 
 
 def test_a_model_is_described_with_its_parameters() -> None:
-    said = json.loads(json.dumps(requests.model_json(SPEC, "no weights")))
+    said = json.loads(json.dumps(model_json(SPEC, "no weights")))
     assert [p["kind"] for p in said["parameters"]] == ["number", "number", "choice", "switch"]
     assert said["parameters"][2]["choices"] == ["instances", "mask"]
     assert (said["kind"], said["problem"]) == ("objects", "no weights")
@@ -344,9 +347,9 @@ def test_a_model_is_described_with_its_parameters() -> None:
 @pytest.mark.parametrize(
     ("module", "barred"),
     [
-        ("isoline.wire", "numba cv2 torch flask openslide cc3d shapely"),
-        ("isoline.request", "numba cv2 torch flask openslide cc3d shapely"),
-        ("isoline.events", "numba cv2 torch flask openslide cc3d shapely"),
+        ("isoline.protocol.requests", "numba cv2 torch flask openslide cc3d shapely"),
+        ("isoline.domain.request", "numba cv2 torch flask openslide cc3d shapely"),
+        ("isoline.domain.events", "numba cv2 torch flask openslide cc3d shapely"),
         ("isoline.client", "numpy numba cv2 torch flask openslide orjson"),
     ],
 )
