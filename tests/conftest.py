@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from PIL import Image
 
-from isoline.demo import slide
+from isoline.demo.slide import SAMPLE_SLIDE
 from isoline.errors import IsolineError
 from isoline.models import downloads
 from isoline.models.base import Weights
@@ -80,7 +80,7 @@ def fetched(pinned: Weights) -> Path:
 @pytest.fixture(scope="session")
 def real_slide() -> Path:
     """The TCGA H&E slide, SVS, JPEG 2000, level scales 1, 4.0004 and 16.006."""
-    return fetched(slide.SAMPLE_SLIDE)
+    return fetched(SAMPLE_SLIDE)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from isoline.geometry.tiling import Lattice, Tile
 from isoline.images.catalog import Images
 from isoline.inference.predictor import Workbench
 from isoline.inference.task import Computed, Survey, Task, TileFailed
+from isoline.models.catalogue import ModelCatalogue
 from isoline.pipeline import tiled
 from isoline.pipeline.surveys import Surveys
 from isoline.pipeline.tiled import Prepared
@@ -28,7 +29,7 @@ class SerialEngine(Engine):
     """Runs tiles in this process, one after the other, in the agenda's order or shuffled."""
 
     def __init__(self, weights: Path, seed: int | None = None) -> None:
-        self._bench = Workbench(weights, "cpu")
+        self._bench = Workbench(ModelCatalogue(weights), "cpu")
         self._random = None if seed is None else random.Random(seed)
 
     def survey(self, task: Task, agenda: Agenda) -> Survey:
@@ -126,7 +127,7 @@ def run(
     untiled: bool = False,
 ) -> Outcome:
     """Run `request` to its end; `untiled` computes the whole grid as one tile."""
-    prepared = tiled.prepare(request, images, data / "weights")
+    prepared = tiled.prepare(request, images, ModelCatalogue(data / "weights"))
     if untiled:
         side = max(prepared.lattice.grid.size)
         lattice = Lattice(prepared.lattice.grid, side, prepared.lattice.halo_px)

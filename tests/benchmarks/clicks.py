@@ -34,7 +34,7 @@ from skimage.segmentation import random_walker
 
 from isoline import client as api
 from isoline.client import Client
-from isoline.demo import slide as demo
+from isoline.demo.slide import SAMPLE_SLIDE
 from isoline.domain.prompts import Prompt
 from isoline.models import downloads
 from isoline.models.click.features import colours
@@ -236,7 +236,7 @@ def server() -> None:
         images, data = Path(folder) / "images", Path(folder) / "data"
         images.mkdir()
         data.mkdir()
-        slide = downloads.fetch(demo.SAMPLE_SLIDE)
+        slide = downloads.fetch(SAMPLE_SLIDE)
         shutil.copy(slide, images / "slide.svs")
         for n in range(USERS):
             (images / f"slide{n}.svs").hardlink_to(images / "slide.svs")

@@ -18,7 +18,7 @@ from typing import Any
 import requests
 from playwright.sync_api import Page
 
-from isoline.demo import slide as demo
+from isoline.demo.slide import SAMPLE_SLIDE
 from isoline.models import downloads
 from tests import browser
 from tests.benchmarks.measuring import describe_machine, interleaved, median, spread
@@ -50,7 +50,7 @@ CLOCK = """([x, y]) => new Promise((resolve) => {
 def main() -> None:
     model = sys.argv[1] if len(sys.argv) > 1 else "click"
     print(describe_machine())
-    slide = downloads.fetch(demo.SAMPLE_SLIDE)
+    slide = downloads.fetch(SAMPLE_SLIDE)
     with tempfile.TemporaryDirectory() as folder:
         home, data = Path(folder) / "girder", Path(folder) / "isoline"
         home.mkdir()

@@ -23,7 +23,7 @@ from typing import Any
 import urllib3
 from playwright.sync_api import Page
 
-from isoline.demo import slide as demo
+from isoline.demo.slide import SAMPLE_SLIDE
 from isoline.models import downloads
 from tests import browser
 from tests.benchmarks.measuring import describe_machine, spread
@@ -52,7 +52,7 @@ CLOCK = """() => {
 
 def main() -> None:
     print(describe_machine())
-    slide = downloads.fetch(demo.SAMPLE_SLIDE)
+    slide = downloads.fetch(SAMPLE_SLIDE)
     with tempfile.TemporaryDirectory() as folder:
         home, data = Path(folder) / "girder", Path(folder) / "isoline"
         home.mkdir()

@@ -18,7 +18,7 @@ import openslide
 import requests
 
 from isoline.config.settings import Girder
-from isoline.demo import slide as demo
+from isoline.demo.slide import SAMPLE_SLIDE
 from isoline.geometry.grid import Box
 from isoline.images.catalog import Caller, Descriptions
 from isoline.models import downloads
@@ -34,7 +34,7 @@ RUNS = 8
 
 def main() -> None:
     print(describe_machine())
-    slide = downloads.fetch(demo.SAMPLE_SLIDE)
+    slide = downloads.fetch(SAMPLE_SLIDE)
     with tempfile.TemporaryDirectory() as folder, running(Path(folder), slide) as stack:
         image = _image(stack)
         source = image.open()

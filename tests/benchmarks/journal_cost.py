@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isoline.config.settings import Limits
-from isoline.demo import slide
+from isoline.demo.slide import SAMPLE_SLIDE
 from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
@@ -26,6 +26,7 @@ from isoline.geometry.region import Region
 from isoline.images.catalog import Images
 from isoline.jobs.queue import Jobs
 from isoline.models import downloads
+from isoline.models.catalogue import ModelCatalogue
 from isoline.pipeline import tiled
 from isoline.pipeline.surveys import Surveys
 from isoline.pipeline.tiled import Prepared
@@ -48,8 +49,8 @@ def main() -> None:
     print(describe_machine())
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
-        shutil.copy(downloads.fetch(slide.SAMPLE_SLIDE), data / "slide.svs")
-        engine = LocalEngine(2, data / "weights")
+        shutil.copy(downloads.fetch(SAMPLE_SLIDE), data / "slide.svs")
+        engine = LocalEngine(2, ModelCatalogue(data / "weights"))
         surveys = Surveys(data / "surveys")
         jobs = Jobs(data / "jobs", engine, surveys, Limits(), lambda _: _prepare(data, REGION))
         try:
@@ -62,7 +63,7 @@ def main() -> None:
 
 def _prepare(data: Path, region: Region) -> Prepared:
     request = SegmentRequest("slide.svs", "nuclei", region, tile=512)
-    return tiled.prepare(request, Images({"": data}), data / "weights")
+    return tiled.prepare(request, Images({"": data}), ModelCatalogue(data / "weights"))
 
 
 def _compare(

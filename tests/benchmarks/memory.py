@@ -15,9 +15,8 @@ import threading
 import time
 from pathlib import Path
 
-from isoline import registry
 from isoline.config.settings import Settings
-from isoline.demo import slide as demo
+from isoline.demo.slide import SAMPLE_SLIDE
 from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
@@ -25,6 +24,7 @@ from isoline.geometry.region import Region
 from isoline.images.catalog import Images
 from isoline.jobs.journal import JournalWriter
 from isoline.models import downloads
+from isoline.models.catalogue import MODELS, ModelCatalogue
 from isoline.models.weights import pull
 from isoline.pipeline import tiled
 from isoline.pipeline.surveys import Surveys
@@ -57,14 +57,14 @@ class Peak:
 
 def measure(model: str, where: str) -> None:
     """Print the bytes above idle of one run; called in a process of its own."""
-    slide = downloads.fetch(demo.SAMPLE_SLIDE)
+    slide = downloads.fetch(SAMPLE_SLIDE)
     weights = Settings().weights
     region = REGION if where == "region" else None
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         request = SegmentRequest(slide.name, model, region=region)
-        prepared = tiled.prepare(request, Images.of_file(slide), weights)
-        engine = LocalEngine(2, weights)
+        prepared = tiled.prepare(request, Images.of_file(slide), ModelCatalogue(weights))
+        engine = LocalEngine(2, ModelCatalogue(weights))
         while not engine.ready:
             time.sleep(0.1)
         idle = family_rss()
@@ -80,7 +80,7 @@ def measure(model: str, where: str) -> None:
 def main(models: list[str]) -> None:
     print(describe_machine())
     for model in models:
-        pull(registry.model(model).spec, Settings().weights)
+        pull(MODELS.load(model).spec, Settings().weights)
         above = {}
         for where in ("region", "slide"):
             command = [sys.executable, "-m", "tests.benchmarks.memory", "--one", model, where]

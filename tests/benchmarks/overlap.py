@@ -21,9 +21,8 @@ from pathlib import Path
 import cv2
 import psutil
 
-from isoline import registry
 from isoline.config.settings import Settings
-from isoline.demo import slide as demo
+from isoline.demo.slide import SAMPLE_SLIDE
 from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
@@ -34,6 +33,7 @@ from isoline.inference.task import Task
 from isoline.jobs.journal import JournalWriter
 from isoline.models import downloads
 from isoline.models.base import Model, Patch, Prediction
+from isoline.models.catalogue import MODELS, ModelCatalogue
 from isoline.models.weights import pull, weight_files
 from isoline.pipeline import tiled
 from isoline.pipeline.surveys import Surveys
@@ -64,19 +64,19 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     print(describe_machine())
-    slide = downloads.fetch(demo.SAMPLE_SLIDE)
+    slide = downloads.fetch(SAMPLE_SLIDE)
     weights = Settings().weights
     for name in options.models or ["nuclei", "epithelium"]:
-        pull(registry.model(name).spec, weights)
+        pull(MODELS.load(name).spec, weights)
         with tempfile.TemporaryDirectory() as folder:
             _measure(name, slide, weights, Path(folder), options.runs)
 
 
 def _measure(name: str, slide: Path, weights: Path, data: Path, runs: int) -> None:
     request = SegmentRequest(slide.name, name)
-    prepared = tiled.prepare(request, Images.of_file(slide), weights)
+    prepared = tiled.prepare(request, Images.of_file(slide), ModelCatalogue(weights))
     surveys = Surveys(data / "surveys")
-    engine = LocalEngine(CORES, weights)
+    engine = LocalEngine(CORES, ModelCatalogue(weights))
     try:
         agenda = Agenda(prepared.lattice, prepared.tiles, None)
         survey = surveys.get(prepared.task, engine, agenda)
@@ -88,7 +88,7 @@ def _measure(name: str, slide: Path, weights: Path, data: Path, runs: int) -> No
             time.sleep(0.1)
         _run(prepared, engine, surveys, data)  # workers open the slide and load the model once
         stages: list[Alone] = []
-        bench = Workbench(weights, "cpu")
+        bench = Workbench(ModelCatalogue(weights), "cpu")
         patches = [bench.patch(task, tile.read) for tile in tiles]
 
         def limit() -> float:
@@ -166,7 +166,7 @@ _patches: list[Patch]
 def _load(name: str, weights: Path, patches: list[Patch]) -> None:
     global _model, _patches  # a pool's initializer has no other way to leave things for its tasks
     cv2.setNumThreads(1)
-    kind = registry.model(name)
+    kind = MODELS.load(name)
     _model, _patches = kind(weight_files(kind.spec, weights), "cpu"), patches
     _model.infer(patches[0])
 

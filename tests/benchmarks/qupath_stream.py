@@ -30,7 +30,7 @@ from PIL import Image
 
 from isoline.client import Client
 from isoline.config.settings import Limits
-from isoline.demo import slide as demo
+from isoline.demo.slide import SAMPLE_SLIDE
 from isoline.domain.events import Objects
 from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
@@ -39,10 +39,12 @@ from isoline.geometry.polygons import Polygons
 from isoline.geometry.region import Region
 from isoline.images.uploads import Uploads
 from isoline.inference.task import Computed, Stages, Survey, Task
+from isoline.models.catalogue import ModelCatalogue
 from isoline.pipeline import tiled
 from isoline.sources.upload import UploadRequest
-from tests import qupath, serving
+from tests import serving
 from tests.benchmarks.measuring import describe_machine, median
+from tests.qupath import building as qupath
 from tests.slides import disks
 
 SIDE, TILE = 16384, 512
@@ -197,9 +199,9 @@ def measure_first(kind: str, repeats: int) -> None:
 def measure_clicks(kind: str) -> None:
     """How long after a click on the real slide the object is in the hierarchy."""
     from isoline.models import downloads
-    from isoline.registry import open_image
+    from isoline.sources.registry import open_image
 
-    slide = downloads.fetch(demo.SAMPLE_SLIDE)
+    slide = downloads.fetch(SAMPLE_SLIDE)
     size, spacing = (info := open_image(slide).info).size, info.spacing_um
     assert spacing is not None
 
@@ -227,15 +229,15 @@ def measure_upload() -> None:
     """How many bytes an upload costs, against the same pixels as one PNG."""
     from isoline.geometry.grid import Box
     from isoline.models import downloads
-    from isoline.registry import open_image
+    from isoline.sources.registry import open_image
 
-    source = open_image(downloads.fetch(demo.SAMPLE_SLIDE))
+    source = open_image(downloads.fetch(SAMPLE_SLIDE))
     for side in (1024, 2048, 4096):
         region = Region.rectangle(2600, 3900, 2600 + side, 3900 + side)
         asked = UploadRequest(
             source.info.size, SegmentRequest("upload:", "nuclei", region), XY(0.2457, 0.2457)
         )
-        area = tiled.footprint(asked)
+        area = tiled.footprint(asked, ModelCatalogue(Path()))
         with tempfile.TemporaryDirectory() as folder:
             _, manifest = Uploads(Path(folder), Limits()).create(asked, area)
             step = manifest.layers[1].downsample
@@ -258,9 +260,9 @@ def measure_uploaded_results(kind: str, side: int = 2048) -> None:
     """What the client itself sends, and whether the result is that of the file on the server."""
     from isoline.geometry.grid import Box
     from isoline.models import downloads
-    from isoline.registry import open_image
+    from isoline.sources.registry import open_image
 
-    source = open_image(downloads.fetch(demo.SAMPLE_SLIDE))
+    source = open_image(downloads.fetch(SAMPLE_SLIDE))
     pixels = np.moveaxis(source.read_level(0, Box(2600, 3900, 2600 + side, 3900 + side)), 0, 2)
     with tempfile.TemporaryDirectory() as folder:
         seen, unseen = Path(folder) / "seen.tif", Path(folder) / "unseen.png"

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from isoline import __version__, registry
+from isoline import __version__
 from isoline.config import settings as config
 from isoline.config.settings import Settings
 from isoline.domain.request import Value
 from isoline.errors import BadParameter, IsolineError, Malformed, NotSupported
 from isoline.geometry.grid import XY
 from isoline.models.base import ModelSpec, Number, Switch
+from isoline.models.catalogue import ModelCatalogue
 
 if TYPE_CHECKING:
     from isoline.domain.prompts import DrawnSlice, Prompt
@@ -174,7 +175,7 @@ def segment(
     if roi is not None:
         where = Region.from_geojson(_read_json(roi), str(roi))
     settings = config.load(config_path)
-    spec = registry.model(model, settings.bundles).spec
+    spec = ModelCatalogue.of(settings).get(model).spec
     volume = _volume(spec, image, settings)
     is_volume = volume is not None
     streamed = "ohif" if is_volume else "geojson"
@@ -335,16 +336,14 @@ def new(name: str) -> None:
 @click.pass_context
 def models(context: click.Context, config_path: Path | None) -> None:
     """List the models, or fetch the weights of one."""
-    from isoline.models.weights import weight_files
-
     context.obj = config.load(config_path)
     if context.invoked_subcommand is not None:
         return
-    bundles = context.obj.bundles
-    for name in registry.model_names(bundles):
+    catalogue = ModelCatalogue.of(context.obj)
+    for name in catalogue.names():
         try:
-            spec = registry.model(name, bundles).spec
-            weight_files(spec, context.obj.weights)
+            spec = catalogue.get(name).spec
+            catalogue.files(spec)
             click.echo(f"{name:12} {spec.title}")
         except IsolineError as error:
             click.echo(f"{name:12} {error}")
@@ -357,7 +356,7 @@ def pull(settings: Settings, name: str) -> None:
     """Fetch and check the weights of the model NAME."""
     from isoline.models import weights
 
-    for path in weights.pull(registry.model(name).spec, settings.weights).values():
+    for path in weights.pull(ModelCatalogue.of(settings).get(name).spec, settings.weights).values():
         click.echo(path)
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from isoline import registry
 from isoline.domain import mask_rle
 from isoline.domain.prompts import KINDS, DrawnSlice, Kind, Prompt
 from isoline.errors import BadPrompt, IsolineError
 from isoline.geometry.region import Region, brief
 from isoline.geometry.volume_grid import VolumeInfo
+from isoline.sources.registry import open_image
 from isoline.sources.volume import VolumeSource
 
 _NEGATIVE = re.compile(r"negative|ignore|background|exclude", re.IGNORECASE)
@@ -52,7 +52,7 @@ def initial_mask(path: Path, volume: VolumeInfo) -> tuple[DrawnSlice, ...]:
     Raises BadPrompt where it is none or lies elsewhere.
     """
     try:
-        source = registry.open_image(path)
+        source = open_image(path)
     except IsolineError as error:
         raise BadPrompt(f"--initial {path}: {error.what}", "give a mask as NIfTI") from error
     if not isinstance(source, VolumeSource):

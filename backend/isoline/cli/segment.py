@@ -13,7 +13,6 @@ from typing import BinaryIO, cast
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from isoline import registry
 from isoline.config.settings import Settings
 from isoline.domain import events
 from isoline.domain.events import Event
@@ -22,7 +21,9 @@ from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.errors import Malformed
 from isoline.exports.base import ContourFile, Encoder
+from isoline.exports.registry import EXPORTS
 from isoline.images.catalog import Images
+from isoline.models.catalogue import ModelCatalogue
 from isoline.pipeline import tiled
 from isoline.pipeline.surveys import Surveys
 from isoline.protocol.events import encode_event
@@ -40,11 +41,12 @@ def segment_file(
     file is the event stream, one JSON object a line; else it is a file in the dialect of the
     request. Raises what `prepare` raises, before anything is written.
     """
-    prepared = tiled.prepare(request, Images.of_file(image), settings.weights)
-    encoder = registry.encoder(request.format)()
+    models = ModelCatalogue.of(settings)
+    prepared = tiled.prepare(request, Images.of_file(image), models)
+    encoder = EXPORTS.load(request.format)()
     agenda = Agenda(prepared.lattice, prepared.tiles, prepared.focus)
     workers = 1 if request.prompts else settings.engine.worker_count
-    engine = LocalEngine(workers, settings.weights, settings.engine.device)
+    engine = LocalEngine(workers, models, settings.engine.device)
     surveys = Surveys(settings.surveys)
     try:
         with open_output(out) as stream, stopped_by_ctrl_c(agenda), Display() as display:

@@ -10,7 +10,6 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import registry
 from isoline.cli.segment import OK, Display, EventLines, open_output, stopped_by_ctrl_c
 from isoline.config.settings import Settings
 from isoline.domain import events, mask_rle
@@ -22,11 +21,13 @@ from isoline.exports import archive, labelmap
 from isoline.exports.labelmap import Segmented
 from isoline.exports.ohif import OHIF
 from isoline.images.catalog import Images
+from isoline.models.catalogue import ModelCatalogue
 from isoline.pipeline import tiled
 from isoline.pipeline.surveys import Surveys
 from isoline.pipeline.tiled import Prepared
 from isoline.sources.archives import DicomWebImages, DicomWebSeries
 from isoline.sources.dicom_series import DicomSource
+from isoline.sources.registry import open_image
 
 EVENTS = "ndjson"
 
@@ -53,8 +54,9 @@ def segment_volume(
         )
     images, name = located(request.image, settings)
     request = dataclasses.replace(request, image=name, format=OHIF.name)
-    prepared = tiled.prepare(request, images, settings.weights, bundles=settings.bundles)
-    labels, status = _run(prepared, settings, out if format_ == EVENTS else None)
+    models = ModelCatalogue.of(settings)
+    prepared = tiled.prepare(request, images, models)
+    labels, status = _run(prepared, models, settings, out if format_ == EVENTS else None)
     if format_ != EVENTS and status == OK:
         _finish(prepared, labels, format_, out, store=store)
     return status
@@ -69,16 +71,14 @@ def located(image: str, settings: Settings) -> tuple[Images, str]:
 
 
 def _run(
-    prepared: Prepared, settings: Settings, lines_to: str | None
+    prepared: Prepared, models: ModelCatalogue, settings: Settings, lines_to: str | None
 ) -> tuple[NDArray[np.uint8], int]:
     """Return the labels (k, j, i) and the exit status."""
     assert prepared.started.volume is not None
     labels = np.zeros(prepared.started.volume.grid.shape, np.uint8)
     agenda = Agenda(prepared.lattice, prepared.tiles, prepared.focus)
     surveys = Surveys(settings.surveys)
-    engine = LocalEngine(
-        1, settings.weights, settings.engine.device, cores=settings.engine.worker_count
-    )
+    engine = LocalEngine(1, models, settings.engine.device, cores=settings.engine.worker_count)
     with contextlib.ExitStack() as stack:
         stack.callback(engine.close)
         lines = None
@@ -100,7 +100,7 @@ def _finish(
     prepared: Prepared, labels: NDArray[np.uint8], format_: str, out: str, *, store: bool
 ) -> None:
     path = prepared.task.path
-    source = registry.open_image(path, prepared.task.reader)
+    source = open_image(path, prepared.task.reader)
     headers = tuple(source.series.headers) if isinstance(source, DicomSource) else ()
     result = Segmented.found(labels, prepared.started, headers)
     try:

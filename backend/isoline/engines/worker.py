@@ -6,7 +6,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isoline.domain.events import Objects
@@ -16,6 +15,7 @@ from isoline.geometry.tiling import Tile, quarters
 from isoline.inference import results
 from isoline.inference.task import Computed, Masked, Stages, Task
 from isoline.models.base import Voxels
+from isoline.models.catalogue import ModelCatalogue
 from isoline.models.volumetric import Gaze
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def serve(pipe: Connection, weights: Path, device: str, seen_mib: int) -> None:
+def serve(pipe: Connection, models: ModelCatalogue, device: str, seen_mib: int) -> None:
     """Answer orders until the pipe closes: the main function of a worker process."""
     import signal
 
@@ -35,7 +35,7 @@ def serve(pipe: Connection, weights: Path, device: str, seen_mib: int) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     cv2.setNumThreads(1)
-    bench = Workbench(weights, device, seen_mib)
+    bench = Workbench(models, device, seen_mib)
     warmup.tiles()
     tasks: dict[int, Task] = {}
     gazes: dict[int, Gaze] = {}

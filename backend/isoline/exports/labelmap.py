@@ -84,17 +84,17 @@ Writer: TypeAlias = Callable[[Segmented, Path], None]
 Maker: TypeAlias = "Callable[[Segmented], Dataset]"
 
 FORMATS: Mapping[str, str] = {
-    "nifti": "isoline.encoders.nifti:write",
-    "dicomseg": "isoline.encoders.dicomseg:write",
-    "dicomseg-labelmap": "isoline.encoders.dicomseg:write_labelmap",
-    "rtstruct": "isoline.encoders.rtstruct:write",
+    "nifti": "isoline.exports.nifti:write",
+    "dicomseg": "isoline.exports.dicomseg:write",
+    "dicomseg-labelmap": "isoline.exports.dicomseg:write_labelmap",
+    "rtstruct": "isoline.exports.rtstruct:write",
 }
 """What a volume's result can be written as."""
 
 DICOM: Mapping[str, str] = {
-    "dicomseg": "isoline.encoders.dicomseg:binary",
-    "dicomseg-labelmap": "isoline.encoders.dicomseg:labelmap",
-    "rtstruct": "isoline.encoders.rtstruct:dataset",
+    "dicomseg": "isoline.exports.dicomseg:binary",
+    "dicomseg-labelmap": "isoline.exports.dicomseg:labelmap",
+    "rtstruct": "isoline.exports.rtstruct:dataset",
 }
 """What it can be kept as in an archive."""
 

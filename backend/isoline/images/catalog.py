@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from isoline import registry
 from isoline.errors import NotAllowed, UnknownImage
 from isoline.sources.base import ImageInfo, Remote
+from isoline.sources.registry import open_image
 
 _SUFFIXES = (
     *(".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif"),
@@ -52,7 +52,7 @@ class Resolver(Protocol):
         """Return the image called `name`, scheme and all, if `caller` may read it.
 
         Whether they may is asked each time, before anything that is remembered. The path is what
-        `registry.open_image` opens in a worker, which knows no caller: a `Remote` carries the
+        `open_image` opens in a worker, which knows no caller: a `Remote` carries the
         caller's rights with it.
         Raises UnknownImage, NotAllowed or Unreadable.
         """
@@ -83,7 +83,7 @@ class Descriptions:
         with self._lock:
             info = self._infos.get(key)
         if info is None:
-            source = registry.open_image(path)
+            source = open_image(path)
             info = source.info
             source.close()
             with self._lock:

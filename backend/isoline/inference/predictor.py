@@ -10,7 +10,6 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from isoline import registry
 from isoline.domain import mask_rle
 from isoline.domain.events import Objects
 from isoline.errors import Broken, Unreadable
@@ -30,12 +29,13 @@ from isoline.models.base import (
     Prediction,
     Regions,
 )
+from isoline.models.catalogue import ModelCatalogue
 from isoline.models.promptable import PointedModel
 from isoline.models.tissue_mask import sample_windows, tissue_mask
 from isoline.models.volumetric import Gaze, Scan, VolumeModel
-from isoline.models.weights import weight_files
 from isoline.sources.base import Remote, Source
 from isoline.sources.byte_cache import ByteCache
+from isoline.sources.registry import open_image
 from isoline.sources.volume import VolumeSource
 
 TISSUE_CELL_UM = 16.0
@@ -90,9 +90,9 @@ class _Recent(Generic[_K, _V]):
 class Workbench:
     """The open images and loaded models of one worker, by name."""
 
-    def __init__(self, weights: Path, device: str, seen_mib: int = 512) -> None:
-        """Find weights below `weights`; keep up to `seen_mib` of what prompts looked at."""
-        self._weights = weights
+    def __init__(self, models: ModelCatalogue, device: str, seen_mib: int = 512) -> None:
+        """Find models in `models`; keep up to `seen_mib` of what prompts looked at."""
+        self._catalogue = models
         self._device = device
         self._seen = ByteCache(seen_mib << 20)
         self._sources: _Recent[tuple[Path | Remote, str], Source] = _Recent(
@@ -166,7 +166,7 @@ class Workbench:
 
     def survey(self, task: Task) -> Survey:
         """Find the tissue of a slide and let the model estimate its statistics from it."""
-        spec = registry.model(task.model).spec
+        spec = task.spec
         tissue = self._tissue(task) if task.is_slide else None
         if not spec.has_statistics:
             return Survey(tissue if spec.skips_glass else None)
@@ -177,7 +177,7 @@ class Workbench:
 
     def _source(self, task: Task) -> Source:
         key = (task.path, task.reader)
-        source = self._sources.get(key, lambda: registry.open_image(*key))
+        source = self._sources.get(key, lambda: open_image(*key))
         if source.info.fingerprint != task.fingerprint:
             raise Unreadable(
                 f"{task.path.name} changed after the job was accepted", "submit the job again"
@@ -188,8 +188,8 @@ class Workbench:
         """Return the model of `task`, its weights loaded."""
 
         def load() -> Model:
-            kind = registry.model(task.model, task.bundles)
-            return kind(weight_files(kind.spec, self._weights), self._device)
+            kind = self._catalogue.get(task.model)
+            return kind(self._catalogue.files(kind.spec), self._device)
 
         return self._models.get((task.model, task.scope.version), load)
 

@@ -16,7 +16,6 @@ from isoline.errors import BadPrompt
 from isoline.geometry.grid import XY, Box, Grid, Rect
 from isoline.geometry.region import Region
 from isoline.models.promptable import Index, Question, Window
-from isoline.pipeline.prompts import _ends
 
 
 @dataclass(frozen=True)
@@ -80,3 +79,10 @@ def _stacked(slices: Sequence[DrawnSlice]) -> tuple[Window, NDArray[np.bool_]]:
         part = mask[k - low[0], j0 - low[1] : j1 - low[1], i0 - low[2] : i1 - low[2]]
         part |= mask_rle.decode(drawn.runs, drawn.box)
     return window, mask
+
+
+def _ends(drawn: DrawnSlice) -> tuple[Index, Index]:
+    """Return the corners [low, high) of a slice named by its k, (k, j, i)."""
+    assert isinstance(drawn.slice, int)
+    i0, j0, i1, j1 = drawn.box
+    return (drawn.slice, j0, i0), (drawn.slice + 1, j1, i1)

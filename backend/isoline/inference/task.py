@@ -17,8 +17,7 @@ from isoline.geometry.seams import Pieces
 from isoline.geometry.tiling import Tile
 from isoline.inference.prompt_task import Asked
 from isoline.inference.sampling import Selection
-from isoline.models.base import Output, Statistics
-from isoline.models.bundles.files import Bundle
+from isoline.models.base import ModelSpec, Output, Statistics
 from isoline.sources.base import Remote
 
 
@@ -81,6 +80,8 @@ class Task:
     spacing_um: XY | None
     """Micrometres per grid pixel."""
     model: str
+    """Its name in the catalogue."""
+    spec: ModelSpec
     output: Output
     parameters: Mapping[str, Value]
     scope: Scope
@@ -95,8 +96,6 @@ class Task:
     """Whether its model computes on a GPU where there is one."""
     have: frozenset[int] = frozenset()
     """Of a volume: slices that were given before a restart."""
-    bundles: Mapping[str, Bundle] = field(default_factory=dict)
-    """The model by its name, where it is a bundle and not installed."""
     covered: Box | None = None
     """Of an upload: the grid pixels that were sent, those around them being background."""
     survey: Survey | None = None

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from isoline import kernels, registry
+from isoline import kernels
 from isoline.config.data_directory import default_directory
 from isoline.config.file_lock import Exclusive
 from isoline.domain.events import Scope
@@ -36,10 +36,12 @@ from isoline.inference.sampling import Sampler, Selection
 from isoline.inference.task import Task
 from isoline.kernels import expand
 from isoline.models.base import Model, Patch
+from isoline.models.catalogue import MODELS
 from isoline.models.parameters import check_parameters
 from isoline.models.promptable import PointedModel, Question
 from isoline.sources.base import Source
 from isoline.sources.byte_cache import ByteCache
+from isoline.sources.registry import open_image
 from isoline.sources.volume import VolumeSource, volume_image
 
 log = logging.getLogger(__name__)
@@ -91,7 +93,7 @@ def _stamp() -> str:
 
 def _tiles(pixels: NDArray[np.uint8]) -> None:
     _resample(pixels)
-    for name, kind in registry.models().working.items():
+    for name, kind in MODELS.load_all().working.items():
         if kind.spec.weights or kind.spec.own_files:
             continue
         if issubclass(kind, PointedModel):
@@ -134,7 +136,7 @@ def _picture(pixels: NDArray[np.uint8]) -> Iterator[Source]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scrap.png"
         Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(path)
-        source = registry.open_image(path)
+        source = open_image(path)
         yield source
         source.close()
 
@@ -174,6 +176,7 @@ def _point_at(model: PointedModel, source: Source, place: tuple[float, ...]) -> 
         grid=Grid(source.info.size, XY(1.0, 1.0)),
         spacing_um=None,
         model=spec.name,
+        spec=spec,
         output=spec.output,
         parameters=check_parameters(spec, {}),
         scope=Scope("", spec.name, "", ()),

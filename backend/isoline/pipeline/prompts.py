@@ -193,10 +193,3 @@ def _slices(
             raise BadPrompt(f"{where}.runs: {error}", "see docs/protocol.md, mask") from None
         checked.append(replace(drawn, slice=volume.k_of(drawn.slice, name)))
     return tuple(checked)
-
-
-def _ends(drawn: DrawnSlice) -> tuple[Index, Index]:
-    """Return the corners [low, high) of a slice named by its k, (k, j, i)."""
-    assert isinstance(drawn.slice, int)
-    i0, j0, i1, j1 = drawn.box
-    return (drawn.slice, j0, i0), (drawn.slice + 1, j1, i1)

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from isoline import registry
 from isoline.engines.base import Agenda, Engine
 from isoline.geometry.grid import XY
 from isoline.inference.task import Survey, Task, Tissue
@@ -35,7 +34,7 @@ class Surveys:
         None when `agenda`, which waits for it, is cancelled meanwhile. It is empty, and costs
         nothing, for a model that needs nothing of the whole image.
         """
-        spec = registry.model(task.model).spec
+        spec = task.spec
         if not (spec.has_statistics or spec.skips_glass):
             return Survey(None)
         path = self._directory / f"{_key(task)}.npz"

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from math import ceil, floor
 from pathlib import Path
 
-from isoline import registry
 from isoline.domain.batch import Arrays, Batch
 from isoline.domain.events import Cancelled, Done, Event, Progress, Scope, Started, Warned
 from isoline.domain.request import SegmentRequest, Value
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import BadParameter, BadRegion, BadSpacing, NotSupported, TooLarge, WrongImage
 from isoline.exports.base import Encoder
+from isoline.exports.registry import EXPORTS
 from isoline.geometry.grid import XY, Box, Grid, Overlap, Rect
 from isoline.geometry.region import Region
 from isoline.geometry.seams import Pieces, Place
@@ -27,9 +27,8 @@ from isoline.images.catalog import ANYONE, Caller, Found, Images
 from isoline.inference.sampling import Selection, choose
 from isoline.inference.task import Computed, Task, TileFailed
 from isoline.models.base import Bounded, ModelSpec, Output, Regions, Unbounded
-from isoline.models.bundles.files import Bundle
+from isoline.models.catalogue import ModelCatalogue
 from isoline.models.parameters import check_parameters
-from isoline.models.weights import weight_files
 from isoline.pipeline import prompt_events, volumes
 from isoline.pipeline.assembly import Assembly, carry_of
 from isoline.pipeline.prompts import asked_of
@@ -63,19 +62,17 @@ class Prepared:
 def prepare(
     request: SegmentRequest,
     images: Images,
-    weights: Path,
+    models: ModelCatalogue,
     caller: Caller = ANYONE,
-    bundles: Mapping[str, Bundle] = registry.NO_BUNDLES,
 ) -> Prepared:
     """Find everything that `request` of `caller` names and check it; nothing is computed yet.
 
-    A model is an installed one, whose files lie in the directory `weights`, or one of `bundles`.
     Raises a RequestError, NotFound, Conflict or Unreadable that says what is wrong.
     """
-    model = registry.model(request.model, bundles)
+    model = models.get(request.model)
     spec = model.spec
-    weight_files(spec, weights)
-    encoder = registry.encoder(request.format)
+    models.files(spec)
+    encoder = EXPORTS.load(request.format)
     parameters = check_parameters(spec, request.parameters)
     output = model.output(parameters)
 
@@ -83,7 +80,7 @@ def prepare(
     info = found.info
     asked = asked_of(request, spec, found)
     if 2 not in spec.dimensions or (3 in spec.dimensions and info.volume is not None):
-        volume = volumes.plan(request, spec, parameters, found, encoder, asked, bundles)
+        volume = volumes.plan(request, spec, parameters, found, encoder, asked)
         whole = volume.lattice.tile(0, 0)
         return Prepared(
             volume.task, volume.lattice, (whole,), volume.started, None, request.format, ()
@@ -110,6 +107,7 @@ def prepare(
         grid=grid,
         spacing_um=spacing,
         model=request.model,
+        spec=spec,
         output=output,
         parameters=parameters,
         scope=scope,
@@ -137,7 +135,7 @@ def prepare(
     return Prepared(task, lattice, tiles, started, focus, request.format, warnings)
 
 
-def footprint(asked: UploadRequest) -> Box:
+def footprint(asked: UploadRequest, models: ModelCatalogue) -> Box:
     """Return the image pixels that the results of a request depend on.
 
     They are its region and its halo, or what lies around its prompts.
@@ -145,7 +143,7 @@ def footprint(asked: UploadRequest) -> Box:
     Raises a RequestError, NotFound or Conflict that says what is wrong with the request.
     """
     request, name = asked.request, "the image"
-    model = registry.model(request.model)
+    model = models.get(request.model)
     output = model.output(check_parameters(model.spec, request.parameters))
     info = asked.info
     choose(info, model.spec.channels, request.channel, request.z)

@@ -22,7 +22,6 @@ from isoline.inference.prompt_task import Asked
 from isoline.inference.sampling import Selection
 from isoline.inference.task import Masked, Task, TileFailed
 from isoline.models.base import ModelSpec
-from isoline.models.bundles.files import Bundle
 
 PERCENT = 100
 """The work of a volume is counted in hundredths."""
@@ -44,7 +43,6 @@ def plan(
     found: Found,
     encoder: type[Encoder],
     asked: Asked | None,
-    bundles: Mapping[str, Bundle],
 ) -> VolumePlan:
     """Check what `request` asks of the volume `found`. Raises a RequestError."""
     info, volume = found.info, found.info.volume
@@ -73,6 +71,7 @@ def plan(
         grid=grid,
         spacing_um=None,
         model=request.model,
+        spec=spec,
         output=spec.output,
         parameters=parameters,
         scope=scope,
@@ -80,7 +79,6 @@ def plan(
         look=look,
         asked=asked,
         on_gpu=spec.on_gpu,
-        bundles={name: bundle for name, bundle in bundles.items() if name == request.model},
     )
     started = Started(
         job="",

@@ -17,19 +17,20 @@ from flask import Flask, Request, Response, g, request
 from PIL import Image
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, UnsupportedMediaType
 
-from isoline import __version__, registry
+from isoline import __version__
 from isoline.config.settings import Settings
 from isoline.domain.events import Contours, Mask, Started
 from isoline.domain.request import SegmentRequest
 from isoline.engines.local import Bounds, LocalEngine
 from isoline.errors import Broken, IsolineError, NotSupported
 from isoline.exports.base import Encoder
+from isoline.exports.registry import EXPORTS
 from isoline.images.catalog import Caller, Descriptions, Images, Resolver
 from isoline.images.file_uris import FileUris
 from isoline.images.uploads import Uploads
 from isoline.jobs.job import Job, State
 from isoline.jobs.queue import Jobs, QueueFull
-from isoline.models.weights import weight_files
+from isoline.models.catalogue import ModelCatalogue
 from isoline.pipeline import tiled
 from isoline.pipeline.surveys import Surveys
 from isoline.protocol import openapi, problems, requests, responses
@@ -58,6 +59,7 @@ class Backend:
 
     settings: Settings
     images: Images
+    models: ModelCatalogue
     engine: LocalEngine
     jobs: Jobs
     uploads: Uploads
@@ -76,17 +78,18 @@ class Backend:
             "girder": GirderImages(settings.girder, Descriptions().of),
         }
         images = Images(settings.images, resolvers)
+        models = ModelCatalogue.of(settings)
 
         def prepare(body: bytes) -> tiled.Prepared:
             # nobody asks any more: images that are kept elsewhere are not opened again
             asked = requests.parse_request(body)
-            return tiled.prepare(asked, images, settings.weights, bundles=settings.bundles)
+            return tiled.prepare(asked, images, models)
 
         metrics = Metrics()
         given = settings.engine
         engine = LocalEngine(
             given.worker_count,
-            settings.weights,
+            models,
             given.device,
             urgent_workers=given.urgent_workers,
             bounds=Bounds(given.tile_seconds, given.memory_mib, given.seen_mib),
@@ -102,7 +105,9 @@ class Backend:
         audit = Audit(settings.data / "audit.log")
         # beside the workers, which see to themselves: what has ended is served meanwhile
         threading.Thread(target=_warm, name="warm", daemon=True).start()
-        return cls(settings, images, engine, jobs, uploads, Access(settings), metrics, audit)
+        return cls(
+            settings, images, models, engine, jobs, uploads, Access(settings), metrics, audit
+        )
 
     def close(self) -> None:
         self.jobs.close()
@@ -123,7 +128,7 @@ def create_app(backend: Backend) -> Flask:
     _guard(app, backend)
     _explain(app, backend.settings)
     _serve_catalogue(app, backend)
-    _serve_uploads(app, backend.uploads, backend.audit)
+    _serve_uploads(app, backend.uploads, backend.models, backend.audit)
     _serve_jobs(app, backend)
     _serve_segmentations(app, backend)
     app.register_blueprint(ohif_files.blueprint())
@@ -275,8 +280,7 @@ def _serve_catalogue(app: Flask, backend: Backend) -> None:
 
     @app.get("/v1/models")
     def models() -> Response:
-        names = registry.model_names(settings.bundles)
-        return _json({"models": [_model(name, settings) for name in names]})
+        return _json({"models": [_model(name, backend.models) for name in backend.models.names()]})
 
     @app.get("/v1/images")
     def list_images() -> Response:
@@ -305,7 +309,7 @@ def _serve_catalogue(app: Flask, backend: Backend) -> None:
 
     @app.get("/")
     def viewer() -> Response:
-        page = resources.files("isoline").joinpath("viewer.html").read_bytes()
+        page = resources.files("isoline.server").joinpath("web/viewer.html").read_bytes()
         return Response(page, content_type="text/html; charset=utf-8")
 
 
@@ -317,28 +321,23 @@ def _status(backend: Backend) -> str:
     return "ready" if backend.engine.ready else "starting"
 
 
-def _model(name: str, settings: Settings) -> Mapping[str, object]:
+def _model(name: str, models: ModelCatalogue) -> Mapping[str, object]:
     """Return what a viewer needs to offer the model, and why it cannot run, None where it can."""
     try:
-        spec = registry.model(name, settings.bundles).spec
+        spec = models.get(name).spec
     except Broken as error:
         return {"name": name, "problem": str(error)}
-    try:
-        weight_files(spec, settings.weights)
-        problem = None
-    except IsolineError as error:
-        problem = str(error)
-    return {**responses.model_json(spec), "problem": problem}
+    return responses.model_json(spec, models.problem(spec))
 
 
 # --- Pixels of images that the server does not see ---------------------------------------------
 
 
-def _serve_uploads(app: Flask, uploads: Uploads, audit: Audit) -> None:
+def _serve_uploads(app: Flask, uploads: Uploads, models: ModelCatalogue, audit: Audit) -> None:
     @app.post("/v1/uploads")
     def create_upload() -> Response:
         asked = requests.parse_upload(request.get_data())
-        upload, manifest = uploads.create(asked, tiled.footprint(asked))
+        upload, manifest = uploads.create(asked, tiled.footprint(asked, models))
         audit.note(g.user.name, "upload", upload)
         return _json(responses.upload_json(upload, manifest), 201)
 
@@ -382,8 +381,7 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
     prompt_streams = threading.BoundedSemaphore(limits.prompt_streams)
 
     def prepare(asked: SegmentRequest, caller: Caller) -> tiled.Prepared:
-        given = backend.settings
-        prepared = tiled.prepare(asked, backend.images, given.weights, caller, given.bundles)
+        prepared = tiled.prepare(asked, backend.images, backend.models, caller)
         if prepared.started.volume is not None:
             check_size(asked.image, prepared.started.volume.grid, limits.volume_mib)
         return prepared
@@ -397,7 +395,7 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
         job = jobs.submit(body, prepared, owner=g.user.name, lasting=lasting, parks=parks)
         scope = prepared.started.scope
         backend.audit.note(g.user.name, "run", job.id, image=scope.image, model=scope.model)
-        return job, registry.encoder(asked.format)()
+        return job, EXPORTS.load(asked.format)()
 
     def find(job_id: str) -> Job:
         """Return a job that the caller may see. Raises UnknownJob as if it were not there."""
@@ -479,8 +477,8 @@ def _serve_jobs(app: Flask, backend: Backend) -> None:
         last = request.headers.get("Last-Event-ID", request.args.get("after", "-1"))
         after = requests.parse_integer(last, "after", -1, 2**53)
         name = request.args.get("format", job.card.format)
-        encoder = registry.encoder(name)
-        if encoder.masks != registry.encoder(job.card.format).masks:
+        encoder = EXPORTS.load(name)
+        if encoder.masks != EXPORTS.load(job.card.format).masks:
             raise NotSupported(
                 f"{name} cannot say what this job finds", f"ask for {job.card.format}"
             )

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import registry
 from isoline.errors import BadRegion, NotSupported, TooLarge
 from isoline.geometry.grid import XY, Grid, Rect
 from isoline.images.catalog import Found
 from isoline.inference.sampling import Sampler, choose
+from isoline.sources.registry import open_image
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def render(found: Found, rect: Rect, side: int, cap: int) -> Picture:
     box = grid.cover(rect)
     if box.area > cap:
         raise TooLarge(f"{box.width} x {box.height} pixels are too many", f"ask for at most {cap}")
-    source = registry.open_image(found.path, found.info.reader)
+    source = open_image(found.path, found.info.reader)
     try:
         pixels = Sampler(source, grid, choose(found.info, (3,), None, None)).read(box)
     finally:

@@ -26,7 +26,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from isoline import registry
 from isoline.domain.events import (
     Cancelled,
     Contours,
@@ -44,6 +43,7 @@ from isoline.domain.prompts import Prompt
 from isoline.domain.request import SegmentRequest
 from isoline.errors import IsolineError, Malformed
 from isoline.exports.base import Encoder
+from isoline.exports.registry import EXPORTS
 from isoline.geometry.grid import XY, Grid, Rect
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.region import Region, brief
@@ -114,7 +114,7 @@ def save(directory: Path, format: str = "geojson") -> None:  # noqa: A002
 
 def cases(format: str = "geojson") -> tuple[Case, ...]:  # noqa: A002
     """Return every case in the dialect `format`. Raises UnknownFormat."""
-    encoder = registry.encoder(format)()
+    encoder = EXPORTS.load(format)()
     recorded = _recording("events.json")
     streams = [_event_case(case, recorded, encoder) for case in recorded["cases"]]
     requests = [_request_case(case) for case in _recording("requests.json")]
@@ -133,7 +133,7 @@ def judge(case: Case, printed: bytes) -> str | None:
 
 
 def _recording(name: str) -> Any:
-    return orjson.loads((resources.files("isoline") / "recordings" / name).read_bytes())
+    return orjson.loads((resources.files("isoline.testing") / "recordings" / name).read_bytes())
 
 
 # --- Requests ----------------------------------------------------------------------------------

@@ -120,7 +120,7 @@ def site_config(data: Path, port: int, name: str, archive: DicomWeb) -> str:
 
 def site_command(config: Path, pages: Path, name: str) -> list[str]:
     """Return the command that serves isoline, OHIF's `pages` and the archive `name`."""
-    command = [sys.executable, "-m", "isoline.ohif.site", "--config", str(config)]
+    command = [sys.executable, "-m", "isoline.demo.ohif.site", "--config", str(config)]
     return [*command, "--pages", str(pages), "--archive", name]
 
 

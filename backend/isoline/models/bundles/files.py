@@ -63,6 +63,17 @@ class Bundle:
             )
         return state
 
+    def signature(self) -> tuple[tuple[str, int, int], ...]:
+        """Return name, size and time of change of each file that the model depends on.
+
+        Raises Broken where the weights are missing.
+        """
+        files = [self.weights]
+        if self.path.is_dir():
+            files += sorted((self.path / "configs").glob("*"))
+        states = [(file.name, file.stat()) for file in files]
+        return tuple((name, state.st_size, state.st_mtime_ns) for name, state in states)
+
     def stamp(self) -> str:
         """Return 16 digits each of the sha256 of the weights and of the configurations."""
         path = self.weights

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import resampling
+from isoline.geometry import resampling
 from isoline.geometry.reorient import Orientation
 from isoline.models.bundles.recipe import Recipe
 from isoline.models.bundles.transforms import Input

@@ -55,10 +55,12 @@ class BundleModel(VolumeModel):
 
 
 @lru_cache(maxsize=64)
-def bundle_model(name: str, bundle: Bundle, stamp: str) -> type[BundleModel]:
+def bundle_model(
+    name: str, bundle: Bundle, _signature: tuple[tuple[str, int, int], ...]
+) -> type[BundleModel]:
     """Return the model of `bundle`, called `name`. Raises Broken where it cannot be one.
 
-    `stamp` changes when the files of the bundle do: see `Bundle.stamp`.
+    It is made anew when the files of the bundle change: see `Bundle.signature`.
     """
     metadata = bundle.metadata()
     check_input(metadata)
@@ -74,7 +76,7 @@ def bundle_model(name: str, bundle: Bundle, stamp: str) -> type[BundleModel]:
         name=name,
         title=str(metadata.get("name") or name),
         description=str(metadata.get("description") or metadata.get("task") or "A MONAI bundle."),
-        version=f"{metadata.get('version', '0')}+{stamp}",
+        version=f"{metadata.get('version', '0')}+{bundle.stamp()}",
         labels=tuple(
             Label(classes[n].strip().capitalize(), _color(place)) for place, n in enumerate(shown)
         ),

@@ -12,8 +12,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import resampling
 from isoline.errors import BadSeries
+from isoline.geometry import resampling
 from isoline.geometry.reorient import Orientation
 from isoline.models.volumetric import Scan
 

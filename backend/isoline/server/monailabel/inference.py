@@ -11,11 +11,10 @@ from pathlib import Path
 import orjson
 from werkzeug.datastructures import FileStorage
 
-from isoline import registry
 from isoline.errors import Malformed
 from isoline.images.catalog import Images
 from isoline.models.base import ModelSpec
-from isoline.models.bundles.files import Bundle
+from isoline.models.catalogue import ModelCatalogue
 from isoline.server.monailabel import forms, masks, points, volumes, wsi
 from isoline.server.monailabel.masks import Frame, Kind
 from isoline.server.monailabel.names import Names
@@ -57,7 +56,7 @@ class Inference:
     runner: Runner
     assumed_um: float
     max_mask_pixels: int
-    bundles: Mapping[str, Bundle]
+    models: ModelCatalogue
     scratch: Path
     """Where files lie for as long as they are read."""
 
@@ -106,7 +105,7 @@ class Inference:
 
     def spec(self, model: str) -> ModelSpec:
         """Return what a model declares. Raises UnknownModel or Broken."""
-        return registry.model(model, self.bundles).spec
+        return self.models.get(model).spec
 
     def is_volume(self, name: str) -> bool:
         """Return whether the image called `name` is a volume. Raises what `Images.find` raises."""

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from werkzeug.datastructures import FileStorage
 
-from isoline import registry
 from isoline.domain.prompts import MAX_POINTS, Prompt
 from isoline.errors import Malformed, NotSupported
 from isoline.geometry.volume_grid import VolumeGrid
 from isoline.models.base import ModelSpec
 from isoline.server.monailabel.files import check_readable, split
+from isoline.sources.registry import open_image
 from isoline.sources.volume import VolumeSource
 
 MOST_OBJECTS = 100
@@ -106,7 +106,7 @@ def scribbles(file: FileStorage, grid: VolumeGrid, scratch: Path) -> tuple[Promp
         path = Path(folder) / f"label{suffix}"
         file.save(path)
         check_readable(path)
-        source = registry.open_image(path)
+        source = open_image(path)
         try:
             assert isinstance(source, VolumeSource)
             if source.volume.grid.size != grid.size:

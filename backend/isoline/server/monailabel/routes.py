@@ -6,24 +6,21 @@ earlier call with them, and nothing after it.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from isoline import __version__, registry
-from isoline.config.settings import Settings
+from isoline import __version__
 from isoline.domain.request import Value
 from isoline.errors import Broken, IsolineError, NotAuthenticated, NotFound
 from isoline.images.catalog import Images
 from isoline.models.base import Choice, ModelSpec
-from isoline.models.bundles.files import Bundle
-from isoline.models.weights import weight_files
+from isoline.models.catalogue import ModelCatalogue
 from isoline.protocol.problems import http_status
 from isoline.server.access import ADMIN, Access, User
 from isoline.server.monailabel import datastore as store
@@ -62,10 +59,10 @@ def blueprint(backend: Backend) -> Blueprint:
         images,
         names,
         sessions,
-        Runner(backend.jobs, images, settings, backend.audit),
+        Runner(backend.jobs, images, backend.models, settings, backend.audit),
         given.spacing_um,
         settings.limits.region_pixels,
-        settings.bundles,
+        backend.models,
         folder / "coming",
     )
 
@@ -79,7 +76,7 @@ def blueprint(backend: Backend) -> Blueprint:
 
     routes = Blueprint("monailabel", __name__)
     _handle_errors(routes)
-    _serve_info(routes, settings, datastore)
+    _serve_info(routes, backend.models, datastore)
     _serve_access(routes, backend.access, read)
     serve_inference(routes, inference, read)
     serve_batches(routes, inference, datastore)
@@ -116,10 +113,10 @@ def _handle_errors(routes: Blueprint) -> None:
 # --- What the server can do ----------------------------------------------------------------------
 
 
-def _serve_info(routes: Blueprint, settings: Settings, datastore: Datastore) -> None:
+def _serve_info(routes: Blueprint, models: ModelCatalogue, datastore: Datastore) -> None:
     @routes.get("/info/")
     def info() -> Response:
-        specs = [spec for spec in _specs(settings.bundles) if _runs(spec, settings.weights)]
+        specs = [spec for spec in models.specs().values() if models.problem(spec) is None]
         labels = dict.fromkeys(label.name for spec in specs for label in spec.labels)
         return as_json(
             {
@@ -138,33 +135,16 @@ def _serve_info(routes: Blueprint, settings: Settings, datastore: Datastore) -> 
 
     @routes.get("/model/info/<model>")
     def model_info(model: str) -> Response:
-        spec = registry.model(model, settings.bundles).spec
+        spec = models.get(model).spec
         if not spec.weights:
             raise NotFound(f"{model} has no file of weights", "it needs none")
-        path = weight_files(spec, settings.weights)[spec.weights[0].file]
+        path = models.files(spec)[spec.weights[0].file]
         return as_json(
             {
                 "checksum": f"SHA256:{spec.weights[0].sha256}",
                 "modified_time": int(path.stat().st_mtime),
             }
         )
-
-
-def _specs(bundles: Mapping[str, Bundle]) -> list[ModelSpec]:
-    """Return the models that can be loaded."""
-    specs = [model.spec for model in registry.models().working.values()]
-    for name in bundles:
-        with contextlib.suppress(IsolineError):
-            specs.append(registry.model(name, bundles).spec)
-    return specs
-
-
-def _runs(spec: ModelSpec, weights: Path) -> bool:
-    try:
-        weight_files(spec, weights)
-    except IsolineError:
-        return False
-    return True
 
 
 def _model(spec: ModelSpec) -> dict[str, object]:

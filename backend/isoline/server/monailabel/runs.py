@@ -21,6 +21,7 @@ from isoline.domain.request import SegmentRequest
 from isoline.errors import Broken, Busy, Conflict
 from isoline.images.catalog import Images
 from isoline.jobs.queue import Jobs
+from isoline.models.catalogue import ModelCatalogue
 from isoline.pipeline import tiled
 from isoline.protocol import requests
 from isoline.server.audit import Audit
@@ -51,12 +52,18 @@ class Run:
 class Runner:
     """Runs requests as jobs of this server and waits for them."""
 
-    def __init__(self, jobs: Jobs, images: Images, settings: Settings, audit: Audit) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        images: Images,
+        models: ModelCatalogue,
+        settings: Settings,
+        audit: Audit,
+    ) -> None:
         """Let at most `monailabel.waiting` callers wait: each of them holds a thread."""
         self._jobs = jobs
         self._images = images
-        self._weights = settings.weights
-        self._bundles = settings.bundles
+        self._models = models
         self._volume_mib = settings.limits.volume_mib
         self._audit = audit
         self._seats = threading.BoundedSemaphore(settings.monailabel.waiting)
@@ -78,7 +85,7 @@ class Runner:
         fails, and Conflict when it is cancelled.
         """
         began = time.monotonic()
-        prepared = tiled.prepare(asked, self._images, self._weights, bundles=self._bundles)
+        prepared = tiled.prepare(asked, self._images, self._models)
         if prepared.started.volume is not None:
             check_size(asked.image, prepared.started.volume.grid, self._volume_mib)
         body = orjson.dumps(requests.request_json(asked))

@@ -12,7 +12,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from isoline import registry
 from isoline.domain.prompts import Prompt
 from isoline.domain.request import SegmentRequest
 from isoline.errors import NotSupported
@@ -24,6 +23,7 @@ from isoline.images.catalog import Found
 from isoline.models.base import ModelSpec
 from isoline.server.monailabel.runs import Run
 from isoline.server.monailabel.wsi import parameters
+from isoline.sources.registry import open_image
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 TYPES = ("uint8", "uint16", "int16", "int32")
@@ -102,7 +102,7 @@ def as_dicom_seg(answer: VolumeAnswer) -> bytes:
     """Return a DICOM Segmentation. Raises NotSupported without a series, or without a finding."""
     from isoline.sources.dicom_series import DicomSource
 
-    source = registry.open_image(answer.found.path, answer.found.info.reader)
+    source = open_image(answer.found.path, answer.found.info.reader)
     try:
         headers = tuple(source.series.headers) if isinstance(source, DicomSource) else ()
     finally:

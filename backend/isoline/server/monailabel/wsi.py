@@ -16,12 +16,12 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from isoline import registry
 from isoline.domain.events import Objects
 from isoline.domain.prompts import Prompt
 from isoline.domain.request import SegmentRequest, Value
 from isoline.errors import BadRegion, Malformed
 from isoline.exports.base import image_corners
+from isoline.exports.registry import EXPORTS
 from isoline.geometry.grid import XY
 from isoline.geometry.region import Region
 from isoline.models.base import ModelSpec
@@ -243,7 +243,7 @@ def _element(
 
 def as_dsa(answer: Answer) -> bytes:
     """Return an annotation document of the Digital Slide Archive."""
-    encoder = registry.encoder("dsa")()
+    encoder = EXPORTS.load("dsa")()
     started = answer.run.started
     several = (encoder.features(each, started, False) for each in answer.found() if len(each))
     count = sum(len(each.polygons.part_start) - 1 for each in answer.found())

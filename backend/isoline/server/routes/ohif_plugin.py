@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 PREFIX = "/ohif/"
-_SHIPPED = Path(__file__).parent / "plugin"
-_CHECKOUT = Path(__file__).parents[3] / "plugins" / "ohif" / "src"
+_SHIPPED = Path(__file__).parents[1] / "web" / "ohif"
+_CHECKOUT = Path(__file__).parents[4] / "plugins" / "ohif" / "src"
 MEDIA_TYPES = {
     # what `mimetypes` says of these depends on the machine, and browsers are strict with modules
     ".js": "text/javascript",
