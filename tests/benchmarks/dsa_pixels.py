@@ -21,8 +21,9 @@ from isoline.config.settings import Girder
 from isoline.demo.slide import SAMPLE_SLIDE
 from isoline.geometry.grid import Box
 from isoline.images.catalog import Caller, Descriptions
+from isoline.images.girder import GirderImages
 from isoline.models import downloads
-from isoline.sources.girder import CONNECTIONS, EXACT, GirderImage, GirderImages
+from isoline.sources.girder import CONNECTIONS, EXACT, GirderImage
 from tests.benchmarks.measuring import describe_machine, median, seconds, spread
 from tests.dsa.stack import Stack, running
 

@@ -27,10 +27,11 @@ from numpy.typing import NDArray
 
 from isoline.domain import mask_rle
 from isoline.exports.ohif import OHIF
+from isoline.images.dicomweb import DicomWebImages
 from isoline.models import brain, downloads
 from isoline.models.brain import Brain
 from isoline.models.volumetric import Scan
-from isoline.sources.archives import Archive, DicomWebImages
+from isoline.sources.archive import Archive
 from isoline.sources.dicomweb import DicomWebSource
 from isoline.sources.nifti import NiftiSource
 from isoline.sources.volume_cache import VolumeCache

@@ -14,8 +14,9 @@ from isoline.config.settings import Girder
 from isoline.errors import NotAllowed, UnknownImage
 from isoline.geometry.grid import XY, Box
 from isoline.images.catalog import Caller, Descriptions
+from isoline.images.girder import GirderImages
 from isoline.sources.base import Source
-from isoline.sources.girder import GirderImage, GirderImages
+from isoline.sources.girder import GirderImage
 from tests.dsa.conftest import TOKEN, Archive
 
 

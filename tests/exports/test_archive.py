@@ -26,7 +26,7 @@ from isoline.errors import NotStored
 from isoline.exports import stow
 from isoline.geometry.volume_grid import VolumeGrid
 from isoline.server.access import digest
-from isoline.sources.archives import Archive
+from isoline.sources.archive import Archive
 from tests import segs, volumes
 from tests.orthanc import PASSWORD, USER, orthanc, store
 from tests.protocol.test_openapi import check

@@ -19,8 +19,9 @@ import requests
 
 from isoline.errors import BadSeries, UnknownImage, Unreadable
 from isoline.images.catalog import ANYONE, Images
-from isoline.sources.archives import Archive, DicomWebImages, DicomWebSeries
-from isoline.sources.dicomweb import DicomWebSource
+from isoline.images.dicomweb import DicomWebImages
+from isoline.sources.archive import Archive
+from isoline.sources.dicomweb import DicomWebSeries, DicomWebSource
 from isoline.sources.volume_cache import VolumeCache
 from tests import volumes
 from tests.orthanc import PASSWORD, USER, orthanc, store

@@ -19,8 +19,8 @@ from isoline.config.settings import Girder
 from isoline.errors import IsolineError, NotAllowed, UnknownImage, Unreadable
 from isoline.geometry.grid import Box
 from isoline.images.catalog import Caller, Descriptions, Found
+from isoline.images.girder import GirderImages
 from isoline.sources.base import Remote, Source
-from isoline.sources.girder import GirderImages
 from tests.killable import running
 
 ITEM = "0123456789abcdef01234567"

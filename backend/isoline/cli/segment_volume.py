@@ -21,12 +21,13 @@ from isoline.exports import archive, labelmap
 from isoline.exports.labelmap import Segmented
 from isoline.exports.ohif import OHIF
 from isoline.images.catalog import Images
+from isoline.images.dicomweb import DicomWebImages
 from isoline.models.catalogue import ModelCatalogue
 from isoline.pipeline import tiled
 from isoline.pipeline.surveys import Surveys
 from isoline.pipeline.tiled import Prepared
-from isoline.sources.archives import DicomWebImages, DicomWebSeries
 from isoline.sources.dicom_series import DicomSource
+from isoline.sources.dicomweb import DicomWebSeries
 from isoline.sources.registry import open_image
 
 EVENTS = "ndjson"

@@ -13,7 +13,8 @@ from isoline.exports import labelmap as volume_file
 from isoline.exports import stow
 from isoline.exports.labelmap import Segmented
 from isoline.geometry.volume_grid import VolumeInfo
-from isoline.sources.archives import Archive, DicomWebImages
+from isoline.images.dicomweb import DicomWebImages
+from isoline.sources.archive import Archive
 from isoline.sources.dicomweb import DicomWebSource
 
 

@@ -6,7 +6,8 @@ import requests
 from pydicom.dataset import Dataset
 
 from isoline.errors import NotStored
-from isoline.sources.archives import Archive
+from isoline.sources.archive import Archive
+from isoline.sources.dicomweb import client
 
 _REASONS = {
     0x0110: "it failed while storing",
@@ -29,11 +30,11 @@ def store(archive: Archive, instance: Dataset) -> bool:
     """
     if _has(archive, instance):
         return False
-    client = archive.client()
+    session = client(archive)
     # a large message is sent as it is read: it cannot be sent twice
-    client.set_http_retry_params(retry=False)
+    session.set_http_retry_params(retry=False)
     try:
-        client.store_instances([instance])
+        session.store_instances([instance])
     except requests.HTTPError as error:
         # the archive may have it by now: two callers, or an answer that was lost on the way
         if not _has(archive, instance):
@@ -50,7 +51,7 @@ def store(archive: Archive, instance: Dataset) -> bool:
 
 def _has(archive: Archive, instance: Dataset) -> bool:
     try:
-        found = archive.client().retrieve_instance_metadata(
+        found = client(archive).retrieve_instance_metadata(
             instance.StudyInstanceUID, instance.SeriesInstanceUID, instance.SOPInstanceUID
         )
     except requests.HTTPError as error:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -21,6 +23,9 @@ from isoline.errors import Broken
 from isoline.models.base import Model, Patch, Prediction
 
 T = TypeVar("T")
+Bool: TypeAlias = NDArray[np.bool_]
+Places: TypeAlias = NDArray[np.float64]
+"""(n, 3) positions k, j, i in voxels of level 0."""
 Index: TypeAlias = tuple[int, ...]
 """Of a pixel: (y, x) in a picture, (k, j, i) in a volume."""
 
@@ -106,3 +111,30 @@ class PointedModel(Model):
 
     def infer(self, patch: Patch) -> Prediction:
         raise Broken(f"{self.spec.name} answers prompts and works on no tiles")
+
+
+def along(corners: Places) -> Places:
+    """Return places at most a voxel apart on the way through `corners`."""
+    parts = [corners[:1]]
+    for start, end in pairwise(corners):
+        n = ceil(float(np.abs(end - start).max()))
+        parts.append(start + (end - start) * np.linspace(0, 1, n + 1)[1:, None])
+    return thinned(np.concatenate(parts))
+
+
+def overlap(window: Window, other: Window) -> tuple[slice, ...]:
+    """Return the slices, in voxels of `window`, of what it shares with `other`."""
+    axes = zip(window.low, window.high, other.low, other.high, strict=True)
+    return tuple(
+        slice(max(low, others) - low, max(min(high, its), low) - low)
+        for low, high, others, its in axes
+    )
+
+
+MOST_PLACES = 4000
+"""Of one stroke."""
+
+
+def thinned(places: Places) -> Places:
+    """Return so many of `places` as a stroke may have."""
+    return places[:: -(-len(places) // MOST_PLACES)]

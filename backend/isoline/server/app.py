@@ -26,7 +26,9 @@ from isoline.errors import Broken, IsolineError, NotSupported
 from isoline.exports.base import Encoder
 from isoline.exports.registry import EXPORTS
 from isoline.images.catalog import Caller, Descriptions, Images, Resolver
+from isoline.images.dicomweb import DicomWebImages
 from isoline.images.file_uris import FileUris
+from isoline.images.girder import GirderImages
 from isoline.images.uploads import Uploads
 from isoline.jobs.job import Job, State
 from isoline.jobs.queue import Jobs, QueueFull
@@ -43,8 +45,6 @@ from isoline.server.metrics import Metrics
 from isoline.server.monailabel import access as monailabel
 from isoline.server.monailabel import routes as monailabel_routes
 from isoline.server.routes import ohif_plugin as ohif_files
-from isoline.sources.archives import DicomWebImages
-from isoline.sources.girder import GirderImages
 from isoline.sources.volume import check_size
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.models.promptable import Index, Scene, Window
+from isoline.models.promptable import Index, Scene, Window, overlap
 
 _REACH = 3
 """Voxels that the smoothing looks at on either side."""
@@ -92,15 +92,6 @@ class Space:
         size = high[1] - low[1], high[0] - low[0]
         small = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
         return np.asarray(small, np.float32).reshape(1, 1, size[1], size[0])
-
-
-def overlap(window: Window, other: Window) -> tuple[slice, ...]:
-    """Return the slices, in voxels of `window`, of what it shares with `other`."""
-    axes = zip(window.low, window.high, other.low, other.high, strict=True)
-    return tuple(
-        slice(max(low, others) - low, max(min(high, its), low) - low)
-        for low, high, others, its in axes
-    )
 
 
 def colours(pixels: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from math import ceil
 
 import cv2
@@ -15,16 +14,10 @@ from isoline.kernels import bodies
 from isoline.kernels.walker import FREE, OBJECT, OTHER
 from isoline.models.click.features import Space
 from isoline.models.click.selection import Selection
-from isoline.models.promptable import Window
-
-Bool = NDArray[np.bool_]
-Places = NDArray[np.float64]
-"""(n, 3) positions k, j, i in voxels of level 0."""
+from isoline.models.promptable import Bool, Places, Window, along, thinned
 
 STROKE_RADIUS = 1.5
 """In voxels: fewer seeds are met by too few walks."""
-_MOST_PLACES = 4000
-"""Of one stroke."""
 
 
 @dataclass(frozen=True)
@@ -155,15 +148,6 @@ def gesture_of(prompt: Prompt, space: Space, only: int | None) -> Stroke | Area 
     return Stroke(along(corners), prompt.include)
 
 
-def along(corners: Places) -> Places:
-    """Return places at most a voxel apart on the way through `corners`."""
-    parts = [corners[:1]]
-    for start, end in pairwise(corners):
-        n = ceil(float(np.abs(end - start).max()))
-        parts.append(start + (end - start) * np.linspace(0, 1, n + 1)[1:, None])
-    return thinned(np.concatenate(parts))
-
-
 def _deep_places(corners: Places, prompt: Prompt) -> Places:
     """Return places in the plane of a flat outline in a volume.
 
@@ -187,8 +171,3 @@ def _deep_places(corners: Places, prompt: Prompt) -> Places:
     rows, columns = np.nonzero(depth > (depth.max() / 2 if prompt.include else 0))
     places = np.column_stack([columns, rows]) / scale + origin
     return thinned(centre + places @ axes)
-
-
-def thinned(places: Places) -> Places:
-    """Return so many of `places` as a stroke may have."""
-    return places[:: -(-len(places) // _MOST_PLACES)]

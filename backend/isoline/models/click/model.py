@@ -14,10 +14,10 @@ from isoline.domain.prompts import KINDS, Prompt
 from isoline.models.base import Choice, ModelSpec, Pointed
 from isoline.models.click import enclosing, growth, outlines, refining
 from isoline.models.click.features import Space
-from isoline.models.click.gestures import Area, Places, Stroke, gesture_of
+from isoline.models.click.gestures import Area, Stroke, gesture_of
 from isoline.models.click.level_sets import Turn
 from isoline.models.click.selection import Bool, Selection, cropped
-from isoline.models.promptable import Answer, PointedModel, Question, Scene, Window
+from isoline.models.promptable import Answer, Places, PointedModel, Question, Scene, Window
 
 OUTSIDE = "the prompts lie outside the image"
 NO_BORDER = "the image shows no border around the prompts; draw a box or a lasso instead"

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from isoline.kernels import bodies
 from isoline.models.click import enclosing
 from isoline.models.click.features import Space
-from isoline.models.click.gestures import Area, Places, Slice, Stroke, thinned
+from isoline.models.click.gestures import Area, Slice, Stroke
 from isoline.models.click.selection import Selection
-from isoline.models.promptable import Index, Scene, Window
+from isoline.models.promptable import Index, Places, Scene, Window, thinned
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.models.click.features import Space, overlap
-from isoline.models.promptable import Window
+from isoline.models.click.features import Space
+from isoline.models.promptable import Window, overlap
 
 Bool = NDArray[np.bool_]
 

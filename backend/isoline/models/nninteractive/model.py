@@ -29,11 +29,18 @@ from isoline.domain.prompts import KINDS, Prompt
 from isoline.errors import Broken
 from isoline.models import devices
 from isoline.models.base import ModelSpec, OwnFile, Pointed
-from isoline.models.click.features import overlap
-from isoline.models.click.gestures import Bool
 from isoline.models.nninteractive import voxelise
 from isoline.models.nninteractive.checkpoint import CHECKPOINT, harmless_copy
-from isoline.models.promptable import Answer, Index, PointedModel, Question, Scene, Window
+from isoline.models.promptable import (
+    Answer,
+    Bool,
+    Index,
+    PointedModel,
+    Question,
+    Scene,
+    Window,
+    overlap,
+)
 
 _SOURCE = (
     "run `nninteractive-download-model nnInteractive_v1.0 --model-dir .` and put the folder"

@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.models.click.gestures import Bool, Places, along
-from isoline.models.promptable import Index, Window
+from isoline.models.promptable import Bool, Index, Places, Window, along
 
 
 def stroke(places: Places, thickness: Sequence[int], size: Index) -> tuple[Window, Bool] | None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from isoline.errors import IsolineError, NotSupported, UnknownImage
 from isoline.images.catalog import Images
+from isoline.images.dicomweb import DicomWebImages
 from isoline.server.monailabel.datastore import SCHEME, Datastore
 from isoline.server.monailabel.files import split
-from isoline.sources.archives import DicomWebImages
 
 _SECONDS = 10.0
 """How long the list of file names is believed: roots may hold thousands, on slow disks."""

@@ -19,6 +19,7 @@ from isoline import __version__
 from isoline.domain.request import Value
 from isoline.errors import Broken, IsolineError, NotAuthenticated, NotFound
 from isoline.images.catalog import Images
+from isoline.images.dicomweb import DicomWebImages
 from isoline.models.base import Choice, ModelSpec
 from isoline.models.catalogue import ModelCatalogue
 from isoline.protocol.problems import http_status
@@ -36,7 +37,6 @@ from isoline.server.monailabel.runs import Runner
 from isoline.server.monailabel.sessions import SCHEME as SESSION
 from isoline.server.monailabel.sessions import Sessions
 from isoline.server.monailabel.store_routes import serve_images, serve_labels, serve_sessions
-from isoline.sources.archives import DicomWebImages
 
 if TYPE_CHECKING:
     from isoline.server.app import Backend

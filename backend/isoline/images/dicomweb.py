@@ -1,8 +1,4 @@
-"""Archives that speak DICOMweb (PS3.18), and their series by name: `dicomweb:SOURCE/STUDY/SERIES`.
-
-What talks to them is in `dicomweb` and is loaded when somebody names a series: a server without
-archives never needs it.
-"""
+"""Series of a DICOMweb archive: `dicomweb:SOURCE/STUDY/SERIES` to a volume."""
 
 from __future__ import annotations
 
@@ -10,71 +6,20 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from isoline.config.settings import Settings
 from isoline.errors import UnknownImage
 from isoline.images.catalog import Caller, Found
-from isoline.sources.base import ImageInfo, Remote
+from isoline.sources.archive import Archive
+from isoline.sources.base import ImageInfo
 from isoline.sources.volume_cache import VolumeCache
 
 if TYPE_CHECKING:
-    from isoline.sources.dicomweb import DicomWebSource
+    from isoline.sources.dicomweb import DicomWebSeries
 
-PARALLEL = 8
-"""Frames asked for at once."""
 _REMEMBERED = 256
 _UID = re.compile(r"[0-9.]{1,64}")
-
-
-@dataclass(frozen=True)
-class Archive:
-    """[dicomweb.NAME]: where an archive answers, and what it wants to hear first."""
-
-    url: str
-    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Sent with every request; what grants access belongs here."""
-    timeout_seconds: float = 30.0
-    """Longest silence of the archive."""
-    parallel: int = PARALLEL
-    volume_mib: int = 4096
-    """The largest volume that is fetched, as float32."""
-
-    def client(self) -> Any:
-        """Return a dicomweb-client of the archive. Raises Broken without the library."""
-        from isoline.sources import dicomweb
-
-        return dicomweb.client(self)
-
-
-@dataclass(frozen=True)
-class DicomWebSeries(Remote):
-    """One series, with all that a worker needs to fetch it."""
-
-    called: str
-    archive: Archive
-    study: str
-    series: str
-    cache: VolumeCache
-
-    @property
-    def name(self) -> str:
-        return self.called
-
-    def open(self) -> DicomWebSource:
-        from isoline.sources.dicomweb import DicomWebSource
-
-        return DicomWebSource(self)
-
-    def instances(self) -> int | None:
-        """Return how many instances the archive says there are, None where it does not say.
-
-        Raises Unreadable or UnknownImage.
-        """
-        from isoline.sources import dicomweb
-
-        return dicomweb.instances(self)
 
 
 class DicomWebImages:
@@ -137,6 +82,8 @@ class DicomWebImages:
 
     def series(self, name: str) -> DicomWebSeries:
         """Return the series called `name`, unopened. Raises UnknownImage."""
+        from isoline.sources.dicomweb import DicomWebSeries  # slow to import: on first use
+
         parts = name.partition(":")[2].split("/")
         if len(parts) != 3 or not all(map(_UID.fullmatch, parts[1:])):
             raise UnknownImage(f"{name!r} names no series", "write dicomweb:SOURCE/STUDY/SERIES")
