@@ -9,21 +9,19 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import orjson
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     PlainValidator,
+    TypeAdapter,
     ValidationInfo,
     WithJsonSchema,
-    model_validator,
 )
-from pydantic.json_schema import SkipJsonSchema
+from typing_extensions import NotRequired, TypedDict, get_type_hints
 
 from isoline.domain.events import Label, Layer
 from isoline.domain.prompts import KINDS, MAX_PROMPTS, DrawnSlice, Kind, Prompt
@@ -33,7 +31,7 @@ from isoline.errors import Malformed, TooLarge
 from isoline.geometry.grid import XY, Rect
 from isoline.geometry.region import Region, brief
 from isoline.geometry.volume_grid import SliceName
-from isoline.protocol.strict import Expected, StrictModel, expected, read, tag, tagged
+from isoline.protocol.strict import Expected, Reads, expected, read, strict, tag, tagged
 from isoline.sources.upload import UploadRequest
 
 MAX_BODY_BYTES = 16 << 20
@@ -61,6 +59,7 @@ Positive = Annotated[float, Field(gt=0, lt=_FAR), Expected("a number above 0")]
 NotNegative = Annotated[float, Field(ge=0, lt=_FAR), Expected("a number from 0")]
 
 Pair = Annotated[tuple[Number, Number], Expected("[x, y]")]
+Point = Annotated[XY, Reads(Pair, lambda pair: XY(*pair))]
 Size = Annotated[
     tuple[Side, Side], Expected("[width, height]"), Field(description="Width, height in pixels.")
 ]
@@ -79,18 +78,34 @@ Color = Annotated[
     Expected("[red, green, blue]"),
     Field(description="Red, green, blue."),
 ]
+Corners = Annotated[
+    tuple[Number, Number, Number, Number],
+    Expected("[x0, y0, x1, y1] or a GeoJSON geometry"),
+    Field(description="x0, y0, x1, y1 in image pixels."),
+]
+
 Spacing = Annotated[
-    Annotated[Positive, tag("number")]
-    | Annotated[Annotated[tuple[Positive, Positive], Expected("[x, y]")], tag("pair")],
+    Annotated[XY, Reads(Positive, lambda both: XY(both, both)), tag("number")]
+    | Annotated[
+        XY,
+        Reads(Annotated[tuple[Positive, Positive], Expected("[x, y]")], lambda pair: XY(*pair)),
+        tag("pair"),
+    ],
     Discriminator(tagged(lambda value: "pair" if isinstance(value, list) else "number")),
 ]
 Channel = Annotated[
     Annotated[Text, tag("name")] | Annotated[Whole, tag("index")],
     Discriminator(tagged(lambda value: "name" if isinstance(value, str) else "index")),
 ]
-ParameterValue = Annotated[
-    bool | int | float | str, Expected("a number, a text, true or false")
-]  # fmt: skip
+Channels = Annotated[
+    tuple[str | int, ...],
+    Reads(
+        Annotated[
+            list[Channel], Field(min_length=1), Expected("a list of channel names or indices")
+        ],
+        tuple,
+    ),
+]
 
 
 def _at_most(count: int, what: str) -> BeforeValidator:
@@ -105,7 +120,10 @@ def _at_most(count: int, what: str) -> BeforeValidator:
 
 
 Parameters = Annotated[
-    dict[str, ParameterValue],
+    dict[
+        str,
+        Annotated[bool | int | float | str, Expected("a number, a text, true or false")],
+    ],
     Expected("a JSON object"),
     _at_most(MAX_PARAMETERS, "parameters"),
 ]
@@ -129,80 +147,101 @@ Runs = Annotated[
     ),
 ]
 
-Corners = Annotated[
-    tuple[Number, Number, Number, Number],
-    Expected("[x0, y0, x1, y1] or a GeoJSON geometry"),
-    Field(description="x0, y0, x1, y1 in image pixels."),
-]
-
 
 def _outline(value: object, info: ValidationInfo) -> Region:
     return Region.from_geojson(value, info.field_name or "region")
 
 
+Rectangle = Annotated[Region, Reads(Corners, lambda corners: Region.rectangle(*corners))]
 Outline = Annotated[
     Region,
     PlainValidator(_outline),
     WithJsonSchema({"type": "object", "description": "GeoJSON with polygons, in image pixels."}),
 ]
+RegionOfInterest = Annotated[
+    Annotated[Rectangle, tag("corners")] | Annotated[Outline, tag("outline")],
+    Discriminator(tagged(lambda value: "corners" if isinstance(value, list) else "outline")),
+]
 
 
-# --- Objects -----------------------------------------------------------------------------------
+# --- A request ---------------------------------------------------------------------------------
 
 
-class SliceReferenceJson(StrictModel):
+@strict()
+class SliceReferenceJson(TypedDict):
     """A slice of a volume by its name."""
 
-    instance: Text = Field(description="SOPInstanceUID.")
-    frame: Whole = Field(1, description="From 1.")
+    instance: Annotated[Text, Field(description="SOPInstanceUID.")]
+    frame: NotRequired[Annotated[Whole, Field(description="From 1, which is the default.")]]
 
-    def to_domain(self) -> SliceName:
-        return SliceName(self.instance, self.frame)
+
+def _slice_name(given: SliceReferenceJson) -> SliceName:
+    return SliceName(given["instance"], given.get("frame", 1))
 
 
 SliceReference = Annotated[
-    Annotated[SliceReferenceJson, tag("name")] | Annotated[Whole, tag("number")],
+    Annotated[SliceName, Reads(SliceReferenceJson, _slice_name), tag("name")]
+    | Annotated[Whole, tag("number")],
     Discriminator(tagged(lambda value: "name" if isinstance(value, dict) else "number")),
 ]
 
 
-class PromptJson(StrictModel):
+@strict()
+class PromptJson(TypedDict):
     """One gesture."""
 
     kind: Annotated[Kind, Expected(" or ".join(f'"{kind}"' for kind in KINDS))]
-    points: Annotated[list[Position], Expected("a list of positions")] = Field(
-        description="One position, two corners of a box, a way, or corners.",
-        json_schema_extra={"minItems": 1},
-    )
-    include: Switch = Field(True, description="Whether it is on the object.")
+    points: Annotated[
+        list[Position],
+        Expected("a list of positions"),
+        Field(
+            description="One position, two corners of a box, a way, or corners.",
+            json_schema_extra={"minItems": 1},
+        ),
+    ]
+    include: NotRequired[
+        Annotated[Switch, Field(description="Whether it is on the object; by default it is.")]
+    ]
 
-    def to_domain(self) -> Prompt:
-        return Prompt(self.kind, tuple(self.points), self.include)
+
+def _prompt(given: PromptJson) -> Prompt:
+    return Prompt(given["kind"], tuple(given["points"]), given.get("include", True))
 
 
 Prompts = Annotated[
-    list[PromptJson],
-    Expected("a list of prompts"),
+    tuple[Prompt, ...],
+    Reads(
+        Annotated[
+            list[Annotated[Prompt, Reads(PromptJson, _prompt)]], Expected("a list of prompts")
+        ],
+        tuple,
+    ),
     _at_most(MAX_PROMPTS, "prompts"),
     Field(json_schema_extra={"maxItems": MAX_PROMPTS}),
 ]
 
 
-class DrawnSliceJson(StrictModel):
+@strict()
+class DrawnSliceJson(TypedDict):
     """One slice of a mask to start from."""
 
     slice: SliceReference
     box: VoxelBox
     runs: Runs
 
-    def to_domain(self) -> DrawnSlice:
-        return DrawnSlice(_slice(self.slice), self.box, self.runs)
+
+def _drawn_slice(given: DrawnSliceJson) -> DrawnSlice:
+    return DrawnSlice(given["slice"], given["box"], given["runs"])
 
 
-class DrawnSlicesJson(StrictModel):
+@strict()
+class DrawnSlicesJson(TypedDict):
     """A mask of a volume to start from."""
 
-    slices: Annotated[list[DrawnSliceJson], Expected("a list of slices")]
+    slices: Annotated[
+        list[Annotated[DrawnSlice, Reads(DrawnSliceJson, _drawn_slice)]],
+        Expected("a list of slices"),
+    ]
 
 
 def _initial_kind(value: object) -> str:
@@ -211,284 +250,315 @@ def _initial_kind(value: object) -> str:
     return "corners" if isinstance(value, list) else "outline"
 
 
-RegionOrCorners = Annotated[
-    Annotated[Corners, tag("corners")] | Annotated[Outline, tag("outline")],
-    Discriminator(tagged(lambda value: "corners" if isinstance(value, list) else "outline")),
-]
 Initial = Annotated[
-    Annotated[Corners, tag("corners")]
+    Annotated[Rectangle, tag("corners")]
     | Annotated[Outline, tag("outline")]
-    | Annotated[DrawnSlicesJson, tag("slices")],
+    | Annotated[
+        tuple[DrawnSlice, ...],
+        Reads(DrawnSlicesJson, lambda given: tuple(given["slices"])),
+        tag("slices"),
+    ],
     Discriminator(tagged(_initial_kind)),
 ]
 
 
-class SegmentRequestJson(StrictModel):
+class OptionsJson(TypedDict, total=False):
+    """What a request may say beside image and model; null is the same as leaving a key out."""
+
+    region: Annotated[RegionOfInterest | None, Field(description="Null: the whole image.")]
+    focus: Annotated[
+        Point | None, Field(description="Where the user looks: tiles near it run first.")
+    ]
+    parameters: Annotated[
+        Parameters | None, Field(description="Of the model; what is left out has its default.")
+    ]
+    tile: Annotated[Whole | None, Field(description="Side of a tile in working pixels.")]
+    spacing_um: Annotated[
+        Spacing | None, Field(description="Micrometres per pixel, where the file does not say.")
+    ]
+    at_um: Annotated[
+        Positive | None, Field(description="Working resolution in micrometres per pixel.")
+    ]
+    channel: Annotated[Channels | None, Field(description="Channels by name or index.")]
+    z: Annotated[Whole | None, Field(description="Plane of a stack.")]
+    slice: Annotated[SliceReference | None, Field(description="Where the user looks in a volume.")]
+    prompts: Annotated[Prompts | None, Field(description="What points at the one object.")]
+    frame_of_reference: Annotated[
+        Text | None,
+        Field(description="Of prompts in LPS millimetres; null: they are in voxels or pixels."),
+    ]
+    initial: Annotated[
+        Initial | None, Field(description="What prompts correct: as region, or slices of a volume.")
+    ]
+    keep: Annotated[
+        Switch | None,
+        Field(
+            description="Whether the answer to prompts by `/v1/segment` is kept as a job; by "
+            "default it is not. Jobs are always kept."
+        ),
+    ]
+    image_size: Annotated[
+        Size | None,
+        Field(description="What the viewer shows: a file of another size is a WrongImage."),
+    ]
+    format: Annotated[
+        Text | None, Field(description='The dialect of the features; "geojson" by default.')
+    ]
+    simplify_px: Annotated[
+        NotNegative | None, Field(description="How far outlines may stray; null: not at all.")
+    ]
+
+
+class _Named(TypedDict):
+    image: Annotated[Text, Field(description="As `/v1/images` lists it.")]
+    model: Annotated[Text, Field(description="As `/v1/models` lists it.")]
+
+
+@strict(
+    examples=[
+        {
+            "image": "slides/a.svs",
+            "model": "nuclei",
+            "region": [4000, 5000, 8096, 9096],
+            "focus": [6000, 7000],
+        },
+        {
+            "image": "slides/a.svs",
+            "model": "click",
+            "prompts": [{"kind": "point", "points": [[4512.5, 5210.0]]}],
+            "keep": True,
+        },
+    ]
+)
+class SegmentRequestJson(_Named, OptionsJson):
     """What `POST /v1/jobs` and `POST /v1/segment` take."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "image": "slides/a.svs",
-                    "model": "nuclei",
-                    "region": [4000, 5000, 8096, 9096],
-                    "focus": [6000, 7000],
-                },
-                {
-                    "image": "slides/a.svs",
-                    "model": "click",
-                    "prompts": [{"kind": "point", "points": [[4512.5, 5210.0]]}],
-                    "keep": True,
-                },
-            ]
-        }
-    )
 
-    image: Text = Field(description="As `/v1/images` lists it.")
-    model: Text = Field(description="As `/v1/models` lists it.")
-    region: RegionOrCorners | None = Field(None, description="Null: the whole image.")
-    focus: Pair | None = Field(None, description="Where the user looks: tiles near it run first.")
-    parameters: Parameters | None = Field(
-        None, description="Of the model; what is left out has its default."
-    )
-    tile: Whole | None = Field(None, description="Side of a tile in working pixels.")
-    spacing_um: Spacing | None = Field(
-        None, description="Micrometres per pixel, where the file does not say."
-    )
-    at_um: Positive | None = Field(None, description="Working resolution in micrometres per pixel.")
-    channel: (
-        Annotated[
-            list[Channel], Field(min_length=1), Expected("a list of channel names or indices")
-        ]
-        | None
-    ) = Field(None, description="Channels by name or index.")
-    z: Whole | None = Field(None, description="Plane of a stack.")
-    slice: SliceReference | None = Field(None, description="Where the user looks in a volume.")
-    prompts: Prompts | None = Field(None, description="What points at the one object.")
-    frame_of_reference: Text | None = Field(
-        None, description="Of prompts in LPS millimetres; null: they are in voxels or pixels."
-    )
-    initial: Initial | None = Field(
-        None, description="What prompts correct: as region, or slices of a volume."
-    )
-    keep: Switch | None = Field(
-        None,
-        description="Whether the answer to prompts by `/v1/segment` is kept as a job; by default "
-        "it is not. Jobs are always kept.",
-    )
-    image_size: Size | None = Field(
-        None, description="What the viewer shows: a file of another size is refused as WrongImage."
-    )
-    format: Text | None = Field(
-        None, description='The dialect of the features; "geojson" by default.'
-    )
-    simplify_px: NotNegative | None = Field(
-        None, description="How far outlines may stray; null: not at all."
-    )
-
-    def to_domain(self) -> SegmentRequest:
-        """Return what is asked for. Raises BadRegion."""
-        return SegmentRequest(
-            image=self.image,
-            model=self.model,
-            region=_region(self.region),
-            focus=None if self.focus is None else XY(*self.focus),
-            parameters=self.parameters or {},
-            tile=self.tile,
-            spacing_um=_spacing(self.spacing_um),
-            at_um=self.at_um,
-            channel=None if self.channel is None else tuple(self.channel),
-            z=self.z,
-            slice=None if self.slice is None else _slice(self.slice),
-            prompts=tuple(prompt.to_domain() for prompt in self.prompts or ()),
-            frame_of_reference=self.frame_of_reference,
-            initial=_initial(self.initial),
-            keep=bool(self.keep),
-            image_size=self.image_size,
-            format=self.format or "geojson",
-            simplify_px=self.simplify_px,
-        )
+def _segment_request(given: Mapping[str, Any]) -> SegmentRequest:
+    return SegmentRequest(**{key: value for key, value in given.items() if value is not None})
 
 
-REQUEST_KEYS = tuple(SegmentRequestJson.model_fields)
+_SEGMENT_REQUEST = TypeAdapter[SegmentRequest](
+    Annotated[SegmentRequest, Reads(SegmentRequestJson, _segment_request)]
+)
+REQUEST_KEYS = tuple(get_type_hints(SegmentRequestJson))
 
 
-class UploadPurposeJson(SegmentRequestJson):
+# --- An upload ---------------------------------------------------------------------------------
+
+
+class _Wanted(TypedDict):
+    model: Annotated[Text, Field(description="As `/v1/models` lists it.")]
+    image: NotRequired[Annotated[Text, Field(description="Not looked at: it is the upload.")]]
+
+
+@strict()
+class UploadPurposeJson(_Wanted, OptionsJson):
     """What an upload is for."""
 
-    model_config = ConfigDict(json_schema_extra={})
 
-    image: Text = Field("upload:", description="Not looked at: it is what is uploaded.")
+def _upload_purpose(given: Mapping[str, Any]) -> SegmentRequest:
+    return _segment_request({"image": "upload:", **given})
 
 
-def _different(names: list[str]) -> list[str]:
+def _different(names: list[str]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise expected("names that differ")
-    return names
+    return tuple(names)
 
 
-class UploadRequestJson(StrictModel):
+@strict(
+    examples=[
+        {
+            "size": [31872, 13835],
+            "spacing_um": [0.2457, 0.2457],
+            "request": {"model": "nuclei", "region": [4000, 5000, 6048, 7048]},
+        }
+    ]
+)
+class UploadRequestJson(TypedDict):
     """What `POST /v1/uploads` takes."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "size": [31872, 13835],
-                    "spacing_um": [0.2457, 0.2457],
-                    "request": {"model": "nuclei", "region": [4000, 5000, 6048, 7048]},
-                }
-            ]
-        }
-    )
-
     size: Size
-    spacing_um: Spacing | None = Field(None, description="Micrometres per pixel.")
-    channels: Annotated[
-        list[Text],
-        Field(min_length=1, max_length=MAX_CHANNELS, json_schema_extra={"uniqueItems": True}),
-        Expected(f"a list of 1 to {MAX_CHANNELS} names"),
-        AfterValidator(_different),
-    ] = Field(["red", "green", "blue"])
-    dtype: Annotated[Literal["uint8", "uint16"], Expected('"uint8" or "uint16"')] = "uint8"
-    is_slide: Switch = Field(True, description="Whether there is glass around the tissue.")
-    request: UploadPurposeJson
+    spacing_um: NotRequired[Annotated[Spacing | None, Field(description="Micrometres per pixel.")]]
+    channels: NotRequired[
+        Annotated[
+            tuple[str, ...],
+            Reads(
+                Annotated[
+                    list[Text],
+                    Field(min_length=1, max_length=MAX_CHANNELS),
+                    Expected(f"a list of 1 to {MAX_CHANNELS} names"),
+                ],
+                _different,
+            ),
+            Field(description="RGB by default.", json_schema_extra={"uniqueItems": True}),
+        ]
+    ]
+    dtype: NotRequired[Annotated[Literal["uint8", "uint16"], Expected('"uint8" or "uint16"')]]
+    is_slide: NotRequired[
+        Annotated[
+            Switch, Field(description="Whether there is glass around the tissue; true by default.")
+        ]
+    ]
+    request: Annotated[SegmentRequest, Reads(UploadPurposeJson, _upload_purpose)]
 
-    def to_domain(self) -> UploadRequest:
-        """Return what is announced. Raises BadRegion."""
-        return UploadRequest(
-            size=self.size,
-            request=self.request.to_domain(),
-            spacing_um=_spacing(self.spacing_um),
-            channels=tuple(self.channels),
-            dtype=self.dtype,
-            is_slide=self.is_slide,
-        )
+
+_UPLOAD_REQUEST = TypeAdapter[UploadRequest](
+    Annotated[UploadRequest, Reads(UploadRequestJson, lambda given: UploadRequest(**given))]
+)
 
 
-class AnatomyCodeJson(StrictModel):
+# --- A labelmap to keep ------------------------------------------------------------------------
+
+
+@strict()
+class AnatomyCodeJson(TypedDict):
     """What a segment is in SNOMED CT."""
 
     code: Text
     meaning: Text
 
 
-class AlgorithmJson(StrictModel):
+@strict()
+class AlgorithmJson(TypedDict):
     """What found a segment, as `started` says it."""
 
     model: Text
     version: Text
 
 
-class SegmentJson(StrictModel):
+def _algorithm(given: AlgorithmJson) -> Algorithm:
+    return Algorithm(given["model"], given["version"])
+
+
+@strict()
+class SegmentJson(TypedDict):
     """One label of a labelmap and how it came about."""
 
     label: LabelNumber
     name: Text
     color: Color
-    anatomy: AnatomyCodeJson | None = None
-    algorithm: AlgorithmJson | None = Field(None, description="Without one a person drew it.")
-    edited: Switch = Field(False, description="Whether a person changed what the algorithm found.")
+    anatomy: NotRequired[
+        Annotated[
+            tuple[str, str],
+            Reads(AnatomyCodeJson, lambda given: (given["code"], given["meaning"])),
+        ]
+        | None
+    ]
+    algorithm: NotRequired[
+        Annotated[
+            Annotated[Algorithm, Reads(AlgorithmJson, _algorithm)] | None,
+            Field(description="Without one a person drew it."),
+        ]
+    ]
+    edited: NotRequired[
+        Annotated[Switch, Field(description="Whether a person changed what the algorithm found.")]
+    ]
 
-    def to_domain(self) -> tuple[int, Segment]:
-        by, what = self.algorithm, self.anatomy
-        anatomy = None if what is None else (what.code, what.meaning)
-        algorithm = None if by is None else Algorithm(by.model, by.version)
-        return self.label, Segment(Label(self.name, self.color, anatomy), algorithm, self.edited)
+
+def _segment(given: SegmentJson) -> tuple[int, Segment]:
+    label = Label(given["name"], given["color"], given.get("anatomy"))
+    return given["label"], Segment(label, given.get("algorithm"), given.get("edited", False))
 
 
-class LabelledLayerJson(StrictModel):
+@strict()
+class LabelledLayerJson(TypedDict):
     """One label in one slice."""
 
     label: LabelNumber
     box: VoxelBox
     runs: Runs
 
-    def to_domain(self) -> Layer:
-        return Layer(self.label, self.box, self.runs)
+
+def _layer(given: LabelledLayerJson) -> Layer:
+    return Layer(given["label"], given["box"], given["runs"])
 
 
-class LabelledSliceJson(StrictModel):
+@strict()
+class LabelledSliceJson(TypedDict):
     """What is on one slice, as in a mask event."""
 
-    instance: Text = Field(description="SOPInstanceUID.")
-    frame: Whole = Field(1, description="From 1.")
-    k: object = Field(None, description="Not looked at.")
-    layers: Annotated[list[LabelledLayerJson], Expected("a list of layers")]
-
-    def to_domain(self) -> LabelledSlice:
-        layers = tuple(layer.to_domain() for layer in self.layers)
-        return LabelledSlice(SliceName(self.instance, self.frame), layers)
+    instance: Annotated[Text, Field(description="SOPInstanceUID.")]
+    frame: NotRequired[Annotated[Whole, Field(description="From 1, which is the default.")]]
+    k: NotRequired[Annotated[object, Field(description="Not looked at.")]]
+    layers: Annotated[
+        list[Annotated[Layer, Reads(LabelledLayerJson, _layer)]], Expected("a list of layers")
+    ]
 
 
-class SaveRequestJson(StrictModel):
+def _labelled_slice(given: LabelledSliceJson) -> LabelledSlice:
+    name = SliceName(given["instance"], given.get("frame", 1))
+    return LabelledSlice(name, tuple(given["layers"]))
+
+
+@strict()
+class SaveRequestJson(TypedDict):
     """What `POST /v1/segmentations` takes."""
 
-    image: Text = Field(description="`dicomweb:SOURCE/STUDY/SERIES`")
-    segments: Annotated[list[SegmentJson], Field(min_length=1), Expected("a list of segments")]
-    slices: Annotated[list[LabelledSliceJson], Expected("a list of slices")] = Field(
-        description="Those that are not given are empty."
+    image: Annotated[Text, Field(description="`dicomweb:SOURCE/STUDY/SERIES`")]
+    segments: Annotated[
+        list[Annotated[tuple[int, Segment], Reads(SegmentJson, _segment)]],
+        Field(min_length=1),
+        Expected("a list of segments"),
+    ]
+    slices: Annotated[
+        list[Annotated[LabelledSlice, Reads(LabelledSliceJson, _labelled_slice)]],
+        Expected("a list of slices"),
+        Field(description="Those that are not given are empty."),
+    ]
+    format: NotRequired[
+        Annotated[
+            Text | None,
+            Field(description="`dicomseg` (the default), `dicomseg-labelmap` or `rtstruct`."),
+        ]
+    ]
+    description: NotRequired[
+        Annotated[Text | None, Field(description='SeriesDescription; "isoline" by default.')]
+    ]
+
+
+def _save_request(given: SaveRequestJson) -> SaveRequest:
+    return SaveRequest(
+        image=given["image"],
+        segments=tuple(given["segments"]),
+        slices=tuple(given["slices"]),
+        format=given.get("format") or "dicomseg",
+        description=given.get("description") or "isoline",
     )
-    format: Text | None = Field(
-        None, description="`dicomseg` (the default), `dicomseg-labelmap` or `rtstruct`."
-    )
-    description: Text | None = Field(None, description='SeriesDescription; "isoline" by default.')
-
-    def to_domain(self) -> SaveRequest:
-        return SaveRequest(
-            image=self.image,
-            segments=tuple(segment.to_domain() for segment in self.segments),
-            slices=tuple(each.to_domain() for each in self.slices),
-            format=self.format or "dicomseg",
-            description=self.description or "isoline",
-        )
 
 
-class FocusJson(StrictModel):
+_SAVE_REQUEST = TypeAdapter[SaveRequest](
+    Annotated[SaveRequest, Reads(SaveRequestJson, _save_request)]
+)
+
+
+# --- A look elsewhere --------------------------------------------------------------------------
+
+
+@strict(minProperties=1, maxProperties=1, examples=[{"focus": [12000, 9000]}, {"slice": 91}])
+class FocusJson(TypedDict, total=False):
     """Where the user looks now: a point of the image, or a slice of a volume."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "minProperties": 1,
-            "maxProperties": 1,
-            "examples": [{"focus": [12000, 9000]}, {"slice": 91}],
-        }
+    focus: Point
+    slice: SliceReference
+
+
+def _focus(given: FocusJson) -> XY | SliceName | int:
+    match given:
+        case {"focus": focus, **rest} if not rest:
+            return focus
+        case {"slice": slice_, **rest} if not rest:
+            return slice_
+    raise Malformed(
+        "the body has to have either 'focus' or 'slice'",
+        'send {"focus": [x, y]}, in image pixels, or {"slice": k} for a volume',
     )
 
-    focus: Pair | SkipJsonSchema[None] = None
-    slice: SliceReference | SkipJsonSchema[None] = None
 
-    @model_validator(mode="after")
-    def _say_one(self) -> FocusJson:
-        if len(self.model_fields_set) != 1 or (self.focus is None and self.slice is None):
-            raise Malformed(
-                "the body has to have either 'focus' or 'slice'",
-                'send {"focus": [x, y]}, in image pixels, or {"slice": k} for a volume',
-            )
-        return self
-
-
-def _region(given: tuple[float, float, float, float] | Region | None) -> Region | None:
-    return Region.rectangle(*given) if isinstance(given, tuple) else given
-
-
-def _initial(
-    given: tuple[float, float, float, float] | Region | DrawnSlicesJson | None,
-) -> Region | tuple[DrawnSlice, ...] | None:
-    if isinstance(given, DrawnSlicesJson):
-        return tuple(drawn.to_domain() for drawn in given.slices)
-    return _region(given)
-
-
-def _slice(given: SliceReferenceJson | int) -> SliceName | int:
-    return given if isinstance(given, int) else given.to_domain()
-
-
-def _spacing(given: float | tuple[float, float] | None) -> XY | None:
-    if given is None:
-        return None
-    return XY(*given) if isinstance(given, tuple) else XY(given, given)
+_FOCUS = TypeAdapter[XY | SliceName | int](
+    Annotated[XY | SliceName | int, Reads(FocusJson, _focus)]
+)
 
 
 # --- Reading -----------------------------------------------------------------------------------
@@ -504,17 +574,17 @@ def parse_request(body: bytes) -> SegmentRequest:
 
 def request_of(value: object) -> SegmentRequest:
     """Return the request that parsed JSON says. Raises TooLarge, Malformed or BadRegion."""
-    return read(SegmentRequestJson, value, "the request").to_domain()
+    return read(_SEGMENT_REQUEST, value, "the request")
 
 
 def parse_upload(body: bytes) -> UploadRequest:
     """Return the upload that `body` announces. Raises TooLarge, Malformed or BadRegion."""
-    return read(UploadRequestJson, _json_in(body), "the upload").to_domain()
+    return read(_UPLOAD_REQUEST, _json_in(body), "the upload")
 
 
 def parse_save(body: bytes) -> SaveRequest:
     """Return the labelmap that `body` asks to keep. Raises TooLarge or Malformed."""
-    return read(SaveRequestJson, _json_in(body), "the body").to_domain()
+    return read(_SAVE_REQUEST, _json_in(body), "the body")
 
 
 def parse_focus(body: bytes) -> XY | SliceName | int:
@@ -522,11 +592,7 @@ def parse_focus(body: bytes) -> XY | SliceName | int:
 
     Raises TooLarge or Malformed.
     """
-    given = read(FocusJson, _json_in(body), "the body")
-    if given.focus is not None:
-        return XY(*given.focus)
-    assert given.slice is not None, "FocusJson has one of the two"
-    return _slice(given.slice)
+    return read(_FOCUS, _json_in(body), "the body")
 
 
 def parse_box(text: str | None) -> Rect:

@@ -8,17 +8,19 @@ its types get into a message.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     GetCoreSchemaHandler,
+    JsonValue,
     Tag,
+    TypeAdapter,
     ValidationError,
-    model_validator,
+    with_config,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from typing_extensions import LiteralString
 
 from isoline.errors import Malformed, nearest
 from isoline.geometry.region import brief
@@ -81,46 +83,63 @@ def tagged(choose: Callable[[Any], str]) -> Callable[[Any], str]:
     return lambda value: _TAG + choose(value)
 
 
-class StrictModel(BaseModel):
-    """A JSON object: keys that it does not have are refused, and so is any wrong type."""
+Value = TypeVar("Value")
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    _keys: ClassVar[frozenset[str]] = frozenset()
-    _required: ClassVar[frozenset[str]] = frozenset()
+def strict(**schema: JsonValue) -> Callable[[type[Value]], type[Value]]:
+    """Return the decorator of a TypedDict that is read strictly; `schema`: more for its schema."""
+    return with_config(ConfigDict(extra="forbid", strict=True, json_schema_extra={**schema}))
 
-    @classmethod
-    def __pydantic_init_subclass__(cls, **_: object) -> None:
-        fields = cls.model_fields
-        cls._keys = frozenset(fields)
-        cls._required = frozenset(key for key, field in fields.items() if field.is_required())
 
-    @model_validator(mode="before")
-    @classmethod
-    def _check_keys(cls, value: object) -> object:
+class Reads:
+    """The annotated type is made from what JSON has in its place.
+
+    That is a `strict` TypedDict, of which unknown keys are refused and the lack of one that is
+    needed, or any other type. `make` may raise whatever else is wrong, as an IsolineError.
+    """
+
+    def __init__(self, json: Any, make: Callable[[Any], object]) -> None:
+        self.json, self.make = json, make
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        schema = handler.generate_schema(self.json)
+        resolved = handler.resolve_ref_schema(schema)
+        if resolved["type"] == "typed-dict":
+            keys = _Keys({key: field["required"] for key, field in resolved["fields"].items()})
+            schema = core_schema.no_info_before_validator_function(keys.check, schema)
+        return core_schema.no_info_after_validator_function(self.make, schema)
+
+
+class _Keys:
+    """The keys of an object."""
+
+    def __init__(self, known: Mapping[str, bool]) -> None:
+        """Take whether each is required."""
+        self._known = tuple(known)
+        self._all = frozenset(known)
+        self._required = frozenset(key for key, is_required in known.items() if is_required)
+
+    def check(self, value: object) -> object:
         if not isinstance(value, dict):
             raise expected("a JSON object")
         keys = value.keys()
-        if not keys <= cls._keys:
-            unknown = next(key for key in value if key not in cls._keys)
-            raise PydanticCustomError(_UNKNOWN_KEY, "", {"key": unknown, "known": _keys_of(cls)})
-        if not cls._required <= keys:
-            missing = next(key for key in _keys_of(cls) if key in cls._required - keys)
-            raise PydanticCustomError(_MISSING_KEY, "", {"key": missing, "known": _keys_of(cls)})
+        if not keys <= self._all:
+            self._refuse(_UNKNOWN_KEY, next(key for key in value if key not in self._all))
+        if not self._required <= keys:
+            missing = self._required - keys
+            self._refuse(_MISSING_KEY, next(key for key in self._known if key in missing))
         return value
 
-
-def _keys_of(model: type[StrictModel]) -> tuple[str, ...]:
-    return tuple(model.model_fields)
-
-
-Model = TypeVar("Model", bound=StrictModel)
+    def _refuse(self, why: LiteralString, key: object) -> NoReturn:
+        raise PydanticCustomError(why, "", {"key": key, "known": self._known})
 
 
-def read(model: type[Model], value: object, name: str) -> Model:
-    """Return `value`, parsed JSON that an error calls `name`, as a `model`. Raises Malformed."""
+def read(kind: TypeAdapter[Value], value: object, name: str) -> Value:
+    """Return what `value` says, parsed JSON that an error calls `name`. Raises Malformed."""
     try:
-        return model.model_validate(value)
+        return kind.validate_python(value)
     except ValidationError as error:
         raise _explained(error, name) from None
 
