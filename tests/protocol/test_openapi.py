@@ -29,7 +29,8 @@ from isoline.protocol.events import encode_event
 from isoline.protocol.problems import problem
 from isoline.protocol.requests import REQUEST_KEYS, parse_focus, parse_request
 from isoline.protocol.responses import image_json, model_json
-from isoline.server.app import Backend, create_app
+from isoline.server.app import create_app
+from isoline.server.services import Services
 from tests import results
 from tests.serving import serving
 
@@ -90,7 +91,7 @@ def test_it_has_the_routes_of_the_app_and_no_others() -> None:
 
 def _app() -> Flask:
     nothing = cast(Any, None)  # no route is called: only what they are called matters
-    return create_app(Backend(Settings(), Images({}), *[nothing] * 7))
+    return create_app(Services(Settings(), Images({}), *[nothing] * 6))
 
 
 def _routes(app: Flask) -> Iterator[tuple[str, str]]:

@@ -160,7 +160,7 @@ class Job:
         return max(0.0, (self.began or self.ended or time.time()) - self.card.created)
 
     @property
-    def waits_for(self) -> str | None:
+    def waits_for(self) -> Literal["a token", "a place", "tiles"] | None:
         """What keeps it from going on: "a token", "a place" among those that run, "tiles"."""
         if self.state is State.PARKED:
             return "a token"

@@ -38,10 +38,13 @@ ResultKind: TypeAlias = Literal["objects", "regions", "mask"]
 # --- The server --------------------------------------------------------------------------------
 
 
+ServerStatus: TypeAlias = Literal["starting", "ready", "closing", "broken"]
+
+
 class HealthJson(TypedDict):
     """How the server is."""
 
-    status: Literal["starting", "ready", "closing", "broken"]
+    status: ServerStatus
     version: str
     workers: Annotated[Count, Field(description="Processes that compute tiles.")]
 
@@ -49,7 +52,7 @@ class HealthJson(TypedDict):
 class ReadinessJson(TypedDict):
     """Whether requests should be sent here."""
 
-    status: Annotated[str, Field(description="As in Health.")]
+    status: ServerStatus
 
 
 # --- Models ------------------------------------------------------------------------------------
