@@ -3,9 +3,9 @@
     python -m tests.benchmarks.protocol [CHECKOUT | REVISION] [--runs 7]
 
 CHECKOUT is the root of another version, a REVISION of this repository is unpacked for the run;
-794c392, the last that read requests by hand, is what is taken without either. Both versions run in
-processes of their own and take turns. Every line is the median of the ratios new / old of each turn,
-below 1 where the new one is faster, with the least and the greatest.
+without either it is 794c392, the last that read requests by hand. Both versions run in processes
+of their own and take turns. Every line is the median of the ratios new / old of all turns, below 1
+where the new one is faster, with the least and the greatest. Seconds are those of the processor.
 """
 
 from __future__ import annotations
