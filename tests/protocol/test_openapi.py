@@ -91,7 +91,7 @@ def test_it_has_the_routes_of_the_app_and_no_others() -> None:
 
 def _app() -> Flask:
     nothing = cast(Any, None)  # no route is called: only what they are called matters
-    return create_app(Services(Settings(), Images({}), *[nothing] * 6))
+    return create_app(Services(Settings(), Images({}), *[nothing] * 8))
 
 
 def _routes(app: Flask) -> Iterator[tuple[str, str]]:
