@@ -161,6 +161,9 @@ def _explained(error: ValidationError, name: str) -> Malformed:
     return Malformed(f"{place or name}: expected {wanted}, got {brief(first['input'])}")
 
 
+_LONGEST_KEY = 100
+
+
 def place_of(steps: Sequence[str | int]) -> str:
     """Return how an error names a place in JSON: prompts[3].points[0]."""
     path = ""
@@ -168,5 +171,6 @@ def place_of(steps: Sequence[str | int]) -> str:
         if isinstance(step, int):
             path += f"[{step}]"
         elif not step.startswith(_TAG):
-            path += f".{step}" if path else step
+            key = step if len(step) <= _LONGEST_KEY else f"{step[: _LONGEST_KEY - 3]}..."
+            path += f".{key}" if path else key
     return path
