@@ -19,14 +19,12 @@ from isoline.domain import mask_rle
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Done, Event, Mask, Progress
 from isoline.domain.request import SegmentRequest
-from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.images.catalog import Images
 from isoline.models.bundles.files import Bundle
 from isoline.models.catalogue import ModelCatalogue
-from isoline.pipeline import tiled
-from isoline.pipeline.surveys import Surveys
 from tests import bundles, volumes
+from tests.planning import volume_plan
 
 WHERE = volumes.grid(size=(24, 20, 60))
 WINDOW = [24, 20, 4]
@@ -78,10 +76,9 @@ class Running:
         known = {f"bundle:{each}": Bundle(folder / each) for each in ("slow", "stuck")}
         model = f"bundle:{name}" if f"bundle:{name}" in known else name
         asked = SegmentRequest(image="ct.nii.gz", model=model, format="ohif", slice=2)
-        ready = tiled.prepare(asked, Images({"": folder}), ModelCatalogue(folder, known))
-        self.agenda = Agenda(ready.lattice, ready.tiles, ready.focus)
-        surveys = Surveys(folder / "surveys")
-        self.batches = tiled.events(ready, engine, surveys, self.agenda, replay)
+        ready = volume_plan(asked, Images({"": folder}), folder, known)
+        self.agenda = ready.agenda()
+        self.batches = ready.events(engine, self.agenda, replay)
 
 
 def masks_in(batches: list[Batch]) -> list[Mask]:

@@ -11,6 +11,9 @@ from isoline.geometry.grid import XY
 from isoline.geometry.region import Region
 from isoline.geometry.volume_grid import SliceName
 
+Value: TypeAlias = float | int | bool | str
+"""Of a parameter."""
+
 
 @dataclass(frozen=True)
 class SegmentRequest:
@@ -42,9 +45,6 @@ class SegmentRequest:
     """FrameOfReferenceUID of prompts in LPS millimetres; None: they are in voxels or pixels."""
     initial: Region | tuple[DrawnSlice, ...] | None = None
     """An outline or a mask that the prompts correct."""
-    keep: bool = False
-    """Whether the answer to prompts is kept as a job, to be read again; otherwise only the caller
-    gets it."""
     format: str = "geojson"
     """The name of the encoder."""
     image_size: tuple[int, int] | None = None
@@ -52,5 +52,5 @@ class SegmentRequest:
     simplify_px: float | None = None
     """How far a simplified outline may stray, in grid pixels; None: outlines are exact."""
 
-
-Value: TypeAlias = float | int | bool | str
+    keep: bool = False
+    """Whether an answer that is given from memory is kept as a job all the same."""

@@ -23,6 +23,7 @@ from isoline.domain.events import (
 )
 from isoline.domain.request import Value
 from isoline.exports.base import Encoder, scope_key
+from isoline.models.base import ResultKind
 from isoline.protocol.responses import (
     Color,
     Corners,
@@ -30,7 +31,6 @@ from isoline.protocol.responses import (
     LabelJson,
     Pair,
     Positive,
-    ResultKind,
     Size,
     VolumeJson,
     label_json,

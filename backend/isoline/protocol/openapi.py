@@ -311,6 +311,12 @@ def _jobs() -> dict[str, Json]:
         {"type": "string"},
         "Of a user who may read the image, where a Digital Slide Archive keeps it.",
     )
+    key = _parameter(
+        "header",
+        "Idempotency-Key",
+        {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
+        "Drawn anew for each job and repeated with each attempt: the same key is the same job.",
+    )
     mistakes = (400, 403, 404, 409, 413, 422, 429)
     return {
         "/v1/jobs": {
@@ -325,7 +331,7 @@ def _jobs() -> dict[str, Json]:
                 "createJob",
                 "Queue a job. Every mistake in the request is found here.",
                 _json(CreatedJobJson),
-                [archive],
+                [archive, key],
                 status=201,
                 links={
                     name: _link(name, "job_id", "job")
@@ -410,7 +416,7 @@ _REASONS = {
     401: "No token, or one that nobody knows.",
     403: "Not for this caller, or outside the configured roots.",
     404: "No such thing.",
-    409: "Not in the state for this: weights are missing.",
+    409: "Not in the state for this: weights are missing, or a key comes with another request.",
     413: "Over a limit.",
     422: "Understood, but it cannot be done.",
     429: "The queue is full.",

@@ -290,13 +290,6 @@ class OptionsJson(TypedDict, total=False):
     initial: Annotated[
         Initial | None, Field(description="What prompts correct: as region, or slices of a volume.")
     ]
-    keep: Annotated[
-        Switch | None,
-        Field(
-            description="Whether the answer to prompts by `/v1/segment` is kept as a job; by "
-            "default it is not. Jobs are always kept."
-        ),
-    ]
     image_size: Annotated[
         Size | None,
         Field(description="What the viewer shows: a file of another size is a WrongImage."),
@@ -306,6 +299,13 @@ class OptionsJson(TypedDict, total=False):
     ]
     simplify_px: Annotated[
         NotNegative | None, Field(description="How far outlines may stray; null: not at all.")
+    ]
+    keep: Annotated[
+        Switch | None,
+        Field(
+            description="Whether the answer to prompts by `/v1/segment` is kept as a job; by "
+            "default it is not. Jobs are always kept."
+        ),
     ]
 
 
@@ -595,6 +595,13 @@ def parse_focus(body: bytes) -> XY | SliceName | int:
     return read(_FOCUS, _json_in(body), "the body")
 
 
+def parse_key(text: str) -> str:
+    """Return an Idempotency-Key, empty where there is none. Raises Malformed."""
+    if text and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) is None:
+        raise _wrong("Idempotency-Key", "up to 64 letters, digits, '-' and '_'", text[:80])
+    return text
+
+
 def parse_box(text: str | None) -> Rect:
     """Return the image rectangle in a query's `X0,Y0,X1,Y1`. Raises Malformed."""
     numbers = re.fullmatch(r"{0},{0},{0},{0}".format(r"(-?\d{1,9}(?:\.\d{1,9})?)"), text or "")
@@ -645,10 +652,10 @@ def request_json(request: SegmentRequest) -> Json:
         "prompts": [prompt_json(prompt) for prompt in request.prompts] or None,
         "frame_of_reference": request.frame_of_reference,
         "initial": _initial_json(request.initial),
-        "keep": request.keep or None,
         "image_size": request.image_size and [*request.image_size],
         "format": request.format,
         "simplify_px": request.simplify_px,
+        "keep": request.keep or None,
     }
     return {key: value for key, value in everything.items() if value is not None}
 

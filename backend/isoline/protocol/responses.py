@@ -17,7 +17,7 @@ from isoline.domain.prompts import Kind
 from isoline.domain.segments import Saved
 from isoline.geometry.grid import Box
 from isoline.geometry.volume_grid import LPS, SliceName, VolumeInfo
-from isoline.models.base import Choice, ModelSpec, Number, Parameter, Pointed, Regions, Voxels
+from isoline.models.base import Choice, ModelSpec, Number, Parameter, ResultKind
 from isoline.sources.base import ImageInfo
 from isoline.sources.upload import Manifest
 
@@ -32,7 +32,6 @@ Area = Annotated[tuple[int, int, int, int], Field(description="x0, y0, x1, y1 in
 Point = Annotated[tuple[float, float, float], Field(description="LPS, millimetres.")]
 Shade = Annotated[int, Field(ge=0, le=255)]
 Color = Annotated[tuple[Shade, Shade, Shade], Field(description="Red, green, blue.")]
-ResultKind: TypeAlias = Literal["objects", "regions", "mask"]
 
 
 # --- The server --------------------------------------------------------------------------------
@@ -131,6 +130,7 @@ class ModelJson(TypedDict):
     prompts: Annotated[
         tuple[Kind, ...], Field(description="What it understands; empty: it takes no prompts.")
     ]
+    automatic: Annotated[bool, Field(description="Whether it answers without prompts too.")]
     parameters: list[ParameterJson]
     licence: str
     cite: str
@@ -294,7 +294,7 @@ def model_json(spec: ModelSpec, problem: str | None = None) -> ModelJson:
         "title": spec.title,
         "description": spec.description,
         "version": spec.version,
-        "kind": _kind(spec),
+        "kind": spec.kind,
         "labels": [label_json(label) for label in spec.labels],
         "spacings_um": spec.spacings_um,
         "channels": spec.channels,
@@ -302,6 +302,7 @@ def model_json(spec: ModelSpec, problem: str | None = None) -> ModelJson:
         "tile_px": spec.tile_px,
         "fixed_tile": spec.fixed_tile,
         "prompts": spec.prompts,
+        "automatic": spec.output is not None,
         "parameters": [_parameter(parameter) for parameter in spec.parameters],
         "licence": spec.licence,
         "cite": spec.cite,
@@ -391,16 +392,6 @@ def _point(lps: LPS) -> tuple[float, float, float]:
 
 def _slice_name(name: SliceName) -> SliceNameJson:
     return {"instance": name.instance, "frame": name.frame}
-
-
-def _kind(spec: ModelSpec) -> ResultKind:
-    match spec.output:
-        case Voxels() | Pointed((3,)):
-            return "mask"
-        case Regions():
-            return "regions"
-        case _:
-            return "objects"
 
 
 def _parameter(parameter: Parameter) -> ParameterJson:
