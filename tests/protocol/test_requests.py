@@ -75,10 +75,10 @@ FULL = {
             {"slice": 7, "box": [0, 0, 1, 1], "runs": ""},
         ]
     },
-    "keep": True,
     "image_size": [31872, 13835],
     "format": "qupath",
     "simplify_px": 0.5,
+    "keep": True,
 }
 
 
