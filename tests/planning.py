@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from isoline.config.settings import Limits
 from isoline.domain.request import SegmentRequest
 from isoline.geometry.grid import Box
 from isoline.images.catalog import Images
-from isoline.models.bundles.files import Bundle
 from isoline.models.catalogue import ModelCatalogue
 from isoline.pipeline.kinds import Plan
 from isoline.pipeline.planner import Planner
@@ -20,30 +18,30 @@ from isoline.pipeline.volumes import VolumePlan
 from isoline.sources.upload import UploadRequest
 
 
-def planner(images: Images, weights: Path, bundles: Mapping[str, Bundle] | None = None) -> Planner:
-    """Return what plans requests on `images`; surveys are kept beside `weights`."""
-    return Planner(
-        images,
-        ModelCatalogue(weights, bundles or {}),
-        Surveys(weights.parent / "surveys"),
-        Limits(),
-    )
+def planner(images: Images, models: Path | ModelCatalogue) -> Planner:
+    """Return what plans requests on `images`; surveys are kept beside the weights of `models`."""
+    known = ModelCatalogue(models) if isinstance(models, Path) else models
+    return Planner(images, known, Surveys(known.weights.parent / "surveys"), Limits())
 
 
-def any_plan(request: SegmentRequest, images: Images, weights: Path = Path("none")) -> Plan:
-    return planner(images, weights).plan(request)
+def any_plan(
+    request: SegmentRequest, images: Images, models: Path | ModelCatalogue = Path("none")
+) -> Plan:
+    return planner(images, models).plan(request)
 
 
-def tiled_plan(request: SegmentRequest, images: Images, weights: Path = Path("none")) -> TiledPlan:
-    plan = any_plan(request, images, weights)
+def tiled_plan(
+    request: SegmentRequest, images: Images, models: Path | ModelCatalogue = Path("none")
+) -> TiledPlan:
+    plan = any_plan(request, images, models)
     assert isinstance(plan, TiledPlan)
     return plan
 
 
 def prompt_plan(
-    request: SegmentRequest, images: Images, weights: Path = Path("none")
+    request: SegmentRequest, images: Images, models: Path | ModelCatalogue = Path("none")
 ) -> PromptPlan:
-    plan = any_plan(request, images, weights)
+    plan = any_plan(request, images, models)
     assert isinstance(plan, PromptPlan)
     return plan
 
@@ -51,10 +49,9 @@ def prompt_plan(
 def volume_plan(
     request: SegmentRequest,
     images: Images,
-    weights: Path = Path("none"),
-    bundles: Mapping[str, Bundle] | None = None,
+    models: Path | ModelCatalogue = Path("none"),
 ) -> VolumePlan:
-    plan = planner(images, weights, bundles).plan(request)
+    plan = any_plan(request, images, models)
     assert isinstance(plan, VolumePlan)
     return plan
 

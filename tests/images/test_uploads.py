@@ -34,8 +34,8 @@ from isoline.images.catalog import ANYONE, Images
 from isoline.images.uploads import TILE_PX, Uploads
 from isoline.models.catalogue import ModelCatalogue
 from isoline.sources.upload import Manifest, UploadRequest, UploadSource
+from isoline.testing.contracts import SourceContract
 from tests import running
-from tests.contracts import SourceContract
 from tests.planning import footprint
 
 MODELS = ModelCatalogue(Path())

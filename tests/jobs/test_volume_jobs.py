@@ -61,10 +61,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEngine]:
-    engine = LocalEngine(1, ModelCatalogue(tmp_path_factory.mktemp("weights")))
+def engine(folder: Path) -> Iterator[LocalEngine]:
+    engine = LocalEngine(1, catalogue(folder))
     yield engine
     engine.close()
+
+
+def catalogue(folder: Path) -> ModelCatalogue:
+    """Return what is installed and the bundles in `folder`."""
+    return ModelCatalogue(
+        folder, {f"bundle:{each}": Bundle(folder / each) for each in ("slow", "stuck")}
+    )
 
 
 class Running:
@@ -73,10 +80,9 @@ class Running:
     def __init__(
         self, folder: Path, engine: LocalEngine, name: str, replay: tuple[Batch, ...] = ()
     ) -> None:
-        known = {f"bundle:{each}": Bundle(folder / each) for each in ("slow", "stuck")}
-        model = f"bundle:{name}" if f"bundle:{name}" in known else name
+        model = f"bundle:{name}" if name in ("slow", "stuck") else name
         asked = SegmentRequest(image="ct.nii.gz", model=model, format="ohif", slice=2)
-        ready = volume_plan(asked, Images({"": folder}), folder, known)
+        ready = volume_plan(asked, Images({"": folder}), catalogue(folder))
         self.agenda = ready.agenda()
         self.batches = ready.events(engine, self.agenda, replay)
 
@@ -136,7 +142,7 @@ def test_stop_frees_a_worker_that_does_not_listen(folder: Path, engine: LocalEng
         stopped.append(time.monotonic())
         job.agenda.cancel()
 
-    threading.Thread(target=stop).start()
+    threading.Thread(target=stop, daemon=True).start()
     assert isinstance(list(job.batches)[-1].events[-1], Cancelled)
     assert time.monotonic() - stopped[0] < 1
     while psutil.pid_exists(before):

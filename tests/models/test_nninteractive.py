@@ -25,9 +25,8 @@ from isoline.models.nninteractive.model import NnInteractive
 from isoline.models.nninteractive.voxelise import box, outline, stroke
 from isoline.models.promptable import PromptableModel, Question, Window
 from isoline.models.weights import weight_files
+from isoline.testing.contracts import ArrayScene, PromptableModelContract
 from tests import prompting
-from tests.array_scene import ArrayScene
-from tests.contracts import PromptableModelContract
 from tests.planning import prompt_plan
 
 nibabel = pytest.importorskip("nibabel", reason="volumes are not installed")

@@ -32,7 +32,7 @@ from isoline.protocol.requests import REQUEST_KEYS, parse_focus, parse_request
 from isoline.protocol.responses import image_json, model_json
 from isoline.server.app import create_app
 from isoline.server.services import Services
-from tests import results
+from isoline.testing.contracts import results
 from tests.serving import serving
 
 DOCUMENT: dict[str, Any] = openapi.document()
