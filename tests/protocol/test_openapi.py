@@ -25,6 +25,7 @@ from isoline.exports.ohif import OHIF
 from isoline.geometry.grid import Rect
 from isoline.images.catalog import Images
 from isoline.models.catalogue import MODELS
+from isoline.pipeline.planner import Planner
 from isoline.protocol import openapi
 from isoline.protocol.events import encode_event
 from isoline.protocol.problems import problem
@@ -92,8 +93,12 @@ def test_it_has_the_routes_of_the_app_and_no_others() -> None:
 
 def _app() -> Flask:
     nothing = cast(Any, None)  # no route is called: only what they are called matters
-    others = [nothing] * (len(fields(Services)) - 2)
-    return create_app(Services(Settings(), Images({}), *others))
+    parts: dict[str, Any] = dict.fromkeys((each.name for each in fields(Services)), nothing)
+    images = Images({})
+    planner = Planner(images, nothing, nothing, nothing)
+    return create_app(
+        Services(**{**parts, "settings": Settings(), "images": images, "planner": planner})
+    )
 
 
 def _routes(app: Flask) -> Iterator[tuple[str, str]]:
