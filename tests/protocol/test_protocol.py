@@ -36,6 +36,7 @@ from isoline.protocol import problems, requests, responses
 from isoline.protocol.events import encode_event
 from isoline.sources.upload import Layer, Manifest
 from isoline.testing.contracts import results
+from tests.protocol.test_openapi import check
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 EXAMPLES = re.findall(r"^```json(?: (\w+))?\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
@@ -75,6 +76,26 @@ def test_every_example_has_a_test() -> None:
         "model", "problem", "save", "saved",
     }  # fmt: skip
     assert {name for name, _ in EXAMPLES} == tested
+
+
+@pytest.mark.parametrize(
+    ("kind", "schema"),
+    [
+        ("request", "SegmentRequest"),
+        ("upload", "UploadRequest"),
+        ("uploaded", "Upload"),
+        ("focus", "Focus"),
+        ("event", "Event"),
+        ("model", "Model"),
+        ("problem", "Problem"),
+        ("save", "SaveRequest"),
+        ("saved", "Saved"),
+    ],
+)
+def test_examples_are_what_the_document_describes(kind: str, schema: str) -> None:
+    assert examples(kind)
+    for example in examples(kind):
+        check(example, schema)
 
 
 @pytest.mark.parametrize("example", examples("request"))

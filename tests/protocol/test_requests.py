@@ -317,7 +317,7 @@ def test_a_large_mistake_is_soon_found_and_told_in_short(body: dict[str, object]
 def test_messages_are_our_own(data: st.DataObject) -> None:
     """Whatever stands wherever: nothing that pydantic says gets out, and the place is there."""
     body = json.loads(json.dumps(FULL))
-    parts = list(_parts(body))
+    parts = list(parts_of(body))
     holder, key = data.draw(st.sampled_from(parts))
     holder[key] = data.draw(json_values)
     refusal = None
@@ -337,13 +337,13 @@ OWN = re.compile(
 )
 
 
-def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
+def parts_of(value: Any) -> Iterator[tuple[Any, Any]]:
     """Yield every place in a JSON value: what holds it, and its key there."""
     keys = value if isinstance(value, dict) else range(len(value))
     for key in keys:
         yield value, key
         if isinstance(value[key], dict | list):
-            yield from _parts(value[key])
+            yield from parts_of(value[key])
 
 
 def test_an_empty_region_is_refused() -> None:

@@ -142,6 +142,8 @@ Runs = Annotated[
     WithJsonSchema(
         {
             "type": "string",
+            "contentEncoding": "base64",
+            "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
             "description": "Base64 of LEB128 lengths, beginning with a run of voxels without it.",
         }
     ),
@@ -156,7 +158,16 @@ Rectangle = Annotated[Region, Reads(Corners, lambda corners: Region.rectangle(*c
 Outline = Annotated[
     Region,
     PlainValidator(_outline),
-    WithJsonSchema({"type": "object", "description": "GeoJSON with polygons, in image pixels."}),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "description": "GeoJSON with polygons, in image pixels.",
+            "properties": {
+                "type": {"enum": ["Polygon", "MultiPolygon", "Feature", "FeatureCollection"]}
+            },
+            "required": ["type"],
+        }
+    ),
 ]
 RegionOfInterest = Annotated[
     Annotated[Rectangle, tag("corners")] | Annotated[Outline, tag("outline")],
