@@ -166,6 +166,7 @@ Outline = Annotated[
                 "type": {"enum": ["Polygon", "MultiPolygon", "Feature", "FeatureCollection"]}
             },
             "required": ["type"],
+            "additionalProperties": True,
         }
     ),
 ]
