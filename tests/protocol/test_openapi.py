@@ -29,7 +29,7 @@ from isoline.protocol import requests as wire
 from isoline.server.app import create_app
 from isoline.server.services import Services
 from isoline.testing.contracts import results
-from tests.serving import serving
+from tests.conftest import SharedServer
 
 DOCUMENT: dict[str, Any] = openapi.document()
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
@@ -185,13 +185,11 @@ def test_problems_are_what_is_described() -> None:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    images = tmp_path_factory.mktemp("images")
+def url(shared_server: SharedServer) -> str:
     flat = np.full((300, 400, 3), 230, np.uint8)
     flat[100:120, 50:90] = 40
-    Image.fromarray(flat).save(images / "flat.png")
-    with serving(images, tmp_path_factory.mktemp("data")) as address:
-        yield address
+    Image.fromarray(flat).save(shared_server.images / "flat.png")
+    return shared_server.url
 
 
 WHOLE = {"image": "slides/flat.png", "model": "threshold"}
