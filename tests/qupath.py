@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -26,6 +27,8 @@ from isoline import datasets
 PLUGIN = Path(__file__).parents[1] / "plugins" / "qupath"
 GROOVY = "npm-groovy-lint@16.2.0"
 GROOVY_SHA256 = "6f4ba8b5baf52ccb9eb7cf6d7baf9cea52affb574918fca5c09f95bc34f6823e"
+MAIN_CLASSES = ("Harness", "Retrying", "Driver")
+"""What the tests run, compiled against the jar and against the script."""
 JARS = Path(os.environ.get("JARS", "/usr/share/java"))
 
 
@@ -120,15 +123,16 @@ def _make(made: Build) -> None:
     (made.directory / "script").mkdir()
     run("java", "-cp", joined(made.libraries), compiler,
         "-d", made.directory / "script", made.script)  # fmt: skip
-    harness = (PLUGIN / "test" / "Harness.java").read_text("utf-8")
     for kind in ("java", "script"):
-        # the classes of the script are in no package
-        text = harness if kind == "java" else harness.replace("import isoline.qupath.*;\n", "")
         folder = made.directory / f"harness-{kind}"
         folder.mkdir()
-        (folder / "Harness.java").write_text(text, "utf-8")
-        run("javac", "--release", "17", "-cp", joined(made.harness(kind)),
-            "-d", folder, folder / "Harness.java")  # fmt: skip
+        for name in MAIN_CLASSES:
+            text = (PLUGIN / "test" / f"{name}.java").read_text("utf-8")
+            if kind == "script":  # whose classes are in no package
+                text = re.sub(r"^(import isoline\.qupath\.\*|package isoline\.qupath);\n", "", text, flags=re.M)
+            (folder / f"{name}.java").write_text(text, "utf-8")
+        sources = (folder / f"{name}.java" for name in MAIN_CLASSES)
+        run("javac", "--release", "17", "-cp", joined(made.harness(kind)), "-d", folder, *sources)
 
 
 def _groovy(tools: Path) -> Path:

@@ -157,7 +157,7 @@ public final class ClickSession implements PathObjectHierarchyListener {
         // else the points tool adds the next point to this object, and undo takes both
         hierarchy.getSelectionModel().clearSelection();
         if (isBusy()) {
-            running.cancel(); // `take` asks when it has ended
+            running.cancel(); // hangs up; `take` asks again
         } else {
             ask();
         }
@@ -217,6 +217,7 @@ public final class ClickSession implements PathObjectHierarchyListener {
         JsonArray prompts = asked;
         Run run = new Run(client, image, hierarchy.getRootObject(), request()).on(gui)
                 .replacing(answer).reusing(sent);
+        run.telling(status -> gui.execute(() -> tell(run, status)));
         running = run;
         say.accept("Asking");
         Thread thread = new Thread(() -> {
@@ -227,11 +228,18 @@ public final class ClickSession implements PathObjectHierarchyListener {
         thread.start();
     }
 
+    /** Say what the answer waits for. */
+    private void tell(Run asking, RunStatus status) {
+        if (asking == running && status.state.equals("starting")) {
+            say.accept(status.message);
+        }
+    }
+
     private JsonObject request() {
         JsonObject request = options.deepCopy();
-        request.add("prompts", asked);
+        request.add(RequestKeys.PROMPTS, asked);
         if (image.getServer().nZSlices() > 1) {
-            request.addProperty("z", drawn.values().iterator().next().getROI().getZ());
+            request.addProperty(RequestKeys.Z, drawn.values().iterator().next().getROI().getZ());
         }
         return request;
     }

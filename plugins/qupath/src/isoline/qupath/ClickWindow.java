@@ -57,7 +57,7 @@ public final class ClickWindow {
         all.setPadding(new Insets(12));
         all.setPrefWidth(360);
         stage.initOwner(owner);
-        stage.setTitle("Isoline: " + options.get("model").getAsString());
+        stage.setTitle("Isoline: " + options.get(RequestKeys.MODEL).getAsString());
         stage.setScene(new Scene(all));
         for (Scene scene : List.of(stage.getScene(), owner.getScene())) { // the viewer has the focus
             scene.getAccelerators().put(NEXT, () -> next.fire());

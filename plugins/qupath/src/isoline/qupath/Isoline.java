@@ -43,7 +43,7 @@ public final class Isoline {
         JsonObject request = JsonParser.parseString(options).getAsJsonObject();
         long objects = 0;
         for (PathObject parent : parents(image, where)) {
-            RunStatus end = new Run(client, image, parent, request).call();
+            RunStatus end = new Run(client, image, parent, request).telling(status -> log(status.waiting)).call();
             objects += end.objects;
             if (!end.state.equals("done")) {
                 throw new IllegalStateException(end.message);
@@ -51,6 +51,12 @@ public final class Isoline {
         }
         record(image, url, request, where, scriptFor(url, request, where));
         return objects;
+    }
+
+    private static void log(String words) {
+        if (!words.isEmpty()) {
+            System.getLogger("isoline").log(System.Logger.Level.INFO, words);
+        }
     }
 
     /** Return what to run on; empty where nothing suitable is selected. */
@@ -110,7 +116,7 @@ public final class Isoline {
         for (Map.Entry<String, JsonElement> option : options.entrySet()) {
             shown.put(option.getKey(), option.getValue().toString());
         }
-        String name = "Isoline: " + options.get("model").getAsString();
+        String name = "Isoline: " + options.get(RequestKeys.MODEL).getAsString();
         image.getHistoryWorkflow().addStep(new DefaultScriptableWorkflowStep(name, shown, script));
     }
 
