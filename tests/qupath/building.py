@@ -70,11 +70,31 @@ class Build:
         assert result.returncode == 0, result.stderr
         return result.stdout
 
+    def main(self, kind: str, name: str, *arguments: str) -> str:
+        """Run one of MAIN_CLASSES that is in the client's package and return what it prints."""
+        return self.java(self.harness(kind), _qualified(kind, name), *arguments)
+
+    def driver(self, kind: str) -> list[str]:
+        """Return the command of the driver for `isoline conformance --reconnecting`."""
+        command = ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+        return [*command, "-cp", joined(self.harness(kind)), _qualified(kind, "Driver")]
+
     def run(self, kind: str, **asked: object) -> dict[str, Any]:
         """Run the harness with `asked` and return what it says."""
         said = self.java(self.harness(kind), "Harness", json.dumps(asked)).splitlines()[-1]
         answer: dict[str, Any] = json.loads(said)
         return answer
+
+
+def request_keys() -> set[str]:
+    """Return the keys that the client writes into a request, as its source has them."""
+    source = (PLUGIN / "src" / "isoline" / "qupath" / "RequestKeys.java").read_text("utf-8")
+    return set(re.findall(r'static final String \w+ = "(\w+)";', source))
+
+
+def _qualified(kind: str, name: str) -> str:
+    """The classes of the script are in no package."""
+    return f"isoline.qupath.{name}" if kind == "java" else name
 
 
 def joined(classpath: list[Path]) -> str:
@@ -129,7 +149,7 @@ def _make(made: Build) -> None:
         for name in MAIN_CLASSES:
             text = (PLUGIN / "test" / f"{name}.java").read_text("utf-8")
             if kind == "script":  # whose classes are in no package
-                text = re.sub(r"^(import isoline\.qupath\.\*|package isoline\.qupath);\n", "", text, flags=re.M)
+                text = re.sub(r"^(import|package) isoline\.qupath(\.\*)?;\n", "", text, flags=re.M)
             (folder / f"{name}.java").write_text(text, "utf-8")
         sources = (folder / f"{name}.java" for name in MAIN_CLASSES)
         run("javac", "--release", "17", "-cp", joined(made.harness(kind)), "-d", folder, *sources)

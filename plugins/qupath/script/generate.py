@@ -15,7 +15,8 @@ SOURCES = HERE.parent / "src" / "isoline" / "qupath"
 CLASSES = (
     "Isoline", "Run", "Runs", "RunStatus", "Submission", "RequestKeys", "Upload",
     "IsolineClient", "JobStream", "LineReader", "JobEvent", "LatestFocus", "Background",
-    "RetryPolicy", "Attempts", "Cancellation", "ServerConnection", "Refused", "Explanation",
+    "RetryPolicy", "Attempts", "Cancellation", "ServerConnection", "Question", "Outgoing",
+    "Refused", "Explanation",
     "Results", "FeatureReader", "Pace", "Marks", "Prompts", "ClickSession",
     "RunForm", "ProgressWindow", "ClickWindow", "WaitingWindow", "SettingsDialog",
 )  # fmt: skip

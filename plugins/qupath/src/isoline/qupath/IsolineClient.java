@@ -4,8 +4,6 @@ import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import java.io.IOException;
-import java.io.InputStream;
-import java.net.http.HttpRequest;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
@@ -74,7 +72,7 @@ public final class IsolineClient {
     /** Return what the server can run: each with `name`, `title`, `parameters`, `problem`. */
     public List<JsonObject> models() throws IOException, InterruptedException {
         List<JsonObject> models = new ArrayList<>();
-        for (JsonElement model : call("GET", "/v1/models", null).getAsJsonArray("models")) {
+        for (JsonElement model : answer(Question.of("GET", "/v1/models")).getAsJsonArray("models")) {
             models.add(model.getAsJsonObject());
         }
         return models;
@@ -83,8 +81,8 @@ public final class IsolineClient {
     /** Queue a request and return its job; every attempt has the same `Idempotency-Key`. */
     public JsonObject submit(JsonObject request) throws IOException, InterruptedException {
         stop.check();
-        HttpRequest submission = server.request("POST", "/v1/jobs", request)
-                .header("Idempotency-Key", UUID.randomUUID().toString()).build();
+        Question submission = Question.of("POST", "/v1/jobs", request)
+                .with("Idempotency-Key", UUID.randomUUID().toString());
         try {
             return answer(submission);
         } catch (InterruptedException | CancellationException e) {
@@ -100,7 +98,7 @@ public final class IsolineClient {
      * Nothing is stored. Stopping hangs up, which ends the work on the server too.
      */
     List<JobEvent> segment(JsonObject request) throws IOException, InterruptedException {
-        HttpRequest question = server.request("POST", "/v1/segment", request).build();
+        Question question = Question.of("POST", "/v1/segment", request);
         return attempts(policy.request).run(() -> readToEnd(server.open(question, policy, stop)));
     }
 
@@ -116,17 +114,17 @@ public final class IsolineClient {
         point.add(y);
         JsonObject body = new JsonObject();
         body.add(RequestKeys.FOCUS, point);
-        call("PATCH", "/v1/jobs/" + job, body);
+        answer(Question.of("PATCH", "/v1/jobs/" + job, body));
     }
 
     /** Stop a job; what it has found stays. */
     public void cancel(String job) throws IOException, InterruptedException {
-        call("DELETE", "/v1/jobs/" + job, null);
+        answer(Question.of("DELETE", "/v1/jobs/" + job));
     }
 
     /** Say which pixels are about to be uploaded and for what; return which are wanted. */
     public JsonObject announce(JsonObject upload) throws IOException, InterruptedException {
-        return call("POST", "/v1/uploads", upload);
+        return answer(Question.of("POST", "/v1/uploads", upload));
     }
 
     /** Send one tile of an upload; as patient as a stream, since the tiles before it would be lost too. */
@@ -134,17 +132,16 @@ public final class IsolineClient {
             throws IOException, InterruptedException {
         String place = String.join("/", "/v1/uploads", upload, "tiles",
                 String.valueOf(level), String.valueOf(column), String.valueOf(row));
-        HttpRequest request = server.request("PUT", place, null)
-                .PUT(HttpRequest.BodyPublishers.ofByteArray(png)).build();
-        Duration silence = policy.silence.plusSeconds(Math.floorDiv((long) png.length, SLOWEST_UPLOAD_BYTES_PER_S));
-        attempts(policy.stream).run(() -> server.send(request, silence, policy, stop));
+        Question tile = new Question("PUT", place, png).with("Content-Type", "image/png");
+        Duration silence = policy.silence.plusSeconds(Math.floorDiv((long) tile.size(), SLOWEST_UPLOAD_BYTES_PER_S));
+        attempts(policy.stream).run(() -> server.send(tile, silence, policy, stop));
     }
 
     /** Say in words whether this server can be used now, and if not, why. Never throws, never tries again. */
     public String test() {
         IsolineClient once = following(policy.once());
         try {
-            JsonObject health = once.call("GET", "/v1/health", null);
+            JsonObject health = once.answer(Question.of("GET", "/v1/health"));
             if (!health.has("workers")) {
                 throw server.notIsoline(200, Duration.ZERO);
             }
@@ -165,23 +162,18 @@ public final class IsolineClient {
 
     // --- Attempts ------------------------------------------------------------------------------
 
-    private JsonObject call(String method, String path, JsonObject body) throws IOException, InterruptedException {
-        return answer(server.request(method, path, body).build());
-    }
-
-    private JsonObject answer(HttpRequest request) throws IOException, InterruptedException {
-        return attempts(policy.request).run(() -> server.json(server.send(request, policy.silence, policy, stop)));
+    private JsonObject answer(Question question) throws IOException, InterruptedException {
+        return attempts(policy.request).run(() -> server.json(server.send(question, policy.silence, policy, stop)));
     }
 
     private LineReader events(String job, long after) throws IOException, InterruptedException {
-        HttpRequest request = server.request("GET", "/v1/jobs/" + job + "/events?after=" + after, null).build();
-        return new LineReader(server.open(request, policy, stop), policy.silence);
+        return server.open(Question.of("GET", "/v1/jobs/" + job + "/events?after=" + after), policy, stop);
     }
 
-    private List<JobEvent> readToEnd(InputStream body) throws IOException, InterruptedException {
+    private List<JobEvent> readToEnd(LineReader answer) throws IOException, InterruptedException {
         List<JobEvent> events = new ArrayList<>();
         long began = policy.nanoTime();
-        try (LineReader lines = new LineReader(body, policy.silence)) {
+        try (LineReader lines = answer) {
             stop.whenCancelled(() -> lines.close());
             while (events.isEmpty() || !events.get(events.size() - 1).isLast()) {
                 String line = lines.next();
@@ -198,7 +190,7 @@ public final class IsolineClient {
     }
 
     /** Cancel the job of a submission whose answer nobody waited for. */
-    private Void withdraw(HttpRequest submission) throws IOException, InterruptedException {
+    private Void withdraw(Question submission) throws IOException, InterruptedException {
         IsolineClient unhurried = until(new Cancellation()).telling(words -> { });
         byte[] answer = server.send(submission, policy.silence, policy, unhurried.stop);
         unhurried.cancel(server.json(answer).get("job").getAsString());

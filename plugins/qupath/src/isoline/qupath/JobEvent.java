@@ -11,8 +11,8 @@ final class JobEvent {
     private static final String FEATURES = ",\"features\":[";
     private static final Set<String> LAST = Set.of("done", "failed", "cancelled");
 
-    final long seq;
-    final String kind;
+    public final long seq;
+    public final String kind;
     /** Everything but the features. */
     final JsonObject said;
     /** A JSON list. It stays text until QuPath reads it: parsed once, not twice. */

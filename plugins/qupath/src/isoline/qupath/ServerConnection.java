@@ -3,18 +3,14 @@ package isoline.qupath;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParseException;
 import com.google.gson.JsonParser;
-import java.io.ByteArrayInputStream;
 import java.io.IOException;
-import java.io.InputStream;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
-import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
-import java.util.concurrent.Flow;
-import java.util.function.Function;
+import java.util.concurrent.CompletableFuture;
 
 /** HTTP to one isoline server, one attempt at a time. Safe to use from any thread. */
 final class ServerConnection {
@@ -35,41 +31,31 @@ final class ServerConnection {
         this.token = token == null ? "" : token.trim();
     }
 
-    /** Return a request of `path`; `json` is its body, null for none. Throws Refused for a bad address. */
-    HttpRequest.Builder request(String method, String path, JsonObject json) throws Refused {
-        HttpRequest.BodyPublisher body = method.equals("GET") ? new Unrepeatable()
-                : json == null ? HttpRequest.BodyPublishers.noBody()
-                : HttpRequest.BodyPublishers.ofString(json.toString());
-        HttpRequest.Builder request;
-        try {
-            request = HttpRequest.newBuilder(URI.create(url + path)).method(method, body);
-        } catch (IllegalArgumentException e) {
-            throw new Refused(0, "NoAddress",
-                    "\"" + url + "\" is not an address; write one like http://127.0.0.1:8765", Duration.ZERO);
-        }
-        request.header("Accept", "application/x-ndjson, application/json");
-        if (json != null) {
-            request.header("Content-Type", "application/json");
-        }
-        if (!token.isEmpty()) {
-            request.header("Authorization", "Bearer " + token);
-        }
-        return request;
-    }
-
     /**
-     * Return the body of the answer as it comes.
+     * Return the lines of the answer as they come.
      *
      * Throws Refused for an answer that says no, and an HttpTimeoutException where none begins
      * within `policy.silence`.
      */
-    InputStream open(HttpRequest request, RetryPolicy policy, Cancellation stop)
+    LineReader open(Question question, RetryPolicy policy, Cancellation stop)
             throws IOException, InterruptedException {
-        HttpResponse<InputStream> answer = stop.await(http.sendAsync(request, info -> streamed(info)), policy.silence);
-        if (!isFine(answer.statusCode())) {
-            throw refusal(answer.statusCode(), answer, answer.body().readAllBytes(), policy);
+        LineReader lines = new LineReader(policy.silence);
+        boolean isOpen = false;
+        try {
+            checkFine(exchange(question, policy.silence, stop, info ->
+                    isFine(info.statusCode()) ? lines : HttpResponse.BodySubscribers.ofByteArray()), policy);
+            isOpen = true;
+        } catch (IOException e) {
+            isOpen = lines.hasBegun(); // it broke off already, and what came before counts
+            if (!isOpen) {
+                throw e;
+            }
+        } finally {
+            if (!isOpen) {
+                lines.close();
+            }
         }
-        return answer.body();
+        return lines;
     }
 
     /**
@@ -77,13 +63,11 @@ final class ServerConnection {
      *
      * Throws Refused for an answer that says no.
      */
-    byte[] send(HttpRequest request, Duration silence, RetryPolicy policy, Cancellation stop)
+    byte[] send(Question question, Duration silence, RetryPolicy policy, Cancellation stop)
             throws IOException, InterruptedException {
         HttpResponse<byte[]> answer =
-                stop.await(http.sendAsync(request, HttpResponse.BodyHandlers.ofByteArray()), silence);
-        if (!isFine(answer.statusCode())) {
-            throw refusal(answer.statusCode(), answer, answer.body(), policy);
-        }
+                exchange(question, silence, stop, HttpResponse.BodyHandlers.ofByteArray());
+        checkFine(answer, policy);
         return answer.body();
     }
 
@@ -112,57 +96,60 @@ final class ServerConnection {
                 retryAfter);
     }
 
-    /** An answer that says no is read whole, so that it too is complete within the silence. */
-    private static HttpResponse.BodySubscriber<InputStream> streamed(HttpResponse.ResponseInfo info) {
-        if (isFine(info.statusCode())) {
-            return HttpResponse.BodySubscribers.ofInputStream();
+    /** The silence begins when the request is sent; until then, there is the time to connect. */
+    private HttpResponse<byte[]> exchange(Question question, Duration silence, Cancellation stop,
+            HttpResponse.BodyHandler<byte[]> handler) throws IOException, InterruptedException {
+        HttpRequest.Builder request = request(question.path);
+        Outgoing outgoing = question.write(request);
+        CompletableFuture<HttpResponse<byte[]>> answer = http.sendAsync(request.build(), handler);
+        try {
+            stop.await(CompletableFuture.anyOf(outgoing.begun, answer), silence);
+            return stop.await(answer, silence);
+        } finally {
+            answer.cancel(true);
         }
-        Function<byte[], InputStream> opened = bytes -> new ByteArrayInputStream(bytes); // typed for Groovy
-        return HttpResponse.BodySubscribers.mapping(HttpResponse.BodySubscribers.ofByteArray(), opened);
+    }
+
+    private HttpRequest.Builder request(String path) throws Refused {
+        HttpRequest.Builder request;
+        try {
+            request = HttpRequest.newBuilder(URI.create(url + path));
+        } catch (IllegalArgumentException e) {
+            throw new Refused(0, "NoAddress",
+                    "\"" + url + "\" is not an address; write one like http://127.0.0.1:8765", Duration.ZERO);
+        }
+        request.header("Accept", "application/x-ndjson, application/json");
+        if (!token.isEmpty()) {
+            request.header("Authorization", "Bearer " + token);
+        }
+        return request;
     }
 
     private static boolean isFine(int status) {
         return status >= 200 && status < 300;
     }
 
-    private Refused refusal(int status, HttpResponse<?> answer, byte[] body, RetryPolicy policy) {
+    private void checkFine(HttpResponse<byte[]> answer, RetryPolicy policy) throws Refused {
+        if (!isFine(answer.statusCode())) {
+            throw refusal(answer, policy);
+        }
+    }
+
+    private Refused refusal(HttpResponse<byte[]> answer, RetryPolicy policy) {
+        int status = answer.statusCode();
         Duration retryAfter = policy.retryAfter(answer.headers().firstValue("Retry-After").orElse(""));
         if (status >= 300 && status < 400) {
             String elsewhere = answer.headers().firstValue("Location").orElse("another address");
             return new Refused(status, "Moved", url + " points to " + elsewhere + ": write that address", retryAfter);
         }
         try {
-            JsonObject said = JsonParser.parseString(new String(body, StandardCharsets.UTF_8)).getAsJsonObject();
+            String text = new String(answer.body(), StandardCharsets.UTF_8);
+            JsonObject said = JsonParser.parseString(text).getAsJsonObject();
             String remedy = said.get("remedy").getAsString();
             return new Refused(status, said.get("code").getAsString(),
                     said.get("detail").getAsString() + (remedy.isEmpty() ? "" : ". Remedy: " + remedy), retryAfter);
         } catch (JsonParseException | IllegalStateException | NullPointerException e) {
             return notIsoline(status, retryAfter);
-        }
-    }
-
-    /**
-     * No body, for one attempt.
-     *
-     * Java repeats a GET by itself, at once and up to five times, where the server closes the
-     * connection without an answer. The attempts are this client's to count.
-     */
-    private static final class Unrepeatable implements HttpRequest.BodyPublisher {
-
-        private boolean isSent;
-
-        @Override
-        public synchronized long contentLength() {
-            if (isSent) {
-                throw new IllegalStateException("the server closed the connection without an answer");
-            }
-            isSent = true;
-            return 0;
-        }
-
-        @Override
-        public void subscribe(Flow.Subscriber<? super ByteBuffer> subscriber) {
-            HttpRequest.BodyPublishers.noBody().subscribe(subscriber);
         }
     }
 }
