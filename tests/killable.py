@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from isoline import client as api
-from isoline.client import Client, ClientError
+from isoline.client import ONCE, Client, ClientError
 from tests.serving import PLUGINS, free_port
 
 
@@ -57,8 +57,9 @@ class Server:
             encoding="utf-8",
         )
         code = (
-            "from pathlib import Path; from isoline import config, server;"
-            f" server.serve(config.load(Path({str(config)!r})))"
+            "from pathlib import Path; from isoline.config import settings; "
+            "from isoline.server import wsgi;"
+            f" wsgi.serve(settings.load(Path({str(config)!r})))"
         )
         path = os.pathsep.join(filter(None, [str(PLUGINS), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "ISOLINE_TOKEN": self.token, "PYTHONPATH": path}
@@ -66,9 +67,10 @@ class Server:
 
     def wait_until(self, *states: str) -> None:
         """Wait until the server answers and is in one of `states`."""
+        impatient = Client(self.url, self.token, policy=ONCE)
         for _ in range(4500):
             with contextlib.suppress(ClientError):
-                if self.client.health()["status"] in states:
+                if impatient.health()["status"] in states:
                     return
             time.sleep(0.02)
         raise AssertionError(f"the server is not {' or '.join(states)} after 90 s")

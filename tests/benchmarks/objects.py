@@ -22,7 +22,7 @@ from isoline.geometry.grid import Box
 from isoline.geometry.seams import Owned, own
 from isoline.jobs.journal import JournalWriter
 from tests.benchmarks.measuring import describe_machine, interleaved, median, seconds, spread
-from tests.results import STARTED
+from isoline.testing.contracts.results import STARTED
 
 TILE_PX, HALO_PX = 1024, 128
 WRITE = Box(TILE_PX, TILE_PX, 2 * TILE_PX, 2 * TILE_PX)

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from isoline import client as client_module
 from isoline.client import (
+    ONCE,
     Client,
     ClientError,
     Contours,
     Done,
     Event,
+    Policy,
     Progress,
     Started,
     Warned,
@@ -30,7 +31,7 @@ from isoline.domain.events import Warned as ServerWarned
 from isoline.errors import UnknownModel
 from isoline.exports.geojson import GeoJSON
 from isoline.protocol.requests import encode_event, problem
-from tests import results
+from isoline.testing.contracts import results
 
 SAID: list[ServerEvent] = [
     results.STARTED,
@@ -138,8 +139,7 @@ def stream(*chunks: bytes | float, cut: bool = False) -> Callable[[Handler], Non
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(client_module, "FIRST_PAUSE_SECONDS", 0.001)
+def server() -> Iterator[Server]:
     server = Server()
     server.scripts["/v1/jobs"] = [answer({"job": "j1", "position": 2, "events": "x"}, 201)]
     yield server
@@ -198,8 +198,7 @@ def test_a_lost_stream_goes_on_where_it_broke_off(server: Server) -> None:
     assert asked == ["-1", "1", "1", "3", "3"]
 
 
-def test_a_silent_stream_is_taken_for_dead(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "SILENCE_SECONDS", 0.1)
+def test_a_silent_stream_is_taken_for_dead(server: Server) -> None:
     beats: list[bytes | float] = [
         b"\n",
         0.06,
@@ -208,19 +207,22 @@ def test_a_silent_stream_is_taken_for_dead(server: Server, monkeypatch: pytest.M
         stream(LINES[0], *beats, LINES[1], 0.5, *LINES[2:]),
         stream(*LINES[2:]),
     ]
-    events = list(Client(server.url).job("j1").events())
+    impatient = Client(server.url, policy=Policy(silence_seconds=0.1))
+    events = list(impatient.job("j1").events())
     assert [event.seq for event in events] == list(range(6))
     assert len(server.calls) == 2
 
 
 def test_a_server_that_stays_away_is_given_up(server: Server) -> None:
     server.scripts[EVENTS] = [stream(*LINES[:2]), stream(cut=True)]
-    events = Client(server.url).job("j1").events()
+    events = (
+        Client(server.url, policy=Policy(stream_seconds=0.9, draw=lambda: 0.5)).job("j1").events()
+    )
     assert [next(events).seq, next(events).seq] == [0, 1]
     with pytest.raises(ClientError, match="after number 1") as caught:
         next(events)
     assert (caught.value.code, caught.value.remedy) == ("Lost", "call events(after=1) later")
-    assert len(server.calls) == 1 + client_module.RETRIES
+    assert len(server.calls) == 3  # again after 0.25 s and after 0.5 s, but not after 1 s
 
 
 def test_a_job_that_is_gone_is_not_asked_for_again(server: Server) -> None:
@@ -285,13 +287,13 @@ def test_a_refusal_brings_the_remedy(server: Server) -> None:
 def test_what_is_not_isoline_is_told_so(server: Server, body: bytes) -> None:
     server.scripts["/v1/health"] = [answer(body, 502)]
     with pytest.raises(ClientError, match="isoline's URL") as caught:
-        Client(server.url).health()
+        Client(server.url, policy=ONCE).health()
     assert (caught.value.status, caught.value.code) == (502, "NotIsoline")
 
 
 def test_a_server_that_is_not_there() -> None:
     with pytest.raises(ClientError, match="isoline serve") as caught:
-        Client("http://127.0.0.1:9").health()
+        Client("http://127.0.0.1:9", policy=ONCE).health()
     assert (caught.value.status, caught.value.code) == (0, "Unreachable")
 
 

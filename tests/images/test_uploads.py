@@ -35,8 +35,8 @@ from isoline.images.uploads import TILE_PX, Uploads
 from isoline.models.catalogue import ModelCatalogue
 from isoline.pipeline import tiled
 from isoline.sources.upload import Manifest, UploadRequest, UploadSource
+from isoline.testing.contracts import SourceContract
 from tests import running
-from tests.contracts import SourceContract
 
 MODELS = ModelCatalogue(Path())
 LIMITS = Limits(uploads=3)

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from isoline.domain.prompts import Kind, Prompt
 from isoline.models.click.model import NO_BORDER, NOTHING_LEFT, ONLY_EXCLUDED, OUTSIDE, Click
 from isoline.models.promptable import Answer, Question, Window
-from tests.array_scene import ArrayScene
+from isoline.testing.contracts import ArrayScene, PointedModelContract
 from tests.conftest import Labelled
-from tests.contracts import PointedModelContract
 
 CLICK = Click({}, "cpu")
 Mask = NDArray[np.bool_]

@@ -26,9 +26,8 @@ from isoline.models.nninteractive.voxelise import box, outline, stroke
 from isoline.models.promptable import PointedModel, Question, Window
 from isoline.models.weights import weight_files
 from isoline.pipeline import tiled
+from isoline.testing.contracts import ArrayScene, PointedModelContract
 from tests import prompting
-from tests.array_scene import ArrayScene
-from tests.contracts import PointedModelContract
 
 nibabel = pytest.importorskip("nibabel", reason="volumes are not installed")
 torch = pytest.importorskip("torch", reason="volumes are not installed")

@@ -37,8 +37,8 @@ from isoline.pipeline import tiled
 from isoline.pipeline.surveys import Surveys
 from isoline.protocol import requests
 from isoline.sources.volume import VolumeSource
+from isoline.testing.contracts import MaskEncoderContract, VolumeModelContract
 from tests import volumes
-from tests.contracts import MaskEncoderContract, VolumeModelContract
 from tests.serving import serving
 
 WHERE = volumes.grid(size=(40, 30, 37), axes=volumes.turned(0.4, -0.3, 1.2))
@@ -304,7 +304,7 @@ def test_over_http(folder: Path, tmp_path: Path) -> None:
         found = [s for event in told if isinstance(event, client.Mask) for s in event.slices]
         assert sorted(each["k"] for each in found) == list(range(37))
         with pytest.raises(client.ClientError, match="cannot say what this job finds"):
-            server._call("GET", f"/v1/jobs/{job.id}/events?format=geojson")
+            server._ask("GET", f"/v1/jobs/{job.id}/events?format=geojson")
 
 
 class TestThreshold3D(VolumeModelContract):

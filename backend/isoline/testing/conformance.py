@@ -120,6 +120,13 @@ def cases(format: str = "geojson") -> tuple[Case, ...]:  # noqa: A002
     return (*requests, *streams)
 
 
+def recorded_stream(name: str, format: str = "geojson") -> list[bytes]:  # noqa: A002
+    """Return the lines of the one stream that the recording `name` holds. Raises UnknownFormat."""
+    shared = _recording("events.json")
+    started = _started(shared, XY(1, 1))
+    return list(_lines(_recording(name), shared["shapes"], started, EXPORTS.load(format)()))
+
+
 def judge(case: Case, printed: bytes) -> str | None:
     """Return what is wrong with what an adapter `printed`, None when it is right."""
     try:
@@ -224,8 +231,7 @@ def _where(region: Region | None) -> str:
 
 def _event_case(recorded: Json, shared: Json, encoder: Encoder) -> Case:
     scale = XY(*recorded.get("scale", (1, 1)))
-    labels = tuple(Label(each["name"], tuple(each["color"])) for each in shared["labels"])
-    started = replace(_STARTED, labels=labels, grid=replace(_STARTED.grid, scale=scale))
+    started = _started(shared, scale)
     return Case(
         recorded["name"],
         recorded["why"],
@@ -233,6 +239,11 @@ def _event_case(recorded: Json, shared: Json, encoder: Encoder) -> Case:
         b"".join(_lines(recorded, shared["shapes"], started, encoder)),
         [_expected(name, shared["shapes"][name], scale, encoder) for name in recorded["shown"]],
     )
+
+
+def _started(shared: Json, scale: XY) -> Started:
+    labels = tuple(Label(each["name"], tuple(each["color"])) for each in shared["labels"])
+    return replace(_STARTED, labels=labels, grid=replace(_STARTED.grid, scale=scale))
 
 
 _STARTED = Started(
