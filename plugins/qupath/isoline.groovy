@@ -312,7 +312,7 @@ class Attended {
     }
 }
 
-/** What scripts call, and what the menu and the script have in common. */
+/** What scripts call, and what the menu and the script share. */
 @CompileStatic
 final class Isoline {
 
@@ -369,7 +369,7 @@ final class Isoline {
         for (PathObject object : objects) {
             boolean isResult = object.getMetadata().containsKey(Marks.MODEL);
             boolean isArea = object.getROI() != null && object.getROI().isArea();
-            // a region that a run made is no place to run again, unless someone selects it
+            // a region that a run made is not to be run on again, unless someone selects it
             if (isArea && !(isResult && where.equals("annotations"))) {
                 parents.add(object);
             }
@@ -387,7 +387,7 @@ final class Isoline {
         return drawn;
     }
 
-    /** Return the models for pictures that take prompts, or those that take regions. */
+    /** Return the models for pictures: those that take prompts, or those that take regions. */
     public static List<JsonObject> models(List<JsonObject> all, boolean prompted) {
         List<JsonObject> models = new ArrayList<>();
         for (JsonObject model : all) {
@@ -430,7 +430,7 @@ final class Isoline {
 }
 
 /**
- * One run of a model: from the request to the last object in the hierarchy. No window.
+ * One run of a model: from the request to the last object in the hierarchy; has no window.
  *
  * A region is a job of the server, which is followed; prompts are one question, which is answered.
  * `call` blocks; `cancel` may be called meanwhile from any thread, everything else once it has
@@ -504,7 +504,7 @@ final class Run {
         return this;
     }
 
-    /** Compute first what is near the x, y that `view` gives, asked again each second. */
+    /** Compute what is near the x, y of `view` first; `view` is asked every second. */
     public Run lookingAt(Supplier<double[]> view) {
         this.view = view;
         return this;
@@ -516,7 +516,7 @@ final class Run {
         return this;
     }
 
-    /** Use what an earlier run has uploaded, if there is enough of it; null where there is nothing. */
+    /** Use what an earlier run has uploaded, if that is enough; null for nothing. */
     Run reusing(Upload.Sent sent) {
         submission.setSent(sent);
         return this;
@@ -580,7 +580,7 @@ final class Run {
         return results.getAdded();
     }
 
-    /** Return what the server has of the image; null where it sees the file. */
+    /** Return what was uploaded of the image; null where the server sees the file. */
     Upload.Sent getSent() {
         return submission.getSent();
     }
@@ -888,12 +888,12 @@ final class Submission {
         this.options = options;
     }
 
-    /** Use what was uploaded before, if there is enough of it; null where nothing was. */
+    /** Use what was uploaded before, if that is enough; null for nothing. */
     void setSent(Upload.Sent sent) {
         this.sent = sent;
     }
 
-    /** Return what the server has of the image; null where it sees the file. */
+    /** Return what was uploaded of the image; null where the server sees the file. */
     Upload.Sent getSent() {
         return sent;
     }
@@ -952,7 +952,7 @@ final class Submission {
 
     private void pointAtUpload(JsonObject request) {
         request.addProperty(RequestKeys.IMAGE, sent.image);
-        request.remove(RequestKeys.IMAGE_SIZE); // those are of the file that the server does not see
+        request.remove(RequestKeys.IMAGE_SIZE); // these describe the file that the server does not see
         request.remove(RequestKeys.Z);
     }
 
@@ -1046,7 +1046,7 @@ final class RequestKeys {
 @CompileStatic
 final class Upload {
 
-    /** From this many pixels on the user is asked first. */
+    /** For this many pixels or more the user is asked first. */
     public static final long ASK_FROM_PIXELS = 30_000_000;
 
     private static final int THREADS = 4;
@@ -1103,7 +1103,7 @@ final class Upload {
     /**
      * Send what `request` needs and return what the server then has.
      *
-     * `say` hears how far it is; `agree` is asked before a large upload.
+     * `say` is told how far it is; `agree` is asked before a large upload.
      */
     Sent send(JsonObject request, JsonArray spacing, Consumer<String> say, Predicate<String> agree)
             throws IOException, InterruptedException {
@@ -1165,7 +1165,7 @@ final class Upload {
             announcement.addProperty("dtype", type);
         }
         JsonObject purpose = request.deepCopy();
-        // those are of the file that the server does not see
+        // these describe the file that the server does not see
         for (String key : List.of(RequestKeys.IMAGE, RequestKeys.IMAGE_SIZE, RequestKeys.SPACING_UM, RequestKeys.Z)) {
             purpose.remove(key);
         }
@@ -1228,7 +1228,7 @@ final class Upload {
         return rgb;
     }
 
-    /** Return the channels of `pixels` below each other, in grey of their depth. */
+    /** Return the channels of `pixels`, one below the other, as grey of the same depth. */
     private BufferedImage stacked(BufferedImage pixels, int width, int height) {
         int bands = server.nChannels();
         boolean deep = server.getPixelType().name().equals("UINT16");
@@ -2122,9 +2122,9 @@ final class ServerConnection {
 
     /** Return what to say where something other than isoline answers. */
     Refused notIsoline(int status, Duration retryAfter) {
-        if (status > 500) {
-            return new Refused(status, "NotIsoline", "HTTP " + status + " from " + url +
-                    ": a proxy answers there, and isoline behind it does not", retryAfter);
+        if (status == 429 || status > 500) {
+            return new Refused(status, "NotIsoline",
+                    "HTTP " + status + " from " + url + ": a proxy answers there instead of isoline", retryAfter);
         }
         return new Refused(status, "NotIsoline",
                 "Something answers at " + url + " (HTTP " + status + "), but it is not isoline. " +
@@ -2314,8 +2314,8 @@ final class Explanation {
             Refused refused = (Refused) error;
             if (refused.status == 401) {
                 return (hasToken ? "The server does not accept this token."
-                        : "The server wants a token, and none is set.") + " Enter the one of " + url +
-                        ": whoever runs the server knows it.";
+                        : "The server requires a token, and none is set.") + " Enter the one for " + url +
+                        "; ask whoever runs the server.";
             }
             return refused.getMessage();
         }
@@ -2871,11 +2871,11 @@ final class Prompts {
 }
 
 /**
- * Segments one object after another from what the user draws. No window.
+ * Segments one object after another from what the user draws; has no window.
  *
- * Every annotation that was drawn since the last object is a prompt. Whatever is drawn, moved,
- * given another class or deleted: all of them are asked again, and the answer takes the place of
- * the one before. Everything happens on the thread of `gui`, and its methods are called there.
+ * Every annotation drawn since the last object is a prompt. Whenever one is drawn, moved,
+ * reclassified or deleted, the question is asked again with all of them, and its answer replaces
+ * the one before. Everything happens on the thread of `gui`, where its methods are called too.
  */
 @CompileStatic
 final class ClickSession implements PathObjectHierarchyListener {
@@ -2890,7 +2890,7 @@ final class ClickSession implements PathObjectHierarchyListener {
     private final Consumer<JsonObject> recorder;
     private final Consumer<String> say;
 
-    /** Annotations that are no prompts. */
+    /** Annotations that are not prompts. */
     private final Set<UUID> others = new HashSet<>();
     /** Selected at the start: prompts of the first object that the user keeps. */
     private final Set<UUID> given = new HashSet<>();
@@ -2907,7 +2907,7 @@ final class ClickSession implements PathObjectHierarchyListener {
      * Prepare a session; `options` are keys of a request: `model`, and `parameters` where given.
      *
      * `gui` is the JavaFX thread, where there is a window; `recorder` is given the request of each
-     * object that is kept; `say` hears how things stand.
+     * object that is kept; `say` is told how things stand.
      */
     public ClickSession(IsolineClient client, ImageData<BufferedImage> image, JsonObject options,
             Executor gui, Consumer<JsonObject> recorder, Consumer<String> say) {
@@ -2920,7 +2920,7 @@ final class ClickSession implements PathObjectHierarchyListener {
         this.say = say;
     }
 
-    /** Begin; points and lines that are selected are the first object's prompts. */
+    /** Begin; selected points and lines are the first object's prompts. */
     public void start() {
         Set<PathObject> selected = hierarchy.getSelectionModel().getSelectedObjects();
         for (PathObject object : hierarchy.getAnnotationObjects()) {
@@ -2963,7 +2963,7 @@ final class ClickSession implements PathObjectHierarchyListener {
     /**
      * Keep the object, as an ordinary one, and begin with another; return what was kept.
      *
-     * It takes the class of the first prompt that has one, else it has the model's. Nothing
+     * It takes the class of the first prompt that has one, or else the model's. Nothing
      * happens while an answer is awaited.
      */
     public List<PathObject> next() {
@@ -2998,7 +2998,7 @@ final class ClickSession implements PathObjectHierarchyListener {
 
     // --- Prompts -------------------------------------------------------------------------------
 
-    /** Ask anew if the prompts are others than those that were asked. */
+    /** Ask again if the prompts have changed since the last question. */
     private void look() {
         notice();
         JsonArray prompts = Prompts.of(drawn.values());
@@ -3006,7 +3006,7 @@ final class ClickSession implements PathObjectHierarchyListener {
             return;
         }
         asked = prompts;
-        // else the points tool adds the next point to this object, and undo takes both
+        // otherwise the points tool would add the next point to this one, and undo would remove both
         hierarchy.getSelectionModel().clearSelection();
         if (isBusy()) {
             running.cancel(); // hangs up; `take` asks again
@@ -3416,7 +3416,7 @@ final class ProgressWindow {
     }
 }
 
-/** A small window beside the viewer while the user clicks: what a click means, undo, next object. */
+/** A small window beside the viewer while the user clicks: what a prompt means, undo, next object. */
 @CompileStatic
 final class ClickWindow {
 

@@ -19,7 +19,7 @@ import javafx.stage.Stage;
 import javafx.stage.Window;
 import qupath.lib.images.ImageData;
 
-/** A small window beside the viewer while the user clicks: what a click means, undo, next object. */
+/** A small window beside the viewer while the user clicks: what a prompt means, undo, next object. */
 public final class ClickWindow {
 
     private static final KeyCombination NEXT = KeyCombination.valueOf("Shortcut+Enter");

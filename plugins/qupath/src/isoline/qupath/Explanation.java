@@ -25,8 +25,8 @@ final class Explanation {
             Refused refused = (Refused) error;
             if (refused.status == 401) {
                 return (hasToken ? "The server does not accept this token."
-                        : "The server wants a token, and none is set.") + " Enter the one of " + url +
-                        ": whoever runs the server knows it.";
+                        : "The server requires a token, and none is set.") + " Enter the one for " + url +
+                        "; ask whoever runs the server.";
             }
             return refused.getMessage();
         }

@@ -16,7 +16,7 @@ import qupath.lib.objects.PathObject;
 import qupath.lib.plugins.workflow.DefaultScriptableWorkflowStep;
 import qupath.lib.scripting.QP;
 
-/** What scripts call, and what the menu and the script have in common. */
+/** What scripts call, and what the menu and the script share. */
 public final class Isoline {
 
     /** Objects to run on: the selected ones, every annotation, or the whole slide. */
@@ -72,7 +72,7 @@ public final class Isoline {
         for (PathObject object : objects) {
             boolean isResult = object.getMetadata().containsKey(Marks.MODEL);
             boolean isArea = object.getROI() != null && object.getROI().isArea();
-            // a region that a run made is no place to run again, unless someone selects it
+            // a region that a run made is not to be run on again, unless someone selects it
             if (isArea && !(isResult && where.equals("annotations"))) {
                 parents.add(object);
             }
@@ -90,7 +90,7 @@ public final class Isoline {
         return drawn;
     }
 
-    /** Return the models for pictures that take prompts, or those that take regions. */
+    /** Return the models for pictures: those that take prompts, or those that take regions. */
     public static List<JsonObject> models(List<JsonObject> all, boolean prompted) {
         List<JsonObject> models = new ArrayList<>();
         for (JsonObject model : all) {

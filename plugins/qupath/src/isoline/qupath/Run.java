@@ -15,7 +15,7 @@ import qupath.lib.images.ImageData;
 import qupath.lib.objects.PathObject;
 
 /**
- * One run of a model: from the request to the last object in the hierarchy. No window.
+ * One run of a model: from the request to the last object in the hierarchy; has no window.
  *
  * A region is a job of the server, which is followed; prompts are one question, which is answered.
  * `call` blocks; `cancel` may be called meanwhile from any thread, everything else once it has
@@ -88,7 +88,7 @@ public final class Run {
         return this;
     }
 
-    /** Compute first what is near the x, y that `view` gives, asked again each second. */
+    /** Compute what is near the x, y of `view` first; `view` is asked every second. */
     public Run lookingAt(Supplier<double[]> view) {
         this.view = view;
         return this;
@@ -100,7 +100,7 @@ public final class Run {
         return this;
     }
 
-    /** Use what an earlier run has uploaded, if there is enough of it; null where there is nothing. */
+    /** Use what an earlier run has uploaded, if that is enough; null for nothing. */
     Run reusing(Upload.Sent sent) {
         submission.setSent(sent);
         return this;
@@ -164,7 +164,7 @@ public final class Run {
         return results.getAdded();
     }
 
-    /** Return what the server has of the image; null where it sees the file. */
+    /** Return what was uploaded of the image; null where the server sees the file. */
     Upload.Sent getSent() {
         return submission.getSent();
     }

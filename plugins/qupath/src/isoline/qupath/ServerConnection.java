@@ -86,9 +86,9 @@ final class ServerConnection {
 
     /** Return what to say where something other than isoline answers. */
     Refused notIsoline(int status, Duration retryAfter) {
-        if (status > 500) {
-            return new Refused(status, "NotIsoline", "HTTP " + status + " from " + url +
-                    ": a proxy answers there, and isoline behind it does not", retryAfter);
+        if (status == 429 || status > 500) {
+            return new Refused(status, "NotIsoline",
+                    "HTTP " + status + " from " + url + ": a proxy answers there instead of isoline", retryAfter);
         }
         return new Refused(status, "NotIsoline",
                 "Something answers at " + url + " (HTTP " + status + "), but it is not isoline. " +

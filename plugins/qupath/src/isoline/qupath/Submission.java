@@ -35,12 +35,12 @@ final class Submission {
         this.options = options;
     }
 
-    /** Use what was uploaded before, if there is enough of it; null where nothing was. */
+    /** Use what was uploaded before, if that is enough; null for nothing. */
     void setSent(Upload.Sent sent) {
         this.sent = sent;
     }
 
-    /** Return what the server has of the image; null where it sees the file. */
+    /** Return what was uploaded of the image; null where the server sees the file. */
     Upload.Sent getSent() {
         return sent;
     }
@@ -99,7 +99,7 @@ final class Submission {
 
     private void pointAtUpload(JsonObject request) {
         request.addProperty(RequestKeys.IMAGE, sent.image);
-        request.remove(RequestKeys.IMAGE_SIZE); // those are of the file that the server does not see
+        request.remove(RequestKeys.IMAGE_SIZE); // these describe the file that the server does not see
         request.remove(RequestKeys.Z);
     }
 

@@ -26,7 +26,7 @@ import qupath.lib.regions.RegionRequest;
 /** Sends the pixels of a region to a server that does not see the file, in lossless tiles. */
 public final class Upload {
 
-    /** From this many pixels on the user is asked first. */
+    /** For this many pixels or more the user is asked first. */
     public static final long ASK_FROM_PIXELS = 30_000_000;
 
     private static final int THREADS = 4;
@@ -83,7 +83,7 @@ public final class Upload {
     /**
      * Send what `request` needs and return what the server then has.
      *
-     * `say` hears how far it is; `agree` is asked before a large upload.
+     * `say` is told how far it is; `agree` is asked before a large upload.
      */
     Sent send(JsonObject request, JsonArray spacing, Consumer<String> say, Predicate<String> agree)
             throws IOException, InterruptedException {
@@ -145,7 +145,7 @@ public final class Upload {
             announcement.addProperty("dtype", type);
         }
         JsonObject purpose = request.deepCopy();
-        // those are of the file that the server does not see
+        // these describe the file that the server does not see
         for (String key : List.of(RequestKeys.IMAGE, RequestKeys.IMAGE_SIZE, RequestKeys.SPACING_UM, RequestKeys.Z)) {
             purpose.remove(key);
         }
@@ -208,7 +208,7 @@ public final class Upload {
         return rgb;
     }
 
-    /** Return the channels of `pixels` below each other, in grey of their depth. */
+    /** Return the channels of `pixels`, one below the other, as grey of the same depth. */
     private BufferedImage stacked(BufferedImage pixels, int width, int height) {
         int bands = server.nChannels();
         boolean deep = server.getPixelType().name().equals("UINT16");
