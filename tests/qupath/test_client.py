@@ -449,9 +449,9 @@ def test_objects_come_in_the_order_in_which_the_user_looks(build: Build, server:
         ("http://127.0.0.1:{free}", "Nothing answers at .*isoline serve"),
         ("https://{host}", "does not speak https"),
         ("http://no.such.machine.invalid", "no machine of that name"),
-        ("http://bad address", "is no address"),
-        ("ftp://{host}", "is no address"),
-        ("", "is no address"),
+        ("http://bad address", "is not an address"),
+        ("ftp://{host}", "is not an address"),
+        ("", "is not an address"),
     ],
 )
 def test_the_connection_is_judged_in_words(
