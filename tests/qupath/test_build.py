@@ -196,7 +196,7 @@ class TestScript:
             (["--modell", "nuclei"], "--modell: known are --server"),
             (["--model"], "--model: known are"),
             (["--model", "nuclei", "--objects", "all"], "--objects: one of selected"),
-            (["--model", "nuclei", "--server", "{server}"], "wants a token"),
+            (["--model", "nuclei", "--server", "{server}"], "requires a token"),
         ],
     )
     def test_mistakes_are_said(
