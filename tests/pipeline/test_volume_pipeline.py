@@ -165,11 +165,11 @@ def test_the_slice_that_is_looked_at_comes_first(folder: Path, engine: LocalEngi
     assert 0 not in first.slices
 
 
-@pytest.mark.parametrize(("most_mib", "is_kept"), [(0, False), (1, True)])
+@pytest.mark.parametrize(("most_bytes", "is_kept"), [(1, False), (266_399, False), (266_400, True)])
 def test_a_worker_keeps_so_many_bytes_of_volumes(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, most_mib: int, is_kept: bool
+    folder: Path, monkeypatch: pytest.MonkeyPatch, most_bytes: int, is_kept: bool
 ) -> None:
-    monkeypatch.setattr(resources, "SOURCES_MIB", most_mib)
+    monkeypatch.setattr(resources, "SOURCES_BYTES", most_bytes)
     bench = resources.Resources(ModelCatalogue(folder), "cpu")
     first = VolumeSource.voxels
     read: list[VolumeSource] = []
