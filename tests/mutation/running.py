@@ -1,0 +1,194 @@
+"""Running tests against a mutant: each in a fork of one interpreter that has imported the rest.
+
+The mutated source is compiled and takes the module's place before anything of isoline is imported.
+What numba compiles is warm, unless the mutant lies there: then it runs as Python.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.util
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any, NoReturn
+
+from tests.mutation.operators import Mutant
+from tests.mutation.targets import Target
+
+TESTS = Path(__file__).parents[1]
+_LEAST_SECONDS = 15.0
+_PATIENCE = 5
+"""How many times as long as without a mutant tests may take."""
+_POLL_SECONDS = 0.01
+_DID_NOT_RUN = (4, 5)
+"""How pytest ends when it was called wrongly or found no test."""
+
+
+class Fate(str, Enum):
+    """What became of a mutant."""
+
+    KILLED = "killed"
+    TIMED_OUT = "timed out"
+    SURVIVED = "survived"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the tests said of one mutant."""
+
+    mutant: Mutant
+    fate: Fate
+    by: str
+    """The first test that failed, empty where none did."""
+    seconds: float
+
+
+class Tester:
+    """Judges the mutants of one target, in a process that was made for it alone."""
+
+    def __init__(self, target: Target) -> None:
+        """Run the tests of `target` once, so that all they need is imported and compiled.
+
+        Raises SystemExit when they fail without any mutant.
+        """
+        if target.compiled:
+            os.environ["NUMBA_DISABLE_JIT"] = "1"
+        self._tests = [str(TESTS / test) for test in target.tests]
+        _silently(_run_tests, self._tests, Path(tempfile.mkdtemp(prefix="mutants-")))
+        _forget(["tests", "isoline"], keep=[] if target.compiled else ["isoline.kernels"])
+        self._limit = float("inf")
+        unharmed = self._judge(None)
+        if unharmed[0] is not Fate.SURVIVED:
+            raise SystemExit(f"{target.name}: {unharmed[1] or 'a test'} fails without any mutant")
+        self._limit = max(_LEAST_SECONDS, _PATIENCE * unharmed[2])
+
+    def judge(self, mutant: Mutant) -> Verdict:
+        """Return what the tests say of `mutant`."""
+        mutant.compiled()  # what is no Python is a fault of the tester, and kills nothing
+        return Verdict(mutant, *self._judge(mutant))
+
+    def _judge(self, mutant: Mutant | None) -> tuple[Fate, str, float]:
+        with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+            began = time.monotonic()
+            if (child := os.fork()) == 0:
+                _be(mutant, self._tests, Path(folder))
+            code = _wait(child, began + self._limit)
+            seconds = time.monotonic() - began
+            failed = Path(folder) / _FAILED
+            by = failed.read_text() if failed.exists() else ""
+        if code in _DID_NOT_RUN:
+            raise SystemExit(f"pytest ends with {code} on {' '.join(self._tests)}")
+        fate = Fate.TIMED_OUT if code is None else Fate.KILLED if code else Fate.SURVIVED
+        return fate, by, seconds
+
+
+def _wait(child: int, deadline: float) -> int | None:
+    """Return the exit status of `child`, None when it had to be killed at `deadline`."""
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+            return None
+        time.sleep(_POLL_SECONDS)
+
+
+def _forget(packages: Sequence[str], keep: Sequence[str]) -> None:
+    """Let `packages` be imported again, but for this one and what to `keep`; these stay warm."""
+    kept = [*packages, *keep, "tests.mutation"]
+    for name in list(sys.modules):
+        package, _, module = name.rpartition(".")
+        if name.partition(".")[0] not in packages:
+            continue
+        if name in kept or any(name.startswith(f"{each}.") for each in kept[len(packages) :]):
+            continue
+        del sys.modules[name]
+        if package in kept:  # `from isoline import wire` looks there first
+            vars(sys.modules[package]).pop(module, None)
+
+
+# In the fork
+
+_FAILED = "failed"
+
+
+def _be(mutant: Mutant | None, tests: Sequence[str], folder: Path) -> NoReturn:
+    """Run `tests` with `mutant` and end this process with what pytest returns."""
+    code = 3
+    try:
+        if mutant is not None:
+            sys.meta_path.insert(0, _Finder(mutant))
+        code = _silently(_run_tests, tests, folder)
+    finally:
+        os._exit(code)  # without waiting for threads that a mutant keeps alive
+
+
+def _run_tests(tests: Sequence[str], folder: Path) -> int:
+    import pytest
+
+    options = ["-x", "-q", "-p", "no:cacheprovider", "--timeout=0", f"--basetemp={folder / 'tmp'}"]
+    return int(pytest.main([*options, *tests], plugins=[_Witness(folder / _FAILED)]))
+
+
+def _silently(run: Any, *arguments: Any) -> int:
+    """Call `run` with nothing coming out of this process, whatever it starts or prints."""
+    kept = os.dup(1), os.dup(2)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    try:
+        return int(run(*arguments))
+    finally:
+        for stream, original in zip((1, 2), kept, strict=True):
+            os.dup2(original, stream)
+            os.close(original)
+        os.close(nowhere)
+
+
+class _Witness:
+    """Writes down which test failed first."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        if report.failed and not self._path.exists():
+            self._path.write_text(report.nodeid)
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed and not self._path.exists():
+            self._path.write_text(f"the import of {report.nodeid}")
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds a mutant in the place of its module."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        self._mutant = mutant
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != self._mutant.module:
+            return None
+        loader = _Loader(self._mutant)
+        return importlib.util.spec_from_file_location(name, loader.path, loader=loader)
+
+
+class _Loader(SourceFileLoader):
+    def __init__(self, mutant: Mutant) -> None:
+        super().__init__(mutant.module, str(mutant.path))
+        self._code = mutant.compiled()
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self._code
