@@ -62,6 +62,7 @@ class Tester:
         if target.compiled:
             os.environ["NUMBA_DISABLE_JIT"] = "1"
         self._tests = [str(TESTS / test) for test in target.tests]
+        self._tests += [f"--deselect=tests/{test}" for test in target.but_for]
         _silently(_run_tests, self._tests, Path(tempfile.mkdtemp(prefix="mutants-")))
         _forget(["tests", "isoline"], keep=[] if target.compiled else ["isoline.kernels"])
         self._limit = float("inf")
