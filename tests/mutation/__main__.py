@@ -29,7 +29,7 @@ def main() -> int:
     print(f"{sum(map(len, drawn.values()))} mutants, seed {options.seed}", flush=True)
     verdicts: dict[Target, list[Verdict]] = {target: [] for target in chosen}
     for target in chosen:
-        for verdict in _judged(target, drawn[target]):
+        for verdict in _judged(target, drawn[target], options.examples):
             verdicts[target].append(verdict)
             said = f"{verdict.fate.value:10} {verdict.seconds:5.1f} s  {verdict.by}"
             print(f"{verdict.mutant.module}:{verdict.mutant.line:<5} {said}", flush=True)
@@ -45,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     names = [target.name for target in TARGETS]
     parser.add_argument("--seed", type=int, default=1, help="what the draw depends on")
     parser.add_argument("--mutants", type=int, default=300, help="how many are drawn of all")
+    parser.add_argument("--examples", type=int, default=25, help="of a property test, at most")
     parser.add_argument("--only", action="append", choices=names, help="of this target alone")
     parser.add_argument("--at-least", type=float, default=85.0, help="per cent that must be killed")
     parser.add_argument("--save", type=Path, help="write the survivors here, for --again")
@@ -70,11 +71,11 @@ def draw(targets: Sequence[Target], count: int, seed: int) -> dict[Target, list[
     return {t: sorted(drawn[t], key=lambda m: (m.module, m.line)) for t in targets}
 
 
-def _judged(target: Target, drawn: Sequence[Mutant]) -> Iterator[Verdict]:
+def _judged(target: Target, drawn: Sequence[Mutant], examples: int) -> Iterator[Verdict]:
     """Yield what the tests say of each mutant; a fresh process imports what they need."""
     context = multiprocessing.get_context("fork")
     receiving, sending = context.Pipe(duplex=False)
-    process = context.Process(target=_judge, args=(target, drawn, sending))
+    process = context.Process(target=_judge, args=(target, drawn, examples, sending))
     process.start()
     sending.close()
     for _ in drawn:
@@ -85,8 +86,8 @@ def _judged(target: Target, drawn: Sequence[Mutant]) -> Iterator[Verdict]:
     process.join()
 
 
-def _judge(target: Target, drawn: Sequence[Mutant], sending: Connection) -> None:
-    tester = Tester(target)
+def _judge(target: Target, drawn: Sequence[Mutant], examples: int, sending: Connection) -> None:
+    tester = Tester(target, examples)
     for mutant in drawn:
         sending.send(tester.judge(mutant))
 

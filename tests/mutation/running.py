@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import importlib.abc
 import importlib.util
+import math
 import os
+import resource
+import signal
 import sys
 import tempfile
 import time
@@ -24,9 +27,10 @@ from tests.mutation.operators import Mutant
 from tests.mutation.targets import Target
 
 TESTS = Path(__file__).parents[1]
-_LEAST_SECONDS = 15.0
 _PATIENCE = 5
-"""How many times as long as without a mutant tests may take."""
+"""How many times as much of a processor as without a mutant tests may take, and so many seconds."""
+_WAIT_SECONDS = 120.0
+"""How long they may take in all, also when they only wait."""
 _POLL_SECONDS = 0.01
 _DID_NOT_RUN = (4, 5)
 """How pytest ends when it was called wrongly or found no test."""
@@ -54,53 +58,76 @@ class Verdict:
 class Tester:
     """Judges the mutants of one target, in a process that was made for it alone."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, examples: int) -> None:
         """Run the tests of `target` once, so that all they need is imported and compiled.
 
-        Raises SystemExit when they fail without any mutant.
+        Property tests look at no more than so many `examples`.
+        Raises SystemExit when a test fails without any mutant.
         """
         if target.compiled:
             os.environ["NUMBA_DISABLE_JIT"] = "1"
-        self._tests = [str(TESTS / test) for test in target.tests]
-        self._tests += [f"--deselect=tests/{test}" for test in target.but_for]
-        _silently(_run_tests, self._tests, Path(tempfile.mkdtemp(prefix="mutants-")))
+        self._options = [str(TESTS / test) for test in target.tests]
+        self._options += [f"--deselect=tests/{test}" for test in target.but_for]
+        self._examples = examples
+        with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+            _silently(self._ask, Path(folder))
         _forget(["tests", "isoline"], keep=[] if target.compiled else ["isoline.kernels"])
-        self._limit = float("inf")
-        unharmed = self._judge(None)
-        if unharmed[0] is not Fate.SURVIVED:
-            raise SystemExit(f"{target.name}: {unharmed[1] or 'a test'} fails without any mutant")
-        self._limit = max(_LEAST_SECONDS, _PATIENCE * unharmed[2])
+        self._limit = resource.RLIM_INFINITY
+        self._cost = 0.0
+        fate, by, _ = self._fate_of(None)
+        if fate is not Fate.SURVIVED:
+            raise SystemExit(f"{target.name}: {by or 'a test'} fails without any mutant")
+        self._limit = math.ceil(_PATIENCE * (self._cost + 1))
 
     def judge(self, mutant: Mutant) -> Verdict:
         """Return what the tests say of `mutant`."""
         mutant.compiled()  # what is no Python is a fault of the tester, and kills nothing
-        return Verdict(mutant, *self._judge(mutant))
+        return Verdict(mutant, *self._fate_of(mutant))
 
-    def _judge(self, mutant: Mutant | None) -> tuple[Fate, str, float]:
+    def _fate_of(self, mutant: Mutant | None) -> tuple[Fate, str, float]:
         with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
             began = time.monotonic()
             if (child := os.fork()) == 0:
-                _be(mutant, self._tests, Path(folder))
-            code = _wait(child, began + self._limit)
+                self._be(mutant, Path(folder))
+            code, self._cost = _wait(child, began + _WAIT_SECONDS)
             seconds = time.monotonic() - began
             failed = Path(folder) / _FAILED
             by = failed.read_text() if failed.exists() else ""
         if code in _DID_NOT_RUN:
-            raise SystemExit(f"pytest ends with {code} on {' '.join(self._tests)}")
-        fate = Fate.TIMED_OUT if code is None else Fate.KILLED if code else Fate.SURVIVED
+            raise SystemExit(f"pytest ends with {code} on {' '.join(self._options)}")
+        fate = Fate.TIMED_OUT if code < 0 else Fate.KILLED if code else Fate.SURVIVED
         return fate, by, seconds
 
+    # In the fork
 
-def _wait(child: int, deadline: float) -> int | None:
-    """Return the exit status of `child`, None when it had to be killed at `deadline`."""
+    def _be(self, mutant: Mutant | None, folder: Path) -> NoReturn:
+        """Run the tests with `mutant` and end this process with what pytest returns."""
+        code = 3
+        try:
+            resource.setrlimit(resource.RLIMIT_CPU, (self._limit, self._limit))
+            if mutant is not None:
+                sys.meta_path.insert(0, _Finder(mutant))
+            code = _silently(self._ask, folder)
+        finally:
+            os._exit(code)  # without waiting for threads that a mutant keeps alive
+
+    def _ask(self, folder: Path) -> int:
+        import pytest
+
+        options = ["-x", "-q", "-p", "no:cacheprovider", "--timeout=0"]
+        observer = _Observer(folder / _FAILED, self._examples)
+        base = f"--basetemp={folder / 'tmp'}"
+        return int(pytest.main([*options, base, *self._options], plugins=[observer]))
+
+
+def _wait(child: int, deadline: float) -> tuple[int, float]:
+    """Return the exit status of `child`, negative when it had to be killed, and its CPU seconds."""
     while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
+        ended, status, used = os.wait4(child, os.WNOHANG)
         if ended:
-            return os.waitstatus_to_exitcode(status)
+            return os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
         if time.monotonic() > deadline:
-            os.kill(child, 9)
-            os.waitpid(child, 0)
-            return None
+            os.kill(child, signal.SIGKILL)
         time.sleep(_POLL_SECONDS)
 
 
@@ -118,27 +145,7 @@ def _forget(packages: Sequence[str], keep: Sequence[str]) -> None:
             vars(sys.modules[package]).pop(module, None)
 
 
-# In the fork
-
 _FAILED = "failed"
-
-
-def _be(mutant: Mutant | None, tests: Sequence[str], folder: Path) -> NoReturn:
-    """Run `tests` with `mutant` and end this process with what pytest returns."""
-    code = 3
-    try:
-        if mutant is not None:
-            sys.meta_path.insert(0, _Finder(mutant))
-        code = _silently(_run_tests, tests, folder)
-    finally:
-        os._exit(code)  # without waiting for threads that a mutant keeps alive
-
-
-def _run_tests(tests: Sequence[str], folder: Path) -> int:
-    import pytest
-
-    options = ["-x", "-q", "-p", "no:cacheprovider", "--timeout=0", f"--basetemp={folder / 'tmp'}"]
-    return int(pytest.main([*options, *tests], plugins=[_Witness(folder / _FAILED)]))
 
 
 def _silently(run: Any, *arguments: Any) -> int:
@@ -156,11 +163,21 @@ def _silently(run: Any, *arguments: Any) -> int:
         os.close(nowhere)
 
 
-class _Witness:
-    """Writes down which test failed first."""
+class _Observer:
+    """Writes down which test failed first, and cuts property tests short."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, examples: int) -> None:
         self._path = path
+        self._examples = examples
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        from hypothesis import settings
+
+        for item in items:
+            function = getattr(item, "obj", None)
+            own = getattr(function, _SETTINGS, None)
+            if own is not None and own.max_examples > self._examples:
+                setattr(function, _SETTINGS, settings(own, max_examples=self._examples))
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed and not self._path.exists():
@@ -169,6 +186,10 @@ class _Witness:
     def pytest_collectreport(self, report: Any) -> None:
         if report.failed and not self._path.exists():
             self._path.write_text(f"the import of {report.nodeid}")
+
+
+_SETTINGS = "_hypothesis_internal_use_settings"
+"""Where Hypothesis keeps the settings of a test; there is no public way to change them."""
 
 
 class _Finder(importlib.abc.MetaPathFinder):
