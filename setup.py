@@ -8,12 +8,12 @@ from setuptools.command.build_py import build_py
 
 
 class WithPlugin(build_py):
-    """Puts the plugin's files where `isoline.ohif.files` looks for them."""
+    """Puts the plugin's files where `isoline.server.routes.ohif_plugin` looks for them."""
 
     def run(self) -> None:
         super().run()
         if not self.editable_mode:  # the server finds them in the checkout
-            target = Path(self.build_lib, "isoline", "ohif", "plugin")
+            target = Path(self.build_lib, "isoline", "server", "web", "ohif")
             copytree("plugins/ohif/src", target, dirs_exist_ok=True)
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.models.pointed import Index, Scene, Window
+from isoline.models.promptable import Index, Scene, Window
 
 T = TypeVar("T")
 

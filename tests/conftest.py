@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from PIL import Image
 
-from isoline import datasets
+from isoline.demo.slide import SAMPLE_SLIDE
 from isoline.errors import IsolineError
+from isoline.models import downloads
 from isoline.models.base import Weights
 from tests.slides import Shapes, disks
 
@@ -74,7 +75,7 @@ def fetched(pinned: Weights) -> Path:
     A skip in CI would let a broken download pass for a green build.
     """
     try:
-        return datasets.fetch(pinned)
+        return downloads.fetch(pinned)
     except IsolineError as error:
         if os.environ.get("CI") == "true":
             raise
@@ -84,7 +85,7 @@ def fetched(pinned: Weights) -> Path:
 @pytest.fixture(scope="session")
 def real_slide() -> Path:
     """The TCGA H&E slide, SVS, JPEG 2000, level scales 1, 4.0004 and 16.006."""
-    return fetched(datasets.SAMPLE_SLIDE)
+    return fetched(SAMPLE_SLIDE)
 
 
 @pytest.fixture(scope="session")

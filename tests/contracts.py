@@ -22,25 +22,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from isoline import masks
-from isoline.encoders.base import ContourFile, Encoder
+from isoline.domain import mask_rle
+from isoline.domain.events import Cancelled, Contours, Done, Objects, Progress, Started
+from isoline.domain.prompts import Prompt
+from isoline.domain.request import Value
 from isoline.errors import IsolineError, RequestError, Unreadable
-from isoline.events import Cancelled, Contours, Done, Objects, Progress, Started
-from isoline.geometry import XY, Box
-from isoline.models.base import (
-    Bounded,
-    Choice,
-    Classes,
-    Instances,
-    Model,
-    Number,
-    Pointed,
-    Value,
-    Voxels,
-)
-from isoline.models.pointed import PointedModel, Question
-from isoline.models.volume import Scan, VolumeModel
-from isoline.prompts import Prompt
+from isoline.exports.base import ContourFile, Encoder
+from isoline.geometry.grid import XY, Box
+from isoline.models.base import Bounded, Choice, Classes, Instances, Model, Number, Pointed, Voxels
+from isoline.models.promptable import PointedModel, Question
+from isoline.models.volumetric import Scan, VolumeModel
 from isoline.sources.base import Level, Source
 from isoline.sources.volume import VolumeSource
 from tests import patches, results
@@ -594,7 +585,7 @@ class MaskEncoderContract(ABC):
         labels = rng.integers(0, 3, (4, 7, 200)).astype(np.uint8)
         labels[2] = 0
         assert self.encoder.masks
-        text = self.encoder.mask(masks.encode(labels, [5, 3, 4, 0]), results.STARTED)
+        text = self.encoder.mask(mask_rle.encode(labels, [5, 3, 4, 0]), results.STARTED)
         assert b"\n" not in text
         slices = json.loads(b"[" + text + b"]")
         for k, plane in zip((5, 3, 4, 0), labels, strict=True):

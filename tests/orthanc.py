@@ -11,9 +11,9 @@ import pydicom
 import pytest
 import requests
 
+from isoline.demo.ohif import orthanc as archive
+from isoline.demo.ohif.orthanc import USER
 from isoline.errors import Broken
-from isoline.ohif import orthanc as archive
-from isoline.ohif.orthanc import USER
 
 __all__ = ("PASSWORD", "USER", "orthanc", "store")
 PASSWORD = "for a test"

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from isoline.geometry import XY, Box
-from isoline.models.base import Bounded, Classes, Instances, Model, Patch, Statistics, Value
+from isoline.domain.request import Value
+from isoline.geometry.grid import XY, Box
+from isoline.models.base import Bounded, Classes, Instances, Model, Patch, Statistics
 
 Object: TypeAlias = tuple[int, int, bytes]
 """x0, y0 of an object's box in the picture, and its pixels."""

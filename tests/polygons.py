@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from isoline.contours import Polygons
+from isoline.geometry.polygons import Polygons
 
 Ring = tuple[tuple[int, int], ...]
 

@@ -17,14 +17,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import datasets, registry
-from isoline.events import Objects
-from isoline.geometry import Box
-from isoline.images import Images
-from isoline.prompts import Prompt
-from isoline.region import Region
+from isoline.demo.slide import SAMPLE_SLIDE
+from isoline.domain.events import Objects
+from isoline.domain.prompts import Prompt
+from isoline.geometry.grid import Box
+from isoline.geometry.region import Region
+from isoline.images.catalog import Images
+from isoline.inference.predictor import Workbench
+from isoline.models import downloads
+from isoline.models.catalogue import ModelCatalogue
+from isoline.sources.registry import open_image
 from isoline.sources.volume import VolumeSource
-from isoline.workbench import Workbench
 from tests.prompting import answer, asking, drawn, labelmap, point
 from tests.running import shapes
 
@@ -67,9 +70,9 @@ CORRECTED = (
 
 
 def main(folder: Path) -> None:
-    slide = datasets.fetch(datasets.SAMPLE_SLIDE)
+    slide = downloads.fetch(SAMPLE_SLIDE)
     with tempfile.TemporaryDirectory() as nothing:
-        bench = Workbench(Path(nothing), "cpu")
+        bench = Workbench(ModelCatalogue(Path(nothing)), "cpu")
         save(folder / "prompts-kinds.png", (on_slide(slide, each, bench) for each in KINDS))
         save(folder / "prompts-corrected.png", (on_slide(slide, each, bench) for each in CORRECTED))
         save(folder / "prompts-volume.png", in_head(HEAD, point(85, 134, 88), bench))
@@ -93,7 +96,7 @@ def save(path: Path, panels: Iterable[Picture]) -> None:
 def on_slide(slide: Path, panel: Panel, bench: Workbench) -> Picture:
     """Return the part of the slide with prompts and what they point at."""
     area = panel.area
-    source = registry.open_image(slide)
+    source = open_image(slide)
     picture = enlarged(np.moveaxis(source.read_level(0, area), 0, 2))
     source.close()
     request = asking(slide.name, *panel.prompts, model="click", initial=panel.initial)
@@ -113,7 +116,7 @@ def on_slide(slide: Path, panel: Panel, bench: Workbench) -> Picture:
 
 def in_head(head: Path, prompt: Prompt, bench: Workbench) -> Iterable[Picture]:
     """Yield the three planes through a point, with what it points at in all of the volume."""
-    source = registry.open_image(head)
+    source = open_image(head)
     assert isinstance(source, VolumeSource)
     voxels = source.voxels().astype(np.float32)
     grey = np.clip(voxels / np.percentile(voxels, 99.5) * 255, 0, 255).astype(np.uint8)

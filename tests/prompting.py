@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import masks, pipeline, registry
-from isoline.events import Mask, Objects
-from isoline.images import Images
-from isoline.prompts import Kind, Prompt
-from isoline.request import SegmentRequest
-from isoline.work import Answered
-from isoline.workbench import Workbench
+from isoline.domain import mask_rle
+from isoline.domain.events import Mask, Objects
+from isoline.domain.prompts import Kind, Prompt
+from isoline.domain.request import SegmentRequest
+from isoline.images.catalog import Images
+from isoline.inference.predictor import Workbench
+from isoline.inference.task import Answered
+from isoline.models.catalogue import ModelCatalogue
+from isoline.pipeline import tiled
+from isoline.plugins import entry_points
 from tests.running import shapes
 from tests.serving import PLUGINS
 
@@ -26,12 +29,12 @@ from tests.serving import PLUGINS
 def models_for_tests() -> Iterator[None]:
     """Have the models for tests installed here, as they are in servers that tests start."""
     sys.path.insert(0, str(PLUGINS))
-    registry._entry_points.cache_clear()
+    entry_points.cache_clear()
     try:
         yield
     finally:
         sys.path.remove(str(PLUGINS))
-        registry._entry_points.cache_clear()
+        entry_points.cache_clear()
 
 
 def point(*at: float, include: bool = True) -> Prompt:
@@ -47,7 +50,7 @@ def asking(image: str, *prompts: Prompt, **changes: Any) -> SegmentRequest:
 
 
 def answer(request: SegmentRequest, images: Images, bench: Workbench) -> Answered:
-    prepared = pipeline.prepare(request, images, Path("no weights"))
+    prepared = tiled.prepare(request, images, ModelCatalogue(Path("no weights")))
     return bench.answer(prepared.task, *prepared.tiles)
 
 
@@ -63,6 +66,6 @@ def labelmap(answered: Answered, shape: tuple[int, int, int]) -> NDArray[np.uint
     """Return (k, j, i) of an answer; what is not in its slices is 0."""
     assert isinstance(answered.found, Mask)
     drawn = np.zeros(shape, np.uint8)
-    masks.draw(answered.found, drawn)
+    mask_rle.draw(answered.found, drawn)
     assert np.flatnonzero(drawn.any(axis=(1, 2))).tolist() == answered.found.slices.tolist()
     return drawn

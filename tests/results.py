@@ -11,9 +11,9 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from isoline.contours import Polygons
-from isoline.events import Label, Objects, Scope, Started
-from isoline.geometry import XY, Grid
+from isoline.domain.events import Label, Objects, Scope, Started
+from isoline.geometry.grid import XY, Grid
+from isoline.geometry.polygons import Polygons
 
 Ring: TypeAlias = Sequence[tuple[int, int]]
 Shape: TypeAlias = Sequence[Sequence[Ring]]

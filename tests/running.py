@@ -11,24 +11,25 @@ from pathlib import Path
 import shapely
 from shapely.geometry import Polygon
 
-from isoline import pipeline
-from isoline.contours import Polygons
+from isoline.domain.events import Contours, Done, Event, Objects, Started
+from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda, Engine
-from isoline.events import Contours, Done, Event, Objects, Started
-from isoline.images import Images
-from isoline.pipeline import Prepared
-from isoline.plan import Lattice, Tile
-from isoline.request import SegmentRequest
-from isoline.surveys import Surveys
-from isoline.work import Computed, Survey, Task, TileFailed
-from isoline.workbench import Workbench
+from isoline.geometry.polygons import Polygons
+from isoline.geometry.tiling import Lattice, Tile
+from isoline.images.catalog import Images
+from isoline.inference.predictor import Workbench
+from isoline.inference.task import Computed, Survey, Task, TileFailed
+from isoline.models.catalogue import ModelCatalogue
+from isoline.pipeline import tiled
+from isoline.pipeline.surveys import Surveys
+from isoline.pipeline.tiled import Prepared
 
 
 class SerialEngine(Engine):
     """Runs tiles in this process, one after the other, in the agenda's order or shuffled."""
 
     def __init__(self, weights: Path, seed: int | None = None) -> None:
-        self._bench = Workbench(weights, "cpu")
+        self._bench = Workbench(ModelCatalogue(weights), "cpu")
         self._random = None if seed is None else random.Random(seed)
 
     def survey(self, task: Task, agenda: Agenda) -> Survey:
@@ -126,14 +127,14 @@ def run(
     untiled: bool = False,
 ) -> Outcome:
     """Run `request` to its end; `untiled` computes the whole grid as one tile."""
-    prepared = pipeline.prepare(request, images, data / "weights")
+    prepared = tiled.prepare(request, images, ModelCatalogue(data / "weights"))
     if untiled:
         side = max(prepared.lattice.grid.size)
         lattice = Lattice(prepared.lattice.grid, side, prepared.lattice.halo_px)
         prepared = replace(prepared, lattice=lattice, tiles=(lattice.tile(0, 0),))
     agenda = Agenda(prepared.lattice, prepared.tiles, prepared.focus)
     outcome = Outcome(prepared)
-    for batch in pipeline.events(prepared, engine, Surveys(data / "surveys"), agenda):
+    for batch in tiled.events(prepared, engine, Surveys(data / "surveys"), agenda):
         outcome.events += batch.events
     return outcome
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.volume_geometry import VolumeGrid
+from isoline.geometry.volume_grid import VolumeGrid
 
 
 def positions(seg: Any, number: int) -> NDArray[np.float64]:

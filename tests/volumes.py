@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID, CTImageStorage, EnhancedMRImageStorage, ExplicitVRLittleEndian
 
-from isoline.volume_geometry import VolumeGrid
+from isoline.geometry.volume_grid import VolumeGrid
 
 ROOT = "1.2.826.0.1.3680043.8.498."
 STUDY, SERIES, FRAME = f"{ROOT}1", f"{ROOT}1.1", f"{ROOT}1.9"

@@ -1,5 +1,5 @@
 """`python -m isoline` is the command `isoline`."""
 
-from isoline.cli import main
+from isoline.cli.main import main
 
 main()

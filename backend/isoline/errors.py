@@ -146,23 +146,3 @@ class Busy(IsolineError):
 
 class Broken(IsolineError):
     """Our own side failed: a model raised, a worker died, a disk is full."""
-
-
-_STATUS: tuple[tuple[type[IsolineError], int], ...] = (
-    (TooLarge, 413),
-    (NotAuthenticated, 401),
-    (NotAllowed, 403),
-    (Malformed, 400),
-    (RequestError, 422),
-    (NotFound, 404),
-    (Conflict, 409),
-    (Unreadable, 422),
-    (NotStored, 502),
-    (Busy, 429),
-    (Broken, 500),
-)
-
-
-def http_status(error: IsolineError) -> int:
-    """Return the HTTP status of `error`: the first row of the table that it is an instance of."""
-    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)

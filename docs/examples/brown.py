@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from isoline.events import Label
+from isoline.domain.events import Label
 from isoline.models.base import Classes, Model, ModelSpec, Number, Patch, Unbounded
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from parts import Parts
 from tests.contracts import EncoderContract, ModelContract, Seen, SourceContract
 
-from isoline.geometry import XY
+from isoline.geometry.grid import XY
 
 
 class TestBrown(ModelContract):

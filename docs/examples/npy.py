@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.errors import Unreadable
-from isoline.geometry import XY, Box
+from isoline.geometry.grid import XY, Box
 from isoline.sources.base import ImageInfo, Level, Source
 from isoline.sources.fingerprint import fingerprint
 

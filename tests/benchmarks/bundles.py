@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from isoline.bundles.files import Bundle
-from isoline.bundles.model import BundleModel, bundle_model
-from isoline.bundles.network import Network
+from isoline.models.bundles.files import Bundle
+from isoline.models.bundles.model import BundleModel, bundle_model
+from isoline.models.bundles.network import Network
 from isoline.models.threshold3d import Threshold3D
-from isoline.models.volume import Gaze, Scan, VolumeModel
+from isoline.models.volumetric import Gaze, Scan, VolumeModel
 from tests import bundles, volumes
 
 WINDOWS = ((48, 40, 24), (96, 96, 64), (31, 57, 19))

@@ -33,12 +33,13 @@ from scipy import ndimage
 from skimage.segmentation import random_walker
 
 from isoline import client as api
-from isoline import datasets
 from isoline.client import Client
-from isoline.models.click import Click
-from isoline.models.pointed import Question
-from isoline.models.spaces import colours
-from isoline.prompts import Prompt
+from isoline.demo.slide import SAMPLE_SLIDE
+from isoline.domain.prompts import Prompt
+from isoline.models import downloads
+from isoline.models.click.features import colours
+from isoline.models.click.model import Click
+from isoline.models.promptable import Question
 from tests.array_scene import ArrayScene
 from tests.benchmarks.measuring import describe_machine, median, spread
 from tests.benchmarks.quality import labelled
@@ -235,7 +236,7 @@ def server() -> None:
         images, data = Path(folder) / "images", Path(folder) / "data"
         images.mkdir()
         data.mkdir()
-        slide = datasets.fetch(datasets.SAMPLE_SLIDE)
+        slide = downloads.fetch(SAMPLE_SLIDE)
         shutil.copy(slide, images / "slide.svs")
         for n in range(USERS):
             (images / f"slide{n}.svs").hardlink_to(images / "slide.svs")

@@ -11,7 +11,8 @@ import json
 import tempfile
 from pathlib import Path
 
-from isoline import datasets
+from isoline.demo.slide import SAMPLE_SLIDE
+from isoline.models import downloads
 from tests.benchmarks.measuring import describe_machine, median, spread
 from tests.dsa.stack import running
 
@@ -21,7 +22,7 @@ SCRIPT = Path(__file__).parents[1] / "dsa" / "inside_append.py"
 def main() -> None:
     print(describe_machine())
     with tempfile.TemporaryDirectory() as folder:
-        slide = datasets.fetch(datasets.SAMPLE_SLIDE)
+        slide = downloads.fetch(SAMPLE_SLIDE)
         with running(Path(folder), slide) as stack:
             seconds = json.loads(stack.inside(SCRIPT, stack.item).splitlines()[-1])
     first, full = ([1000 * each for each in seconds[key]] for key in ("first", "full"))

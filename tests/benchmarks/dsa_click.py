@@ -18,7 +18,8 @@ from typing import Any
 import requests
 from playwright.sync_api import Page
 
-from isoline import datasets
+from isoline.demo.slide import SAMPLE_SLIDE
+from isoline.models import downloads
 from tests import browser
 from tests.benchmarks.measuring import describe_machine, interleaved, median, spread
 from tests.dsa.stack import Stack, running
@@ -49,7 +50,7 @@ CLOCK = """([x, y]) => new Promise((resolve) => {
 def main() -> None:
     model = sys.argv[1] if len(sys.argv) > 1 else "click"
     print(describe_machine())
-    slide = datasets.fetch(datasets.SAMPLE_SLIDE)
+    slide = downloads.fetch(SAMPLE_SLIDE)
     with tempfile.TemporaryDirectory() as folder:
         home, data = Path(folder) / "girder", Path(folder) / "isoline"
         home.mkdir()

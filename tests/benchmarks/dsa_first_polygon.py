@@ -23,7 +23,8 @@ from typing import Any
 import urllib3
 from playwright.sync_api import Page
 
-from isoline import datasets
+from isoline.demo.slide import SAMPLE_SLIDE
+from isoline.models import downloads
 from tests import browser
 from tests.benchmarks.measuring import describe_machine, spread
 from tests.dsa.stack import Stack, running
@@ -51,7 +52,7 @@ CLOCK = """() => {
 
 def main() -> None:
     print(describe_machine())
-    slide = datasets.fetch(datasets.SAMPLE_SLIDE)
+    slide = downloads.fetch(SAMPLE_SLIDE)
     with tempfile.TemporaryDirectory() as folder:
         home, data = Path(folder) / "girder", Path(folder) / "isoline"
         home.mkdir()

@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from isoline import datasets
+from isoline.demo.slide import SAMPLE_SLIDE
+from isoline.models import downloads
 from tests.benchmarks.measuring import describe_machine
 from tests.dsa.stack import Girder, Stack, running
 from tests.serving import serving
@@ -26,7 +27,7 @@ REGION = [5120, 5120, 7680, 6400]
 
 def main() -> None:
     print(describe_machine())
-    slide = datasets.fetch(datasets.SAMPLE_SLIDE)
+    slide = downloads.fetch(SAMPLE_SLIDE)
     with tempfile.TemporaryDirectory() as folder:
         home, data = Path(folder) / "girder", Path(folder) / "isoline"
         home.mkdir()

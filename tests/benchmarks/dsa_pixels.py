@@ -17,11 +17,13 @@ import numpy as np
 import openslide
 import requests
 
-from isoline import datasets
-from isoline.config import Girder
-from isoline.geometry import Box
-from isoline.images import Caller, Descriptions
-from isoline.sources.girder import CONNECTIONS, EXACT, GirderImage, GirderImages
+from isoline.config.settings import Girder
+from isoline.demo.slide import SAMPLE_SLIDE
+from isoline.geometry.grid import Box
+from isoline.images.catalog import Caller, Descriptions
+from isoline.images.girder import GirderImages
+from isoline.models import downloads
+from isoline.sources.girder import CONNECTIONS, EXACT, GirderImage
 from tests.benchmarks.measuring import describe_machine, median, seconds, spread
 from tests.dsa.stack import Stack, running
 
@@ -33,7 +35,7 @@ RUNS = 8
 
 def main() -> None:
     print(describe_machine())
-    slide = datasets.fetch(datasets.SAMPLE_SLIDE)
+    slide = downloads.fetch(SAMPLE_SLIDE)
     with tempfile.TemporaryDirectory() as folder, running(Path(folder), slide) as stack:
         image = _image(stack)
         source = image.open()

@@ -18,7 +18,7 @@ from tests.benchmarks.measuring import describe_machine
 def main() -> None:
     os.environ["FUZZ_CASES"] = sys.argv[1] if len(sys.argv) > 1 else "5000"
     print(describe_machine())
-    sys.exit(pytest.main(["-v", "-rP", "--timeout=0", "tests/test_fuzz.py"]))
+    sys.exit(pytest.main(["-v", "-rP", "--timeout=0", "tests/protocol/test_fuzz.py"]))
 
 
 if __name__ == "__main__":

@@ -17,16 +17,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from isoline import datasets, pipeline
-from isoline.config import Limits
+from isoline.config.settings import Limits
+from isoline.demo.slide import SAMPLE_SLIDE
+from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
-from isoline.images import Images
-from isoline.jobs import Jobs
-from isoline.pipeline import Prepared
-from isoline.region import Region
-from isoline.request import SegmentRequest
-from isoline.surveys import Surveys
+from isoline.geometry.region import Region
+from isoline.images.catalog import Images
+from isoline.jobs.queue import Jobs
+from isoline.models import downloads
+from isoline.models.catalogue import ModelCatalogue
+from isoline.pipeline import tiled
+from isoline.pipeline.surveys import Surveys
+from isoline.pipeline.tiled import Prepared
 from tests.benchmarks.measuring import describe_machine, median, spread
 
 REGION = Region.rectangle(2600, 3900, 6696, 7996)
@@ -46,8 +49,8 @@ def main() -> None:
     print(describe_machine())
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
-        shutil.copy(datasets.fetch(datasets.SAMPLE_SLIDE), data / "slide.svs")
-        engine = LocalEngine(2, data / "weights")
+        shutil.copy(downloads.fetch(SAMPLE_SLIDE), data / "slide.svs")
+        engine = LocalEngine(2, ModelCatalogue(data / "weights"))
         surveys = Surveys(data / "surveys")
         jobs = Jobs(data / "jobs", engine, surveys, Limits(), lambda _: _prepare(data, REGION))
         try:
@@ -60,7 +63,7 @@ def main() -> None:
 
 def _prepare(data: Path, region: Region) -> Prepared:
     request = SegmentRequest("slide.svs", "nuclei", region, tile=512)
-    return pipeline.prepare(request, Images({"": data}), data / "weights")
+    return tiled.prepare(request, Images({"": data}), ModelCatalogue(data / "weights"))
 
 
 def _compare(
@@ -68,7 +71,7 @@ def _compare(
 ) -> None:
     def straight() -> None:
         agenda = Agenda(prepared.lattice, prepared.tiles, prepared.focus, urgent=name == "click")
-        for _ in pipeline.events(prepared, engine, surveys, agenda):
+        for _ in tiled.events(prepared, engine, surveys, agenda):
             pass
 
     def as_job() -> None:

@@ -15,16 +15,19 @@ import threading
 import time
 from pathlib import Path
 
-from isoline import datasets, pipeline, registry
-from isoline.config import Settings
+from isoline.config.settings import Settings
+from isoline.demo.slide import SAMPLE_SLIDE
+from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
-from isoline.images import Images
-from isoline.journal import JournalWriter
-from isoline.region import Region
-from isoline.request import SegmentRequest
-from isoline.surveys import Surveys
-from isoline.weights import pull
+from isoline.geometry.region import Region
+from isoline.images.catalog import Images
+from isoline.jobs.journal import JournalWriter
+from isoline.models import downloads
+from isoline.models.catalogue import MODELS, ModelCatalogue
+from isoline.models.weights import pull
+from isoline.pipeline import tiled
+from isoline.pipeline.surveys import Surveys
 from tests.benchmarks.measuring import describe_machine, family_rss
 
 REGION = Region.rectangle(4400, 5200, 8496, 9296)
@@ -54,21 +57,21 @@ class Peak:
 
 def measure(model: str, where: str) -> None:
     """Print the bytes above idle of one run; called in a process of its own."""
-    slide = datasets.fetch(datasets.SAMPLE_SLIDE)
+    slide = downloads.fetch(SAMPLE_SLIDE)
     weights = Settings().weights
     region = REGION if where == "region" else None
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         request = SegmentRequest(slide.name, model, region=region)
-        prepared = pipeline.prepare(request, Images.of_file(slide), weights)
-        engine = LocalEngine(2, weights)
+        prepared = tiled.prepare(request, Images.of_file(slide), ModelCatalogue(weights))
+        engine = LocalEngine(2, ModelCatalogue(weights))
         while not engine.ready:
             time.sleep(0.1)
         idle = family_rss()
         journal = JournalWriter(data / "journal")
         agenda = Agenda(prepared.lattice, prepared.tiles, None)
         with Peak() as peak:
-            for batch in pipeline.events(prepared, engine, Surveys(data / "surveys"), agenda):
+            for batch in tiled.events(prepared, engine, Surveys(data / "surveys"), agenda):
                 journal.append(batch)
         engine.close()
     print(peak.bytes - idle)
@@ -77,7 +80,7 @@ def measure(model: str, where: str) -> None:
 def main(models: list[str]) -> None:
     print(describe_machine())
     for model in models:
-        pull(registry.model(model).spec, Settings().weights)
+        pull(MODELS.load(model).spec, Settings().weights)
         above = {}
         for where in ("region", "slide"):
             command = [sys.executable, "-m", "tests.benchmarks.memory", "--one", model, where]

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.encoders.geojson import GeoJSON
-from isoline.events import Contours, Objects, Scope
-from isoline.geometry import Box
-from isoline.ids import identify, scope_key
-from isoline.journal import Batch, JournalWriter
-from isoline.stitch import Owned, own
+from isoline.domain.batch import Batch
+from isoline.domain.events import Contours, Objects, Scope
+from isoline.domain.object_ids import identify, scope_key
+from isoline.exports.geojson import GeoJSON
+from isoline.geometry.grid import Box
+from isoline.geometry.seams import Owned, own
+from isoline.jobs.journal import JournalWriter
 from tests.benchmarks.measuring import describe_machine, interleaved, median, seconds, spread
 from tests.results import STARTED
 

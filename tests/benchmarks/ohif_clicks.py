@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Page
 
-from isoline.ohif import head
+from isoline.demo.ohif import head
 from tests import browser
 from tests.benchmarks.measuring import describe_machine, median, spread
 from tests.benchmarks.ohif_slices import thinned

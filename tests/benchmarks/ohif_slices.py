@@ -28,7 +28,7 @@ import numpy as np
 import requests
 from playwright.sync_api import Page, expect
 
-from isoline.ohif import head
+from isoline.demo.ohif import head
 from tests import browser
 from tests.benchmarks.measuring import describe_machine, median, spread
 from tests.ohif import stack

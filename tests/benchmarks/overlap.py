@@ -21,20 +21,23 @@ from pathlib import Path
 import cv2
 import psutil
 
-from isoline import datasets, pipeline, registry
-from isoline.config import Settings
+from isoline.config.settings import Settings
+from isoline.demo.slide import SAMPLE_SLIDE
+from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
-from isoline.geometry import Box
-from isoline.images import Images
-from isoline.journal import JournalWriter
+from isoline.geometry.grid import Box
+from isoline.images.catalog import Images
+from isoline.inference.predictor import Workbench, found
+from isoline.inference.task import Task
+from isoline.jobs.journal import JournalWriter
+from isoline.models import downloads
 from isoline.models.base import Model, Patch, Prediction
-from isoline.pipeline import Prepared
-from isoline.request import SegmentRequest
-from isoline.surveys import Surveys
-from isoline.weights import pull, weight_files
-from isoline.work import Task
-from isoline.workbench import Workbench, found
+from isoline.models.catalogue import MODELS, ModelCatalogue
+from isoline.models.weights import pull, weight_files
+from isoline.pipeline import tiled
+from isoline.pipeline.surveys import Surveys
+from isoline.pipeline.tiled import Prepared
 from tests.benchmarks.measuring import describe_machine, interleaved, median, spread
 
 TILES = 64
@@ -61,19 +64,19 @@ def main() -> None:
     options = parser.parse_args()
     cv2.setNumThreads(1)
     print(describe_machine())
-    slide = datasets.fetch(datasets.SAMPLE_SLIDE)
+    slide = downloads.fetch(SAMPLE_SLIDE)
     weights = Settings().weights
     for name in options.models or ["nuclei", "epithelium"]:
-        pull(registry.model(name).spec, weights)
+        pull(MODELS.load(name).spec, weights)
         with tempfile.TemporaryDirectory() as folder:
             _measure(name, slide, weights, Path(folder), options.runs)
 
 
 def _measure(name: str, slide: Path, weights: Path, data: Path, runs: int) -> None:
     request = SegmentRequest(slide.name, name)
-    prepared = pipeline.prepare(request, Images.of_file(slide), weights)
+    prepared = tiled.prepare(request, Images.of_file(slide), ModelCatalogue(weights))
     surveys = Surveys(data / "surveys")
-    engine = LocalEngine(CORES, weights)
+    engine = LocalEngine(CORES, ModelCatalogue(weights))
     try:
         agenda = Agenda(prepared.lattice, prepared.tiles, None)
         survey = surveys.get(prepared.task, engine, agenda)
@@ -85,7 +88,7 @@ def _measure(name: str, slide: Path, weights: Path, data: Path, runs: int) -> No
             time.sleep(0.1)
         _run(prepared, engine, surveys, data)  # workers open the slide and load the model once
         stages: list[Alone] = []
-        bench = Workbench(weights, "cpu")
+        bench = Workbench(ModelCatalogue(weights), "cpu")
         patches = [bench.patch(task, tile.read) for tile in tiles]
 
         def limit() -> float:
@@ -133,7 +136,7 @@ def _run(prepared: Prepared, engine: LocalEngine, surveys: Surveys, data: Path) 
     journal = JournalWriter(path)
     agenda = Agenda(prepared.lattice, prepared.tiles, None)
     began = time.perf_counter()
-    for batch in pipeline.events(prepared, engine, surveys, agenda):
+    for batch in tiled.events(prepared, engine, surveys, agenda):
         journal.append(batch)
     seconds = time.perf_counter() - began
     journal.close()
@@ -163,7 +166,7 @@ _patches: list[Patch]
 def _load(name: str, weights: Path, patches: list[Patch]) -> None:
     global _model, _patches  # a pool's initializer has no other way to leave things for its tasks
     cv2.setNumThreads(1)
-    kind = registry.model(name)
+    kind = MODELS.load(name)
     _model, _patches = kind(weight_files(kind.spec, weights), "cpu"), patches
     _model.infer(patches[0])
 

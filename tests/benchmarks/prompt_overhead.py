@@ -20,8 +20,9 @@ import numpy as np
 import requests
 from PIL import Image
 
-from isoline import datasets
 from isoline.client import Client, Progress
+from isoline.demo.slide import SAMPLE_SLIDE
+from isoline.models import downloads
 from tests.benchmarks.measuring import describe_machine, median, spread
 from tests.serving import serving
 
@@ -39,7 +40,7 @@ def main() -> None:
         picture = np.full((500, 700, 3), 240, np.uint8)
         picture[100:200, 150:280] = 30
         Image.fromarray(picture).save(images / "p.png")
-        shutil.copy(datasets.fetch(datasets.SAMPLE_SLIDE), images / "slide.svs")
+        shutil.copy(downloads.fetch(SAMPLE_SLIDE), images / "slide.svs")
         with serving(images, data) as url:
             idle = [_measured(name, url, click) for name, click in WAYS.items()]
             print(f"  of which the worker    {_answer_ms(url):.1f} ms on average")

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import io
 
-from isoline import datasets
-from isoline.geometry import XY
-from isoline.models import stain
+from isoline.geometry.grid import XY
+from isoline.models import downloads, stain
 from isoline.models.nuclei import Nuclei
 from tests import patches
 from tests.conftest import PATCH1_IMAGE, PATCH1_MASK
@@ -116,8 +115,8 @@ def segment(rgb: NDArray[np.uint8], um: float) -> NDArray[np.int32]:
 
 def labelled() -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
     """Fetch the patch: rgb (y, x, 3) and its nuclei (y, x)."""
-    rgb = np.asarray(Image.open(datasets.fetch(PATCH1_IMAGE)).convert("RGB"))
-    return rgb, np.asarray(io.loadmat(datasets.fetch(PATCH1_MASK))["inst_map"], np.int32)
+    rgb = np.asarray(Image.open(downloads.fetch(PATCH1_IMAGE)).convert("RGB"))
+    return rgb, np.asarray(io.loadmat(downloads.fetch(PATCH1_MASK))["inst_map"], np.int32)
 
 
 def _light(density: NDArray[np.float64]) -> NDArray[np.uint8]:

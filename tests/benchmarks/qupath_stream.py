@@ -28,19 +28,23 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from isoline import pipeline
 from isoline.client import Client
-from isoline.config import Limits
-from isoline.contours import Polygons
+from isoline.config.settings import Limits
+from isoline.demo.slide import SAMPLE_SLIDE
+from isoline.domain.events import Objects
+from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
-from isoline.events import Objects
-from isoline.geometry import XY
-from isoline.region import Region
-from isoline.request import SegmentRequest, UploadRequest
-from isoline.uploads import Uploads
-from isoline.work import Computed, Stages, Survey, Task
-from tests import qupath, serving
+from isoline.geometry.grid import XY
+from isoline.geometry.polygons import Polygons
+from isoline.geometry.region import Region
+from isoline.images.uploads import Uploads
+from isoline.inference.task import Computed, Stages, Survey, Task
+from isoline.models.catalogue import ModelCatalogue
+from isoline.pipeline import tiled
+from isoline.sources.upload import UploadRequest
+from tests import serving
 from tests.benchmarks.measuring import describe_machine, median
+from tests.qupath import building as qupath
 from tests.slides import disks
 
 SIDE, TILE = 16384, 512
@@ -77,9 +81,9 @@ def nuclei(task: Task, x0: int, y0: int, count: int) -> Objects:
 
 def serve(config: str, per_tile: int) -> None:
     """Serve with that worker; the main function of the server's process."""
-    from isoline import config as configuration
-    from isoline import server
+    from isoline.config import settings as configuration
     from isoline.engines.local import LocalEngine
+    from isoline.server import wsgi
 
     def run(_: LocalEngine, task: Task, agenda: Agenda) -> Iterator[Computed]:
         while (tile := agenda.take()) is not None:
@@ -91,7 +95,7 @@ def serve(config: str, per_tile: int) -> None:
 
     LocalEngine.run = run  # type: ignore[assignment, method-assign]
     LocalEngine.survey = survey  # type: ignore[assignment, method-assign]
-    server.serve(configuration.load(Path(config)))
+    wsgi.serve(configuration.load(Path(config)))
 
 
 @contextlib.contextmanager
@@ -194,10 +198,10 @@ def measure_first(kind: str, repeats: int) -> None:
 
 def measure_clicks(kind: str) -> None:
     """How long after a click on the real slide the object is in the hierarchy."""
-    from isoline import datasets
-    from isoline.registry import open_image
+    from isoline.models import downloads
+    from isoline.sources.registry import open_image
 
-    slide = datasets.fetch(datasets.SAMPLE_SLIDE)
+    slide = downloads.fetch(SAMPLE_SLIDE)
     size, spacing = (info := open_image(slide).info).size, info.spacing_um
     assert spacing is not None
 
@@ -223,17 +227,17 @@ def measure_clicks(kind: str) -> None:
 
 def measure_upload() -> None:
     """How many bytes an upload costs, against the same pixels as one PNG."""
-    from isoline import datasets
-    from isoline.geometry import Box
-    from isoline.registry import open_image
+    from isoline.geometry.grid import Box
+    from isoline.models import downloads
+    from isoline.sources.registry import open_image
 
-    source = open_image(datasets.fetch(datasets.SAMPLE_SLIDE))
+    source = open_image(downloads.fetch(SAMPLE_SLIDE))
     for side in (1024, 2048, 4096):
         region = Region.rectangle(2600, 3900, 2600 + side, 3900 + side)
         asked = UploadRequest(
             source.info.size, SegmentRequest("upload:", "nuclei", region), XY(0.2457, 0.2457)
         )
-        area = pipeline.footprint(asked)
+        area = tiled.footprint(asked, ModelCatalogue(Path()))
         with tempfile.TemporaryDirectory() as folder:
             _, manifest = Uploads(Path(folder), Limits()).create(asked, area)
             step = manifest.layers[1].downsample
@@ -254,11 +258,11 @@ def measure_upload() -> None:
 
 def measure_uploaded_results(kind: str, side: int = 2048) -> None:
     """What the client itself sends, and whether the result is that of the file on the server."""
-    from isoline import datasets
-    from isoline.geometry import Box
-    from isoline.registry import open_image
+    from isoline.geometry.grid import Box
+    from isoline.models import downloads
+    from isoline.sources.registry import open_image
 
-    source = open_image(datasets.fetch(datasets.SAMPLE_SLIDE))
+    source = open_image(downloads.fetch(SAMPLE_SLIDE))
     pixels = np.moveaxis(source.read_level(0, Box(2600, 3900, 2600 + side, 3900 + side)), 0, 2)
     with tempfile.TemporaryDirectory() as folder:
         seen, unseen = Path(folder) / "seen.tif", Path(folder) / "unseen.png"

@@ -22,7 +22,7 @@ import numpy as np
 import openslide
 from numpy.typing import NDArray
 
-from isoline.geometry import Box
+from isoline.geometry.grid import Box
 from isoline.sources.base import Source
 from isoline.sources.large_image import LargeImageSource
 from isoline.sources.openslide import OpenSlideSource

@@ -16,8 +16,9 @@ from pathlib import Path
 import requests
 
 from isoline import client as api
-from isoline import datasets
 from isoline.client import Client
+from isoline.demo.slide import SAMPLE_SLIDE
+from isoline.models import downloads
 from tests.benchmarks.measuring import describe_machine, median, spread
 from tests.serving import serving
 
@@ -35,7 +36,7 @@ def main() -> None:
         images, data = Path(folder) / "images", Path(folder) / "data"
         images.mkdir()
         data.mkdir()
-        shutil.copy(datasets.fetch(datasets.SAMPLE_SLIDE), images / "slide.svs")
+        shutil.copy(downloads.fetch(SAMPLE_SLIDE), images / "slide.svs")
         with serving(images, data, more=f"[engine]\nworkers = {WORKERS}\n") as url:
             client = Client(url)
             _run(client, "slides/slide.svs")  # the survey, and what workers load once

@@ -17,13 +17,15 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from isoline import datasets
+from isoline.demo.slide import SAMPLE_SLIDE
+from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Engine
 from isoline.engines.local import LocalEngine
-from isoline.geometry import XY
-from isoline.images import Images
-from isoline.region import Region
-from isoline.request import SegmentRequest
+from isoline.geometry.grid import XY
+from isoline.geometry.region import Region
+from isoline.images.catalog import Images
+from isoline.models import downloads
+from isoline.models.catalogue import ModelCatalogue
 from tests.benchmarks.measuring import describe_machine
 from tests.running import Outcome, SerialEngine, run, shapes
 from tests.slides import disks
@@ -86,7 +88,9 @@ def main(quick: bool) -> int:
             "shuffled": SerialEngine(data / "weights", seed=3),
         }
         for count in WORKERS[1:2] if quick else WORKERS:
-            engines[f"{count} worker{'s' * (count > 1)}"] = LocalEngine(count, data / "weights")
+            engines[f"{count} worker{'s' * (count > 1)}"] = LocalEngine(
+                count, ModelCatalogue(data / "weights")
+            )
         try:
             return _threshold(data, engines, quick) + _nuclei(data, engines, quick)
         finally:
@@ -118,7 +122,7 @@ def _threshold(data: Path, engines: dict[str, Engine], quick: bool) -> int:
 
 
 def _nuclei(data: Path, engines: dict[str, Engine], quick: bool) -> int:
-    slide = datasets.fetch(datasets.SAMPLE_SLIDE)
+    slide = downloads.fetch(SAMPLE_SLIDE)
     matrix = Matrix(slide, data, engines)
     region = Region.rectangle(7001, 6003, 9049, 8051) if quick else NUCLEI_REGION
     request = SegmentRequest(slide.name, "nuclei", region=region)

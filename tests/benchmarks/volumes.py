@@ -25,15 +25,16 @@ import psutil
 import requests
 from numpy.typing import NDArray
 
-from isoline import datasets, masks
-from isoline.encoders.ohif import OHIF
-from isoline.models import brain
+from isoline.domain import mask_rle
+from isoline.exports.ohif import OHIF
+from isoline.images.dicomweb import DicomWebImages
+from isoline.models import brain, downloads
 from isoline.models.brain import Brain
-from isoline.models.volume import Scan
-from isoline.sources.archives import Archive, DicomWebImages
+from isoline.models.volumetric import Scan
+from isoline.sources.archive import Archive
 from isoline.sources.dicomweb import DicomWebSource
 from isoline.sources.nifti import NiftiSource
-from isoline.volume_cache import VolumeCache
+from isoline.sources.volume_cache import VolumeCache
 from tests import results, volumes
 from tests.benchmarks import measuring
 from tests.orthanc import PASSWORD, USER, orthanc, store
@@ -53,13 +54,13 @@ def encoding() -> None:
     labels = _brain_of_512()
 
     def encoded() -> bytes:
-        return OHIF().mask(masks.encode(labels, range(240)), results.STARTED)
+        return OHIF().mask(mask_rle.encode(labels, range(240)), results.STARTED)
 
     def packed() -> bytes:
         return gzip.compress(labels.tobytes(), 6)
 
     back = np.zeros_like(labels)
-    masks.draw(masks.encode(labels, range(240)), back)
+    mask_rle.draw(mask_rle.encode(labels, range(240)), back)
     assert np.array_equal(back, labels)
     took = measuring.interleaved(
         {"ohif": lambda: measuring.seconds(encoded), "gzip": lambda: measuring.seconds(packed)}, 9
@@ -159,7 +160,7 @@ def _wire(url: str) -> None:
 def brain_extraction() -> None:
     """The ch2 head: against BET, against the network in one go, and against its time alone."""
     source = NiftiSource.open(HEAD)
-    weights = datasets.fetch(Brain.spec.weights[0])
+    weights = downloads.fetch(Brain.spec.weights[0])
     model = Brain({"synthstrip-1.pt": weights}, "cpu")
     scan = Scan(source.voxels(), source.volume.grid, "MR", {"border": 1.0}, 90)
     labels = np.zeros(scan.voxels.shape, np.uint8)

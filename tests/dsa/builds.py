@@ -18,8 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from isoline.datasets import default_directory
-from isoline.exclusive import Exclusive
+from isoline.config.data_directory import default_directory
+from isoline.config.file_lock import Exclusive
 
 WAIT_SECONDS = 1800.0
 """How long one process waits for another that builds the same."""

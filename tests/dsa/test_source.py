@@ -10,12 +10,13 @@ import numpy as np
 import openslide
 import pytest
 
-from isoline.config import Girder
+from isoline.config.settings import Girder
 from isoline.errors import NotAllowed, UnknownImage
-from isoline.geometry import XY, Box
-from isoline.images import Caller, Descriptions
+from isoline.geometry.grid import XY, Box
+from isoline.images.catalog import Caller, Descriptions
+from isoline.images.girder import GirderImages
 from isoline.sources.base import Source
-from isoline.sources.girder import GirderImage, GirderImages
+from isoline.sources.girder import GirderImage
 from tests.dsa.conftest import TOKEN, Archive
 
 

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 from pydicom.dataset import Dataset
 
-from isoline.ohif import head
+from isoline.demo.ohif import head
 from tests import browser
 from tests.ohif import stack
 from tests.ohif.stack import Stack

@@ -16,9 +16,10 @@ from pathlib import Path
 from playwright.sync_api import expect
 from pydicom.dataset import Dataset
 
-from isoline import datasets, weights
+from isoline.config.data_directory import default_directory
+from isoline.demo.ohif import head
+from isoline.models import weights
 from isoline.models.brain import Brain
-from isoline.ohif import head
 from tests import browser
 from tests.ohif import stack
 from tests.ohif.panel import Panel
@@ -33,14 +34,14 @@ MOST_MS = 300_000
 
 
 def main(folder: Path) -> None:
-    weights.pull(Brain.spec, datasets.default_directory() / "weights")
+    weights.pull(Brain.spec, default_directory() / "weights")
     instances = list(head.series(stack.needed(head.find)))
     with (
         tempfile.TemporaryDirectory() as scratch,
         stack.running(Path(scratch)) as running,
         browser.launched() as chromium,
     ):
-        Path(scratch, "weights").symlink_to(datasets.default_directory() / "weights")
+        Path(scratch, "weights").symlink_to(default_directory() / "weights")
         study = running.store(instances)
         with running.opened(chromium, study, "isoline") as page:
             of_points(Panel(page), instances, folder / "ohif-points.png")

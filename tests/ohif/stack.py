@@ -25,11 +25,12 @@ from playwright.sync_api import Browser, Page
 from pydicom.dataset import Dataset
 from rich.console import Console
 
-from isoline import child_server, datasets
 from isoline.client import Client
-from isoline.config import DicomWeb
+from isoline.config.data_directory import default_directory
+from isoline.config.settings import DicomWeb
+from isoline.demo import child_server
+from isoline.demo.ohif import orthanc, run, viewer
 from isoline.errors import Broken
-from isoline.ohif import demo, orthanc, viewer
 from tests import browser
 from tests.serving import PLUGINS, free_port
 
@@ -94,7 +95,7 @@ class Stack:
 
     def store(self, series: Iterable[Dataset]) -> str:
         """Send instances of one study to the archive and return its StudyInstanceUID."""
-        return demo.store(self.archive, series)
+        return run.store(self.archive, series)
 
     def name(self, study: str, series: str) -> str:
         """Return what isoline calls a series."""
@@ -121,7 +122,7 @@ class Stack:
 
 def pages() -> Path:
     """Return OHIF's pages; without npm CI fails, and others see why a test is skipped."""
-    folder = datasets.default_directory() / "ohif"
+    folder = default_directory() / "ohif"
     return needed(lambda: viewer.fetch(folder, VERSION, VERSIONS[VERSION]))
 
 
@@ -147,8 +148,8 @@ def running(folder: Path, more: str = "") -> Iterator[Stack]:
     home.mkdir(parents=True)
     with orthanc.running(home) as archive:
         port, config = free_port(), folder / "isoline.toml"
-        config.write_text(demo.site_config(folder, port, ARCHIVE, archive) + more)
-        command = demo.site_command(config, shown, ARCHIVE)
+        config.write_text(run.site_config(folder, port, ARCHIVE, archive) + more)
+        command = run.site_command(config, shown, ARCHIVE)
         path = os.pathsep.join(filter(None, [str(PLUGINS), os.environ.get("PYTHONPATH")]))
         with (
             mock.patch.dict(os.environ, {"PYTHONPATH": path}),

@@ -13,8 +13,8 @@ import psutil
 import pytest
 import requests
 
-from isoline import datasets
-from isoline.ohif import head, orthanc
+from isoline.config.data_directory import default_directory
+from isoline.demo.ohif import head, orthanc
 from tests.ohif import stack
 
 COMMAND = [sys.executable, "-m", "isoline", "demo", "--viewer", "ohif"]
@@ -32,7 +32,7 @@ def test_everything_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
 def test_it_is_ready_to_click_and_ends_whole(ending: signal.Signals) -> None:
     for find in (stack.pages, orthanc.find, head.find):
         stack.needed(find)
-    environment = {**os.environ, "ISOLINE_DATA": str(datasets.default_directory())}
+    environment = {**os.environ, "ISOLINE_DATA": str(default_directory())}
     with subprocess.Popen(COMMAND, env=environment, stderr=subprocess.PIPE, text=True) as demo:
         assert demo.stderr is not None
         try:

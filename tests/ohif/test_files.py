@@ -9,7 +9,7 @@ import requests
 from flask import Flask
 from flask.testing import FlaskClient
 
-from isoline.ohif import files
+from isoline.server.routes import ohif_plugin
 from tests.serving import serving
 
 
@@ -22,7 +22,7 @@ def client(tmp_path: Path) -> FlaskClient:
     (plugin / "panel.css").write_text("isoline-panel {}")
     (tmp_path / "secret.txt").write_text("secret")
     app = Flask("files")
-    app.register_blueprint(files.blueprint(plugin))
+    app.register_blueprint(ohif_plugin.blueprint(plugin))
     return app.test_client()
 
 

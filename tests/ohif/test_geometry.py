@@ -15,7 +15,7 @@ from dicomweb_client.api import DICOMwebClient
 from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, expect
 
-from isoline.volume_geometry import VolumeGrid
+from isoline.geometry.volume_grid import VolumeGrid
 from tests import segs, volumes
 from tests.ohif.panel import Panel, once
 from tests.ohif.stack import Stack

@@ -11,8 +11,8 @@ import pytest
 from flask import Flask
 from werkzeug.test import Client
 
-from isoline.config import DicomWeb, Settings
-from isoline.ohif.site import Site
+from isoline.config.settings import DicomWeb, Settings
+from isoline.demo.ohif.site import Site
 
 Asked = list[tuple[str, str, str | None, bytes]]
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.events import Label
+from isoline.domain.events import Label
 from isoline.models.base import (
     Bounded,
     Choice,
@@ -27,8 +27,8 @@ from isoline.models.base import (
     Statistics,
     Voxels,
 )
-from isoline.models.pointed import Answer, PointedModel, Question, Scene, Window
-from isoline.models.volume import Scan, Step, VolumeModel, give, outward
+from isoline.models.promptable import Answer, PointedModel, Question, Scene, Window
+from isoline.models.volumetric import Scan, Step, VolumeModel, give, outward
 
 
 class Slow(Model):

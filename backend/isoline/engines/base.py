@@ -7,9 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
-from isoline.geometry import XY
-from isoline.plan import Lattice, Tile
-from isoline.work import Answered, Computed, Masked, Survey, Task, TileFailed
+from isoline.geometry.grid import XY
+from isoline.geometry.tiling import Lattice, Tile
+from isoline.inference.task import Answered, Computed, Masked, Survey, Task, TileFailed
 
 Result: TypeAlias = Computed | Masked | Answered | TileFailed
 """What becomes of a tile."""

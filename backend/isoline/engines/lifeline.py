@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import threading
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 
 
-def serve(pipe: Connection, weights: Path, device: str, seen_mib: int, niceness: int) -> None:
-    """Do what `worker.serve` does while the server lives, `niceness` below its priority."""
+def serve(pipe: Connection, models: bytes, device: str, seen_mib: int, niceness: int) -> None:
+    """Do what `worker.serve` does while the server lives, `niceness` below its priority.
+
+    `models` is a pickled ModelCatalogue: unpickling imports, and nothing may be imported before the
+    server is watched.
+    """
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
     if hasattr(os, "nice"):  # not on Windows
@@ -22,7 +26,7 @@ def serve(pipe: Connection, weights: Path, device: str, seen_mib: int, niceness:
 
     from isoline.engines import worker
 
-    worker.serve(pipe, weights, device, seen_mib)
+    worker.serve(pipe, pickle.loads(models), device, seen_mib)
 
 
 def _die_with_parent() -> None:

@@ -19,6 +19,7 @@ import itertools
 import logging
 import multiprocessing
 import os
+import pickle
 import queue
 import signal
 import threading
@@ -28,21 +29,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
-from isoline import devices, registry
 from isoline.engines import lifeline
 from isoline.engines.base import Agenda, Engine, Result
-from isoline.engines.orders import Begin, Do, Forget, Look, Part, Ready, Refusal, Reply
+from isoline.engines.messages import Begin, Do, Forget, Look, Part, Ready, Refusal, Reply
 from isoline.errors import Broken
+from isoline.inference.task import Answered, Computed, Masked, Survey, Task, TileFailed
+from isoline.models import devices
 from isoline.models.base import Bounded, Voxels
-from isoline.work import Answered, Computed, Masked, Survey, Task, TileFailed
+from isoline.models.catalogue import ModelCatalogue
 
 if TYPE_CHECKING:
-    from isoline.metrics import Metrics
+    from isoline.server.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class _Run:
     def splits(self) -> bool:
         """Whether a quarter of a tile gives a quarter of the result."""
         bounded = isinstance(self.task.output, Bounded)
-        return bounded and not registry.model(self.task.model).spec.fixed_tile
+        return bounded and not self.task.spec.fixed_tile
 
     def next(self) -> Do | None:
         if self.first:
@@ -166,7 +167,7 @@ class LocalEngine(Engine):
     def __init__(
         self,
         workers: int,
-        weights: Path,
+        models: ModelCatalogue,
         device: str = "cpu",
         *,
         urgent_workers: int = 0,
@@ -181,9 +182,9 @@ class LocalEngine(Engine):
 
         A volume may use those of `cores` (0: one per worker) whose workers have nothing to do.
 
-        `weights` is the directory that holds models' files.
+        `models` is what the workers find models in.
         """
-        self._weights = weights
+        self._models = models
         self._gpus = devices.gpus(device)
         self._has_lane = urgent_workers > 0
         self._cores = cores or workers
@@ -270,7 +271,7 @@ class LocalEngine(Engine):
         ours, theirs = self._context.Pipe()
         niceness = NICENESS if self._has_lane and not urgent_only else 0
         device = gpu or devices.CPU
-        arguments = (theirs, self._weights, device, self._bounds.seen_mib, niceness)
+        arguments = (theirs, pickle.dumps(self._models), device, self._bounds.seen_mib, niceness)
         process = self._context.Process(target=lifeline.serve, args=arguments, daemon=True)
         # one worker per core: a library that starts threads of its own only gets in their way;
         # the variables must be there before the child imports anything

@@ -6,37 +6,37 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from isoline import results
-from isoline.engines.orders import Answer, Begin, Do, Forget, Look, Part, Ready, Refusal, Reply
+from isoline.domain.events import Objects
+from isoline.engines.messages import Answer, Begin, Do, Forget, Look, Part, Ready, Refusal, Reply
 from isoline.errors import Broken, IsolineError
-from isoline.events import Objects
+from isoline.geometry.tiling import Tile, quarters
+from isoline.inference import results
+from isoline.inference.task import Computed, Masked, Stages, Task
 from isoline.models.base import Voxels
-from isoline.models.volume import Gaze
-from isoline.plan import Tile, quarters
-from isoline.work import Computed, Masked, Stages, Task
+from isoline.models.catalogue import ModelCatalogue
+from isoline.models.volumetric import Gaze
 
 if TYPE_CHECKING:
-    from isoline.workbench import Workbench
+    from isoline.inference.predictor import Workbench
 
 log = logging.getLogger(__name__)
 
 
-def serve(pipe: Connection, weights: Path, device: str, seen_mib: int) -> None:
+def serve(pipe: Connection, models: ModelCatalogue, device: str, seen_mib: int) -> None:
     """Answer orders until the pipe closes: the main function of a worker process."""
     import signal
 
     import cv2
 
-    from isoline import warm
-    from isoline.workbench import Workbench
+    from isoline.inference import warmup
+    from isoline.inference.predictor import Workbench
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     cv2.setNumThreads(1)
-    bench = Workbench(weights, device, seen_mib)
-    warm.tiles()
+    bench = Workbench(models, device, seen_mib)
+    warmup.tiles()
     tasks: dict[int, Task] = {}
     gazes: dict[int, Gaze] = {}
     waiting: deque[Do] = deque()

@@ -16,11 +16,11 @@ from typing import ClassVar, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.events import Label
-from isoline.geometry import XY, Box
-from isoline.prompts import Kind
+from isoline.domain.events import Label
+from isoline.domain.prompts import Kind
+from isoline.domain.request import Value
+from isoline.geometry.grid import XY, Box
 
-Value: TypeAlias = float | int | bool | str
 Statistics: TypeAlias = Mapping[str, NDArray[np.generic]]
 """What a model estimated once from the whole image: named arrays, small and picklable."""
 

@@ -16,14 +16,14 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline import devices
+from isoline.domain.events import Label
 from isoline.errors import BadSeries
-from isoline.events import Label
 from isoline.extras import radiology
+from isoline.geometry.reorient import Orientation
+from isoline.geometry.volume_grid import VolumeGrid
+from isoline.models import devices
 from isoline.models.base import ModelSpec, Number, Voxels, Weights
-from isoline.models.volume import Scan, Step, VolumeModel, give
-from isoline.orientation import Orientation
-from isoline.volume_geometry import VolumeGrid
+from isoline.models.volumetric import Scan, Step, VolumeModel, give
 
 if TYPE_CHECKING:
     from torch import Tensor

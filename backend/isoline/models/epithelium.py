@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from isoline.domain.events import Label
 from isoline.errors import BadSpacing
-from isoline.events import Label
 from isoline.models import stain
 from isoline.models.base import (
     Classes,
@@ -22,7 +22,7 @@ from isoline.models.base import (
     Switch,
     Weights,
 )
-from isoline.onnx_sessions import session
+from isoline.models.onnx import session
 
 _REQUIREMENT = "lavlab-shell==0.9.1"
 _WHEEL = "fdb2acb832afccfebe908a2a04d0d081081b96b9fa07e3a416f708fbaff1a417"

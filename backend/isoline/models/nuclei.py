@@ -21,21 +21,13 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from isoline.domain.events import Label
+from isoline.domain.request import Value
 from isoline.errors import BadSpacing
-from isoline.events import Label
 from isoline.kernels import expand, maxtree, shape
 from isoline.models import stain
-from isoline.models.base import (
-    Bounded,
-    Instances,
-    Model,
-    ModelSpec,
-    Number,
-    Patch,
-    Statistics,
-    Value,
-)
-from isoline.tissue_mask import otsu
+from isoline.models.base import Bounded, Instances, Model, ModelSpec, Number, Patch, Statistics
+from isoline.models.tissue_mask import otsu
 
 MAX_EXTENT_UM = 25.0
 BLUR_UM = 0.375

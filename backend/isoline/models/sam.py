@@ -19,11 +19,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from isoline.domain.events import Label
+from isoline.domain.prompts import KINDS, Prompt
 from isoline.errors import WeightsMissing
-from isoline.events import Label
 from isoline.models.base import ModelSpec, Number, OwnFile, Pointed
-from isoline.models.pointed import Answer, PointedModel, Question, Scene, Window
-from isoline.prompts import KINDS, Prompt
+from isoline.models.promptable import Answer, PointedModel, Question, Scene, Window
 
 Tensors: TypeAlias = Mapping[str, NDArray[np.float32]]
 
@@ -78,7 +78,7 @@ class Sam(PointedModel):
 
     def __init__(self, weights: Mapping[str, Path], device: str) -> None:
         """Load both graphs; raise WeightsMissing where they are not what they should be."""
-        from isoline.onnx_sessions import session  # here, so that listing models loads no runtime
+        from isoline.models.onnx import session  # here, so that listing models loads no runtime
 
         self._encoder = session(weights[_ENCODER], device)
         self._decoder = session(weights[_DECODER], device)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.models.base import Patch
-from isoline.tissue_mask import Glass
+from isoline.models.tissue_mask import Glass
 
 HEMATOXYLIN = np.array([0.65, 0.70, 0.29])
 EOSIN = np.array([0.07, 0.99, 0.11])

@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from isoline.domain.events import Label
+from isoline.domain.request import Value
 from isoline.errors import NotSupported
-from isoline.events import Label
 from isoline.models.base import (
     Choice,
     Classes,
@@ -20,7 +21,6 @@ from isoline.models.base import (
     Patch,
     Regions,
     Unbounded,
-    Value,
 )
 
 

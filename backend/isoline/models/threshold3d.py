@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from isoline.events import Label
+from isoline.domain.events import Label
 from isoline.models.base import ModelSpec, Number, Voxels
-from isoline.models.volume import Scan, Step, VolumeModel, outward
+from isoline.models.volumetric import Scan, Step, VolumeModel, outward
 
 
 class Threshold3D(VolumeModel):

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.events import Label
+from isoline.domain.events import Label
 from isoline.models.base import (
     Classes,
     Model,
@@ -19,7 +19,7 @@ from isoline.models.base import (
     Statistics,
     Switch,
 )
-from isoline.tissue_mask import Glass, evidence, ink
+from isoline.models.tissue_mask import Glass, evidence, ink
 
 _BLUR_PX = 2.0
 _SMOOTHING_PX = 4.0

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.errors import Unreadable
-from isoline.geometry import XY, Box
-from isoline.volume_geometry import VolumeInfo
+from isoline.geometry.grid import XY, Box
+from isoline.geometry.volume_grid import VolumeInfo
 
 
 @dataclass(frozen=True)

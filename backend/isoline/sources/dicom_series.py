@@ -18,8 +18,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from isoline.errors import BadSeries, ChoiceNeeded, Unreadable
+from isoline.geometry.volume_grid import LPS, Plane, SliceName, Stack, VolumeInfo, stack
 from isoline.sources.volume import VolumeSource, series_fingerprint, volume_image
-from isoline.volume_geometry import LPS, Plane, SliceName, Stack, VolumeInfo, stack
 
 _PLAIN_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 _NOT_NEEDED = 1 << 16

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import requests
@@ -16,9 +16,14 @@ from requests.adapters import HTTPAdapter
 
 from isoline.errors import UnknownImage, Unreadable
 from isoline.extras import radiology
-from isoline.sources.archives import Archive, DicomWebSeries
+from isoline.sources.archive import Archive
+from isoline.sources.base import Remote
 from isoline.sources.dicom_series import DicomSource, Series, Slice, decoded, plain, stored_frame
 from isoline.sources.volume import check_size
+from isoline.sources.volume_cache import VolumeCache
+
+if TYPE_CHECKING:
+    from isoline.sources.dicomweb import DicomWebSource
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +63,7 @@ def instances(remote: DicomWebSeries) -> int | None:
     Raises Unreadable or UnknownImage.
     """
     try:
-        found = remote.archive.client().search_for_series(
+        found = client(remote.archive).search_for_series(
             remote.study, search_filters={"SeriesInstanceUID": remote.series}
         )
         (count,) = {int(each[_INSTANCES]["Value"][0]) for each in found}
@@ -90,7 +95,7 @@ class DicomWebSource(DicomSource):
     def __init__(self, remote: DicomWebSeries) -> None:
         """Fetch the metadata. Raises Unreadable, UnknownImage or BadSeries."""
         self._remote = remote
-        self._client = remote.archive.client()
+        self._client = client(remote.archive)
         headers = self._metadata()
         self.instances = len(headers)
         super().__init__(Series.of(headers))
@@ -209,3 +214,28 @@ def _silent(name: str, error: Exception) -> Unreadable:
     return Unreadable(
         f"the archive did not give {name}: {type(error).__name__}", "see that it is up, try again"
     )
+
+
+@dataclass(frozen=True)
+class DicomWebSeries(Remote):
+    """One series, with all that a worker needs to fetch it."""
+
+    called: str
+    archive: Archive
+    study: str
+    series: str
+    cache: VolumeCache
+
+    @property
+    def name(self) -> str:
+        return self.called
+
+    def open(self) -> DicomWebSource:
+        return DicomWebSource(self)
+
+    def instances(self) -> int | None:
+        """Return how many instances the archive says there are, None where it does not say.
+
+        Raises Unreadable or UnknownImage.
+        """
+        return instances(self)

@@ -19,11 +19,11 @@ from cachetools import Cache
 from numpy.typing import NDArray
 
 from isoline.errors import Unreadable
-from isoline.geometry import Box
+from isoline.geometry.grid import Box
 from isoline.sources.base import ImageInfo, Source
 from isoline.sources.fingerprint import fingerprint
+from isoline.sources.pixel_size import NO_SPACING, believable
 from isoline.sources.pyramid import RGB, TileCache, level, paste, scale_problems, white
-from isoline.sources.spacing import NO_SPACING, believable
 from isoline.sources.tiff import MAGIC, unique_names
 
 _TIFF_KINDS = (

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from isoline.errors import BadSeries, BadSpacing, Unreadable
 from isoline.extras import radiology
+from isoline.geometry.volume_grid import VolumeGrid, VolumeInfo, swap_ras
 from isoline.sources.fingerprint import fingerprint
 from isoline.sources.volume import VolumeSource, volume_image
-from isoline.volume_geometry import VolumeGrid, VolumeInfo, swap_ras
 
 
 class NiftiSource(VolumeSource):

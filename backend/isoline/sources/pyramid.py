@@ -8,9 +8,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.byte_cache import ByteCache
-from isoline.geometry import XY, Box
+from isoline.geometry.grid import XY, Box
 from isoline.sources.base import Level
+from isoline.sources.byte_cache import ByteCache
 
 RGB = ("red", "green", "blue")
 CACHE_BYTES = 64 << 20

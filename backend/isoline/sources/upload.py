@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from isoline.domain.request import SegmentRequest
 from isoline.errors import Malformed, Unreadable
-from isoline.geometry import XY, Box
+from isoline.geometry.grid import XY, Box
 from isoline.sources.base import ImageInfo, Level, Source
+from isoline.sources.pixel_size import NO_SPACING
 from isoline.sources.pyramid import RGB, TileCache, paste, white
-from isoline.sources.spacing import NO_SPACING
 
 MANIFEST = "upload.json"
 _MODES = {"uint8": ("L",), "uint16": ("I;16", "I;16B")}
@@ -196,3 +197,33 @@ def decode(png: bytes, manifest: Manifest, box: Box) -> NDArray[np.generic]:
         return pixels
     stacked = pixels.astype(manifest.dtype).reshape(count, box.height, box.width)
     return np.moveaxis(stacked, 0, 2)
+
+
+@dataclass(frozen=True)
+class UploadRequest:
+    """Pixels that a viewer is about to send, because the server does not see the file."""
+
+    size: tuple[int, int]
+    """(width, height) of the whole image at full resolution."""
+    request: SegmentRequest
+    """What they are for: it decides which pixels are wanted."""
+    spacing_um: XY | None = None
+    channels: tuple[str, ...] = ("red", "green", "blue")
+    dtype: Literal["uint8", "uint16"] = "uint8"
+    is_slide: bool = True
+    """Whether there is glass around the tissue."""
+
+    @property
+    def info(self) -> ImageInfo:
+        """What will be known of the image once it is here."""
+        dtype = np.dtype(self.dtype)
+        return ImageInfo(
+            reader="upload",
+            fingerprint="",
+            kind="slide" if self.is_slide else "image",
+            levels=(Level(self.size, XY(1.0, 1.0)),),
+            spacing_um=self.spacing_um,
+            channels=self.channels,
+            dtype=dtype,
+            background=(0,) * len(self.channels),
+        )

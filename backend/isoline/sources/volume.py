@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.errors import BadSeries
-from isoline.geometry import XY, Box
+from isoline.geometry.grid import XY, Box
+from isoline.geometry.volume_grid import SliceName, VolumeGrid, VolumeInfo
 from isoline.sources.base import ImageInfo, Level, Source
-from isoline.volume_geometry import SliceName, VolumeGrid, VolumeInfo
 
 
 class VolumeSource(Source):

@@ -1,0 +1,456 @@
+"""The command `isoline`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from isoline import __version__
+from isoline.config import settings as config
+from isoline.config.settings import Settings
+from isoline.domain.request import Value
+from isoline.errors import BadParameter, IsolineError, Malformed, NotSupported
+from isoline.geometry.grid import XY
+from isoline.models.base import ModelSpec, Number, Switch
+from isoline.models.catalogue import ModelCatalogue
+
+if TYPE_CHECKING:
+    from isoline.domain.prompts import DrawnSlice, Prompt
+    from isoline.geometry.region import Region
+    from isoline.geometry.volume_grid import VolumeInfo
+
+
+class _Friendly(click.Group):
+    """Says what went wrong and how to mend it in two lines, never in a traceback."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except IsolineError as error:
+            click.secho(f"isoline: {error.what}", fg="red", err=True)
+            if error.remedy:
+                click.echo(f"  {error.remedy}", err=True)
+            context.exit(2)
+
+
+class _Pair(click.ParamType[XY]):
+    """Two numbers, `X,Y`, or one for both."""
+
+    name = "X,Y"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> XY:
+        numbers = _numbers(value)
+        if len(numbers) == 1:
+            numbers *= 2
+        if len(numbers) != 2:
+            self.fail(f"{value!r} is not X,Y", parameter, context)
+        return XY(*numbers)
+
+
+class _Box(click.ParamType[tuple[float, ...]]):
+    """Four numbers, `X0,Y0,X1,Y1`, in image pixels."""
+
+    name = "X0,Y0,X1,Y1"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> tuple[float, ...]:
+        numbers = _numbers(value)
+        if len(numbers) != 4:
+            self.fail(f"{value!r} is not X0,Y0,X1,Y1", parameter, context)
+        return numbers
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        return ()
+
+
+@click.group(cls=_Friendly, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option("-v", "--verbose", is_flag=True, help="Say what happens on stderr.")
+def main(verbose: bool) -> None:
+    """Contours that stream into the viewer while the rest is still being computed."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+
+
+_config_option = click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    help="isoline.toml; without it, the defaults.",
+)
+
+
+# --- segment -----------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option("--model", required=True, help="See `isoline models`.")
+@click.option("--region", type=_Box(), help="Only this rectangle, in image pixels.")
+@click.option("--roi", type=click.Path(path_type=Path), help="Only the polygons of this GeoJSON.")
+@click.option("--focus", type=_Pair(), help="Where to begin, in image pixels.")
+@click.option("--tile", type=int, help="Side of a tile in working pixels.")
+@click.option("--workers", type=click.IntRange(1, 256), help="Processes [default: one per core].")
+@click.option("--param", "params", multiple=True, metavar="K=V", help="A parameter of the model.")
+@click.option("--spacing-um", type=_Pair(), help="The image's pixel size, where it has none.")
+@click.option("--at-um", type=float, help="Working resolution [default: the model's].")
+@click.option("--channel", "channels", multiple=True, help="A channel, by name or index.")
+@click.option("--z", type=int, help="A plane of a stack.")
+@click.option("--simplify-px", type=float, help="How far outlines may stray [default: exact].")
+@click.option("--slice", "look", type=int, help="Of a volume: the slice to begin at, from 0.")
+@click.option(
+    "--prompt",
+    "prompts",
+    multiple=True,
+    metavar="KIND:X,Y,...",
+    help="point:X,Y, box:X0,Y0,X1,Y1, scribble:X,Y,..., polygon:X,Y,... on the object, not on it "
+    'where ",-" follows; I,J,K in a volume; or a GeoJSON file. May be given several times.',
+)
+@click.option(
+    "--initial",
+    type=click.Path(path_type=Path),
+    help="What the prompts correct: a GeoJSON file, of a volume a mask as NIfTI.",
+)
+@click.option("--frame-of-reference", help="UID; prompts are then LPS millimetres in it.")
+@click.option(
+    "--format",
+    "format_",
+    help="geojson, qupath, dsa or ndjson; of a volume nifti, dicomseg, rtstruct or ndjson "
+    "[default: geojson; with --store dicomseg].",
+)
+@click.option("--out", default="", help="The file to write; - for standard output.")
+@click.option("--store", is_flag=True, help="Keep the result in the archive of a dicomweb: series.")
+@_config_option
+def segment(
+    image: Path,
+    model: str,
+    region: tuple[float, ...] | None,
+    roi: Path | None,
+    focus: XY | None,
+    tile: int | None,
+    workers: int | None,
+    params: tuple[str, ...],
+    spacing_um: XY | None,
+    at_um: float | None,
+    channels: tuple[str, ...],
+    z: int | None,
+    simplify_px: float | None,
+    look: int | None,
+    prompts: tuple[str, ...],
+    initial: Path | None,
+    frame_of_reference: str | None,
+    format_: str | None,
+    out: str,
+    store: bool,
+    config_path: Path | None,
+) -> None:
+    """Segment IMAGE and write the contours as they come."""
+    from isoline.cli.segment import segment_file
+    from isoline.domain.request import SegmentRequest
+    from isoline.geometry.region import Region
+
+    if region is not None and roi is not None:
+        raise Malformed("--region and --roi are both given", "choose one")
+    if not out and not store:
+        raise Malformed("nowhere to write to", "give --out FILE")
+    format_ = format_ or ("dicomseg" if store else "geojson")
+    where = Region.rectangle(*region) if region is not None else None
+    if roi is not None:
+        where = Region.from_geojson(_read_json(roi), str(roi))
+    settings = config.load(config_path)
+    spec = ModelCatalogue.of(settings).get(model).spec
+    volume = _volume(spec, image, settings)
+    is_volume = volume is not None
+    streamed = "ohif" if is_volume else "geojson"
+    request = SegmentRequest(
+        image=str(image) if is_volume else image.name,
+        model=model,
+        region=where,
+        focus=focus,
+        parameters=_parameters(spec, params),
+        tile=tile,
+        spacing_um=spacing_um,
+        at_um=at_um,
+        channel=tuple(int(each) if each.isdigit() else each for each in channels) or None,
+        z=z,
+        slice=look,
+        prompts=_prompts(prompts, 3 if is_volume else 2),
+        frame_of_reference=frame_of_reference,
+        initial=_initial(initial, volume),
+        format=streamed if is_volume or format_ == "ndjson" else format_,
+        simplify_px=simplify_px,
+    )
+    if workers is not None:
+        engine = dataclasses.replace(settings.engine, workers=workers)
+        settings = dataclasses.replace(settings, engine=engine)
+    if is_volume:
+        from isoline.cli.segment_volume import segment_volume
+
+        sys.exit(segment_volume(request, settings, out, format_, store=store))
+    if store:
+        raise NotSupported(f"{image} is in no archive of volumes", "give --out FILE")
+    sys.exit(segment_file(image, request, settings, out, events_only=format_ == "ndjson"))
+
+
+def _volume(spec: ModelSpec, image: Path, settings: Settings) -> VolumeInfo | None:
+    """Return where the voxels of `image` lie; None where the model sees it as a picture."""
+    from isoline.cli.segment_volume import located
+
+    if 3 not in spec.dimensions:
+        return None
+    images, name = located(str(image), settings)
+    volume = images.find(name).info.volume
+    if volume is None and 2 not in spec.dimensions:
+        raise NotSupported(
+            f"{spec.name} works on volumes, and {name} is none", "choose another model"
+        )
+    return volume
+
+
+def _prompts(given: tuple[str, ...], dimensions: int) -> tuple[Prompt, ...]:
+    from isoline.cli.prompt_files import prompts_of
+
+    return tuple(prompt for each in given for prompt in prompts_of(each, dimensions))
+
+
+def _initial(
+    path: Path | None, volume: VolumeInfo | None
+) -> Region | tuple[DrawnSlice, ...] | None:
+    from isoline.cli.prompt_files import initial_mask, initial_outline
+
+    if path is None:
+        return None
+    return initial_outline(path) if volume is None else initial_mask(path, volume)
+
+
+def _read_json(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Malformed(f"cannot read {path}: {error.strerror}", "check --roi") from error
+    except ValueError as error:
+        raise Malformed(f"{path} is not JSON: {error}", "give a GeoJSON file") from error
+
+
+def _parameters(spec: ModelSpec, given: tuple[str, ...]) -> Mapping[str, Value]:
+    declared = {parameter.name: parameter for parameter in spec.parameters}
+    values: dict[str, Value] = {}
+    for pair in given:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise BadParameter(f"--param {pair}: expected K=V", "for example --param below=120")
+        values[name] = _value(declared.get(name), text)
+    return values
+
+
+def _value(parameter: object, text: str) -> Value:
+    """Read `text` as the parameter's type; what does not fit is left for the check to name."""
+    if isinstance(parameter, Switch) and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if isinstance(parameter, Number):
+        try:
+            return float(text)
+        except ValueError:
+            return text
+    return text
+
+
+# --- serve -------------------------------------------------------------------------------------
+
+
+@main.command()
+@_config_option
+@click.option("--host", help="Address to listen on [default: 127.0.0.1].")
+@click.option("--port", type=click.IntRange(1, 65535), help="[default: 8765]")
+@click.option(
+    "--images",
+    "directories",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Serve the images below this directory.",
+)
+def serve(
+    config_path: Path | None, host: str | None, port: int | None, directories: tuple[Path, ...]
+) -> None:
+    """Serve the HTTP API, and a small viewer at /."""
+    from isoline.server import wsgi
+
+    settings = with_address(config.load(config_path), host, port)
+    roots = dict(settings.images) | {path.resolve().name: path for path in directories}
+    if not (roots or settings.dicomweb or settings.girder):
+        raise Malformed(
+            "no images to serve",
+            "pass --images DIRECTORY, or a --config with [images], [dicomweb] or [girder]",
+        )
+    settings = dataclasses.replace(settings, images=roots)
+    address = f"http://{settings.server.host}:{settings.server.port}"
+    click.echo(f"isoline {__version__} serves {', '.join(sorted(roots))} at {address}", err=True)
+    wsgi.serve(settings)
+
+
+def with_address(settings: Settings, host: str | None, port: int | None) -> Settings:
+    """Return `settings` with the address of the command line in place of its own."""
+    given = settings.server
+    given = dataclasses.replace(given, host=host or given.host, port=port or given.port)
+    return dataclasses.replace(settings, server=given)
+
+
+@main.group()
+def token() -> None:
+    """Make the tokens that callers present."""
+
+
+@token.command()
+@click.argument("name", default="NAME")
+def new(name: str) -> None:
+    """Print a new token for the caller NAME, and what isoline.toml has to say of it."""
+    from isoline.server.access import new_token
+
+    secret, sha256 = new_token()
+    click.echo(f"{secret}\n")
+    click.echo(f'[tokens.{name}]\nsha256 = "{sha256}"\nscopes = ["view", "run"]')
+
+
+# --- what there is -----------------------------------------------------------------------------
+
+
+@main.group(invoke_without_command=True)
+@_config_option
+@click.pass_context
+def models(context: click.Context, config_path: Path | None) -> None:
+    """List the models, or fetch the weights of one."""
+    context.obj = config.load(config_path)
+    if context.invoked_subcommand is not None:
+        return
+    catalogue = ModelCatalogue.of(context.obj)
+    for name in catalogue.names():
+        try:
+            spec = catalogue.get(name).spec
+            catalogue.files(spec)
+            click.echo(f"{name:12} {spec.title}")
+        except IsolineError as error:
+            click.echo(f"{name:12} {error}")
+
+
+@models.command()
+@click.argument("name")
+@click.pass_obj
+def pull(settings: Settings, name: str) -> None:
+    """Fetch and check the weights of the model NAME."""
+    from isoline.models import weights
+
+    for path in weights.pull(ModelCatalogue.of(settings).get(name).spec, settings.weights).values():
+        click.echo(path)
+
+
+@main.command()
+@_config_option
+def images(config_path: Path | None) -> None:
+    """List the images that the server would serve."""
+    from isoline.images.catalog import Images
+
+    for name in Images(config.load(config_path).images).names():
+        click.echo(name)
+
+
+@main.command()
+@click.argument("image", type=click.Path(path_type=Path))
+def check(image: Path) -> None:
+    """Say what isoline sees in IMAGE."""
+    from isoline.images.catalog import Images
+
+    info = Images.of_file(image).find(image.name).info
+    spacing = info.spacing_um
+    rows = {
+        "reader": info.reader,
+        "kind": info.kind,
+        "size": "{} x {} px".format(*info.size),
+        "levels": ", ".join(
+            f"{level.size[0]} x {level.size[1]} (1:{level.downsample.x:g})" for level in info.levels
+        ),
+        "spacing": f"{spacing.x:.4g} x {spacing.y:.4g} um" if spacing else "unknown",
+        "channels": ", ".join(info.channels) + f" ({info.dtype})",
+        "z planes": str(info.z_planes),
+        "fingerprint": info.fingerprint,
+    }
+    for name, value in rows.items():
+        click.echo(f"{name:12} {value}")
+    for problem in info.problems:
+        click.secho(f"! {problem}", fg="yellow")
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="End after the first result instead of serving on.")
+@click.option(
+    "--out",
+    "directory",
+    default=".",
+    type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
+    help="Where contours.geojson and contours.png go [default: here].",
+)
+@click.option(
+    "--viewer",
+    type=click.Choice(["browser", "ohif"]),
+    default="browser",
+    help="browser: a slide; ohif: a head in OHIF, with an archive.",
+)
+def demo(once: bool, directory: Path, viewer: str) -> None:
+    """Serve a real slide and segment a region of it; or a real head, in OHIF."""
+    settings = config.load(None)
+    _end_as_by_ctrl_c()
+    if viewer == "ohif":
+        from isoline.demo.ohif import run as volumes
+
+        volumes.run(settings, once=once)
+        return
+    from isoline.demo import slide as first_look
+
+    first_look.run(settings, directory, once=once)
+
+
+def _end_as_by_ctrl_c() -> None:
+    """Let whatever asks this process to end be as Ctrl-C: what it has started ends with it."""
+    asked = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        asked.append(signal.SIGHUP)  # unless nohup shields it
+    for number in asked:
+        signal.signal(number, signal.default_int_handler)
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.option("--format", "format_", default="geojson", help="The dialect that it reads.")
+@click.option("--save", type=click.Path(path_type=Path), help="Write the cases here as files.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def conformance(command: tuple[str, ...], format_: str, save: Path | None) -> None:
+    """Replay recorded gestures and events to COMMAND, a viewer's adapter, and judge it."""
+    from isoline.testing import conformance
+
+    if save is not None:
+        conformance.save(save, format_)
+    elif not command:
+        raise Malformed("no adapter to test", "give its command after --")
+    verdicts = list(conformance.run(command, format_)) if command else []
+    for verdict in verdicts:
+        click.echo(f"{'wrong' if verdict.problem else 'ok':6}{verdict.case.name}")
+        if verdict.problem:
+            click.secho(f"      {verdict.problem}\n      {verdict.case.why}", fg="red")
+    passed = sum(verdict.problem is None for verdict in verdicts)
+    click.echo(f"{passed} of {len(verdicts)} cases passed")
+    sys.exit(passed < len(verdicts))

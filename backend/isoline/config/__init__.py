@@ -1,0 +1,1 @@
+"""Settings: what `isoline.toml` says, and where data is kept."""

@@ -1,0 +1,1 @@
+"""`isoline demo`: a first look at slides and at OHIF."""

@@ -1,0 +1,25 @@
+"""Labels as a NIfTI-1 file on the grid of the source; LPS becomes RAS here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from isoline.errors import Malformed
+from isoline.exports.labelmap import Segmented
+from isoline.extras import radiology
+from isoline.geometry.volume_grid import swap_ras
+
+
+def write(result: Segmented, path: Path) -> None:
+    """Write `result` to `path`, .nii or .nii.gz. Raises Malformed for another suffix."""
+    with radiology():
+        import nibabel
+    if not path.name.endswith((".nii", ".nii.gz")):
+        raise Malformed(f"{path.name} is no name of a NIfTI file", "let --out end in .nii.gz")
+    affine = swap_ras(result.volume.grid.affine)
+    image = nibabel.Nifti1Image(np.ascontiguousarray(result.labels.T), affine)
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = result.description.encode()[:79]
+    nibabel.save(image, path)

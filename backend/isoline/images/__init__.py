@@ -1,0 +1,1 @@
+"""Names to images: roots, archives, uploads, file URIs."""

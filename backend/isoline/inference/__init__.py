@@ -1,0 +1,1 @@
+"""What a worker does with one task: read, prepare, predict, outline."""

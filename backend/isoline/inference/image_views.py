@@ -1,0 +1,207 @@
+"""Images as promptable models see them: blocks of pixels at any resolution, each read once.
+
+Blocks lie on a lattice anchored at the image's origin, so that another click near the first one
+finds them, whatever window its model asks for.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Hashable, Iterator
+from functools import partial
+from itertools import product
+from math import ceil
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from isoline.errors import Broken
+from isoline.geometry.grid import XY, Box, Grid
+from isoline.inference.sampling import Sampler
+from isoline.inference.task import Task
+from isoline.models.promptable import Index, Scene, Window
+from isoline.sources.base import Source
+from isoline.sources.byte_cache import ByteCache
+from isoline.sources.volume import VolumeSource
+
+T = TypeVar("T")
+
+COARSEST_PX = 32
+"""The longest side of the coarsest level is at least this."""
+_PICTURE_BLOCK, _VOLUME_BLOCK = 256, 64
+
+
+def scene_of(task: Task, source: Callable[[], Source], cache: ByteCache) -> Scene:
+    """Return the image of `task` as its model sees it; `source` opens it where it is to be read."""
+    if task.look is None:
+        return _Picture(task, source, cache)
+    opened = source()
+    if not isinstance(opened, VolumeSource):
+        raise Broken(f"{task.path.name} is a volume and its reader gives none")
+    return _Volume(task, opened, cache)
+
+
+class _Blocks(Scene):
+    """A scene in blocks of one side at every level, kept in a cache that scenes share."""
+
+    def __init__(
+        self, task: Task, size: Index, spacing: tuple[float, ...], side: int, cache: ByteCache
+    ) -> None:
+        self.spacing = spacing
+        self._factors = tuple(_factors(size, spacing))
+        self.levels = len(self._factors)
+        self._sizes = [
+            tuple(-(-whole // part) for whole, part in zip(size, factor, strict=True))
+            for factor in self._factors
+        ]
+        self._side = side
+        self._cache = cache
+        self._image = task.fingerprint, task.selection
+        self._model = task.model
+
+    def size(self, level: int) -> Index:
+        return self._sizes[level]
+
+    def factor(self, level: int) -> Index:
+        return self._factors[level]
+
+    def read(self, window: Window) -> NDArray[np.generic]:
+        places = [
+            np.arange(low, high).clip(0, size - 1)
+            for low, high, size in zip(
+                window.low, window.high, self._sizes[window.level], strict=True
+            )
+        ]
+        low = tuple(int(place[0]) for place in places)
+        inside = Window(window.level, low, tuple(int(place[-1]) + 1 for place in places))
+        pixels = self._inside(inside)
+        if inside == window:
+            return pixels
+        at = np.ix_(*(place - first for place, first in zip(places, low, strict=True)))
+        return np.stack([channel[at] for channel in pixels])
+
+    def keep(self, key: Hashable, make: Callable[[], T]) -> T:
+        return self._cache.get((*self._image, self._model, "kept", key), make)
+
+    @abstractmethod
+    def _block(self, window: Window) -> NDArray[np.generic]:
+        """Make the pixels of `window`, which lies inside the image."""
+
+    def _inside(self, window: Window) -> NDArray[np.generic]:
+        """Put together the pixels of `window`, which lies inside the image, from blocks."""
+        out: NDArray[np.generic] | None = None
+        for block in self._blocks(window):
+            pixels = self._cache.get((*self._image, block), partial(self._block, block))
+            if out is None:
+                out = np.empty((len(pixels), *window.shape), pixels.dtype)
+            low = tuple(map(max, block.low, window.low))
+            high = tuple(map(min, block.high, window.high))
+            out[_part(window, low, high)] = pixels[_part(block, low, high)]
+        assert out is not None, "a window has pixels"
+        return out
+
+    def _blocks(self, window: Window) -> Iterator[Window]:
+        """Yield the blocks that `window` meets, cut to the image."""
+        side, size = self._side, self._sizes[window.level]
+        axes = zip(window.low, window.high, strict=True)
+        for place in product(*(range(low // side, -(-high // side)) for low, high in axes)):
+            low = tuple(each * side for each in place)
+            high = tuple(min(each + side, most) for each, most in zip(low, size, strict=True))
+            yield Window(window.level, low, high)
+
+
+class _Picture(_Blocks):
+    """A slide or a picture: (y, x), its levels resampled from those of its pyramid."""
+
+    def __init__(self, task: Task, source: Callable[[], Source], cache: ByteCache) -> None:
+        (width, height), spacing = task.grid.image_size, task.spacing_um or XY(1.0, 1.0)
+        super().__init__(task, (height, width), (spacing.y, spacing.x), _PICTURE_BLOCK, cache)
+        self._source = source
+        self._selection = task.selection
+
+    def _block(self, window: Window) -> NDArray[np.generic]:
+        (rows, columns), (y, x) = self._sizes[window.level], self._factors[window.level]
+        # whole pixels only: what lies beyond the image counts as its last pixel
+        grid = Grid((columns * x, rows * y), XY(float(x), float(y)))
+        sampler = Sampler(self._source(), grid, self._selection)
+        (y0, x0), (y1, x1) = window.low, window.high
+        right, bottom = _readable(sampler)
+        box = Box(min(x0, right - 1), min(y0, bottom - 1), min(x1, right), min(y1, bottom))
+        pixels = sampler.read(box)
+        missing = y1 - y0 - pixels.shape[1], x1 - x0 - pixels.shape[2]
+        if any(missing):
+            pixels = np.pad(pixels, ((0, 0), (0, missing[0]), (0, missing[1])), "edge")
+        return pixels
+
+
+class _Volume(_Blocks):
+    """A volume: (k, j, i); the voxels of level 0 as they are, means of blocks of them beyond."""
+
+    def __init__(self, task: Task, source: VolumeSource, cache: ByteCache) -> None:
+        grid = source.volume.grid
+        di, dj, dk = grid.spacing_mm
+        super().__init__(task, grid.shape, (dk, dj, di), _VOLUME_BLOCK, cache)
+        self._voxels = source.voxels()
+
+    def _inside(self, window: Window) -> NDArray[np.generic]:
+        if window.level:
+            return super()._inside(window)
+        voxels: NDArray[np.generic] = self._voxels[_part(None, window.low, window.high)[1:]]
+        return voxels[np.newaxis]
+
+    def _block(self, window: Window) -> NDArray[np.generic]:
+        finer = self._factors[window.level - 1]
+        ratio = tuple(
+            now // before for now, before in zip(self._factors[window.level], finer, strict=True)
+        )
+        low, high = (
+            tuple(a * b for a, b in zip(corner, ratio, strict=True))
+            for corner in (window.low, window.high)
+        )
+        (voxels,) = self.read(Window(window.level - 1, low, high))
+        return _means(voxels, ratio)[np.newaxis]
+
+
+def _readable(sampler: Sampler) -> tuple[int, int]:
+    """Return how many columns and rows can be read: a level that is read as it is may lack one."""
+    grid, level = sampler.grid, sampler.source.info.levels[sampler.level]
+    axes = zip(grid.size, grid.scale, level.size, level.downsample, strict=True)
+    columns, rows = (min(n, has) if scale == its else n for n, scale, has, its in axes)
+    return columns, rows
+
+
+def _factors(size: Index, spacing: tuple[float, ...]) -> Iterator[Index]:
+    """Yield how many pixels of level 0 make one of each level along each axis, level 0 first."""
+    factor = (1,) * len(size)
+    while all(whole >= part for whole, part in zip(size, factor, strict=True)):
+        if max(factor) > 1 and max(map(ceil, np.divide(size, factor))) < COARSEST_PX:
+            return
+        yield factor
+        length = [one * count for one, count in zip(spacing, factor, strict=True)]
+        factor = tuple(
+            count if long >= 2 * min(length) else 2 * count
+            for count, long in zip(factor, length, strict=True)
+        )
+
+
+def _means(voxels: NDArray[np.generic], ratio: Index) -> NDArray[np.float32]:
+    """Return float32 means of `voxels` (k, j, i) over blocks of `ratio`, 1 or 2 along each axis."""
+    _, rows, columns = voxels.shape
+    size = columns // ratio[2], rows // ratio[1]
+    planes = np.stack(
+        [
+            # for whole ratios this is the mean of the pixels of each block
+            cv2.resize(plane.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+            for plane in voxels
+        ]
+    )
+    return planes if ratio[0] == 1 else (planes[::2] + planes[1::2]) / np.float32(2)
+
+
+def _part(window: Window | None, low: Index, high: Index) -> tuple[slice, ...]:
+    """Return the slices of (c, ...) pixels of `window`, or of level 0, that hold [low, high)."""
+    origin = window.low if window is not None else (0,) * len(low)
+    axes = zip(low, high, origin, strict=True)
+    return (slice(None), *(slice(a - start, b - start) for a, b, start in axes))

@@ -1,0 +1,205 @@
+"""Run every kernel once on a scrap, so that no user waits for a compiler.
+
+numba keeps what it compiled beside the code, so only the first start after an installation takes
+its time; later ones load it. Of several processes one compiles and the others wait for what it
+leaves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from isoline import kernels
+from isoline.config.data_directory import default_directory
+from isoline.config.file_lock import Exclusive
+from isoline.domain.events import Scope
+from isoline.domain.prompts import Prompt
+from isoline.errors import Conflict
+from isoline.geometry import polygons, seams
+from isoline.geometry.grid import XY, Box, Grid
+from isoline.geometry.tiling import Lattice
+from isoline.geometry.volume_grid import LPS, VolumeGrid, VolumeInfo
+from isoline.inference.answers import found_in
+from isoline.inference.image_views import scene_of
+from isoline.inference.sampling import Sampler, Selection
+from isoline.inference.task import Task
+from isoline.kernels import expand
+from isoline.models.base import Model, Patch
+from isoline.models.catalogue import MODELS
+from isoline.models.parameters import check_parameters
+from isoline.models.promptable import PointedModel, Question
+from isoline.sources.base import Source
+from isoline.sources.byte_cache import ByteCache
+from isoline.sources.registry import open_image
+from isoline.sources.volume import VolumeSource, volume_image
+
+log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 120.0
+SIDE = 96
+_SCRAP = Box(0, 0, SIDE, SIDE)
+
+
+def tiles() -> None:
+    """Warm what a worker does: read, infer with the models that need no weights, and contour."""
+    with _turn("tiles"):
+        _tiles(_scrap())
+
+
+def assembly() -> None:
+    """Warm what the server itself does: unite regions, render pictures."""
+    with _turn("assembly"):
+        _assembly(_scrap())
+
+
+@contextlib.contextmanager
+def _turn(what: str) -> Iterator[None]:
+    """Wait for other processes that are at it, until one of them has left what it compiled."""
+    directory = default_directory() / "warm"
+    directory.mkdir(parents=True, exist_ok=True)
+    done = directory / f"{what}-{_stamp()}"
+    if done.exists():
+        yield
+        return
+    try:
+        lock = Exclusive(directory / "lock", PATIENCE_SECONDS)
+    except Conflict:
+        lock = None  # compiling twice is slower, not wrong
+    try:
+        yield
+        done.touch()
+    finally:
+        if lock is not None:
+            lock.close()
+
+
+def _stamp() -> str:
+    """Return what changes when numba compiles anew."""
+    sources = sorted(Path(kernels.__path__[0]).glob("*.py"))
+    basis = [numba.__version__, sys.version, *((str(p), p.stat().st_mtime_ns) for p in sources)]
+    return hashlib.blake2b(repr(basis).encode(), digest_size=8).hexdigest()
+
+
+def _tiles(pixels: NDArray[np.uint8]) -> None:
+    _resample(pixels)
+    for name, kind in MODELS.load_all().working.items():
+        if kind.spec.weights or kind.spec.own_files:
+            continue
+        if issubclass(kind, PointedModel):
+            _answer(name, kind, pixels)
+        else:
+            _infer(name, kind, pixels)
+    labels = (pixels[1] < 128).astype(np.int32)
+    owned = seams.own(labels, _SCRAP, _SCRAP, _SCRAP)
+    expand.expand(labels, 1, 9)
+    polygons.simplify(owned.polygons, 1.0)
+
+
+def _assembly(pixels: NDArray[np.uint8]) -> None:
+    _resample(pixels)
+    classes = (pixels[1] < 128).astype(np.uint8)
+    lattice = Lattice(Grid((2 * SIDE, SIDE), XY(1.0, 1.0)), SIDE, 0)
+    union = seams.Union(lattice)
+    for column in (0, 1):
+        write = lattice.tile(column, 0).write
+        union.add((column, 0), seams.cut(classes, write))
+
+
+def _scrap() -> NDArray[np.uint8]:
+    """Return (3, y, x) of blobs on glass, some of them across the sides."""
+    y, x = np.mgrid[:SIDE, :SIDE]
+    blobs = (np.hypot(y % 32 - 16, x % 30 - 12) < 10).astype(np.uint8)
+    glass, stain = np.array([[240, 238, 241], [90, 50, 140]], np.uint8)
+    scrap: NDArray[np.uint8] = np.where(blobs, stain[:, None, None], glass[:, None, None])
+    return scrap
+
+
+def _resample(pixels: NDArray[np.uint8]) -> None:
+    with _picture(pixels) as source:
+        grid = Grid((SIDE, SIDE), XY(1.5, 1.5))
+        Sampler(source, grid).read(grid.bounds)
+
+
+@contextlib.contextmanager
+def _picture(pixels: NDArray[np.uint8]) -> Iterator[Source]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "scrap.png"
+        Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(path)
+        source = open_image(path)
+        yield source
+        source.close()
+
+
+class _Volume(VolumeSource):
+    """The scrap as a volume of equal slices."""
+
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        axes = LPS(1, 0, 0), LPS(0, 1, 0), LPS(0, 0, 1)
+        grid = VolumeGrid((SIDE, SIDE, SIDE), LPS(0, 0, 0), *axes)
+        super().__init__(volume_image("scrap", "", VolumeInfo(grid), np.dtype(np.int16)))
+        self._slice = pixels[0].astype(np.int16)
+
+    def _read(self) -> NDArray[np.generic]:
+        return np.repeat(self._slice[np.newaxis], SIDE, axis=0)
+
+
+def _answer(name: str, kind: type[PointedModel], pixels: NDArray[np.uint8]) -> None:
+    try:
+        model = kind({}, "cpu")
+        if 2 in kind.spec.dimensions:
+            with _picture(pixels) as source:
+                _point_at(model, source, (16.5, 12.5))
+        if 3 in kind.spec.dimensions:
+            _point_at(model, _Volume(pixels), (48.5, 16.5, 12.5))
+    except Exception as error:  # another's model may not care for scraps; it will say so in a job
+        log.info("%s was not warmed: %s", name, error)
+
+
+def _point_at(model: PointedModel, source: Source, place: tuple[float, ...]) -> None:
+    spec, channels = model.spec, tuple(range(len(source.info.channels)))
+    task = Task(
+        path=Path(),
+        reader="",
+        fingerprint="",
+        selection=Selection(channels, 0),
+        grid=Grid(source.info.size, XY(1.0, 1.0)),
+        spacing_um=None,
+        model=spec.name,
+        spec=spec,
+        output=spec.output,
+        parameters=check_parameters(spec, {}),
+        scope=Scope("", spec.name, "", ()),
+        region=None,
+        look=0 if isinstance(source, VolumeSource) else None,
+    )
+    scene = scene_of(task, lambda: source, ByteCache(1 << 26))
+    answer = model.answer(scene, Question((Prompt("point", (place,)),), task.parameters))
+    found_in(task, scene, answer)
+
+
+def _infer(name: str, kind: type[Model], pixels: NDArray[np.uint8]) -> None:
+    spec = kind.spec
+    spacing = spec.spacings_um[0] if spec.spacings_um else 1.0
+    patch = Patch(
+        pixels=pixels[: max(spec.channels)],
+        image=_SCRAP,
+        spacing_um=XY(spacing, spacing),
+        parameters=check_parameters(spec, {}),
+    )
+    try:
+        model = kind({}, "cpu")
+        statistics = model.statistics([patch])
+        model.infer(Patch(**{**vars(patch), "statistics": statistics}))
+    except Exception as error:  # another's model may not care for scraps; it will say so in a job
+        log.info("%s was not warmed: %s", name, error)

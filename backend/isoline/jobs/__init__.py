@@ -1,0 +1,1 @@
+"""Jobs: the queue, a job and its readers, the journal."""

@@ -1,0 +1,1 @@
+"""`click`: what a user points at, found without weights."""

@@ -1,0 +1,1 @@
+"""nnInteractive through its own package."""

@@ -1,0 +1,136 @@
+"""Tissue against glass: one decision, for skipping glass, sampling stains and the model `tissue`.
+
+A pixel of a brightfield slide is compared with the clear glass of the same slide. What the stains
+take from the three channels unevenly is colour, what they take evenly is grey. Tissue has colour;
+dust, bubbles and shadows are grey, and only a strong grey counts as tissue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from isoline.geometry.grid import XY, Box
+
+MARGIN_CELLS = 2
+"""How far `tissue_mask` reaches beyond what looks like tissue, in its own pixels."""
+SPECK_CELLS = 64
+"""Pieces smaller than this that are paler than tissue are dust to `tissue_mask`."""
+
+_THRESHOLDS = (10, 15)
+"""Bounds on the least evidence of tissue; they hold where a slide is nearly all glass or tissue."""
+
+
+@dataclass(frozen=True)
+class Glass:
+    """The clear glass of one slide, and how far from it tissue begins."""
+
+    white: NDArray[np.uint8]
+    """(3,) red, green, blue."""
+    threshold: int
+    """Least evidence of tissue, in grey levels."""
+
+    @classmethod
+    def of(cls, rgb: NDArray[np.uint8]) -> Glass:
+        """Estimate from (3, n) pixels of one slide, whatever their share of tissue.
+
+        The threshold is Otsu's (1979) over the evidence, within bounds.
+        """
+        clear = rgb[:, (rgb.min(axis=0) >= 170) & (np.ptp(rgb, axis=0) <= 30)]
+        if clear.shape[1] * 100 > rgb.shape[1]:
+            white = np.percentile(clear, 75, axis=1, method="nearest").astype(np.uint8)
+        else:
+            white = np.full(3, 240, np.uint8)
+        counts = np.bincount(evidence(rgb, white).ravel(), minlength=256)
+        return cls(white, int(np.clip(otsu(counts), *_THRESHOLDS)))
+
+
+def evidence(rgb: NDArray[np.uint8], white: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return (...) how much the pixels (3, ...) differ from glass, in grey levels."""
+    taken = [white[c] - np.minimum(rgb[c], white[c]) for c in range(3)]
+    least = np.minimum(np.minimum(taken[0], taken[1]), taken[2])
+    most = np.maximum(np.maximum(taken[0], taken[1]), taken[2])
+    unlike: NDArray[np.uint8] = np.maximum(most - least, least // 2)
+    return unlike
+
+
+def ink(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return (...) whether the pixels (3, ...) look like a felt pen: green, bright blue or black.
+
+    No common stain leaves green the strongest channel; haematoxylin is never as pure a blue.
+    """
+    red, green, blue = rgb.astype(np.int16)
+    greenish = (green > red + 12) & (green > blue + 4)
+    bluish = blue > np.maximum(red, green) + 110
+    black = rgb.max(axis=0) < 50
+    drawn: NDArray[np.bool_] = greenish | bluish | black
+    return drawn
+
+
+def tissue_mask(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return (y, x) where a whole slide `rgb` (3, y, x), at about 16 um/px, may have tissue.
+
+    Generous: half the evidence that the model `tissue` asks for is enough, save in specks of dust;
+    pen marks count; and the mask is grown by MARGIN_CELLS.
+    """
+    smooth = np.stack([cv2.GaussianBlur(plane, (5, 5), 1.0) for plane in rgb])
+    glass = Glass.of(smooth.reshape(3, -1))
+    seen = evidence(smooth, glass.white)
+    found = (seen >= (glass.threshold + 1) // 2).astype(np.uint8)
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(found, connectivity=8)
+    keep = stats[:, cv2.CC_STAT_AREA] >= SPECK_CELLS
+    keep[pieces[seen >= glass.threshold]] = True
+    keep[0] = False
+    side = 2 * MARGIN_CELLS + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    grown: NDArray[np.bool_] = cv2.dilate(keep[pieces].astype(np.uint8), disc) > 0
+    return grown
+
+
+def sample_windows(
+    mask: NDArray[np.bool_], cell: XY, bounds: Box, count: int = 24, side: int = 512
+) -> list[Box]:
+    """Choose windows that see the tissue of a whole image: a fixed function of its arguments.
+
+    `mask` (y, x) has cells of `cell` grid pixels; `bounds` is the grid. The windows lie inside the
+    grid, `side` pixels square or as large as it allows, at most `count`, spread evenly over those
+    that hold the most tissue, in raster order.
+    """
+    width, height = min(side, bounds.width), min(side, bounds.height)
+    candidates = [
+        Box(x, y, x + width, y + height)
+        for y in _starts(bounds.y0, bounds.y1, height)
+        for x in _starts(bounds.x0, bounds.x1, width)
+    ]
+    share = np.array([_share(mask, cell, box) for box in candidates])
+    full = np.flatnonzero(share >= 0.75 * share.max())
+    if len(full) < count:
+        # too few full windows: a small biopsy is seen in pieces
+        full = np.sort(np.argsort(-share, kind="stable")[: min(count, np.count_nonzero(share))])
+    chosen = full[np.linspace(0, len(full) - 1, min(count, len(full))).round().astype(int)]
+    return [candidates[i] for i in chosen] or candidates[:count]
+
+
+def otsu(counts: NDArray[np.int64]) -> int:
+    """Return the first level of the upper class of a histogram (Otsu, 1979)."""
+    below = np.cumsum(counts, dtype=np.float64)
+    weighted = np.cumsum(counts * np.arange(len(counts), dtype=np.float64))
+    above = below[-1] - below
+    between = (weighted[-1] * below - weighted * below[-1]) ** 2 / np.maximum(below * above, 1)
+    return int(np.argmax(between)) + 1
+
+
+def _starts(first: int, last: int, side: int) -> list[int]:
+    """Return where windows of `side` begin that cover [first, last); the last one overlaps."""
+    return [*range(first, last - side, side), last - side]
+
+
+def _share(mask: NDArray[np.bool_], cell: XY, box: Box) -> float:
+    """Return the share of `box` that is tissue, from the cells whose centres it holds."""
+    x0, x1 = int(box.x0 / cell.x), max(int(box.x1 / cell.x), int(box.x0 / cell.x) + 1)
+    y0, y1 = int(box.y0 / cell.y), max(int(box.y1 / cell.y), int(box.y0 / cell.y) + 1)
+    part = mask[y0:y1, x0:x1]
+    return float(part.mean()) if part.size else 0.0

@@ -1,0 +1,1 @@
+"""From a request to events: one file for each kind of work."""

@@ -1,0 +1,93 @@
+"""What was learnt from whole images, kept on disk: an image is surveyed once per model."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from isoline.engines.base import Agenda, Engine
+from isoline.geometry.grid import XY
+from isoline.inference.task import Survey, Task, Tissue
+
+_STATISTICS = "statistics."
+
+
+class Surveys:
+    """A directory of surveys, each a .npz named by what it depends on."""
+
+    def __init__(self, directory: Path, note: Callable[[bool], None] = lambda _: None) -> None:
+        """Keep them below `directory`; `note` hears of each one whether it was remembered."""
+        self._directory = directory
+        self._note = note
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def get(self, task: Task, engine: Engine, agenda: Agenda) -> Survey | None:
+        """Return the survey of the image of `task` for its model, from disk or from `engine`.
+
+        None when `agenda`, which waits for it, is cancelled meanwhile. It is empty, and costs
+        nothing, for a model that needs nothing of the whole image.
+        """
+        spec = task.spec
+        if not (spec.has_statistics or spec.skips_glass):
+            return Survey(None)
+        path = self._directory / f"{_key(task)}.npz"
+        try:
+            remembered = _load(path)
+            self._note(True)
+            return remembered
+        except (FileNotFoundError, zipfile.BadZipFile, ValueError, KeyError, EOFError):
+            self._note(False)
+            survey = engine.survey(task, agenda)  # never made, or spoilt on disk
+        if survey is None:
+            return None
+        _save(path, survey)
+        return survey
+
+
+def _key(task: Task) -> str:
+    basis = [
+        task.fingerprint,
+        task.scope.model,
+        task.scope.version,
+        list(task.grid.scale),
+        list(task.spacing_um or ()),
+        repr(task.selection),
+        task.is_slide,
+    ]
+    return hashlib.blake2b(orjson.dumps(basis), digest_size=16).hexdigest()
+
+
+def _load(path: Path) -> Survey:
+    with np.load(path, allow_pickle=False) as stored:
+        tissue = (
+            Tissue(stored["tissue"], XY(*map(float, stored["cell"])))
+            if "tissue" in stored
+            else None
+        )
+        statistics = {
+            name.removeprefix(_STATISTICS): stored[name]
+            for name in stored.files
+            if name.startswith(_STATISTICS)
+        }
+    return Survey(tissue, statistics)
+
+
+def _save(path: Path, survey: Survey) -> None:
+    arrays = {_STATISTICS + name: np.asarray(array) for name, array in survey.statistics.items()}
+    if survey.tissue is not None:
+        arrays |= {"tissue": survey.tissue.mask, "cell": np.asarray(survey.tissue.cell)}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        Path(temporary).replace(path)  # a reader sees the whole survey or none
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,1 @@
+"""The HTTP protocol: requests, responses, problems, and their OpenAPI document."""

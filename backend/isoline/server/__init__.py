@@ -1,0 +1,1 @@
+"""HTTP: routes, access, and the WSGI server."""

@@ -1,0 +1,96 @@
+"""What a Prometheus server reads at /metrics: https://prometheus.io/docs/instrumenting."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from isoline.inference.task import Answered, Computed
+from isoline.jobs.job import State
+from isoline.jobs.queue import Jobs
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+
+
+class Metrics:
+    """The counters of one server. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._stages = Histogram(
+            "isoline_tile_seconds",
+            "Seconds that one tile took, by stage",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._failed = Counter(
+            "isoline_tiles_failed", "Tiles that gave nothing", registry=self._registry
+        )
+        self._deaths = Counter(
+            "isoline_workers_died", "Workers that died and were replaced", registry=self._registry
+        )
+        self._surveys = Counter(
+            "isoline_surveys",
+            "Looks at a whole image, by whether they were remembered",
+            ["remembered"],
+            registry=self._registry,
+        )
+        self._requests = Histogram(
+            "isoline_request_seconds",
+            "Seconds to the first byte of an answer, by route and status",
+            ["route", "method", "status"],
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._streams = Gauge("isoline_streams", "Open event streams", registry=self._registry)
+
+    def watch(self, jobs: Jobs) -> None:
+        """Report how many jobs there are in each state, from now on."""
+        self._registry.register(_JobStates(jobs))
+
+    def computed(self, result: Computed) -> None:
+        stages = result.stages
+        for stage, seconds in vars(stages).items():
+            self._stages.labels(stage).observe(seconds)
+
+    def answered_prompts(self, result: Answered) -> None:
+        self._stages.labels("answer").observe(result.seconds)
+
+    def tile_failed(self) -> None:
+        self._failed.inc()
+
+    def worker_died(self) -> None:
+        self._deaths.inc()
+
+    def surveyed(self, remembered: bool) -> None:
+        self._surveys.labels(str(remembered).lower()).inc()
+
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        self._requests.labels(route, method, str(status)).observe(seconds)
+
+    def stream_opened(self) -> None:
+        self._streams.inc()
+
+    def stream_closed(self) -> None:
+        self._streams.dec()
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus's text format."""
+        return generate_latest(self._registry)
+
+
+class _JobStates(Collector):
+    """Counts jobs when asked."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        family = GaugeMetricFamily("isoline_jobs", "Jobs that are kept, by state", labels=["state"])
+        states = [job.state for job in self._jobs.all()]
+        for state in State:
+            family.add_metric([state.value], states.count(state))
+        return [family]

@@ -1,0 +1,196 @@
+"""From what a client sent to a run of the pipeline, and from its results to its reply."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import orjson
+from werkzeug.datastructures import FileStorage
+
+from isoline.errors import Malformed
+from isoline.images.catalog import Images
+from isoline.models.base import ModelSpec
+from isoline.models.catalogue import ModelCatalogue
+from isoline.server.monailabel import forms, masks, points, volumes, wsi
+from isoline.server.monailabel.masks import Frame, Kind
+from isoline.server.monailabel.names import Names
+from isoline.server.monailabel.runs import Run, Runner
+from isoline.server.monailabel.sessions import SCHEME as SESSION
+from isoline.server.monailabel.sessions import Sessions
+from isoline.server.monailabel.volumes import VolumeAnswer
+from isoline.server.monailabel.wsi import Answer, Asked
+
+_PLACE = ("level", "location", "size", "tile_size", "min_poly_area")
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A body and its media type."""
+
+    body: bytes
+    media_type: str
+    filename: str = ""
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a datastore keeps of a whole image."""
+
+    body: bytes
+    suffix: str
+    params: Mapping[str, object]
+    """What there is to say of it."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Everything that an inference needs."""
+
+    images: Images
+    names: Names
+    sessions: Sessions
+    runner: Runner
+    assumed_um: float
+    max_mask_pixels: int
+    models: ModelCatalogue
+    scratch: Path
+    """Where files lie for as long as they are read."""
+
+    @contextlib.contextmanager
+    def source(self, image: str, session: str, file: FileStorage | None) -> Iterator[str]:
+        """Yield the name of the image that is meant; nothing else in a request can change it."""
+        if session:
+            yield f"{SESSION}:{session}"
+        elif file is not None and file.filename:
+            with self.sessions.passing(file) as name:
+                yield name
+        elif image:
+            yield self.names.find(image)
+        else:
+            raise Malformed("neither image nor file nor session_id is given", "give one of them")
+
+    def run(
+        self,
+        model: str,
+        asked: Asked,
+        name: str,
+        owner: str,
+        is_gone: Callable[[], bool],
+        *,
+        masked: bool = False,
+    ) -> Answer:
+        """Run `model` on the region of the image called `name`, for `owner`.
+
+        Where a mask is wanted of the region, one that would be too large is refused at once.
+        """
+        spec = self.spec(model)
+        info = self.images.find(name).info
+        where = wsi.place(asked, name, info)
+        if masked:
+            masks.check_size(where.size, self.max_mask_pixels)
+        prompts = points.prompts(asked.params, spec, 2)
+        runs = [
+            self.runner.run(
+                wsi.request(asked, where, name, info, model, spec, self.assumed_um, each),
+                owner,
+                is_gone,
+            )
+            for each in ([prompts] if masked or not prompts else points.one_by_one(prompts))
+        ]
+        return Answer(Run.together(runs), spec, asked, where)
+
+    def spec(self, model: str) -> ModelSpec:
+        """Return what a model declares. Raises UnknownModel or Broken."""
+        return self.models.get(model).spec
+
+    def is_volume(self, name: str) -> bool:
+        """Return whether the image called `name` is a volume. Raises what `Images.find` raises."""
+        return self.images.find(name).info.volume is not None
+
+    def run_volume(
+        self,
+        model: str,
+        params: Mapping[str, object],
+        scribbled: FileStorage | None,
+        name: str,
+        owner: str,
+        is_gone: Callable[[], bool],
+    ) -> VolumeAnswer:
+        """Run `model` on the volume called `name`, for `owner`."""
+        spec, found = self.spec(model), self.images.find(name)
+        assert found.info.volume is not None
+        pointed = points.prompts(params, spec, 3)
+        if scribbled is not None and "scribble" in spec.prompts:
+            pointed += points.scribbles(scribbled, found.info.volume.grid, self.scratch)
+        request = volumes.request(name, model, spec, params, pointed)
+        return VolumeAnswer(self.runner.run(request, owner, is_gone), spec, found)
+
+    def label(
+        self,
+        model: str,
+        params: Mapping[str, object],
+        name: str,
+        owner: str,
+        is_gone: Callable[[], bool],
+    ) -> Label:
+        """Run `model` on the image called `name`: a mask of a volume, a document of a plane."""
+        if self.is_volume(name):
+            kind = volumes.Kind.of(params)
+            found = self.run_volume(model, params, None, name, owner, is_gone)
+            return Label(volumes.as_mask(found, kind), kind.suffix, volumes.explained(found))
+        answer = self.run(model, whole_or_part(params), name, owner, is_gone)
+        return Label(wsi.as_dsa(answer), ".json", {"latencies": answer.latencies})
+
+
+def whole_or_part(params: Mapping[str, object]) -> Asked:
+    """Return which part of the image the `params` of /infer/MODEL speak of: all, or a region."""
+    given = {key: params[key] for key in _PLACE if params.get(key) is not None}
+    roi = params.get("roi")
+    if isinstance(roi, list) and len(roi) == 4 and "size" not in given:
+        x0, y0, x1, y1 = (value if isinstance(value, int | float) else 0 for value in roi)
+        given |= {"location": [x0, y0], "size": [x1 - x0, y1 - y0]}
+    return wsi.parse({"min_poly_area": 0, **given, "params": dict(params)}, size=(0.0, 0.0))
+
+
+def as_mask(answer: Answer, kind: Kind) -> Reply:
+    """Return the results as an image of their labels."""
+    where = answer.where
+    frame = Frame(where.origin, where.size, where.downsample)
+    mask = masks.draw(answer.found(), answer.run.started.grid, frame)
+    # the Python client keeps it under this name, beside earlier answers
+    return Reply(*masks.encode(mask, kind), f"{secrets.token_hex(6)}{kind.suffix}")
+
+
+def as_json(answer: Answer) -> Reply:
+    """Return the contours and what the values of a mask mean."""
+    labels = orjson.dumps({"label_names": label_indices(answer.spec)})
+    return Reply(b"%b,%b" % (labels[:-1], wsi.as_json(answer)[1:]), "application/json")
+
+
+def as_both(answer: Answer, kind: Kind) -> Reply:
+    """Return a form with both."""
+    mask = as_mask(answer, kind)
+    return Reply(*forms.multipart(as_json(answer).body, mask.filename, mask.body, mask.media_type))
+
+
+def of_volume(answer: VolumeAnswer, output: str, params: Mapping[str, object]) -> Reply:
+    """Return what was found in a volume as `output`: image, json, all or dicom_seg."""
+    if output == "dicom_seg":
+        return Reply(volumes.as_dicom_seg(answer), volumes.DICOM, f"{secrets.token_hex(6)}.dcm")
+    said = volumes.as_json(answer)
+    if output == "json":
+        return Reply(said, "application/json")
+    kind = volumes.Kind.of(params)
+    mask, filename = volumes.as_mask(answer, kind), f"{secrets.token_hex(6)}{kind.suffix}"
+    if output == "image":
+        return Reply(mask, "application/octet-stream", filename)
+    return Reply(*forms.multipart(said, filename, mask, "application/octet-stream"))
+
+
+def label_indices(spec: ModelSpec) -> dict[str, int]:
+    """Return the value of each label in a mask."""
+    return {label.name: k for k, label in enumerate(spec.labels, 1)}

@@ -1,0 +1,154 @@
+"""Routes that run models."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+
+from flask import Blueprint, Response, g, request
+
+from isoline.errors import Malformed, NotSupported
+from isoline.server.access import ADMIN, User
+from isoline.server.monailabel import datastore as store
+from isoline.server.monailabel import forms, wsi
+from isoline.server.monailabel.batch import BatchInference, Task
+from isoline.server.monailabel.datastore import Datastore
+from isoline.server.monailabel.files import safe_name
+from isoline.server.monailabel.forms import Form
+from isoline.server.monailabel.http import as_json, attachment, detail, flag
+from isoline.server.monailabel.inference import (
+    Inference,
+    Reply,
+    as_both,
+    as_mask,
+    of_volume,
+    whole_or_part,
+)
+from isoline.server.monailabel.inference import as_json as inference_as_json
+from isoline.server.monailabel.masks import Kind
+from isoline.server.monailabel.runs import hung_up
+
+
+def serve_inference(routes: Blueprint, inference: Inference, read: Callable[[], Form]) -> None:
+    """Add /infer/."""
+
+    @routes.post("/infer/<model>")
+    def infer(model: str) -> Response:
+        form, output = read(), request.args.get("output") or "all"
+        if output not in ("image", "json", "all", "dicom_seg"):
+            raise Malformed(f"output={output} is unknown", "choose image, json, all or dicom_seg")
+        params, owner = form.json("params"), g.user.name
+        with inference.runner.seat(), _source(inference, form) as name:
+            if inference.is_volume(name):
+                scribbled = form.file("label")
+                found = inference.run_volume(model, params, scribbled, name, owner, _watch())
+                return _respond(of_volume(found, output, params))
+            if output == "dicom_seg":
+                raise NotSupported("DICOM SEG is of volumes, and this is a plane", "ask for image")
+            asked, kind, masked = whole_or_part(params), Kind.of(params), output != "json"
+            answer = inference.run(model, asked, name, owner, _watch(), masked=masked)
+        if output == "json":
+            return _respond(inference_as_json(answer))
+        return _respond(as_mask(answer, kind) if output == "image" else as_both(answer, kind))
+
+    @routes.post("/infer/wsi/<model>")
+    def infer_wsi(model: str) -> Response:
+        return wsi_answer(model, forms.read_json(request), Form({}, ()))
+
+    @routes.post("/infer/wsi_v2/<model>")
+    def infer_wsi_v2(model: str) -> Response:
+        form = read()
+        return wsi_answer(model, form.json("wsi"), form)
+
+    def wsi_answer(model: str, given: Mapping[str, object], form: Form) -> Response:
+        output = request.args.get("output") or "dsa"
+        if output not in wsi.DOCUMENTS:
+            raise Malformed(f"output={output} is unknown", f"choose {', '.join(wsi.DOCUMENTS)}")
+        write, media_type = wsi.DOCUMENTS[output]
+        with inference.runner.seat(), _source(inference, form) as name:
+            answer = inference.run(model, wsi.parse(given), name, g.user.name, _watch())
+        return _respond(Reply(write(answer), media_type))
+
+
+def _source(inference: Inference, form: Form) -> AbstractContextManager[str]:
+    session = request.args.get("session_id", "")
+    return inference.source(request.args.get("image", ""), session, form.file("file"))
+
+
+def _watch() -> Callable[[], bool]:
+    environ = request.environ
+    return lambda: hung_up(environ)
+
+
+def _respond(answer: Reply) -> Response:
+    response = Response(answer.body, content_type=answer.media_type)
+    if answer.filename:
+        response.headers["Content-Disposition"] = attachment(answer.filename)
+    return response
+
+
+def serve_batches(routes: Blueprint, inference: Inference, datastore: Datastore) -> None:
+    """Add /batch/infer/, over the images of the datastore."""
+    batches = BatchInference()
+
+    def may_see(task: Task) -> bool:
+        user: User = g.user
+        return user.may(ADMIN) or user.name == task.owner
+
+    @routes.post("/batch/infer/<model>")
+    def start_batch(model: str) -> Response:
+        inference.spec(model)
+        params = forms.read_json(request)
+        which = params.get("images") or request.args.get("images", "all")
+        tag = safe_name(str(params.get("label_tag") or store.ORIGINAL))
+        images = _chosen(which, datastore)
+        most = params.get("max_batch_size")
+        if isinstance(most, int) and most > 0:
+            images = images[:most]
+        owner: str = g.user.name
+
+        def infer(image: str, is_stopped: Callable[[], bool]) -> dict[str, object]:
+            name = f"{store.SCHEME}:{image}"
+            label = inference.label(model, params, name, owner, is_stopped)
+            noted = {"model": model, "params": label.params}
+            file = f"{image}{label.suffix}"
+            datastore.save_label(image, tag, file, io.BytesIO(label.body), noted)
+            return {"label": image, "tag": tag, "params": label.params}
+
+        wait = flag("run_sync")
+        said = {"model": model, "images": which, **params}
+        with inference.runner.seat() if wait else contextlib.nullcontext():
+            task = batches.start(owner, said, images, infer, wait=wait)
+        if task is None:
+            return detail("a batch inference is running already", 429)
+        return as_json(task.result if wait else task.json())
+
+    @routes.get("/batch/infer")
+    @routes.get("/batch/infer/<model>")
+    def batch_status(**_: str) -> Response:
+        tasks = [task for task in batches.tasks if may_see(task)]
+        if flag("check_if_running"):
+            tasks = [task for task in tasks if task is batches.running]
+        if not tasks:
+            return detail("No batch inference found", 404)
+        return as_json([task.json() for task in tasks] if flag("all") else tasks[-1].json())
+
+    @routes.delete("/batch/infer")
+    @routes.delete("/batch/infer/<model>")
+    def stop_batch(**_: str) -> Response:
+        task = batches.running
+        if task is None or not may_see(task):
+            return as_json(None)
+        task.stop()
+        return as_json(task.json())
+
+
+def _chosen(which: object, datastore: Datastore) -> list[str]:
+    """Return the ids in a list of them, or those that a word stands for. Raises Malformed."""
+    if isinstance(which, list):
+        return [image for image in datastore.ids() if image in which]
+    if which not in ("all", "labeled", "unlabeled"):
+        raise Malformed(f"images={which!r} is unknown", "choose all, labeled or unlabeled")
+    return datastore.ids(str(which))

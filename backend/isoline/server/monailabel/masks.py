@@ -1,0 +1,128 @@
+"""Results as a mask of an image's pixels, in the files that MONAI Label's clients read."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from isoline.domain.events import Objects
+from isoline.errors import NotSupported, TooLarge
+from isoline.geometry.grid import XY, Grid
+from isoline.geometry.polygons import successors
+
+_PNG_TYPES = ("uint8", "uint16")
+_TYPES = (*_PNG_TYPES, "int16", "int32")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The pixels of a mask: which part of the image they show and how large they are."""
+
+    origin: XY
+    """Image coordinates of the corner of the first pixel."""
+    size: tuple[int, int]
+    """(width, height) in pixels of the mask."""
+    downsample: XY
+    """Image pixels per pixel of the mask."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The file that a mask is written to."""
+
+    suffix: str
+    dtype: str | None
+    """None: the smallest that holds every label."""
+    compress: bool
+    """Concerns NRRD; the others always are."""
+
+    @classmethod
+    def of(cls, params: Mapping[str, object]) -> Kind:
+        """Return what `result_...` in `params` ask for. Raises NotSupported."""
+        suffix = str(params.get("result_extension") or ".png").lower()
+        suffix = suffix if suffix.startswith(".") else f".{suffix}"
+        if suffix not in (".png", ".nrrd", ".tif", ".tiff"):
+            raise NotSupported(
+                f"a mask of a plane cannot be written as {suffix!r}",
+                "set result_extension to .png, .nrrd or .tif",
+            )
+        types = _PNG_TYPES if suffix == ".png" else _TYPES
+        dtype = params.get("result_dtype")
+        if dtype is not None and dtype not in types:
+            raise NotSupported(
+                f"{suffix} cannot have pixels of the type {dtype!r}", f"choose {', '.join(types)}"
+            )
+        compress = bool(params.get("result_compress"))
+        return cls(suffix, None if dtype is None else str(dtype), compress)
+
+
+def check_size(size: tuple[int, int], max_pixels: int) -> None:
+    """Raise TooLarge for a mask of more pixels than that."""
+    width, height = size
+    if width * height > max_pixels:
+        raise TooLarge(
+            f"a mask of {width} x {height} pixels is too large",
+            f"ask for a part with location and size, of at most {max_pixels} pixels",
+        )
+
+
+def draw(found: Iterable[Objects], grid: Grid, frame: Frame) -> NDArray[np.int32]:
+    """Return (y, x): 0 where there is nothing, else 1 + the index of the label.
+
+    A pixel belongs to an object when its centre lies inside.
+    """
+    width, height = frame.size
+    # each vertical edge of a ring starts or ends its object in the rows that it spans
+    steps = np.zeros((height + 1, width + 1), np.int32)
+    for objects in found:
+        _add_edges(steps, objects, grid, frame)
+    np.cumsum(steps, axis=0, out=steps)
+    np.cumsum(steps, axis=1, out=steps)
+    return steps[:height, :width]
+
+
+def _add_edges(steps: NDArray[np.int32], objects: Objects, grid: Grid, frame: Frame) -> None:
+    polygons = objects.polygons
+    corners = (grid.to_image(polygons.corners) - frame.origin) / frame.downsample
+    # the first pixel whose centre is not before the corner
+    x, y = np.clip(np.ceil(corners - 0.5), 0, frame.size).astype(np.intp).T
+    following = successors(polygons.ring_start)
+    value = np.repeat(objects.label.astype(np.int32) + 1, np.diff(polygons.object_corner))
+    vertical = polygons.corners[:, 0] == polygons.corners[following, 0]
+    x, y0, y1, value = x[vertical], y[vertical], y[following][vertical], value[vertical]
+    # shells run clockwise as seen on screen: up on their left side, down on their right
+    np.add.at(steps, (y1, x), value)
+    np.add.at(steps, (y0, x), -value)
+
+
+def encode(mask: NDArray[np.int32], kind: Kind) -> tuple[bytes, str]:
+    """Return `mask` as a file, and its media type."""
+    dtype = kind.dtype or ("uint8" if mask.max(initial=0) < 256 else "uint16")
+    pixels = mask.astype(dtype)
+    if kind.suffix == ".nrrd":
+        return _nrrd(pixels, dtype, compress=kind.compress), "application/octet-stream"
+    buffer = io.BytesIO()
+    if kind.suffix == ".png":
+        Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+        return buffer.getvalue(), "image/png"
+    import tifffile  # only for those who ask for it
+
+    tifffile.imwrite(buffer, pixels, compression="deflate", photometric="minisblack")
+    return buffer.getvalue(), "image/tiff"
+
+
+def _nrrd(pixels: NDArray[np.generic], kind: str, *, compress: bool) -> bytes:
+    """Return a NRRD file of (y, x) pixels (format definition, section 3: sizes go x first)."""
+    height, width = pixels.shape
+    header = (
+        f"NRRD0004\ntype: {kind}\ndimension: 2\nsizes: {width} {height}\n"
+        f"kinds: domain domain\nendian: little\nencoding: {'gzip' if compress else 'raw'}\n\n"
+    )
+    raw = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+    return header.encode() + (gzip.compress(raw, 1) if compress else raw)

@@ -1,0 +1,239 @@
+"""The routes of MONAI Label's API. Clients of every age call them, so reading is lenient.
+
+A body is never waited for on GET, HEAD and DELETE: the Python client sends the content length of an
+earlier call with them, and nothing after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from isoline import __version__
+from isoline.domain.request import Value
+from isoline.errors import Broken, IsolineError, NotAuthenticated, NotFound
+from isoline.images.catalog import Images
+from isoline.images.dicomweb import DicomWebImages
+from isoline.models.base import Choice, ModelSpec
+from isoline.models.catalogue import ModelCatalogue
+from isoline.protocol.problems import http_status
+from isoline.server.access import ADMIN, Access, User
+from isoline.server.monailabel import datastore as store
+from isoline.server.monailabel import forms
+from isoline.server.monailabel.datastore import Datastore
+from isoline.server.monailabel.forms import Form
+from isoline.server.monailabel.http import as_json, detail, not_available, whole
+from isoline.server.monailabel.inference import Inference, label_indices
+from isoline.server.monailabel.inference_routes import serve_batches, serve_inference
+from isoline.server.monailabel.logs import Recent
+from isoline.server.monailabel.names import Names
+from isoline.server.monailabel.runs import Runner
+from isoline.server.monailabel.sessions import SCHEME as SESSION
+from isoline.server.monailabel.sessions import Sessions
+from isoline.server.monailabel.store_routes import serve_images, serve_labels, serve_sessions
+
+if TYPE_CHECKING:
+    from isoline.server.app import Backend
+
+log = logging.getLogger(__name__)
+
+
+def blueprint(backend: Backend) -> Blueprint:
+    """Return the routes, to be registered under `settings.monailabel.prefix`."""
+    settings = backend.settings
+    given, folder = settings.monailabel, settings.data / "monailabel"
+    datastore = Datastore(Path(given.datastore) if given.datastore else folder / "datastore")
+    sessions = Sessions(folder / "sessions", given.sessions, given.session_hours * 3600)
+    archives = DicomWebImages.configured(settings)
+    images = Images(
+        settings.images, {store.SCHEME: datastore, SESSION: sessions, "dicomweb": archives}
+    )
+    names = Names(datastore, images, archives)
+    inference = Inference(
+        images,
+        names,
+        sessions,
+        Runner(backend.jobs, images, backend.models, settings, backend.audit),
+        given.spacing_um,
+        settings.limits.region_pixels,
+        backend.models,
+        folder / "coming",
+    )
+
+    def read() -> Form:
+        return forms.read(request, given.upload_mib << 20, folder / "coming")
+
+    def note(action: str, image: str) -> None:
+        # ids of images may hold the names of patients
+        subject = hashlib.sha256(image.encode()).hexdigest()[:16]
+        backend.audit.note(g.user.name, action, subject)
+
+    routes = Blueprint("monailabel", __name__)
+    _handle_errors(routes)
+    _serve_info(routes, backend.models, datastore)
+    _serve_access(routes, backend.access, read)
+    serve_inference(routes, inference, read)
+    serve_batches(routes, inference, datastore)
+    serve_sessions(routes, sessions, read)
+    serve_images(routes, datastore, names, read, note)
+    serve_labels(routes, datastore, read, note)
+    _serve_logs(routes)
+    _serve_what_is_not_there(routes)
+    return routes
+
+
+# --- Errors in the form that the clients show -----------------------------------------------------
+
+
+def _handle_errors(routes: Blueprint) -> None:
+    @routes.errorhandler(IsolineError)
+    def isoline_error(error: IsolineError) -> Response:
+        if isinstance(error, Broken):
+            log.error("%s", error)
+        if isinstance(error, NotAuthenticated):
+            response = detail(f"Could not validate credentials: {error}", 401)
+            response.headers["WWW-Authenticate"] = "Bearer"
+            return response
+        response = detail(str(error), http_status(error))
+        if response.status_code == 429:
+            response.headers["Retry-After"] = "5"
+        return response
+
+    @routes.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        return detail(error.description or error.name, error.code or 500)
+
+
+# --- What the server can do ----------------------------------------------------------------------
+
+
+def _serve_info(routes: Blueprint, models: ModelCatalogue, datastore: Datastore) -> None:
+    @routes.get("/info/")
+    def info() -> Response:
+        specs = [spec for spec in models.specs().values() if models.problem(spec) is None]
+        labels = dict.fromkeys(label.name for spec in specs for label in spec.labels)
+        return as_json(
+            {
+                "name": "isoline",
+                "description": "Segments whole slides tile by tile, exact at every seam",
+                "version": __version__,
+                "labels": list(labels),
+                "models": {spec.name: _model(spec) for spec in specs},
+                "trainers": {},
+                "strategies": {},
+                "scoring": {},
+                "train_stats": {},
+                "datastore": datastore.status(),
+            }
+        )
+
+    @routes.get("/model/info/<model>")
+    def model_info(model: str) -> Response:
+        spec = models.get(model).spec
+        if not spec.weights:
+            raise NotFound(f"{model} has no file of weights", "it needs none")
+        path = models.files(spec)[spec.weights[0].file]
+        return as_json(
+            {
+                "checksum": f"SHA256:{spec.weights[0].sha256}",
+                "modified_time": int(path.stat().st_mtime),
+            }
+        )
+
+
+def _model(spec: ModelSpec) -> dict[str, object]:
+    """Return what a client builds its form from: a list is a choice, its first the default."""
+    config: dict[str, Value | list[str]] = {}
+    for parameter in spec.parameters:
+        config[parameter.name] = parameter.default
+        if isinstance(parameter, Choice):
+            others = [word for word in parameter.choices if word != parameter.default]
+            config[parameter.name] = [parameter.default, *others]
+    return {
+        "type": _type(spec),
+        "labels": label_indices(spec),
+        "dimension": max(spec.dimensions),
+        "description": spec.description,
+        "config": config,
+    }
+
+
+def _type(spec: ModelSpec) -> str:
+    """Return the word by which clients choose what they let the user do."""
+    if not spec.prompts:
+        return "segmentation"
+    return "deepgrow" if 3 in spec.dimensions else "nuclick"
+
+
+# --- Tokens --------------------------------------------------------------------------------------
+
+
+def _serve_access(routes: Blueprint, access: Access, read: Callable[[], Form]) -> None:
+    @routes.get("/auth/")
+    def enabled() -> Response:
+        return as_json({"enabled": not access.is_open, "client_id": "isoline", "realm": ""})
+
+    @routes.post("/auth/token")
+    def log_in() -> Response:
+        """Return the token that came as the password: there are no accounts here."""
+        if access.is_open:
+            return as_json({"access_token": None, "token_type": None})
+        password = read().fields.get("password", "")
+        access.user(password)
+        return as_json({"access_token": password, "token_type": "Bearer"})
+
+    @routes.get("/auth/token/valid")
+    def valid() -> Response:
+        user: User = g.user
+        roles = sorted(user.scopes)
+        return as_json({"username": user.name, "email": None, "name": None, "roles": roles})
+
+
+# --- The rest ------------------------------------------------------------------------------------
+
+
+def _serve_logs(routes: Blueprint) -> None:
+    recent = Recent()
+    logging.getLogger("isoline").addHandler(recent)
+
+    @routes.get("/logs/")
+    def logs() -> Response:
+        g.user.must(ADMIN)
+        lines = whole(request.args.get("lines", "300"))
+        return Response(recent.tail(lines), content_type="text/plain; charset=utf-8")
+
+
+def _serve_what_is_not_there(routes: Blueprint) -> None:
+    """Training, scoring and active learning: in the form in which MONAI Label has none."""
+
+    @routes.post("/activelearning/<strategy>")
+    def next_sample(**_: str) -> Response:
+        return as_json({})  # clients say that there is no image left to label
+
+    for kind, route in (("training", "train"), ("scoring", "scoring")):
+        _serve_nothing(routes, kind, route)
+
+    @routes.route("/model/<model>", methods=["GET", "PUT", "DELETE"])
+    def weights(**_: str) -> Response:
+        return not_available("the exchange of weights")
+
+
+def _serve_nothing(routes: Blueprint, kind: str, route: str) -> None:
+    def status(**_: str) -> Response:
+        return detail(f"No {kind} tasks found: {kind} is not available on this server", 404)
+
+    def start(**_: str) -> Response:
+        return not_available(kind)
+
+    def stop(**_: str) -> Response:
+        return as_json(None)
+
+    for method, view in (("GET", status), ("POST", start), ("DELETE", stop)):
+        for rule in (f"/{route}/", f"/{route}/<name>"):
+            routes.add_url_rule(rule, f"{route}-{method}", view, methods=[method])

@@ -1,0 +1,134 @@
+"""One request through the queue, waited for: MONAI Label's clients want the answer in one piece."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from isoline.config.settings import Settings
+from isoline.domain import mask_rle
+from isoline.domain.events import Cancelled, Contours, Failed, Mask, Objects, Started
+from isoline.domain.request import SegmentRequest
+from isoline.errors import Broken, Busy, Conflict
+from isoline.images.catalog import Images
+from isoline.jobs.queue import Jobs
+from isoline.models.catalogue import ModelCatalogue
+from isoline.pipeline import tiled
+from isoline.protocol import requests
+from isoline.server.audit import Audit
+from isoline.sources.volume import check_size
+
+LOOK_SECONDS = 0.5
+"""How often to look whether the caller is still there."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one job found."""
+
+    started: Started
+    found: tuple[Objects, ...]
+    """Final results only, as they came."""
+    seconds: float
+    labels: NDArray[np.uint8] | None = None
+    """(k, j, i) in a volume."""
+
+    @classmethod
+    def together(cls, runs: Sequence[Run]) -> Run:
+        """Return the runs on one plane as if they were one."""
+        found = tuple(objects for run in runs for objects in run.found)
+        return cls(runs[0].started, found, sum(run.seconds for run in runs))
+
+
+class Runner:
+    """Runs requests as jobs of this server and waits for them."""
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        images: Images,
+        models: ModelCatalogue,
+        settings: Settings,
+        audit: Audit,
+    ) -> None:
+        """Let at most `monailabel.waiting` callers wait: each of them holds a thread."""
+        self._jobs = jobs
+        self._images = images
+        self._models = models
+        self._volume_mib = settings.limits.volume_mib
+        self._audit = audit
+        self._seats = threading.BoundedSemaphore(settings.monailabel.waiting)
+
+    @contextlib.contextmanager
+    def seat(self) -> Iterator[None]:
+        """Let a caller wait for the length of a block. Raises Busy when too many do."""
+        if not self._seats.acquire(blocking=False):
+            raise Busy("too many callers wait for an answer", "try again in a few seconds")
+        try:
+            yield
+        finally:
+            self._seats.release()
+
+    def run(self, asked: SegmentRequest, owner: str, is_gone: Callable[[], bool]) -> Run:
+        """Run `asked` of `owner` to its end; it is cancelled as soon as `is_gone` says so.
+
+        Raises what `pipeline.prepare` raises, Busy when the queue is full, Broken when the job
+        fails, and Conflict when it is cancelled.
+        """
+        began = time.monotonic()
+        prepared = tiled.prepare(asked, self._images, self._models)
+        if prepared.started.volume is not None:
+            check_size(asked.image, prepared.started.volume.grid, self._volume_mib)
+        body = orjson.dumps(requests.request_json(asked))
+        job = self._jobs.submit(body, prepared, owner=owner, lasting=False)
+        scope = prepared.started.scope
+        self._audit.note(owner, "run", job.id, image=scope.image, model=scope.model)
+        volume = prepared.started.volume
+        labels = None if volume is None else np.zeros(volume.grid.shape, np.uint8)
+        found: list[Objects] = []
+        started, looked = prepared.started, began
+        for batch in job.follow(-1, LOOK_SECONDS):
+            for event in batch.events if batch is not None else ():
+                if isinstance(event, Started):
+                    started = event
+                elif isinstance(event, Contours) and not event.provisional:
+                    found.append(event.objects)
+                elif isinstance(event, Mask) and not event.provisional and labels is not None:
+                    mask_rle.draw(event, labels)
+                elif isinstance(event, Failed):
+                    raise Broken(event.message, event.remedy)
+                elif isinstance(event, Cancelled):
+                    raise Conflict("the job was cancelled", "ask again")
+            if batch is None and self._jobs.closing:
+                raise Busy("the server is shutting down", "try again in a minute")
+            if time.monotonic() - looked >= LOOK_SECONDS:
+                looked = time.monotonic()
+                if is_gone():
+                    self._jobs.cancel(job)
+        return Run(started, tuple(found), time.monotonic() - began, labels)
+
+
+def hung_up(environ: Mapping[str, Any]) -> bool:
+    """Return whether the caller of a WSGI request has closed the connection."""
+    if ask := environ.get("waitress.client_disconnected"):
+        return bool(ask())
+    connection = environ.get("gunicorn.socket")
+    if not isinstance(connection, socket.socket):
+        return False
+    try:
+        return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+    except (OSError, ValueError):  # encrypted: a look ahead is not possible
+        return False

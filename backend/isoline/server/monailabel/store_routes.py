@@ -1,0 +1,141 @@
+"""Routes of what is kept: sessions, images and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Blueprint, Response, request
+
+from isoline.errors import Malformed, NotSupported
+from isoline.server.monailabel import datastore as store
+from isoline.server.monailabel.datastore import Datastore
+from isoline.server.monailabel.forms import Form
+from isoline.server.monailabel.http import as_json, flag, not_available, send, whole
+from isoline.server.monailabel.names import Names
+from isoline.server.monailabel.sessions import Sessions, session_json
+
+
+def serve_sessions(routes: Blueprint, sessions: Sessions, read: Callable[[], Form]) -> None:
+    """Add /session/."""
+
+    @routes.put("/session/")
+    def create_session() -> Response:
+        if flag("uncompress"):
+            raise NotSupported("archives are not unpacked", "send the image itself")
+        session = sessions.create(read().files, whole(request.args.get("expiry", "0")))
+        return as_json({"session_id": session.name, "session_info": session_json(session)})
+
+    @routes.get("/session/<session>")
+    def session_state(session: str) -> Response:
+        if flag("image"):
+            return send(sessions.file(session))
+        return as_json(session_json(sessions.get(session, touch=flag("update_ts"))))
+
+    @routes.delete("/session/<session>")
+    def remove_session(session: str) -> Response:
+        return as_json(session_json(sessions.remove(session)))
+
+
+def serve_images(
+    routes: Blueprint,
+    datastore: Datastore,
+    names: Names,
+    read: Callable[[], Form],
+    note: Callable[[str, str], None],
+) -> None:
+    """Add what concerns images below /datastore/; `note` is told what was done to which."""
+
+    @routes.get("/datastore/")
+    def overview() -> Response:
+        output = request.args.get("output", "stats")
+        views = {"all": datastore.everything, "train": datastore.pairs}
+        return as_json(views.get(output, datastore.status)())
+
+    @routes.put("/datastore/")
+    @routes.put("/datastore/image")
+    def add_image() -> Response:
+        form = read()
+        file = form.file("file")
+        if file is None:
+            raise Malformed("the form has no file", "send one under the name 'file'")
+        image, info = request.args.get("image"), form.json("params")
+        name = datastore.add_image(image, file.filename or "", file.stream, info)
+        note("save image", name)
+        return as_json({"image": name})
+
+    @routes.delete("/datastore/")
+    @routes.delete("/datastore/image")
+    def remove_image() -> Response:
+        image = request.args.get("id", "")
+        datastore.remove_image(image)
+        note("delete image", image)
+        return as_json({})
+
+    @routes.get("/datastore/image")
+    def image() -> Response:
+        return send(names.path(request.args.get("image", "")), request.args.get("check_sum"))
+
+    @routes.get("/datastore/image/info")
+    def image_info() -> Response:
+        image = request.args.get("image", "")
+        if datastore.has(image):
+            return as_json(datastore.image_info(image))
+        path = names.path(image)
+        return as_json({"name": path.name, "path": path.name})
+
+    @routes.put("/datastore/image/info")
+    def note_image() -> Response:
+        datastore.update_image_info(request.args.get("image", ""), read().json("info"))
+        return as_json(None)
+
+    @routes.get("/datastore/dataset")
+    def dataset() -> Response:
+        return not_available("the dataset as one archive")
+
+
+def serve_labels(
+    routes: Blueprint,
+    datastore: Datastore,
+    read: Callable[[], Form],
+    note: Callable[[str, str], None],
+) -> None:
+    """Add what concerns labels below /datastore/; `note` is told what was done to which."""
+
+    def asked() -> tuple[str, str]:
+        given = request.args
+        label = given.get("label") or given.get("image") or given.get("id", "")
+        return label, given.get("tag") or store.FINAL
+
+    @routes.put("/datastore/label")
+    def save_label() -> Response:
+        form, (image, tag) = read(), asked()
+        file = form.file("label") or form.file("file")
+        if file is None:
+            raise Malformed("the form has no file", "send one under the name 'label'")
+        name, info = file.filename or "", form.json("params")
+        datastore.save_label(image, tag, name, file.stream, info)
+        note("save label", image)
+        return as_json({"image": image, "label": image})
+
+    @routes.get("/datastore/label")
+    def label() -> Response:
+        return send(datastore.label(*asked()))
+
+    @routes.delete("/datastore/label")
+    def remove_label() -> Response:
+        image, tag = asked()
+        datastore.remove_label(image, tag)
+        note("delete label", image)
+        return as_json({})
+
+    @routes.get("/datastore/label/info")
+    def label_info() -> Response:
+        return as_json(datastore.label_info(*asked()))
+
+    @routes.put("/datastore/label/info")
+    @routes.put("/datastore/updatelabelinfo")
+    def note_label() -> Response:
+        form = read()
+        field = "info" if "info" in form.fields else "params"
+        datastore.update_label_info(*asked(), form.json(field))
+        return as_json(None)

@@ -1,0 +1,154 @@
+"""Volumes: one request on a series or a NIfTI file, and its mask as a file that clients read."""
+
+from __future__ import annotations
+
+import gzip
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from isoline.domain.prompts import Prompt
+from isoline.domain.request import SegmentRequest
+from isoline.errors import NotSupported
+from isoline.exports import labelmap
+from isoline.exports.labelmap import Segmented
+from isoline.exports.ohif import OHIF
+from isoline.geometry.volume_grid import VolumeGrid
+from isoline.images.catalog import Found
+from isoline.models.base import ModelSpec
+from isoline.server.monailabel.runs import Run
+from isoline.server.monailabel.wsi import parameters
+from isoline.sources.registry import open_image
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd")
+TYPES = ("uint8", "uint16", "int16", "int32")
+DICOM = "application/dicom"
+
+
+@dataclass(frozen=True)
+class VolumeAnswer:
+    """What a model found in a volume."""
+
+    run: Run
+    spec: ModelSpec
+    found: Found
+    """The image."""
+
+    @property
+    def labels(self) -> NDArray[np.uint8]:
+        """(k, j, i)."""
+        assert self.run.labels is not None
+        return self.run.labels
+
+
+def request(
+    name: str,
+    model: str,
+    spec: ModelSpec,
+    params: Mapping[str, object],
+    prompts: tuple[Prompt, ...],
+) -> SegmentRequest:
+    """Return the request for `model`, which is as `spec` says, on the volume called `name`."""
+    return SegmentRequest(
+        image=name,
+        model=model,
+        parameters=parameters(spec, params),
+        prompts=prompts,
+        format=OHIF.name,
+    )
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The file that a mask is written to."""
+
+    suffix: str
+    dtype: str
+    compress: bool
+    """Concerns NRRD; `.nii.gz` always is."""
+
+    @classmethod
+    def of(cls, params: Mapping[str, object]) -> Kind:
+        """Return what `result_...` in `params` ask for. Raises NotSupported."""
+        suffix = str(params.get("result_extension") or SUFFIXES[0]).lower()
+        suffix = suffix if suffix.startswith(".") else f".{suffix}"
+        if suffix not in SUFFIXES:
+            raise NotSupported(
+                f"a mask of a volume cannot be written as {suffix!r}",
+                f"set result_extension to {', '.join(SUFFIXES)}, or ask for output=dicom_seg",
+            )
+        dtype = str(params.get("result_dtype") or TYPES[0])
+        if dtype not in TYPES:
+            raise NotSupported(
+                f"a mask cannot have voxels of the type {dtype!r}", f"choose {', '.join(TYPES)}"
+            )
+        return cls(suffix, dtype, bool(params.get("result_compress")))
+
+
+def as_mask(answer: VolumeAnswer, kind: Kind) -> bytes:
+    """Return the mask as a file, on the grid of the image."""
+    if kind.suffix == ".nrrd":
+        assert answer.run.started.volume is not None
+        return _nrrd(answer.labels, answer.run.started.volume.grid, kind)
+    return _written(Segmented.found(answer.labels, answer.run.started), "nifti", kind.suffix)
+
+
+def as_dicom_seg(answer: VolumeAnswer) -> bytes:
+    """Return a DICOM Segmentation. Raises NotSupported without a series, or without a finding."""
+    from isoline.sources.dicom_series import DicomSource
+
+    source = open_image(answer.found.path, answer.found.info.reader)
+    try:
+        headers = tuple(source.series.headers) if isinstance(source, DicomSource) else ()
+    finally:
+        source.close()
+    return _written(Segmented.found(answer.labels, answer.run.started, headers), "dicomseg", ".dcm")
+
+
+def as_json(answer: VolumeAnswer) -> bytes:
+    """Return what the values of a mask mean."""
+    return orjson.dumps(explained(answer))
+
+
+def explained(answer: VolumeAnswer) -> dict[str, object]:
+    """Return what the values of a mask mean."""
+    seconds = round(answer.run.seconds, 3)
+    names = {label.name: k for k, label in enumerate(answer.spec.labels, 1)}
+    return {"label_names": names, "latencies": {"infer": seconds, "total": seconds}}
+
+
+def _written(result: Segmented, format_: str, suffix: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"mask{suffix}"
+        labelmap.writer(format_)(result, path)
+        return path.read_bytes()
+
+
+def _nrrd(labels: NDArray[np.uint8], grid: VolumeGrid, kind: Kind) -> bytes:
+    """Return a NRRD file (format definition, section 6: i first, one direction for each axis)."""
+
+    def triple(xyz: tuple[float, float, float]) -> str:
+        return "({})".format(",".join(f"{float(value):.17g}" for value in xyz))
+
+    directions = " ".join(map(triple, (grid.step_i_mm, grid.step_j_mm, grid.step_k_mm)))
+    lines = (
+        "NRRD0004",
+        f"type: {kind.dtype}",
+        "dimension: 3",
+        "space: left-posterior-superior",
+        "sizes: {} {} {}".format(*grid.size),
+        f"space directions: {directions}",
+        "kinds: domain domain domain",
+        "endian: little",
+        f"encoding: {'gzip' if kind.compress else 'raw'}",
+        f"space origin: {triple(grid.origin_mm)}",
+    )
+    header = "\n".join(lines) + "\n\n"
+    raw = np.ascontiguousarray(labels).astype(np.dtype(kind.dtype).newbyteorder("<"))
+    body = raw.tobytes()
+    return header.encode() + (gzip.compress(body, 1) if kind.compress else body)

@@ -1,0 +1,61 @@
+"""The plugin's own files, as `isoline serve` lends them to any OHIF at `/ohif/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flask import Blueprint, abort, request
+from werkzeug.exceptions import NotFound
+from werkzeug.utils import send_from_directory
+from werkzeug.wrappers import Response
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+PREFIX = "/ohif/"
+_SHIPPED = Path(__file__).parents[1] / "web" / "ohif"
+_CHECKOUT = Path(__file__).parents[4] / "plugins" / "ohif" / "src"
+MEDIA_TYPES = {
+    # what `mimetypes` says of these depends on the machine, and browsers are strict with modules
+    ".js": "text/javascript",
+    ".mjs": "text/javascript",
+    ".css": "text/css",
+    ".json": "application/json",
+    ".map": "application/json",
+    ".html": "text/html",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".ico": "image/x-icon",
+    ".woff2": "font/woff2",
+    ".wasm": "application/wasm",
+}
+
+
+def plugin_directory() -> Path:
+    """Return where the plugin's modules are: here once installed, else in the checkout."""
+    return _SHIPPED if _SHIPPED.is_dir() else _CHECKOUT
+
+
+def send(directory: Path, path: str, environ: WSGIEnvironment) -> Response:
+    """Return the file `path` below `directory`, or 304 where the browser has it already.
+
+    Names carry no version: a browser asks each time whether its copy still holds. Raises NotFound.
+    """
+    kind = MEDIA_TYPES.get(Path(path).suffix.lower(), "application/octet-stream")
+    return send_from_directory(directory, path, environ, mimetype=kind, max_age=0)
+
+
+def blueprint(directory: Path | None = None) -> Blueprint:
+    """Return the route of the files in `directory`, the plugin's own by default."""
+    files = plugin_directory() if directory is None else directory
+    routes = Blueprint("ohif", __name__)
+
+    @routes.get(f"{PREFIX}<path:name>")
+    def plugin(name: str) -> Response:
+        try:
+            return send(files, name, request.environ)
+        except NotFound:
+            abort(404, f"the plugin has no file {name!r}")
+
+    return routes

@@ -1,0 +1,97 @@
+"""Readers by name, and the first of them that can open an image."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+from isoline.errors import Broken, IsolineError, NotFound, Unreadable
+from isoline.plugins import Plugins
+from isoline.sources.base import Remote, Source
+
+log = logging.getLogger(__name__)
+
+SOURCES: Plugins[Source] = Plugins("source")
+"""The readers that are installed."""
+READERS = ("openslide", "tiff", "large_image", "plain")
+"""The order in which readers are tried: tests/benchmarks/readers.py says why.
+
+Those of other packages come after them."""
+_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+_PLAIN = {b"\x89PNG": (".png",), b"\xff\xd8\xff": (".jpg", ".jpeg", ".jpe")}
+
+
+def open_image(path: Path | Remote, reader: str | None = None) -> Source:
+    """Open the image at `path` with `reader`, or with the first of `READERS` that can.
+
+    A remote image opens itself.
+
+    Raises Unreadable with every reader's reason when none can, NotFound for a reader that does
+    not exist, TooLarge for a plain image over the limit.
+    """
+    if isinstance(path, Remote):
+        return _opened(path.name, path.open)
+    path = Path(path)
+    if not path.exists():
+        raise Unreadable(f"{path.name} does not exist", "check the path")
+    if reader is not None:
+        return _opened(path.name, partial(SOURCES.load(reader).open, path))
+    reasons: list[str] = []
+    for name in _readers_for(path):
+        try:
+            return _opened(path.name, partial(SOURCES.load(name).open, path))
+        except (Unreadable, Broken, NotFound) as error:
+            reasons.append(f"{name}: {error}")
+    raise Unreadable(
+        f"no reader understands {path.name} ({'; '.join(reasons)})",
+        "use an image that OpenSlide reads, a tiled TIFF, a DICOM whole slide, PNG or JPEG",
+    )
+
+
+def _opened(name: str, opening: Callable[[], Source]) -> Source:
+    """Open the image that is called `name`. Raises IsolineError, and nothing else."""
+    try:
+        return opening()
+    except IsolineError:
+        raise
+    except Exception as error:  # there is no end to what libraries raise about damaged images
+        # where, not what: what it says may be of the patient
+        place = "".join(traceback.format_tb(error.__traceback__))
+        log.warning("%s cannot be opened: %s\n%s", name, type(error).__name__, place)
+        raise Unreadable(
+            f"{name} cannot be read ({type(error).__name__})",
+            "see that it is whole and readable; the log says more",
+        ) from error
+
+
+def _readers_for(path: Path) -> Iterable[str]:
+    """Return the readers to try; a PNG or JPEG needs no library of slides.
+
+    Both the first bytes and the suffix must say so: the head of a MIRAX slide is a JPEG too.
+    """
+    if path.is_dir():
+        return ("dicom",)
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        return ("nifti",)
+    with path.open("rb") as file:
+        head = file.read(132)
+    for magic, suffixes in _PLAIN.items():
+        if head.startswith(magic) and path.suffix.lower() in suffixes:
+            return ("plain",)
+    if head.endswith(b"DICM") and not _is_slide(path):
+        return ("dicom",)
+    return (*READERS, *SOURCES.added())
+
+
+def _is_slide(path: Path) -> bool:
+    """Return whether a DICOM file is of a whole slide (VL Whole Slide Microscopy, PS3.4 B.5)."""
+    from pydicom import dcmread
+
+    try:
+        header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"], force=True)
+        return bool(header.get("SOPClassUID", _SLIDE) == _SLIDE)
+    except Exception:  # pydicom raises many things about damaged files
+        return False

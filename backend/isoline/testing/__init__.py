@@ -1,0 +1,1 @@
+"""Contracts and the conformance suite, for authors of plugins and viewers."""

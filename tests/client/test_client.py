@@ -1,0 +1,306 @@
+"""The client against a server that hangs up, stalls and refuses."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+
+import pytest
+
+from isoline import client as client_module
+from isoline.client import (
+    Client,
+    ClientError,
+    Contours,
+    Done,
+    Event,
+    Progress,
+    Started,
+    Warned,
+)
+from isoline.domain.events import Contours as ServerContours
+from isoline.domain.events import Done as ServerDone
+from isoline.domain.events import Event as ServerEvent
+from isoline.domain.events import Progress as ServerProgress
+from isoline.domain.events import Warned as ServerWarned
+from isoline.errors import UnknownModel
+from isoline.exports.geojson import GeoJSON
+from isoline.protocol.requests import encode_event, problem
+from tests import results
+
+SAID: list[ServerEvent] = [
+    results.STARTED,
+    ServerContours(results.objects_of([[[results.rectangle(0, 0, 3, 3)]]])),
+    ServerWarned("Unreadable", "a tile is damaged"),
+    ServerProgress(1, 2, 0.5),
+    ServerProgress(2, 2, 0.0),
+    ServerDone(1, 2, 0, 0, 0.1),
+]
+LINES = [encode_event(k, event, results.STARTED, GeoJSON()) + b"\n" for k, event in enumerate(SAID)]
+
+
+class Call(NamedTuple):
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: Any
+
+
+class HungUp(Exception):
+    """The server closes the connection without ending its answer."""
+
+
+class Server:
+    """Answers each call by the next script for its path; the last one stays."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.scripts: dict[str, list[Callable[[Handler], None]]] = {}
+        self.hung_up = threading.Event()
+
+        class Bound(Handler):
+            server_state = self
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
+        self._http.daemon_threads = True
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_port}/"
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server_state: Server
+
+    def handle_call(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        body = json.loads(self.rfile.read(length)) if length else None
+        call = Call(self.command, self.path, dict(self.headers), body)
+        self.server_state.calls.append(call)
+        scripts = self.server_state.scripts[self.path.split("?")[0]]
+        try:
+            (scripts.pop(0) if len(scripts) > 1 else scripts[0])(self)
+        except (HungUp, OSError):
+            self.server_state.hung_up.set()
+            self.close_connection = True
+
+    do_GET = do_POST = do_PATCH = do_DELETE = handle_call  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def chunk(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self.wfile.flush()
+
+
+def answer(value: object, status: int = 200) -> Callable[[Handler], None]:
+    body = value if isinstance(value, bytes) else json.dumps(value).encode()
+
+    def script(handler: Handler) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return script
+
+
+def stream(*chunks: bytes | float, cut: bool = False) -> Callable[[Handler], None]:
+    """Send chunks, pause where a number stands, and end well or be cut off."""
+
+    def script(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for chunk in chunks:
+            if isinstance(chunk, bytes):
+                handler.chunk(chunk)
+            else:
+                time.sleep(chunk)
+        if cut:
+            raise HungUp
+        handler.chunk(b"")
+
+    return script
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(client_module, "FIRST_PAUSE_SECONDS", 0.001)
+    server = Server()
+    server.scripts["/v1/jobs"] = [answer({"job": "j1", "position": 2, "events": "x"}, 201)]
+    yield server
+    server.close()
+
+
+EVENTS = "/v1/jobs/j1/events"
+
+
+def kinds(events: list[Event]) -> list[type[Event]]:
+    return [type(event) for event in events]
+
+
+ALL = [Started, Contours, Warned, Progress, Progress, Done]
+
+
+def test_a_request_goes_out_and_its_events_come_in(server: Server) -> None:
+    server.scripts[EVENTS] = [stream(LINES[0], b"\n", b"".join(LINES[1:]))]
+    job = Client(server.url, "secret").submit(
+        "a.svs", "nuclei", region=[0, 0, 9, 9], parameters={"x": 1}, tile=None, format="geojson"
+    )
+    assert (job.id, job.position) == ("j1", 2)
+    events = list(job.events())
+    assert kinds(events) == ALL
+    assert isinstance(events[1], Contours)
+    assert events[1].features[0]["geometry"]["type"] == "Polygon"
+    assert server.calls[0].body == {
+        "image": "a.svs",
+        "model": "nuclei",
+        "region": [0, 0, 9, 9],
+        "parameters": {"x": 1},
+        "format": "geojson",
+    }
+    assert {call.headers["Authorization"] for call in server.calls} == {"Bearer secret"}
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_lines_may_be_cut_anywhere(server: Server, size: int) -> None:
+    text = b"\n".join(LINES)
+    server.scripts[EVENTS] = [stream(*[text[k : k + size] for k in range(0, len(text), size)])]
+    assert kinds(list(Client(server.url).job("j1").events())) == ALL
+
+
+def test_a_lost_stream_goes_on_where_it_broke_off(server: Server) -> None:
+    server.scripts[EVENTS] = [
+        stream(LINES[0], LINES[1], LINES[2][:10], cut=True),
+        answer({}, 503),
+        stream(*LINES[1:4]),  # tells number 1 again, and ends without an end
+        stream(cut=True),
+        stream(*LINES[4:]),
+    ]
+    events = list(Client(server.url).job("j1").events())
+    assert [event.seq for event in events] == list(range(6))
+    assert kinds(events) == ALL
+    asked = [call.path.split("after=")[1] for call in server.calls]
+    assert asked == ["-1", "1", "1", "3", "3"]
+
+
+def test_a_silent_stream_is_taken_for_dead(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "SILENCE_SECONDS", 0.1)
+    beats: list[bytes | float] = [
+        b"\n",
+        0.06,
+    ] * 4  # a sign of life keeps it open well beyond the limit
+    server.scripts[EVENTS] = [
+        stream(LINES[0], *beats, LINES[1], 0.5, *LINES[2:]),
+        stream(*LINES[2:]),
+    ]
+    events = list(Client(server.url).job("j1").events())
+    assert [event.seq for event in events] == list(range(6))
+    assert len(server.calls) == 2
+
+
+def test_a_server_that_stays_away_is_given_up(server: Server) -> None:
+    server.scripts[EVENTS] = [stream(*LINES[:2]), stream(cut=True)]
+    events = Client(server.url).job("j1").events()
+    assert [next(events).seq, next(events).seq] == [0, 1]
+    with pytest.raises(ClientError, match="after number 1") as caught:
+        next(events)
+    assert (caught.value.code, caught.value.remedy) == ("Lost", "call events(after=1) later")
+    assert len(server.calls) == 1 + client_module.RETRIES
+
+
+def test_a_job_that_is_gone_is_not_asked_for_again(server: Server) -> None:
+    gone = answer({"code": "UnknownJob", "detail": "gone"}, 404)
+    server.scripts[EVENTS] = [stream(LINES[0], cut=True), gone]
+    with pytest.raises(ClientError, match="gone") as caught:
+        list(Client(server.url).job("j1").events())
+    assert (caught.value.status, caught.value.code) == (404, "UnknownJob")
+    assert len(server.calls) == 2
+
+
+def test_one_call_streams_and_hanging_up_is_heard(server: Server) -> None:
+    endless: list[bytes | float] = [LINES[3], 0.01] * 500
+    server.scripts["/v1/segment"] = [stream(*LINES), stream(*LINES[:2], *endless)]
+    client = Client(server.url)
+    assert kinds(list(client.segment("a.svs", "nuclei"))) == ALL
+    events = client.segment("a.svs", "nuclei", focus=(5, 6))
+    assert isinstance(next(events), Started)
+    assert server.calls[-1].body["focus"] == [5, 6]
+    events.close()  # type: ignore[attr-defined]
+    assert server.hung_up.wait(5)
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_one_call_that_breaks_off_is_an_error(server: Server, cut: bool) -> None:
+    server.scripts["/v1/segment"] = [stream(*LINES[:2], cut=cut)]
+    with pytest.raises(ClientError, match="broke off"):
+        list(Client(server.url).segment("a.svs", "nuclei"))
+
+
+def test_focus_and_cancel_reach_the_job(server: Server) -> None:
+    server.scripts["/v1/jobs/j1"] = [answer({"state": "running"})]
+    job = Client(server.url).job("j1")
+    job.focus(10, 20.5)
+    job.cancel()
+    assert job.state() == {"state": "running"}
+    calls = [(call.method, call.body) for call in server.calls]
+    assert calls == [("PATCH", {"focus": [10, 20.5]}), ("DELETE", None), ("GET", None)]
+
+
+def test_what_there_is(server: Server) -> None:
+    server.scripts["/v1/models"] = [answer({"models": [{"name": "nuclei"}]})]
+    server.scripts["/v1/images"] = [answer({"images": ["a.svs"]})]
+    server.scripts["/v1/health"] = [answer({"status": "ready"})]
+    client = Client(server.url)
+    assert client.models() == [{"name": "nuclei"}]
+    assert client.images() == ["a.svs"]
+    assert client.health() == {"status": "ready"}
+
+
+def test_a_refusal_brings_the_remedy(server: Server) -> None:
+    refusal = answer(problem(UnknownModel("no model 'x'", "try 'nuclei'")), 404)
+    server.scripts["/v1/jobs"] = [refusal]
+    with pytest.raises(ClientError) as caught:
+        Client(server.url).submit("a.svs", "x")
+    error = caught.value
+    assert (error.status, error.code) == (404, "UnknownModel")
+    assert str(error) == "no model 'x'; try 'nuclei'"
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"code":1}', b""])
+def test_what_is_not_isoline_is_told_so(server: Server, body: bytes) -> None:
+    server.scripts["/v1/health"] = [answer(body, 502)]
+    with pytest.raises(ClientError, match="isoline's URL") as caught:
+        Client(server.url).health()
+    assert (caught.value.status, caught.value.code) == (502, "NotIsoline")
+
+
+def test_a_server_that_is_not_there() -> None:
+    with pytest.raises(ClientError, match="isoline serve") as caught:
+        Client("http://127.0.0.1:9").health()
+    assert (caught.value.status, caught.value.code) == (0, "Unreachable")
+
+
+def test_a_proxy_in_the_environment_is_not_asked_for_this_machine(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    server.scripts["/v1/health"] = [answer({"status": "ready"})]
+    assert Client(server.url).health()["status"] == "ready"

@@ -1,0 +1,173 @@
+"""Voxels in the patient: oblique, non-square, reversed, single, tilted, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from isoline.errors import BadSeries
+from isoline.geometry.volume_grid import LPS, Plane, SliceName, VolumeGrid, stack, swap_ras
+
+
+def rotation(a: float, b: float, c: float) -> NDArray[np.float64]:
+    """Return (3, 3): turned by `a` about x, then `b` about y, then `c` about z."""
+    turned = np.eye(3)
+    for axis, angle in enumerate((a, b, c)):
+        one, other = (n for n in range(3) if n != axis)
+        turn = np.eye(3)
+        turn[one, one] = turn[other, other] = np.cos(angle)
+        turn[one, other], turn[other, one] = -np.sin(angle), np.sin(angle)
+        turned = turn @ turned
+    return turned
+
+
+def series(
+    count: int = 7,
+    axes: NDArray[np.float64] | None = None,
+    spacing: tuple[float, float, float] = (0.7, 1.3, 2.5),
+    lean: tuple[float, float] = (0.0, 0.0),
+) -> list[Plane]:
+    """Return planes in ascending order; `lean`: mm along i and j from a slice to the next."""
+    turned = np.eye(3) if axes is None else axes
+    i, j, k = turned.T
+    return [
+        Plane(
+            SliceName(f"1.2.3.{n}"),
+            100 - n,
+            LPS(*(np.array([-20.0, 33.0, 5.0]) + n * (spacing[2] * k + lean[0] * i + lean[1] * j))),
+            LPS(*i),
+            LPS(*j),
+            (spacing[0], spacing[1]),
+            (40, 30),
+            "1.9",
+            spacing[2],
+        )
+        for n in range(count)
+    ]
+
+
+angles = st.floats(-3.1, 3.1)
+mm = st.floats(0.2, 6.0)
+
+
+@given(angles, angles, angles, st.tuples(mm, mm, mm), st.randoms(), st.integers(2, 12))
+def test_any_orientation_in_any_order(a, b, c, spacing, random, count) -> None:  # type: ignore[no-untyped-def]
+    axes = rotation(a, b, c)
+    planes = series(count, axes, spacing)
+    shuffled = planes.copy()
+    random.shuffle(shuffled)
+    found = stack(shuffled)
+    normal = np.cross(axes[:, 0], axes[:, 1])
+    upwards = planes if normal @ axes[:, 2] > 0 else planes[::-1]
+    assert [shuffled[n].name for n in found.order] == [plane.name for plane in upwards]
+    assert found.grid.size == (40, 30, count)
+    assert found.grid.spacing_mm == pytest.approx(spacing)
+    assert not found.is_tilted
+    for k, plane in enumerate(upwards):
+        corner = found.grid.to_lps(np.array([0, 0, k]))
+        np.testing.assert_allclose(corner, plane.origin_mm, atol=1e-6)
+    index = np.array([[3.5, 7.25, 1], [0, 0, 0], [39, 29, count - 1]])
+    back = found.grid.to_index(found.grid.to_lps(index))
+    np.testing.assert_allclose(back, index, atol=1e-6)
+
+
+def test_pixel_spacing_is_rows_first_and_columns_grow_along_the_first_axis() -> None:
+    grid = stack(series(3)).grid
+    np.testing.assert_allclose(grid.to_lps(np.array([10, 2, 1])), [-20 + 7.0, 33 + 2.6, 7.5])
+    assert grid.shape == (3, 30, 40)
+    assert grid.normal == (0, 0, 1)
+
+
+def test_one_slice_has_its_thickness() -> None:
+    assert stack(series(1)).grid.spacing_mm == pytest.approx((0.7, 1.3, 2.5))
+    (plane,) = series(1)
+    with pytest.raises(BadSeries, match="no SliceThickness"):
+        stack([replace(plane, thickness_mm=None)])
+
+
+def test_a_gantry_tilt_leans_the_grid() -> None:
+    planes = series(9, rotation(0.3, 0, 0), lean=(0.0, 0.6))
+    found = stack(planes[::-1])
+    assert found.is_tilted
+    for k, n in enumerate(found.order):
+        np.testing.assert_allclose(
+            found.grid.to_lps(np.array([0, 0, k])), planes[::-1][n].origin_mm, atol=1e-9
+        )
+
+
+def test_ras_becomes_lps_and_back() -> None:
+    ras = np.array([[-1, 0, 0, 90], [0, 1, 0, -126], [0, 0, 1, -72], [0, 0, 0, 1.0]])
+    grid = VolumeGrid.from_affine(swap_ras(ras), (181, 217, 181))
+    assert grid.to_lps(np.array([0, 0, 0])).tolist() == [-90, 126, -72]
+    np.testing.assert_array_equal(swap_ras(grid.affine), ras)
+
+
+def moved(plane: Plane, x: float, y: float, z: float) -> Plane:
+    return replace(plane, origin_mm=LPS(*np.add(plane.origin_mm, (x, y, z)).tolist()))
+
+
+def refused(planes: list[Plane]) -> str:
+    with pytest.raises(BadSeries) as refusal:
+        stack(planes)
+    return str(refusal.value)
+
+
+def test_a_missing_slice_is_named_by_its_neighbours() -> None:
+    planes = series(9)
+    del planes[4]
+    said = refused(planes)
+    assert "1 of the slices between slice 97 (1.2.3.3, frame 1) and slice 95 (1.2.3.5" in said
+
+
+def test_a_doubled_slice_is_named() -> None:
+    planes = series(6)
+    said = refused([*planes, replace(planes[2], name=SliceName("1.2.3.77"))])
+    assert "1.2.3.2" in said
+    assert "1.2.3.77" in said
+    assert "same place" in said
+
+
+def test_several_volumes_in_one_series_are_refused() -> None:
+    planes = [replace(p, name=SliceName(p.name.instance, t)) for p in series(5) for t in (1, 2, 3)]
+    assert "3 volumes of 5 slices" in refused(planes)
+
+
+def test_a_varying_spacing_is_named() -> None:
+    planes = series(9)
+    assert "spacing varies" in refused(
+        [moved(p, 0, 0, 0.4) if n > 5 else p for n, p in enumerate(planes)]
+    )
+
+
+def test_a_slice_off_the_line_is_named() -> None:
+    planes = series(9)
+    planes[3] = moved(planes[3], 2, 0, 0)
+    assert "slice 97 (1.2.3.3, frame 1) lies 2.00 mm off" in refused(planes)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"size": (40, 31)}, "40 x 31 pixels"),
+        ({"along_i": LPS(0, 1, 0), "along_j": LPS(0, 0, 1)}, "another orientation"),
+        ({"spacing_mm": (0.7, 1.4)}, "pixels of (0.7, 1.4) mm"),
+        ({"frame_of_reference": "1.8"}, "different frames of reference"),
+    ],
+)
+def test_a_slice_unlike_the_others_is_named(change, problem) -> None:  # type: ignore[no-untyped-def]
+    planes = series(5)
+    planes[3] = replace(planes[3], **change)
+    said = refused(planes)
+    assert problem in said
+    assert "1.2.3.3" in said
+
+
+def test_axes_that_are_none_are_refused() -> None:
+    planes = [replace(plane, along_j=LPS(1, 0, 0)) for plane in series(3)]
+    assert "not two unit vectors" in refused(planes)
+    assert "no image slice" in refused([])

