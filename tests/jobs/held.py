@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from isoline.config import Limits
+from isoline.config.settings import Limits
+from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
-from isoline.images import Images
-from isoline.job import Job, State
-from isoline.jobs import Jobs
-from isoline.pipeline import Prepared, prepare
-from isoline.region import Region
-from isoline.request import SegmentRequest
-from isoline.surveys import Surveys
-from isoline.work import Computed, Task, TileFailed
+from isoline.geometry.region import Region
+from isoline.images.catalog import Images
+from isoline.inference.task import Computed, Task, TileFailed
+from isoline.jobs.job import Job, State
+from isoline.jobs.queue import Jobs
+from isoline.models.catalogue import ModelCatalogue
+from isoline.pipeline.surveys import Surveys
+from isoline.pipeline.tiled import Prepared, prepare
 from tests.running import SerialEngine
 
 SIZE = (300, 200)
@@ -40,7 +41,7 @@ def picture(path: Path, grey: int = 40) -> Path:
 def prepared(path: Path, region: Region | None = None) -> Prepared:
     """Return a request for the dark parts of a picture, in tiles of 64 pixels."""
     request = SegmentRequest(path.name, "threshold", region, tile=64, parameters={"below": 100})
-    return prepare(request, Images.of_file(path), path.parent)
+    return prepare(request, Images.of_file(path), ModelCatalogue(path.parent))
 
 
 class HeldEngine(SerialEngine):

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from isoline import jobs as queue
-from isoline.config import Limits
+from isoline.config.settings import Limits
+from isoline.domain.events import Cancelled, Done, Progress, Started
 from isoline.errors import Broken, Busy, UnknownJob
-from isoline.events import Cancelled, Done, Progress, Started
-from isoline.job import CARD, REQUEST, Card, Job, State
-from isoline.jobs import QueueFull
-from isoline.pipeline import Prepared
-from isoline.region import Region
+from isoline.geometry.region import Region
+from isoline.jobs import queue
+from isoline.jobs.job import CARD, REQUEST, Card, Job, State
+from isoline.jobs.queue import QueueFull
+from isoline.pipeline.tiled import Prepared
 from tests.jobs.held import (
     SPOTS,
     HeldEngine,
@@ -469,9 +469,7 @@ def test_what_is_no_job_is_passed_over(opened: Opening) -> None:
     assert [each.id for each in office.jobs.all()] == [job.id]
 
 
-def test_old_jobs_are_forgotten_and_deleted(
-    opened: Opening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_old_jobs_are_forgotten_and_deleted(opened: Opening, tmp_path: Path) -> None:
     office = opened(SerialEngine(tmp_path), job_hours=1)
     old, young, parked, waits = (office.submit(parks=k >= 2) for k in range(4))
     for job in (old, young):
@@ -483,7 +481,6 @@ def test_old_jobs_are_forgotten_and_deleted(
     aged(waits, created=3500, state=State.QUEUED, ended=None)
     office.restart(SerialEngine(tmp_path))
     assert len(office.jobs.all()) == 4
-    monkeypatch.setattr(queue, "SWEEP_SECONDS", 0.2)
     another = office.submit()
     until(lambda: not old.directory.exists() and not parked.directory.exists())
     assert {job.id for job in office.jobs.all()} == {young.id, waits.id, another.id}
@@ -491,13 +488,28 @@ def test_old_jobs_are_forgotten_and_deleted(
         office.jobs.get(old.id)
     until_state(another, State.DONE)
 
-    another.ended = time.time() - 3601
-    office.submit()  # too soon for another look
-    time.sleep(0.05)
-    assert another.directory.exists()
-    time.sleep(0.2)
+
+@pytest.mark.parametrize(("seconds", "is_deleted"), [(0.0, True), (60.0, False)])
+def test_old_jobs_are_looked_for_now_and_then(
+    opened: Opening,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    is_deleted: bool,
+) -> None:
+    monkeypatch.setattr(queue, "SWEEP_SECONDS", seconds)
+    office = opened(SerialEngine(tmp_path), job_hours=1)
+    first = office.submit()
+    until_state(first, State.DONE)
+    until(lambda: office.jobs.running == 0 and not sweeping())
+    first.ended = time.time() - 3601
     office.submit()
-    until(lambda: not another.directory.exists())
+    until(lambda: not sweeping())
+    assert first.directory.exists() is not is_deleted
+
+
+def sweeping() -> bool:
+    return "sweep" in {thread.name for thread in threading.enumerate()}
 
 
 def aged(job: Job, **changes: float | State | None) -> None:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isoline.domain.events import Label
 from isoline.errors import BadParameter
-from isoline.events import Label
 from isoline.models.base import Bounded, Choice, ModelSpec, Number, Parameter, Switch, Value
-from isoline.parameters import check_parameters
+from isoline.models.parameters import check_parameters
 
 
 def spec_of(*parameters: Parameter) -> ModelSpec:

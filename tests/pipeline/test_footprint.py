@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
-from isoline import pipeline
-from isoline.geometry import XY, Box
+from isoline.domain.prompts import Prompt
+from isoline.domain.request import SegmentRequest
+from isoline.geometry.grid import XY, Box
+from isoline.geometry.region import Region
+from isoline.models.catalogue import ModelCatalogue
 from isoline.models.nuclei import MAX_EXTENT_UM, Nuclei
 from isoline.models.threshold import Threshold
 from isoline.models.tissue import Tissue
-from isoline.prompts import Prompt
-from isoline.region import Region
-from isoline.request import SegmentRequest, UploadRequest
+from isoline.pipeline import tiled
+from isoline.sources.upload import UploadRequest
 
+MODELS = ModelCatalogue(Path())
 WHOLE = Box(0, 0, 3000, 2000)
 SQUARE = XY(0.5, 0.5)
 ROI = Region.rectangle(1200, 900, 1300, 950)
@@ -27,7 +31,7 @@ def footprint(
     at_um: float | None = None,
 ) -> Box:
     request = SegmentRequest("upload:", model, region, at_um=at_um)
-    return pipeline.footprint(UploadRequest((WHOLE.width, WHOLE.height), request, spacing_um))
+    return tiled.footprint(UploadRequest((WHOLE.width, WHOLE.height), request, spacing_um), MODELS)
 
 
 def test_bounded_objects_need_their_extent_and_the_reach_of_the_filters() -> None:
@@ -91,7 +95,7 @@ def test_a_click_needs_an_object_of_1024_pixels_to_each_side(
     point: tuple[float, float], expected: Box
 ) -> None:
     request = SegmentRequest("upload:", "click", prompts=(Prompt("point", (point,), True),))
-    assert pipeline.footprint(UploadRequest((3000, 2000), request)) == expected
+    assert tiled.footprint(UploadRequest((3000, 2000), request), MODELS) == expected
 
 
 def test_what_the_prompts_correct_is_needed_too() -> None:
@@ -101,5 +105,5 @@ def test_what_the_prompts_correct_is_needed_too() -> None:
         Prompt("point", ((1650.0, 1200.0),), True),
     )
     request = SegmentRequest("upload:", "click", prompts=clicks, initial=outline)
-    box = pipeline.footprint(UploadRequest((9000, 9000), request))
+    box = tiled.footprint(UploadRequest((9000, 9000), request), MODELS)
     assert box == Box(1500 - 1024, 1200 - 1024, 1701 + 1024, 1501 + 1024)
