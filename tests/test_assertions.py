@@ -88,7 +88,10 @@ def _has_rounds(iterable: ast.expr, constants: Mapping[str, ast.expr]) -> bool:
     """Whether anybody can see that a loop over `iterable` has at least one round."""
     match iterable:
         case ast.Tuple(elts=items) | ast.List(elts=items) | ast.Set(elts=items):
-            return any(not isinstance(item, ast.Starred) for item in items)
+            return any(
+                not isinstance(item, ast.Starred) or _has_rounds(item.value, constants)
+                for item in items
+            )
         case ast.Dict(keys=keys):
             return bool(keys)
         case ast.Constant(value=str() | bytes() as text):
@@ -118,6 +121,7 @@ def _has_rounds(iterable: ast.expr, constants: Mapping[str, ast.expr]) -> bool:
         ("while found(): assert True", True),
         ("for x in []: assert x", True),
         ("for x in [*found()]: assert x", True),
+        ("for x in [*CASES]: assert x", False),
         ("for x in range(0): assert x", True),
         ("for x in range(n): assert x", True),
         ("for x in zip((1, 2), found()): assert x", True),

@@ -286,6 +286,8 @@ def test_a_region_closes_with_its_last_open_side(tiling: tuple[Classes, int, lis
         assert bool(union.wanted()) == bool(pieces)
         # no more than twice the boundary of what is open
         assert union.held_corners <= 2 * sum(pieces.values())
+    assert open_regions == {}
+    assert union.held_corners == 0
 
 
 @settings(max_examples=100, deadline=None)

@@ -171,13 +171,15 @@ class _Observer:
         self._examples = examples
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        from hypothesis import settings
+        from hypothesis import Phase, settings
 
         for item in items:
             function = getattr(item, "obj", None)
-            own = getattr(function, _SETTINGS, None)
-            if own is not None and own.max_examples > self._examples:
-                setattr(function, _SETTINGS, settings(own, max_examples=self._examples))
+            if own := getattr(function, _SETTINGS, None):
+                examples = min(self._examples, own.max_examples)
+                # that a test fails is enough: nobody asks for the smallest example
+                phases = (Phase.explicit, Phase.generate)
+                setattr(function, _SETTINGS, settings(own, max_examples=examples, phases=phases))
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed and not self._path.exists():

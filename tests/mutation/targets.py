@@ -31,8 +31,11 @@ TARGETS = (
     Target(
         "geometry",
         ("isoline.geometry.grid", "isoline.geometry.region"),
-        ("geometry/test_tiling.py", "geometry/test_region.py"),
-        ("geometry/test_region.py::test_tiles_are_chosen_as_one_by_one",),
+        ("geometry/test_grid.py", "geometry/test_tiling.py", "geometry/test_region.py"),
+        (
+            "geometry/test_region.py::test_tiles_are_chosen_as_one_by_one",
+            "geometry/test_region.py::test_tiles_far_from_a_thin_diagonal_are_not_met",
+        ),
     ),
     Target(
         "volume grid",
@@ -41,23 +44,28 @@ TARGETS = (
             "isoline.geometry.reorient",
             "isoline.geometry.resampling",
         ),
-        ("geometry/test_volume_grid.py",),
+        ("geometry/test_volume_grid.py", "geometry/test_reorient.py"),
     ),
     Target(
         "tiling",
         ("isoline.geometry.tiling",),
         ("geometry/test_tiling.py", "geometry/test_region.py"),
+        ("geometry/test_region.py::test_tiles_far_from_a_thin_diagonal_are_not_met",),
     ),
     Target(
         "polygons",
         ("isoline.geometry.polygons",),
         ("geometry/test_polygons.py", "geometry/test_seams.py"),
-        ("geometry/test_polygons.py::test_importing_compiles_nothing",),
+        (
+            "geometry/test_polygons.py::test_importing_compiles_nothing",
+            "geometry/test_seams.py::test_a_large_tangle",
+        ),
     ),
     Target(
         "seams",
         ("isoline.geometry.seams", "isoline.geometry.frontier"),
         ("geometry/test_seams.py",),
+        ("geometry/test_seams.py::test_a_large_tangle",),
     ),
     Target(
         "kernels",

@@ -186,6 +186,7 @@ def test_beyond_the_image_the_nearest_pixels_are_repeated(images: Images, bench:
             asking(name, point(*at), **changes), images, ModelCatalogue(Path())
         ).task
         scene = scene_of(task, partial(bench._source, task), ByteCache(1 << 28))
+        assert scene.levels > 0
         for level in range(scene.levels):
             size = scene.size(level)
             whole = scene.read(Window(level, (0,) * len(size), size))

@@ -26,7 +26,7 @@ class OHIF(Encoder):
     name = "ohif"
     suffix = ".json"
     media_type = "application/json"
-    mask_rle = True
+    masks = True
 
     def mask(self, mask: Mask, started: Started) -> bytes:
         names = started.volume.slices if started.volume is not None else ()
