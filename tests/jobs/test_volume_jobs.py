@@ -133,7 +133,7 @@ def test_stop_frees_a_worker_that_does_not_listen(folder: Path, engine: LocalEng
     stopped: list[float] = []
 
     def stop() -> None:
-        while not engine._workers[0].doing:
+        while not engine._scheduler.busy:
             time.sleep(0.01)
         time.sleep(0.5)
         stopped.append(time.monotonic())

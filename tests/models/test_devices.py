@@ -45,9 +45,10 @@ def test_networks_run_on_the_worker_of_the_gpu(
 
     def watch() -> None:
         while not stop.wait(0.002):
-            for place, worker in enumerate(engine._workers):
-                for run in [run for run in engine._runs if run.number in worker.begun]:
-                    seen.setdefault(run.task.model, set()).add(place)
+            for place, worker in enumerate(engine._scheduler.workers):
+                for run in list(engine._scheduler.runs):
+                    if run.number in worker.begun:
+                        seen.setdefault(run.task.model, set()).add(place)
 
     watcher = threading.Thread(target=watch)
     watcher.start()

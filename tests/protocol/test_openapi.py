@@ -26,7 +26,8 @@ from isoline.images.catalog import Images
 from isoline.models.catalogue import MODELS
 from isoline.protocol import openapi
 from isoline.protocol import requests as wire
-from isoline.server.app import Backend, create_app
+from isoline.server.app import create_app
+from isoline.server.services import Services
 from tests import results
 from tests.serving import serving
 
@@ -87,7 +88,7 @@ def test_it_has_the_routes_of_the_app_and_no_others() -> None:
 
 def _app() -> Flask:
     nothing = cast(Any, None)  # no route is called: only what they are called matters
-    return create_app(Backend(Settings(), Images({}), *[nothing] * 6))
+    return create_app(Services(Settings(), Images({}), *[nothing] * 6))
 
 
 def _routes(app: Flask) -> Iterator[tuple[str, str]]:

@@ -20,10 +20,10 @@ from isoline.client import Client, ClientError, box, point, polygon, scribble
 from isoline.domain.batch import Batch
 from isoline.domain.events import Done, Failed, Warned
 from isoline.domain.request import SegmentRequest
-from isoline.engines.base import Agenda, Engine, Result
+from isoline.engines.base import Agenda, Engine
 from isoline.engines.local import LocalEngine
 from isoline.images.catalog import Images
-from isoline.inference.task import Answered, Survey, Task, TileFailed
+from isoline.inference.task import Answered, Result, Survey, Task, TileFailed
 from isoline.models import devices
 from isoline.models.catalogue import ModelCatalogue
 from isoline.pipeline import prompt_events, tiled
@@ -186,7 +186,7 @@ def run(
 def homes(engine: LocalEngine, folder: Path, image: int) -> list[int]:
     """Return the places of the workers that have looked at an image."""
     seen = Images({"": folder}).find(f"{image}.png").info.fingerprint
-    return [place for place, each in enumerate(engine._workers) if seen in each.images]
+    return [place for place, each in enumerate(engine._scheduler.workers) if seen in each.images]
 
 
 def test_clicks_go_to_the_worker_that_knows_the_image(engine: LocalEngine, folder: Path) -> None:
@@ -200,7 +200,7 @@ def test_clicks_go_to_the_worker_that_knows_the_image(engine: LocalEngine, folde
             assert isinstance(run(engine, folder, image), Answered)
     (first,), (second,) = homes(engine, folder, 1), homes(engine, folder, 2)
     assert {first, second} == {0, 1}
-    assert not engine._workers[2].urgent_only
+    assert not engine._scheduler.workers[2].slot.urgent_only
 
 
 def test_a_click_does_not_wait_long_for_that_worker(engine: LocalEngine, folder: Path) -> None:
@@ -226,8 +226,8 @@ def test_of_several_gpus_one_knows_the_image(
             urgent, gpu = homes(engine, folder, 1)
         finally:
             engine.close()
-    assert engine._workers[urgent].urgent_only
-    assert engine._workers[gpu].gpu is not None
+    assert engine._scheduler.workers[urgent].slot.urgent_only
+    assert engine._scheduler.workers[gpu].slot.gpu is not None
 
 
 # --- What a job says ---------------------------------------------------------------------------

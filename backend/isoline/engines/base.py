@@ -5,14 +5,36 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeAlias
+from dataclasses import dataclass
 
 from isoline.geometry.grid import XY
 from isoline.geometry.tiling import Lattice, Tile
-from isoline.inference.task import Answered, Computed, Masked, Survey, Task, TileFailed
+from isoline.inference.task import Result, Survey, Task
 
-Result: TypeAlias = Computed | Masked | Answered | TileFailed
-"""What becomes of a tile."""
+
+@dataclass(frozen=True)
+class Bounds:
+    """What one worker may take."""
+
+    tile_seconds: float = 0.0
+    """Longest time for one tile; 0: as long as it likes."""
+    memory_mib: int = 0
+    """Largest resident memory of one worker; 0: as much as there is."""
+    seen_mib: int = 512
+    """What one worker keeps of what prompts made it read and compute."""
+
+
+class Observer:
+    """Is told what happens in an engine, by any of its threads. This one takes note of nothing."""
+
+    def computed(self, result: Result) -> None:
+        """A worker has answered."""
+
+    def tile_failed(self) -> None:
+        """A tile was reported as failed."""
+
+    def worker_died(self) -> None:
+        """A worker died or was killed for what it took, and was replaced."""
 
 
 class Agenda:

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from isoline.errors import IsolineError
 from isoline.geometry.tiling import Tile
-from isoline.inference.task import Answered, Computed, Masked, Survey, Task
+from isoline.inference.task import Result, Task
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Do:
     in_quarters: bool = False
     """Compute the tile in four parts, one after the other, to need less memory."""
     threads: int = 1
-    """How many cores a volume may use."""
+    """How many cores it may use."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,9 @@ class Forget:
     run: int
 
 
+ToWorker: TypeAlias = Begin | Do | Look | Forget
+
+
 @dataclass(frozen=True)
 class Refusal:
     """What a worker raised, in words for the user."""
@@ -60,7 +63,7 @@ class Ready:
     """The worker has imported and compiled what it needs."""
 
 
-Reply: TypeAlias = Computed | Survey | Masked | Answered | Refusal
+Reply: TypeAlias = Result | Refusal
 
 
 @dataclass(frozen=True)
@@ -76,4 +79,7 @@ class Part:
     """What was found on the way to an answer."""
 
     order: Do
-    result: Masked
+    result: Result
+
+
+FromWorker: TypeAlias = Ready | Part | Answer

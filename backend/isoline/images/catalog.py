@@ -97,20 +97,28 @@ class Images:
     """The files under a few named roots, and what resolvers find elsewhere."""
 
     def __init__(
-        self, roots: Mapping[str, Path], resolvers: Mapping[str, Resolver] | None = None
+        self,
+        roots: Mapping[str, Path],
+        resolvers: Mapping[str, Resolver] | None = None,
+        descriptions: Descriptions | None = None,
     ) -> None:
         """Serve the files below `roots`; a root called "" lends its files without a prefix.
 
-        A name whose part before the first colon is a key of `resolvers` is theirs to find.
+        A name whose part before the first colon is a key of `resolvers` is theirs to find. What is
+        in a file is remembered in `descriptions`, which others may share.
         """
         self._resolvers = dict(resolvers or {})
         self._roots = {name: path.resolve() for name, path in roots.items()}
-        self._descriptions = Descriptions()
+        self._descriptions = Descriptions() if descriptions is None else descriptions
 
     @classmethod
     def of_file(cls, path: Path) -> Images:
         """Serve the directory of `path`, so that the image is called by its file name."""
         return cls({"": path.resolve().parent})
+
+    def also(self, resolvers: Mapping[str, Resolver]) -> Images:
+        """Return the same images and those that `resolvers` find besides."""
+        return Images(self._roots, {**self._resolvers, **resolvers}, self._descriptions)
 
     def names(self) -> Iterator[str]:
         """Yield the name of every image below the roots, sorted within each."""

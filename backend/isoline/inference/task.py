@@ -59,8 +59,17 @@ class Tissue:
         return rows.clip(0, height - 1), columns.clip(0, width - 1)
 
 
+class Result:
+    """What a worker found out; each kind of work has its own."""
+
+    @property
+    def stage_seconds(self) -> Mapping[str, float]:
+        """How long each stage took, for those who measure."""
+        return {}
+
+
 @dataclass(frozen=True)
-class Survey:
+class Survey(Result):
     """What was learnt from the whole image before its first tile."""
 
     tissue: Tissue | None
@@ -115,16 +124,20 @@ class Stages:
 
 
 @dataclass(frozen=True)
-class Computed:
+class Computed(Result):
     """One tile's result: objects that are final, or pieces that the stitcher unites."""
 
     tile: Tile
     found: Objects | Pieces
     stages: Stages
 
+    @property
+    def stage_seconds(self) -> Mapping[str, float]:
+        return vars(self.stages)
+
 
 @dataclass(frozen=True)
-class Masked:
+class Masked(Result):
     """What was found in a volume since the last time, while its one tile is still computed."""
 
     tile: Tile
@@ -134,7 +147,7 @@ class Masked:
 
 
 @dataclass(frozen=True)
-class Answered:
+class Answered(Result):
     """What prompts pointed at."""
 
     tile: Tile
@@ -145,9 +158,13 @@ class Answered:
     seconds: float
     """What the answer took, reading included."""
 
+    @property
+    def stage_seconds(self) -> Mapping[str, float]:
+        return {"answer": self.seconds}
+
 
 @dataclass(frozen=True)
-class TileFailed:
+class TileFailed(Result):
     """A tile that could not be read, whose model raised, or whose worker died twice."""
 
     tile: Tile

@@ -6,7 +6,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from isoline.inference.task import Answered, Computed
+from isoline.engines.base import Observer
+from isoline.inference.task import Result
 from isoline.jobs.job import State
 from isoline.jobs.queue import Jobs
 
@@ -14,7 +15,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
-class Metrics:
+class Metrics(Observer):
     """The counters of one server. Thread-safe."""
 
     def __init__(self) -> None:
@@ -51,13 +52,9 @@ class Metrics:
         """Report how many jobs there are in each state, from now on."""
         self._registry.register(_JobStates(jobs))
 
-    def computed(self, result: Computed) -> None:
-        stages = result.stages
-        for stage, seconds in vars(stages).items():
+    def computed(self, result: Result) -> None:
+        for stage, seconds in result.stage_seconds.items():
             self._stages.labels(stage).observe(seconds)
-
-    def answered_prompts(self, result: Answered) -> None:
-        self._stages.labels("answer").observe(result.seconds)
 
     def tile_failed(self) -> None:
         self._failed.inc()

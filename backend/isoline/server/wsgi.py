@@ -18,8 +18,9 @@ from flask import Flask
 from isoline.config.settings import Settings
 from isoline.errors import Conflict, NotSupported
 from isoline.server import stalled
-from isoline.server.app import Backend, create_app
+from isoline.server.app import create_app
 from isoline.server.audit import JsonLines
+from isoline.server.services import Services
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -108,7 +109,7 @@ def _serve_gunicorn(settings: Settings, around: Around) -> None:
 
         def load(self) -> WSGIApplication:
             # called in the forked process: threads and pipes of the backend belong there
-            self.backend = Backend.start(settings)
+            self.backend = Services.start(settings)
             return around(create_app(self.backend))
 
         def stop(self) -> None:
@@ -117,7 +118,7 @@ def _serve_gunicorn(settings: Settings, around: Around) -> None:
     Application().run()
 
 
-def _wind_down_at_once(backend: Backend) -> None:
+def _wind_down_at_once(backend: Services) -> None:
     """Let streams end as soon as the worker is told to: it waits for them before it goes on."""
     before = signal.getsignal(signal.SIGTERM)
 
@@ -138,7 +139,7 @@ def _serve_waitress(settings: Settings, around: Around) -> None:
     from isoline.server.monailabel.stale import accept_stale_lengths
 
     accept_stale_lengths()
-    backend = Backend.start(settings)
+    backend = Services.start(settings)
     sockets: dict[int, object] = {}
     stalled.watch_waitress(sockets, settings.limits.stalled_seconds)
     try:

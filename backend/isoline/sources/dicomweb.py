@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import requests
@@ -21,9 +21,6 @@ from isoline.sources.base import Remote
 from isoline.sources.dicom_series import DicomSource, Series, Slice, decoded, plain, stored_frame
 from isoline.sources.volume import check_size
 from isoline.sources.volume_cache import VolumeCache
-
-if TYPE_CHECKING:
-    from isoline.sources.dicomweb import DicomWebSource
 
 log = logging.getLogger(__name__)
 

@@ -19,12 +19,13 @@ from isoline.errors import Busy
 from isoline.images.catalog import Images
 from isoline.models.catalogue import ModelCatalogue
 from isoline.server.access import Access, new_token
-from isoline.server.app import Backend, create_app
+from isoline.server.app import create_app
 from isoline.server.audit import Audit
+from isoline.server.declarations import check_declared, declaration_of
 from isoline.server.metrics import Metrics
-from isoline.server.monailabel.access import _KEEPING, _PUBLIC, _WITHOUT_TOKEN
 from isoline.server.monailabel.http import attachment
 from isoline.server.monailabel.runs import Runner
+from isoline.server.services import Services
 
 SCOPES = {"viewer": ("view",), "runner": ("view", "run"), "keeper": ("view", "run", "save")}
 TOKENS = {name: new_token() for name in (*SCOPES, "chief")}
@@ -40,9 +41,10 @@ def app(folder: Path, **monailabel: Any) -> Flask:
     )
     nothing = cast(Any, None)
     return create_app(
-        Backend(
+        Services(
             settings=configured,
             images=Images({}),
+            archives=nothing,
             models=ModelCatalogue(folder),
             engine=nothing,
             jobs=nothing,
@@ -101,9 +103,38 @@ def test_each_route_takes_its_scope(
             assert answer.get_json()["detail"]
 
 
-def test_the_routes_that_are_named_exist(tmp_path: Path) -> None:
-    named = {*_KEEPING, *_PUBLIC, _WITHOUT_TOKEN}
-    assert {rule.endpoint for rule in app(tmp_path).url_map.iter_rules()} >= named
+def test_every_route_declares_who_may_call_it_and_how_much_it_takes(tmp_path: Path) -> None:
+    """The whole of what is declared: a new route needs a line here."""
+    server = app(tmp_path)
+    declared: dict[str | None, set[str]] = {}
+    takes = set()
+    for rule in server.url_map.iter_rules():
+        declaration = declaration_of(server.view_functions[rule.endpoint])
+        assert declaration is not None, rule.rule
+        (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        declared.setdefault(declaration.scope, set()).add(f"{method} {rule.rule}")
+        if declaration.body.bytes:
+            takes.add(method)
+    assert declared[None] == {
+        *("GET /", "GET /v1/health", "GET /v1/health/ready", "GET /ohif/<path:name>"),
+        *("GET /auth/", "POST /auth/token"),
+    }
+    assert declared["admin"] == {"GET /logs/"}
+    assert declared["save"] == {
+        *("POST /v1/segmentations", "POST /batch/infer/<model>"),
+        *("PUT /datastore/", "PUT /datastore/image", "PUT /datastore/image/info"),
+        *("DELETE /datastore/", "DELETE /datastore/image", "DELETE /datastore/label"),
+        *("PUT /datastore/label", "PUT /datastore/label/info", "PUT /datastore/updatelabelinfo"),
+    }
+    assert {line.split()[0] for line in declared["view"]} == {"GET"}
+    assert takes == {"POST", "PUT", "PATCH"}
+
+
+def test_a_route_that_declares_nothing_is_refused_at_the_start() -> None:
+    bare = Flask("bare", static_folder=None)
+    bare.add_url_rule("/forgotten", "forgotten", lambda: "")
+    with pytest.raises(RuntimeError, match="/forgotten does not declare"):
+        check_declared(bare)
 
 
 def test_a_token_is_the_password(client: FlaskClient) -> None:

@@ -17,15 +17,19 @@ from typing import IO
 from urllib.parse import parse_qsl
 
 import orjson
+from flask import request
 from werkzeug.datastructures import FileStorage
 from werkzeug.formparser import MultiPartParser
 from werkzeug.wrappers import Request
 
 from isoline.errors import Malformed, TooLarge
+from isoline.server.declarations import Body
 
 MAX_TEXT_BYTES = 8 << 20
 """All fields of a form together, or a body of JSON."""
 MAX_PARTS = 64
+TEXT = Body(MAX_TEXT_BYTES, is_json=False)
+"""A body of JSON or of a few fields, whatever its header says it is."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,24 @@ class Form:
     def json(self, field: str) -> dict[str, object]:
         """Return the object that a field spells in JSON, empty where there is none."""
         return json_object(self.fields.get(field, "").encode(), field)
+
+
+@dataclass(frozen=True)
+class FormReader:
+    """Reads the form of the request that is being answered."""
+
+    max_bytes: int
+    scratch: Path
+    """Where its files lie meanwhile."""
+
+    @property
+    def body(self) -> Body:
+        """What a route that reads a form declares."""
+        return Body(self.max_bytes, MAX_PARTS, MAX_TEXT_BYTES, is_json=False)
+
+    def __call__(self) -> Form:
+        """Return the form. Raises Malformed or TooLarge."""
+        return read(request, self.max_bytes, self.scratch)
 
 
 def read(request: Request, max_bytes: int, scratch: Path) -> Form:

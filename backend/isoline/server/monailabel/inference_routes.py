@@ -7,16 +7,17 @@ import io
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 
-from flask import Blueprint, Response, g, request
+from flask import Response, g, request
 
 from isoline.errors import Malformed, NotSupported
-from isoline.server.access import ADMIN, User
+from isoline.server.access import ADMIN, RUN, SAVE, User
+from isoline.server.declarations import Declaration, Routes
 from isoline.server.monailabel import datastore as store
 from isoline.server.monailabel import forms, wsi
 from isoline.server.monailabel.batch import BatchInference, Task
 from isoline.server.monailabel.datastore import Datastore
 from isoline.server.monailabel.files import safe_name
-from isoline.server.monailabel.forms import Form
+from isoline.server.monailabel.forms import TEXT, Form, FormReader
 from isoline.server.monailabel.http import as_json, attachment, detail, flag
 from isoline.server.monailabel.inference import (
     Inference,
@@ -31,10 +32,12 @@ from isoline.server.monailabel.masks import Kind
 from isoline.server.monailabel.runs import hung_up
 
 
-def serve_inference(routes: Blueprint, inference: Inference, read: Callable[[], Form]) -> None:
-    """Add /infer/."""
+def serve_inference(
+    routes: Routes, inference: Inference, read: FormReader, trusts: Callable[[str], bool]
+) -> None:
+    """Add /infer/; `trusts` says which addresses need no token for /infer/wsi."""
 
-    @routes.post("/infer/<model>")
+    @routes.post("/infer/<model>", read.body)
     def infer(model: str) -> Response:
         form, output = read(), request.args.get("output") or "all"
         if output not in ("image", "json", "all", "dicom_seg"):
@@ -53,11 +56,11 @@ def serve_inference(routes: Blueprint, inference: Inference, read: Callable[[], 
             return _respond(inference_as_json(answer))
         return _respond(as_mask(answer, kind) if output == "image" else as_both(answer, kind))
 
-    @routes.post("/infer/wsi/<model>")
+    @routes.route("/infer/wsi/<model>", "POST", Declaration(RUN, TEXT, trusts=trusts))
     def infer_wsi(model: str) -> Response:
         return wsi_answer(model, forms.read_json(request), Form({}, ()))
 
-    @routes.post("/infer/wsi_v2/<model>")
+    @routes.post("/infer/wsi_v2/<model>", read.body)
     def infer_wsi_v2(model: str) -> Response:
         form = read()
         return wsi_answer(model, form.json("wsi"), form)
@@ -89,7 +92,7 @@ def _respond(answer: Reply) -> Response:
     return response
 
 
-def serve_batches(routes: Blueprint, inference: Inference, datastore: Datastore) -> None:
+def serve_batches(routes: Routes, inference: Inference, datastore: Datastore) -> None:
     """Add /batch/infer/, over the images of the datastore."""
     batches = BatchInference()
 
@@ -97,7 +100,7 @@ def serve_batches(routes: Blueprint, inference: Inference, datastore: Datastore)
         user: User = g.user
         return user.may(ADMIN) or user.name == task.owner
 
-    @routes.post("/batch/infer/<model>")
+    @routes.post("/batch/infer/<model>", TEXT, scope=SAVE)
     def start_batch(model: str) -> Response:
         inference.spec(model)
         params = forms.read_json(request)

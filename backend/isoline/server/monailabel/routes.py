@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flask import Blueprint, Response, g, request
 from werkzeug.exceptions import HTTPException
@@ -18,16 +17,15 @@ from werkzeug.exceptions import HTTPException
 from isoline import __version__
 from isoline.domain.request import Value
 from isoline.errors import Broken, IsolineError, NotAuthenticated, NotFound
-from isoline.images.catalog import Images
-from isoline.images.dicomweb import DicomWebImages
 from isoline.models.base import Choice, ModelSpec
 from isoline.models.catalogue import ModelCatalogue
 from isoline.protocol.problems import http_status
-from isoline.server.access import ADMIN, Access, User
+from isoline.server.access import ADMIN, RUN, VIEW, Access, User
+from isoline.server.declarations import NO_BODY, Body, Declaration, Routes
 from isoline.server.monailabel import datastore as store
-from isoline.server.monailabel import forms
+from isoline.server.monailabel.access import MAX_PASSWORD_BYTES, is_trusted
 from isoline.server.monailabel.datastore import Datastore
-from isoline.server.monailabel.forms import Form
+from isoline.server.monailabel.forms import TEXT, FormReader
 from isoline.server.monailabel.http import as_json, detail, not_available, whole
 from isoline.server.monailabel.inference import Inference, label_indices
 from isoline.server.monailabel.inference_routes import serve_batches, serve_inference
@@ -37,55 +35,50 @@ from isoline.server.monailabel.runs import Runner
 from isoline.server.monailabel.sessions import SCHEME as SESSION
 from isoline.server.monailabel.sessions import Sessions
 from isoline.server.monailabel.store_routes import serve_images, serve_labels, serve_sessions
-
-if TYPE_CHECKING:
-    from isoline.server.app import Backend
+from isoline.server.services import Services
 
 log = logging.getLogger(__name__)
 
 
-def blueprint(backend: Backend) -> Blueprint:
+def blueprint(services: Services) -> Blueprint:
     """Return the routes, to be registered under `settings.monailabel.prefix`."""
-    settings = backend.settings
+    settings = services.settings
     given, folder = settings.monailabel, settings.data / "monailabel"
     datastore = Datastore(Path(given.datastore) if given.datastore else folder / "datastore")
     sessions = Sessions(folder / "sessions", given.sessions, given.session_hours * 3600)
-    archives = DicomWebImages.configured(settings)
-    images = Images(
-        settings.images, {store.SCHEME: datastore, SESSION: sessions, "dicomweb": archives}
-    )
-    names = Names(datastore, images, archives)
+    images = services.images.also({store.SCHEME: datastore, SESSION: sessions})
+    names = Names(datastore, images, services.archives)
     inference = Inference(
         images,
         names,
         sessions,
-        Runner(backend.jobs, images, backend.models, settings, backend.audit),
+        Runner(services.jobs, images, services.models, settings, services.audit),
         given.spacing_um,
         settings.limits.region_pixels,
-        backend.models,
+        services.models,
         folder / "coming",
     )
 
-    def read() -> Form:
-        return forms.read(request, given.upload_mib << 20, folder / "coming")
+    read = FormReader(given.upload_mib << 20, folder / "coming")
 
     def note(action: str, image: str) -> None:
         # ids of images may hold the names of patients
         subject = hashlib.sha256(image.encode()).hexdigest()[:16]
-        backend.audit.note(g.user.name, action, subject)
+        services.audit.note(g.user.name, action, subject)
 
-    routes = Blueprint("monailabel", __name__)
-    _handle_errors(routes)
-    _serve_info(routes, backend.models, datastore)
-    _serve_access(routes, backend.access, read)
-    serve_inference(routes, inference, read)
+    adapter = Blueprint("monailabel", __name__)
+    _handle_errors(adapter)
+    routes = Routes(adapter)
+    _serve_info(routes, services.models, datastore)
+    _serve_access(routes, services.access, read)
+    serve_inference(routes, inference, read, partial(is_trusted, networks=given.trusted))
     serve_batches(routes, inference, datastore)
     serve_sessions(routes, sessions, read)
     serve_images(routes, datastore, names, read, note)
     serve_labels(routes, datastore, read, note)
     _serve_logs(routes)
-    _serve_what_is_not_there(routes)
-    return routes
+    _serve_what_is_not_there(routes, read)
+    return adapter
 
 
 # --- Errors in the form that the clients show -----------------------------------------------------
@@ -113,7 +106,7 @@ def _handle_errors(routes: Blueprint) -> None:
 # --- What the server can do ----------------------------------------------------------------------
 
 
-def _serve_info(routes: Blueprint, models: ModelCatalogue, datastore: Datastore) -> None:
+def _serve_info(routes: Routes, models: ModelCatalogue, datastore: Datastore) -> None:
     @routes.get("/info/")
     def info() -> Response:
         specs = [spec for spec in models.specs().values() if models.problem(spec) is None]
@@ -174,12 +167,12 @@ def _type(spec: ModelSpec) -> str:
 # --- Tokens --------------------------------------------------------------------------------------
 
 
-def _serve_access(routes: Blueprint, access: Access, read: Callable[[], Form]) -> None:
-    @routes.get("/auth/")
+def _serve_access(routes: Routes, access: Access, read: FormReader) -> None:
+    @routes.get("/auth/", scope=None)
     def enabled() -> Response:
         return as_json({"enabled": not access.is_open, "client_id": "isoline", "realm": ""})
 
-    @routes.post("/auth/token")
+    @routes.post("/auth/token", Body(MAX_PASSWORD_BYTES, is_json=False), scope=None)
     def log_in() -> Response:
         """Return the token that came as the password: there are no accounts here."""
         if access.is_open:
@@ -198,33 +191,36 @@ def _serve_access(routes: Blueprint, access: Access, read: Callable[[], Form]) -
 # --- The rest ------------------------------------------------------------------------------------
 
 
-def _serve_logs(routes: Blueprint) -> None:
+def _serve_logs(routes: Routes) -> None:
     recent = Recent()
     logging.getLogger("isoline").addHandler(recent)
 
-    @routes.get("/logs/")
+    @routes.get("/logs/", scope=ADMIN)
     def logs() -> Response:
-        g.user.must(ADMIN)
         lines = whole(request.args.get("lines", "300"))
         return Response(recent.tail(lines), content_type="text/plain; charset=utf-8")
 
 
-def _serve_what_is_not_there(routes: Blueprint) -> None:
+def _serve_what_is_not_there(routes: Routes, read: FormReader) -> None:
     """Training, scoring and active learning: in the form in which MONAI Label has none."""
 
-    @routes.post("/activelearning/<strategy>")
+    @routes.post("/activelearning/<strategy>", TEXT)
     def next_sample(**_: str) -> Response:
         return as_json({})  # clients say that there is no image left to label
 
     for kind, route in (("training", "train"), ("scoring", "scoring")):
         _serve_nothing(routes, kind, route)
 
-    @routes.route("/model/<model>", methods=["GET", "PUT", "DELETE"])
-    def weights(**_: str) -> Response:
-        return not_available("the exchange of weights")
+    for method, scope in (("GET", VIEW), ("PUT", RUN), ("DELETE", RUN)):
+
+        @routes.route(
+            "/model/<model>", method, Declaration(scope, read.body if method == "PUT" else NO_BODY)
+        )
+        def weights(**_: str) -> Response:
+            return not_available("the exchange of weights")
 
 
-def _serve_nothing(routes: Blueprint, kind: str, route: str) -> None:
+def _serve_nothing(routes: Routes, kind: str, route: str) -> None:
     def status(**_: str) -> Response:
         return detail(f"No {kind} tasks found: {kind} is not available on this server", 404)
 
@@ -234,6 +230,10 @@ def _serve_nothing(routes: Blueprint, kind: str, route: str) -> None:
     def stop(**_: str) -> Response:
         return as_json(None)
 
-    for method, view in (("GET", status), ("POST", start), ("DELETE", stop)):
+    for method, view, scope in (
+        ("GET", status, VIEW), ("POST", start, RUN), ("DELETE", stop, RUN)
+    ):  # fmt: skip
         for rule in (f"/{route}/", f"/{route}/<name>"):
-            routes.add_url_rule(rule, f"{route}-{method}", view, methods=[method])
+            routes.route(rule, method, Declaration(scope, TEXT if method == "POST" else NO_BODY))(
+                view
+            )

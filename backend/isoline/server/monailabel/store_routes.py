@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from flask import Blueprint, Response, request
+from flask import Response, request
 
 from isoline.errors import Malformed, NotSupported
+from isoline.server.access import SAVE
+from isoline.server.declarations import Routes
 from isoline.server.monailabel import datastore as store
 from isoline.server.monailabel.datastore import Datastore
-from isoline.server.monailabel.forms import Form
+from isoline.server.monailabel.forms import FormReader
 from isoline.server.monailabel.http import as_json, flag, not_available, send, whole
 from isoline.server.monailabel.names import Names
 from isoline.server.monailabel.sessions import Sessions, session_json
 
 
-def serve_sessions(routes: Blueprint, sessions: Sessions, read: Callable[[], Form]) -> None:
+def serve_sessions(routes: Routes, sessions: Sessions, read: FormReader) -> None:
     """Add /session/."""
 
-    @routes.put("/session/")
+    @routes.put("/session/", read.body)
     def create_session() -> Response:
         if flag("uncompress"):
             raise NotSupported("archives are not unpacked", "send the image itself")
@@ -37,10 +39,10 @@ def serve_sessions(routes: Blueprint, sessions: Sessions, read: Callable[[], For
 
 
 def serve_images(
-    routes: Blueprint,
+    routes: Routes,
     datastore: Datastore,
     names: Names,
-    read: Callable[[], Form],
+    read: FormReader,
     note: Callable[[str, str], None],
 ) -> None:
     """Add what concerns images below /datastore/; `note` is told what was done to which."""
@@ -51,8 +53,8 @@ def serve_images(
         views = {"all": datastore.everything, "train": datastore.pairs}
         return as_json(views.get(output, datastore.status)())
 
-    @routes.put("/datastore/")
-    @routes.put("/datastore/image")
+    @routes.put("/datastore/", read.body, scope=SAVE)
+    @routes.put("/datastore/image", read.body, scope=SAVE)
     def add_image() -> Response:
         form = read()
         file = form.file("file")
@@ -63,8 +65,8 @@ def serve_images(
         note("save image", name)
         return as_json({"image": name})
 
-    @routes.delete("/datastore/")
-    @routes.delete("/datastore/image")
+    @routes.delete("/datastore/", scope=SAVE)
+    @routes.delete("/datastore/image", scope=SAVE)
     def remove_image() -> Response:
         image = request.args.get("id", "")
         datastore.remove_image(image)
@@ -83,7 +85,7 @@ def serve_images(
         path = names.path(image)
         return as_json({"name": path.name, "path": path.name})
 
-    @routes.put("/datastore/image/info")
+    @routes.put("/datastore/image/info", read.body, scope=SAVE)
     def note_image() -> Response:
         datastore.update_image_info(request.args.get("image", ""), read().json("info"))
         return as_json(None)
@@ -94,9 +96,9 @@ def serve_images(
 
 
 def serve_labels(
-    routes: Blueprint,
+    routes: Routes,
     datastore: Datastore,
-    read: Callable[[], Form],
+    read: FormReader,
     note: Callable[[str, str], None],
 ) -> None:
     """Add what concerns labels below /datastore/; `note` is told what was done to which."""
@@ -106,7 +108,7 @@ def serve_labels(
         label = given.get("label") or given.get("image") or given.get("id", "")
         return label, given.get("tag") or store.FINAL
 
-    @routes.put("/datastore/label")
+    @routes.put("/datastore/label", read.body, scope=SAVE)
     def save_label() -> Response:
         form, (image, tag) = read(), asked()
         file = form.file("label") or form.file("file")
@@ -121,7 +123,7 @@ def serve_labels(
     def label() -> Response:
         return send(datastore.label(*asked()))
 
-    @routes.delete("/datastore/label")
+    @routes.delete("/datastore/label", scope=SAVE)
     def remove_label() -> Response:
         image, tag = asked()
         datastore.remove_label(image, tag)
@@ -132,8 +134,8 @@ def serve_labels(
     def label_info() -> Response:
         return as_json(datastore.label_info(*asked()))
 
-    @routes.put("/datastore/label/info")
-    @routes.put("/datastore/updatelabelinfo")
+    @routes.put("/datastore/label/info", read.body, scope=SAVE)
+    @routes.put("/datastore/updatelabelinfo", read.body, scope=SAVE)
     def note_label() -> Response:
         form = read()
         field = "info" if "info" in form.fields else "params"

@@ -10,6 +10,8 @@ from werkzeug.exceptions import NotFound
 from werkzeug.utils import send_from_directory
 from werkzeug.wrappers import Response
 
+from isoline.server.declarations import Routes
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
@@ -49,13 +51,13 @@ def send(directory: Path, path: str, environ: WSGIEnvironment) -> Response:
 def blueprint(directory: Path | None = None) -> Blueprint:
     """Return the route of the files in `directory`, the plugin's own by default."""
     files = plugin_directory() if directory is None else directory
-    routes = Blueprint("ohif", __name__)
+    lent = Blueprint("ohif", __name__)
 
-    @routes.get(f"{PREFIX}<path:name>")
+    @Routes(lent).get(f"{PREFIX}<path:name>", scope=None)
     def plugin(name: str) -> Response:
         try:
             return send(files, name, request.environ)
         except NotFound:
             abort(404, f"the plugin has no file {name!r}")
 
-    return routes
+    return lent

@@ -1,0 +1,415 @@
+"""Which worker does what next, and what happens when one dies: the policy that engines share.
+
+A scheduler is told what happens and says what to do about it. It starts, sends, measures and waits
+for nothing, so that it is the same wherever the workers are. It does not lock: its engine calls it
+from one thread at a time.
+
+Interactive work goes first, then surveys, then urgent tiles; users share the workers evenly, and
+the runs of a user take turns. Urgent work has workers that take nothing else, so that a click never
+waits behind a slide. Interactive work runs on these alone, and goes to the one that has looked at
+its image before. A worker holds one tile and, while plenty are left, the next one, so that it never
+waits for its engine.
+
+A worker that dies, hangs or grows too large is replaced. The tile it was at is tried once more, in
+quarters when memory was short and the work can be divided, then reported as failed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from isoline.engines.base import Agenda, Bounds, Observer
+from isoline.engines.messages import Begin, Do, Forget, Look, Refusal, Reply, ToWorker
+from isoline.errors import Broken
+from isoline.inference.task import Result, Task, TileFailed
+
+SURVEY_FACTOR = 5
+"""A survey reads a whole image and may take so many times as long as a tile."""
+AWAY_SECONDS = 0.25
+"""How long interactive work waits for the worker that knows its image before another takes it."""
+KNOWN_IMAGES = 64
+"""How many images a worker is remembered to know."""
+STOP_SECONDS = 0.7
+"""A worker that is still at a survey or lasting work this long after it was given up is killed."""
+STARTS = 3
+"""How many workers in a row may fail to start before the engine gives up."""
+
+
+class Traits(Protocol):
+    """All that a scheduler asks of a piece of work."""
+
+    @property
+    def interactive(self) -> bool:
+        """Whether somebody waits for its one answer."""
+
+    @property
+    def lasting(self) -> bool:
+        """Whether it is one long computation: idle cores help it, and it may not stop when told."""
+
+    @property
+    def divisible(self) -> bool:
+        """Whether the quarters of a tile together give its result."""
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it is for the workers of GPUs, where there are any."""
+
+    @property
+    def image(self) -> str:
+        """What identifies the content of its image, by whatever name it was opened."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The place of a worker, and the work that is for it."""
+
+    urgent_only: bool = False
+    gpu: str | None = None
+    """The GPU that it computes on, None for CPUs."""
+
+    @property
+    def is_general(self) -> bool:
+        """Whether it is for anything that CPUs compute."""
+        return not self.urgent_only and self.gpu is None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why a worker is killed or has died."""
+
+    reason: str
+    of_memory: bool = False
+    is_failure: bool = True
+    """False where it was killed only because nobody wants its work any more."""
+
+
+GIVEN_UP = Verdict("the work was given up", is_failure=False)
+
+
+@dataclass(eq=False)
+class Worker:
+    """What is known of a worker, from its start to its death."""
+
+    slot: Slot
+    ready: bool = False
+    verdict: Verdict | None = None
+    """Why it is being killed, where that was decided here."""
+    begun: set[int] = field(default_factory=set)
+    """The runs that it was told of."""
+    doing: deque[Do] = field(default_factory=deque)
+    since: float = 0.0
+    """When it began the first of `doing`, or last gave a part of it."""
+    given_up: float | None = None
+    """When the survey or the lasting work that it is at was given up."""
+    images: deque[str] = field(default_factory=lambda: deque(maxlen=KNOWN_IMAGES))
+    """Those that it looked at for interactive work, the last one last."""
+
+
+@dataclass(eq=False)
+class Run:
+    """The work of one consumer."""
+
+    number: int
+    task: Task
+    traits: Traits
+    agenda: Agenda | None
+    """None for a survey."""
+    deliver: Callable[[Reply], None]
+    """Takes each result; of a survey also the refusal."""
+    since: float
+    """When it came."""
+    first: deque[Do] = field(default_factory=deque)
+    """Goes before the agenda: the survey, and tiles whose worker died."""
+    in_flight: int = 0
+    looked_at: int | None = None
+    """The slice that its worker knows the user to look at."""
+
+    @property
+    def urgent(self) -> bool:
+        return self.agenda is not None and self.agenda.urgent
+
+    @property
+    def owner(self) -> str:
+        return "" if self.agenda is None else self.agenda.owner
+
+    @property
+    def may_not_stop(self) -> bool:
+        return self.agenda is None or self.traits.lasting
+
+    @property
+    def waiting(self) -> int:
+        return len(self.first) + (0 if self.agenda is None else len(self.agenda))
+
+    @property
+    def answered(self) -> bool:
+        """Whether every order was answered."""
+        return self.waiting == self.in_flight == 0
+
+    def next(self) -> Do | None:
+        if self.first:
+            return self.first.popleft()
+        tile = None if self.agenda is None else self.agenda.take()
+        return None if tile is None else Do(self.number, tile)
+
+
+class Scheduler:
+    """Shares abstract workers among runs."""
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        bounds: Bounds,
+        *,
+        cores: int,
+        observer: Observer,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin with a worker in each slot, all of them just started.
+
+        Lasting work may use those of `cores` whose workers have nothing to do.
+        """
+        self.workers = [Worker(slot) for slot in slots]
+        self.broken: Broken | None = None
+        """Why there will be no more results."""
+        self._has_lane = any(slot.urgent_only for slot in slots)
+        self._has_gpus = any(slot.gpu is not None for slot in slots)
+        self._bounds = bounds
+        self._cores = cores
+        self._observer = observer
+        self._clock = clock
+        self._numbers = itertools.count()
+        self.runs: deque[Run] = deque()
+        self._failed_starts = 0
+
+    # --- What consumers want ---------------------------------------------------------------------
+
+    def open(
+        self, task: Task, traits: Traits, agenda: Agenda | None, deliver: Callable[[Reply], None]
+    ) -> Run:
+        """Take on the tiles of `agenda`, or the survey of `task` where there is none."""
+        run = Run(next(self._numbers), task, traits, agenda, deliver, self._clock())
+        if agenda is None:
+            run.first.append(Do(run.number, None))
+        self.runs.append(run)
+        return run
+
+    def look(self, run: Run) -> list[tuple[Worker, Look]]:
+        """Return whom to tell that the user of `run` has turned to another slice, if so."""
+        k = None if run.agenda is None else run.agenda.slice
+        at_it = [worker for worker in self.workers if run.number in worker.begun]
+        if k is None or k == run.looked_at or not at_it:
+            return []
+        run.looked_at = k
+        return [(worker, Look(run.number, k)) for worker in at_it]
+
+    def close(self, run: Run) -> list[tuple[Worker, Forget]]:
+        """Give up what is left of `run`; return whom to tell."""
+        self.runs.remove(run)
+        told = []
+        for worker in self.workers:
+            if run.number not in worker.begun:
+                continue
+            worker.begun.discard(run.number)
+            told.append((worker, Forget(run.number)))
+            if worker.doing and worker.doing[0].run == run.number and run.may_not_stop:
+                worker.given_up = self._clock()
+            worker.doing = deque(
+                order
+                for place, order in enumerate(worker.doing)
+                if place == 0 or order.run != run.number
+            )
+        return told
+
+    # --- What workers do next --------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        return any(worker.doing for worker in self.workers)
+
+    def hand_out(self) -> list[tuple[Worker, ToWorker]]:
+        """Return what to tell whom: idle workers get a tile; while many wait, each a second one."""
+        told = list[tuple[Worker, ToWorker]]()
+        # where somebody clicks, a small region goes to another worker if it can
+        for worker in sorted(self.workers, key=lambda each: bool(each.images)):
+            if not worker.doing:
+                told += self._hand_one(worker)
+        if sum(run.waiting for run in self.runs) >= len(self.workers):
+            for worker in self.workers:
+                if len(worker.doing) == 1 and not worker.slot.urgent_only:
+                    told += self._hand_one(worker)
+        return told
+
+    def _hand_one(self, worker: Worker) -> Iterator[tuple[Worker, ToWorker]]:
+        while (run := self._most_deserving(worker)) is not None:
+            order = run.next()
+            if order is None:
+                continue  # cancelled between the two looks
+            self.runs.remove(run)
+            self.runs.append(run)  # among equals the next order is another run's
+            if run.traits.lasting:
+                order = replace(order, threads=self._free_cores())
+            if not worker.doing:
+                worker.since = self._clock()
+            worker.doing.append(order)
+            run.in_flight += 1
+            if run.traits.interactive:
+                if run.traits.image in worker.images:
+                    worker.images.remove(run.traits.image)
+                worker.images.append(run.traits.image)
+            if run.number not in worker.begun:
+                worker.begun.add(run.number)
+                yield worker, Begin(run.number, run.task)
+                if run.looked_at is not None:
+                    yield worker, Look(run.number, run.looked_at)
+            yield worker, order
+            return
+
+    def _free_cores(self) -> int:
+        """Return how many cores lasting work may use: those whose workers have nothing to do."""
+        busy = sum(worker.slot.is_general and bool(worker.doing) for worker in self.workers)
+        return max(1, self._cores - busy)
+
+    def _most_deserving(self, worker: Worker) -> Run | None:
+        """Return the run whose turn it is on `worker`."""
+        candidates = [
+            run
+            for run in self.runs
+            if run.waiting
+            and self._may_take(worker, run)
+            # a task may be long, and a busy worker reads it only after the tile: nobody waits
+            and (run.number in worker.begun or not worker.doing)
+        ]
+        in_flight: Counter[str] = Counter()
+        for run in self.runs:
+            in_flight[run.owner] += run.in_flight
+
+        def rank(run: Run) -> tuple[bool, bool, bool, int]:
+            survey = run.agenda is None
+            return not run.traits.interactive, not survey, not run.urgent, in_flight[run.owner]
+
+        return min(candidates, key=rank, default=None)
+
+    def _may_take(self, worker: Worker, run: Run) -> bool:
+        """Return whether `run` is for `worker`; where nobody is kept for clicks, all is for all."""
+        slot, on_gpu = worker.slot, worker.slot.gpu is not None
+        if self._has_gpus and run.traits.on_gpu != on_gpu:
+            return False
+        if not run.traits.interactive or not (on_gpu or self._has_lane):
+            return on_gpu or run.urgent or not slot.urgent_only
+        if not on_gpu and not slot.urgent_only:
+            return False
+        alike = (each for each in self.workers if (each.slot.gpu is not None) == on_gpu)
+        home = next((each for each in alike if run.traits.image in each.images), worker)
+        return home is worker or self._clock() - run.since > AWAY_SECONDS
+
+    # --- What workers answer ---------------------------------------------------------------------
+
+    def started(self, worker: Worker) -> None:
+        """Take note that `worker` has imported and compiled what it needs."""
+        worker.ready, worker.since = True, self._clock()
+        self._failed_starts = 0
+
+    def found(self, worker: Worker, order: Do, part: Result) -> None:
+        """Pass on what `worker` found on the way to an answer."""
+        worker.since = self._clock()
+        if (run := self._run_of(order)) is not None:
+            run.deliver(part)
+
+    def answered(self, worker: Worker, order: Do, result: Result) -> None:
+        """Pass on what `order` gave."""
+        self._observer.computed(result)
+        if (run := self._ended(worker, order)) is not None:
+            run.deliver(result)
+
+    def refused(self, worker: Worker, order: Do, refusal: Refusal) -> None:
+        """Report that `order` cannot be done, or try it in quarters where memory was short."""
+        run = self._ended(worker, order)
+        if run is None:
+            return
+        if refusal.of_memory and not order.again and run.traits.divisible:
+            run.first.append(Do(order.run, order.tile, again=True, in_quarters=True))
+        else:
+            self._report(run, order, refusal)
+
+    def _ended(self, worker: Worker, order: Do) -> Run | None:
+        """Return the run that waits for `order`, which `worker` has ended; None if nobody does."""
+        worker.since, worker.given_up = self._clock(), None
+        if order in worker.doing:  # not there: its run was closed while it was under way
+            worker.doing.remove(order)
+        run = self._run_of(order)
+        if run is not None:
+            run.in_flight -= 1
+        return run
+
+    def _run_of(self, order: Do) -> Run | None:
+        return next((run for run in self.runs if run.number == order.run), None)
+
+    def _report(self, run: Run, order: Do, refusal: Refusal) -> None:
+        if order.tile is None:
+            run.deliver(refusal)
+        else:
+            self._observer.tile_failed()
+            run.deliver(TileFailed(order.tile, refusal.error.code, str(refusal.error)))
+
+    # --- Which workers end -----------------------------------------------------------------------
+
+    def condemn(self, memory_mib: Callable[[Worker], float]) -> list[Worker]:
+        """Return whom to kill now: each has a `verdict` from here on.
+
+        `memory_mib` measures the resident memory of a worker; only called where it is limited.
+        """
+        condemned = []
+        for worker in self.workers:
+            if worker.ready and worker.doing and worker.verdict is None:
+                worker.verdict = self._judge(worker, memory_mib)
+                if worker.verdict is not None:
+                    condemned.append(worker)
+        return condemned
+
+    def _judge(self, worker: Worker, memory_mib: Callable[[Worker], float]) -> Verdict | None:
+        now, bounds = self._clock(), self._bounds
+        if worker.given_up is not None and now - worker.given_up > STOP_SECONDS:
+            return GIVEN_UP
+        limit = bounds.tile_seconds * (SURVEY_FACTOR if worker.doing[0].tile is None else 1)
+        if limit and now - worker.since > limit:
+            return Verdict(f"no result within {limit:g} s")
+        if bounds.memory_mib and memory_mib(worker) > bounds.memory_mib:
+            return Verdict(f"more than {bounds.memory_mib} MiB of memory", of_memory=True)
+        return None
+
+    def died(self, worker: Worker, exited: Verdict) -> Worker | None:
+        """Return the worker to start in place of one that has died; None where it's no use.
+
+        `exited` says how it ended, which matters unless it was condemned here.
+        """
+        verdict = worker.verdict or exited
+        if verdict.is_failure:
+            self._observer.worker_died()
+        if not worker.ready:
+            self._failed_starts += 1
+        place = self.workers.index(worker)
+        if self._failed_starts >= STARTS:  # the next one would fare no better
+            del self.workers[place]
+            self.broken = Broken("worker processes cannot start", "see the log for the reason")
+            return None
+        self.workers[place] = Worker(worker.slot)
+        for number, order in enumerate(worker.doing):
+            if (run := self._run_of(order)) is not None:
+                run.in_flight -= 1
+                self._try_again(run, order, verdict, begun=worker.ready and number == 0)
+        return self.workers[place]
+
+    def _try_again(self, run: Run, order: Do, verdict: Verdict, *, begun: bool) -> None:
+        if not begun:
+            run.first.append(order)
+        elif order.again:
+            error = Broken(f"a worker died here twice: {verdict.reason}")
+            self._report(run, order, Refusal(error))
+        else:
+            in_quarters = verdict.of_memory and run.traits.divisible
+            run.first.append(Do(order.run, order.tile, again=True, in_quarters=in_quarters))

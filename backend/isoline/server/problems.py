@@ -1,0 +1,69 @@
+"""Errors as answers: problems in the form of RFC 9457."""
+
+from __future__ import annotations
+
+import logging
+
+import orjson
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from isoline.errors import Broken, IsolineError
+from isoline.jobs.queue import QueueFull
+from isoline.protocol import requests
+from isoline.protocol.problems import http_status
+from isoline.server.declarations import declaration_of
+
+log = logging.getLogger(__name__)
+
+
+def explain(app: Flask) -> None:
+    """Turn errors into problems."""
+
+    @app.errorhandler(IsolineError)
+    def isoline_error(error: IsolineError) -> Response:
+        if isinstance(error, Broken):
+            log.error("%s", error)
+        response = problem_response(http_status(error), error)
+        if response.status_code == 401:
+            response.headers["WWW-Authenticate"] = "Bearer"
+        if response.status_code == 429:
+            wait = error.retry_after if isinstance(error, QueueFull) else 5
+            response.headers["Retry-After"] = str(wait)
+        return response
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        remedy = {
+            404: "see /v1/openapi.json for the routes",
+            405: "see /v1/openapi.json for the methods",
+            413: _largest(app),
+            415: "send Content-Type: application/json",
+        }
+        code = error.code or 500
+        what = IsolineError(error.description or error.name, remedy.get(code, ""))
+        response = problem_response(code, what)
+        if isinstance(error, MethodNotAllowed) and error.valid_methods:
+            response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
+        return response
+
+    @app.errorhandler(Exception)
+    def bug(error: Exception) -> Response:
+        log.exception("%s %s", request.method, request.path)
+        return problem_response(500, Broken(f"{type(error).__name__} in the server", "see its log"))
+
+
+def problem_response(status: int, error: IsolineError) -> Response:
+    """Return `error` as a problem."""
+    body = requests.problem(error, status)
+    if isinstance(error, QueueFull):
+        body = orjson.dumps(orjson.loads(body) | {"position": error.position})
+    return Response(body, status, content_type="application/problem+json")
+
+
+def _largest(app: Flask) -> str:
+    """Return how much may be sent to the route of this request."""
+    declared = declaration_of(app.view_functions.get(request.endpoint or ""))
+    if declared is None or not declared.body.bytes:
+        return "this route takes no body"
+    return f"send at most {max(1, declared.body.bytes >> 20)} MiB"

@@ -1,0 +1,101 @@
+"""What there is: health, models, images and their pixels, the OpenAPI document, the page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import astuple
+from importlib import resources
+
+from flask import Response, request
+from PIL import Image
+
+from isoline import __version__
+from isoline.errors import Broken
+from isoline.models.catalogue import ModelCatalogue
+from isoline.protocol import openapi, requests
+from isoline.server import metrics, rendering
+from isoline.server.declarations import Routes
+from isoline.server.http import caller, json_response
+from isoline.server.services import Services
+
+
+def serve_catalogue(routes: Routes, services: Services) -> None:
+    """Add what there is: health, models, images, regions, the document, the page."""
+    images, settings = services.images, services.settings
+
+    @routes.get("/v1/health", scope=None)
+    def health() -> Response:
+        """Say that this process is alive, and what it is doing."""
+        return json_response(
+            {
+                "status": _status(services),
+                "version": __version__,
+                "workers": services.engine.workers,
+            }
+        )
+
+    @routes.get("/v1/health/ready", scope=None)
+    def ready() -> Response:
+        """Say whether requests should be sent here: 503 while they should not."""
+        status = _status(services)
+        return json_response({"status": status}, 200 if status == "ready" else 503)
+
+    @routes.get("/metrics")
+    def prometheus() -> Response:
+        return Response(services.metrics.text(), content_type=metrics.CONTENT_TYPE)
+
+    @routes.get("/v1/models")
+    def models() -> Response:
+        return json_response(
+            {"models": [_model(name, services.models) for name in services.models.names()]}
+        )
+
+    @routes.get("/v1/images")
+    def list_images() -> Response:
+        return json_response(
+            {"images": list(images.names()), "archives": sorted(settings.dicomweb)}
+        )
+
+    @routes.get("/v1/images/<path:name>")
+    def image(name: str) -> Response:
+        return json_response(requests.image_json(name, images.find(name, caller()).info))
+
+    @routes.get("/v1/images/<path:name>/region")
+    def region(name: str) -> Response:
+        box = requests.parse_box(request.args.get("box"))
+        side = requests.parse_integer(request.args.get("size", "1024"), "size", 1, 8192)
+        picture = rendering.render(
+            images.find(name, caller()), box, side, settings.limits.region_pixels
+        )
+        buffer = io.BytesIO()
+        Image.fromarray(picture.pixels).save(buffer, "PNG", compress_level=1)
+        response = Response(buffer.getvalue(), content_type="image/png")
+        response.headers["X-Isoline-Box"] = ",".join(map(str, astuple(picture.rect)))
+        return response
+
+    @routes.get("/v1/openapi.json")
+    def document() -> Response:
+        return json_response(openapi.document())
+
+    @routes.get("/", scope=None)
+    def viewer() -> Response:
+        page = resources.files("isoline.server").joinpath("web/viewer.html").read_bytes()
+        return Response(page, content_type="text/html; charset=utf-8")
+
+
+def _status(services: Services) -> str:
+    if services.engine.broken:
+        return "broken"
+    if services.jobs.closing:
+        return "closing"
+    return "ready" if services.engine.ready else "starting"
+
+
+def _model(name: str, models: ModelCatalogue) -> Mapping[str, object]:
+    """Return what a viewer needs to offer the model, and why it cannot run, None where it can."""
+    try:
+        spec = models.get(name).spec
+    except Broken as error:
+        return {"name": name, "problem": str(error)}
+    return requests.model_json(spec, models.problem(spec))

@@ -1,0 +1,185 @@
+"""Jobs: submitting, following, looking elsewhere, cancelling."""
+
+from __future__ import annotations
+
+import hmac
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from flask import Response, g, request
+
+from isoline.domain.events import Contours, Mask, Started
+from isoline.domain.request import SegmentRequest
+from isoline.errors import IsolineError, NotSupported
+from isoline.exports.base import Encoder
+from isoline.exports.registry import EXPORTS
+from isoline.images.catalog import Caller
+from isoline.jobs.job import Job, State
+from isoline.jobs.queue import Jobs
+from isoline.pipeline import tiled
+from isoline.protocol import requests
+from isoline.server.access import ADMIN, User
+from isoline.server.declarations import Body, Routes
+from isoline.server.http import caller as who_calls
+from isoline.server.http import json_response
+from isoline.server.problems import problem_response
+from isoline.server.services import Services
+from isoline.sources.volume import check_size
+
+HEARTBEAT_SECONDS = 1.0
+NDJSON, SSE = "application/x-ndjson", "text/event-stream"
+
+
+def serve_jobs(routes: Routes, services: Services) -> None:
+    """Add /v1/jobs and /v1/segment."""
+    jobs, limits = services.jobs, services.settings.limits
+    body_limit = Body(limits.body_mib << 20)
+    streams = threading.BoundedSemaphore(limits.streams)
+    prompt_streams = threading.BoundedSemaphore(limits.prompt_streams)
+
+    def prepare(asked: SegmentRequest, caller: Caller) -> tiled.Prepared:
+        prepared = tiled.prepare(asked, services.images, services.models, caller)
+        if prepared.started.volume is not None:
+            check_size(asked.image, prepared.started.volume.grid, limits.volume_mib)
+        return prepared
+
+    def submit(*, lasting: bool) -> tuple[Job, Encoder]:
+        body = request.get_data()
+        asked = requests.parse_request(body)
+        caller = who_calls()
+        prepared = prepare(asked, caller)
+        parks = bool(caller.tokens) and services.images.is_guarded(asked.image)
+        job = jobs.submit(body, prepared, owner=g.user.name, lasting=lasting, parks=parks)
+        scope = prepared.started.scope
+        services.audit.note(g.user.name, "run", job.id, image=scope.image, model=scope.model)
+        return job, EXPORTS.load(asked.format)()
+
+    def find(job_id: str) -> Job:
+        """Return a job that the caller may see. Raises UnknownJob as if it were not there."""
+        job = jobs.get(job_id)
+        shown = request.headers.get("Isoline-Share") or request.args.get("share", "")
+        shared = hmac.compare_digest(shown.encode(), job.card.share.encode())
+        if not shared and not _owns(g.user, job):
+            raise jobs.unknown(job_id)
+        return job
+
+    def read_again(job: Job) -> None:
+        """Ask whether the caller may read the image of `job`; go on with it if it waits for that.
+
+        Raises NotAllowed, UnknownImage or Unreadable.
+        """
+        caller = who_calls()
+        services.images.check(job.card.image, caller)
+        if job.state is State.PARKED:
+            jobs.resume(job, prepare(requests.parse_request(job.request), caller))
+
+    def stream(job: Job, encoder: Encoder, after: int, when_left: Callable[[], None]) -> Response:
+        places = prompt_streams if job.card.prompted else streams
+        if not places.acquire(blocking=False):
+            when_left()
+            busy = IsolineError("all event streams are taken", "try again in a few seconds")
+            response = problem_response(503, busy)
+            response.headers["Retry-After"] = "5"
+            return response
+        sse = request.accept_mimetypes.best_match([NDJSON, SSE]) == SSE
+        lines = _lines(jobs, job, encoder, after, sse=sse)
+
+        services.metrics.stream_opened()
+
+        def closed() -> None:
+            places.release()
+            services.metrics.stream_closed()
+            when_left()
+
+        response = Response(lines, content_type=SSE if sse else NDJSON)
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Accel-Buffering"] = "no"  # nginx would hold events back
+        response.call_on_close(closed)
+        return response
+
+    @routes.post("/v1/jobs", body_limit)
+    def create() -> Response:
+        job, _ = submit(lasting=True)
+        links = {"events": f"/v1/jobs/{job.id}/events", "share": job.card.share}
+        return json_response(_job_json(job, jobs.position(job)) | links, 201)
+
+    @routes.get("/v1/jobs")
+    def list_jobs() -> Response:
+        ended = requests.parse_integer(request.args.get("ended", "100"), "ended", 0, 100_000)
+        positions = jobs.positions()
+        latest = jobs.latest(partial(_owns, g.user), ended)
+        return json_response({"jobs": [_job_json(job, positions.get(job.id, 0)) for job in latest]})
+
+    @routes.get("/v1/jobs/<job_id>")
+    def state(job_id: str) -> Response:
+        return json_response(_job_json(job := find(job_id), jobs.position(job)))
+
+    @routes.patch("/v1/jobs/<job_id>", body_limit)
+    def look(job_id: str) -> Response:
+        job = find(job_id)
+        job.focus(requests.parse_focus(request.get_data()))
+        return json_response(_job_json(job, jobs.position(job)))
+
+    @routes.delete("/v1/jobs/<job_id>")
+    def cancel(job_id: str) -> Response:
+        job = find(job_id)
+        jobs.cancel(job)
+        services.audit.note(g.user.name, "cancel", job.id)
+        return json_response(_job_json(job, jobs.position(job)), 202)
+
+    @routes.get("/v1/jobs/<job_id>/events")
+    def events(job_id: str) -> Response:
+        job = find(job_id)
+        read_again(job)
+        last = request.headers.get("Last-Event-ID", request.args.get("after", "-1"))
+        after = requests.parse_integer(last, "after", -1, 2**53)
+        name = request.args.get("format", job.card.format)
+        encoder = EXPORTS.load(name)
+        if encoder.masks != EXPORTS.load(job.card.format).masks:
+            raise NotSupported(
+                f"{name} cannot say what this job finds", f"ask for {job.card.format}"
+            )
+        return stream(job, encoder(), after, lambda: None)
+
+    @routes.post("/v1/segment", body_limit)
+    def segment() -> Response:
+        job, encoder = submit(lasting=False)
+        return stream(job, encoder, -1, lambda: jobs.cancel(job))
+
+
+def _lines(jobs: Jobs, job: Job, encoder: Encoder, after: int, *, sse: bool) -> Iterator[bytes]:
+    """Yield the events of `job` as NDJSON lines or SSE messages, with a heartbeat between."""
+    started: Started | None = None
+    for batch in job.follow(after, HEARTBEAT_SECONDS):
+        if batch is None:
+            if jobs.closing:
+                return  # the job is parked: readers come back to the next server
+            yield b": heartbeat\n\n" if sse else b"\n"
+            continue
+        for seq, event in batch.numbered(after):
+            if isinstance(event, Started | Contours | Mask):
+                started = started or job.started
+            line = requests.encode_event(seq, event, started, encoder)
+            yield b"id: %d\ndata: %b\n\n" % (seq, line) if sse else line + b"\n"
+
+
+def _owns(user: User, job: Job) -> bool:
+    return user.may(ADMIN) or (user.is_known and job.card.owner == user.name)
+
+
+def _job_json(job: Job, position: int) -> dict[str, object]:
+    return {
+        "job": job.id,
+        "state": job.state.value,
+        "image": job.card.image,
+        "model": job.card.model,
+        "position": position,
+        "urgent": job.card.urgent,
+        "waits_for": job.waits_for,
+        "seconds_waiting": round(job.seconds_waiting, 3),
+        "tiles_done": job.progress.tiles_done,
+        "tiles": job.progress.tiles,
+        "seconds_left": job.progress.seconds_left,
+        "objects": job.objects,
+    }

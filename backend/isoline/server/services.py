@@ -1,0 +1,100 @@
+"""What the routes call: made once, when the server starts, and passed on as one value."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from isoline.config.settings import Settings
+from isoline.engines.base import Bounds
+from isoline.engines.local import LocalEngine
+from isoline.images.catalog import Descriptions, Images, Resolver
+from isoline.images.dicomweb import DicomWebImages
+from isoline.images.file_uris import FileUris
+from isoline.images.girder import GirderImages
+from isoline.images.uploads import Uploads
+from isoline.jobs.queue import Jobs
+from isoline.models.catalogue import ModelCatalogue
+from isoline.pipeline import tiled
+from isoline.pipeline.surveys import Surveys
+from isoline.protocol import requests
+from isoline.server.access import Access
+from isoline.server.audit import Audit
+from isoline.server.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the routes call."""
+
+    settings: Settings
+    images: Images
+    archives: DicomWebImages
+    models: ModelCatalogue
+    engine: LocalEngine
+    jobs: Jobs
+    uploads: Uploads
+    access: Access
+    metrics: Metrics
+    audit: Audit
+
+    @classmethod
+    def start(cls, settings: Settings) -> Services:
+        """Start the workers and open the stores that `settings` name."""
+        uploads = Uploads(settings.uploads, settings.limits)
+        archives = DicomWebImages.configured(settings)
+        images = _images(settings, uploads, archives)
+        models = ModelCatalogue.of(settings)
+
+        def prepare(body: bytes) -> tiled.Prepared:
+            # nobody asks any more: images that are kept elsewhere are not opened again
+            asked = requests.parse_request(body)
+            return tiled.prepare(asked, images, models)
+
+        metrics = Metrics()
+        given = settings.engine
+        engine = LocalEngine(
+            given.worker_count,
+            models,
+            given.device,
+            urgent_workers=given.urgent_workers,
+            bounds=Bounds(given.tile_seconds, given.memory_mib, given.seen_mib),
+            observer=metrics,
+        )
+        try:
+            surveys = Surveys(settings.surveys, metrics.surveyed)
+            jobs = Jobs(settings.jobs, engine, surveys, settings.limits, prepare)
+        except BaseException:
+            engine.close()
+            raise
+        metrics.watch(jobs)
+        audit = Audit(settings.data / "audit.log")
+        # beside the workers, which see to themselves: what has ended is served meanwhile
+        threading.Thread(target=_warm, name="warm", daemon=True).start()
+        access = Access(settings)
+        return cls(
+            settings, images, archives, models, engine, jobs, uploads, access, metrics, audit
+        )
+
+    def close(self) -> None:
+        self.jobs.close()
+        self.engine.close()
+
+
+def _images(settings: Settings, uploads: Uploads, archives: DicomWebImages) -> Images:
+    """Return the images of every place that is configured."""
+    descriptions = Descriptions()
+    roots = Images(settings.images, descriptions=descriptions)
+    resolvers: dict[str, Resolver] = {
+        "file": FileUris(settings.file_uris, roots),
+        "upload": uploads,
+        "dicomweb": archives,
+        "girder": GirderImages(settings.girder, descriptions.of),
+    }
+    return roots.also(resolvers)
+
+
+def _warm() -> None:
+    from isoline.inference import warmup
+
+    warmup.assembly()
