@@ -71,10 +71,21 @@ def test_a_number_comes_in_the_type_of_its_parameter(width: float, count: int) -
     assert type(checked(WIDTH, count if count <= 7 else 7)) is float
 
 
+SHAPE = Choice("shape", "disk", ("disk", "ring"), "")
+FILL = Switch("fill", True, "")
+
+
+def test_choices_and_switches_are_taken_as_they_are() -> None:
+    assert [checked(SHAPE, shape) for shape in ("disk", "ring")] == ["disk", "ring"]
+    assert [checked(FILL, fill) for fill in (True, False)] == [True, False]
+    assert check_parameters(spec_of(SHAPE, FILL), {}) == {"shape": "disk", "fill": True}
+    for parameter, value in ((SHAPE, "square"), (SHAPE, True), (FILL, 1), (FILL, "true")):
+        with pytest.raises(BadParameter, match=f"got {value!r}"):
+            checked(parameter, value)
+
+
 def test_an_unknown_name_is_refused_with_all_that_there_is() -> None:
-    spec = spec_of(
-        COUNT, WIDTH, Choice("shape", "disk", ("disk", "ring"), ""), Switch("fill", True, "")
-    )
+    spec = spec_of(COUNT, WIDTH, SHAPE, FILL)
     with pytest.raises(BadParameter) as caught:
         check_parameters(spec, {"zzz": 1})
     assert caught.value.what == "some has no parameter 'zzz'"

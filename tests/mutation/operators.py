@@ -199,7 +199,7 @@ def _calls(node: ast.Call) -> Iterator[ast.expr]:
         case _:
             pass
     for k, keyword in enumerate(node.keywords):
-        if keyword.arg is not None and keyword.arg != "dtype":
+        if keyword.arg not in (None, "dtype", "strict"):
             yield ast.Call(node.func, node.args, node.keywords[:k] + node.keywords[k + 1 :])
 
 

@@ -120,6 +120,15 @@ def test_a_working_spacing_may_be_no_further_off(at_um: float) -> None:
     assert caught.value.remedy == "some works at 0.188 to 0.625 um per pixel"
 
 
+def test_a_model_of_several_spacings_works_from_the_finest_to_the_coarsest() -> None:
+    several = dataclasses.replace(SPEC, spacings_um=(0.25, 0.5, 4.0))
+    assert working_grid("a.svs", info(None), several, XY(0.25, 0.25), 5.0).scale == XY(20, 20)
+    assert working_grid("a.svs", info(None), several, XY(1.0, 1.0), None).scale == XY(4, 4)
+    with pytest.raises(BadSpacing) as caught:
+        working_grid("a.svs", info(None), several, XY(0.25, 0.25), 5.01)
+    assert caught.value.remedy == "some works at 0.188 to 5 um per pixel"
+
+
 def test_a_model_of_any_spacing_works_at_any() -> None:
     assert working_grid("a.svs", info(None), ANY, XY(0.25, 0.5), 40.0).scale == XY(160.0, 80.0)
 
