@@ -19,7 +19,6 @@ from isoline.models import downloads
 from isoline.models.base import Weights
 from tests.slides import Shapes, disks
 
-pytest.register_assert_rewrite("tests.contracts")
 # a loaded machine is slow, which says nothing about the code
 settings.register_profile(
     "check", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True

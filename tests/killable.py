@@ -57,8 +57,8 @@ class Server:
             encoding="utf-8",
         )
         code = (
-            "from pathlib import Path; from isoline import config, server;"
-            f" server.serve(config.load(Path({str(config)!r})))"
+            "from pathlib import Path; from isoline.config.settings import load;"
+            f" from isoline.server.wsgi import serve; serve(load(Path({str(config)!r})))"
         )
         path = os.pathsep.join(filter(None, [str(PLUGINS), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "ISOLINE_TOKEN": self.token, "PYTHONPATH": path}

@@ -136,6 +136,10 @@ class Unreadable(IsolineError):
     """The file is there and cannot be decoded."""
 
 
+class KeyReused(Conflict):
+    """An Idempotency-Key came again with another request."""
+
+
 class NotStored(IsolineError):
     """An archive is down, or refused what was to be kept."""
 
@@ -146,3 +150,10 @@ class Busy(IsolineError):
 
 class Broken(IsolineError):
     """Our own side failed: a model raised, a worker died, a disk is full."""
+
+
+def failure_of(error: Exception) -> tuple[str, str, str]:
+    """Return code, message and remedy of what ended a job."""
+    if isinstance(error, IsolineError):
+        return error.code, error.what, error.remedy
+    return "Broken", f"{type(error).__name__}: {error}", "see the server's log"

@@ -16,9 +16,9 @@ from isoline.geometry.volume_grid import VolumeGrid
 from isoline.models import brain
 from isoline.models.brain import Brain
 from isoline.models.volumetric import Scan, VolumeModel
+from isoline.testing.contracts import VolumeModelContract
 from tests import volumes
 from tests.conftest import fetched
-from tests.contracts import VolumeModelContract
 
 HEAD = Path("/usr/share/mricron/templates/ch2.nii.gz")
 BET = HEAD.with_name("ch2bet.nii.gz")

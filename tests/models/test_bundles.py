@@ -26,8 +26,8 @@ from isoline.models.bundles.network import Network
 from isoline.models.bundles.windows import Blend, Windows, gaussian
 from isoline.models.catalogue import ModelCatalogue
 from isoline.models.volumetric import Gaze, Scan, VolumeModel
+from isoline.testing.contracts import VolumeModelContract
 from tests import bundles, volumes
-from tests.contracts import VolumeModelContract
 from tests.pipeline.test_volume_pipeline import decoded
 from tests.serving import serving
 

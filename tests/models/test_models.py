@@ -29,10 +29,9 @@ from isoline.models.nuclei import MAX_EXTENT_UM, Nuclei
 from isoline.models.threshold import Threshold, luminance
 from isoline.models.tissue import Tissue
 from isoline.models.tissue_mask import Glass, evidence, ink, sample_windows, tissue_mask
-from tests import patches
+from isoline.testing.contracts import ModelContract, patches
 from tests.benchmarks import quality
 from tests.conftest import Labelled, fetched
-from tests.contracts import ModelContract
 
 cv2.setNumThreads(1)
 

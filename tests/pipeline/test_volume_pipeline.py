@@ -20,25 +20,25 @@ from isoline.domain import mask_rle
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Done, Event, Failed, Mask, Progress, Started
 from isoline.domain.request import SegmentRequest
-from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.errors import BadParameter, BadRegion, IsolineError, NotSupported
 from isoline.exports.geojson import GeoJSON
 from isoline.exports.ohif import OHIF
 from isoline.geometry.volume_grid import SliceName
 from isoline.images.catalog import Images
-from isoline.inference import predictor
+from isoline.inference import resources
+from isoline.inference.task import Attention
 from isoline.jobs import journal
 from isoline.jobs.journal import JournalReader, JournalWriter
 from isoline.models.catalogue import ModelCatalogue
 from isoline.models.threshold3d import Threshold3D
 from isoline.models.volumetric import Scan, outward
-from isoline.pipeline import tiled
-from isoline.pipeline.surveys import Surveys
+from isoline.pipeline.volumes import VolumePlan
 from isoline.protocol import requests
 from isoline.sources.volume import VolumeSource
+from isoline.testing.contracts import MaskEncoderContract, VolumeModelContract
 from tests import volumes
-from tests.contracts import MaskEncoderContract, VolumeModelContract
+from tests.planning import volume_plan
 from tests.serving import serving
 
 WHERE = volumes.grid(size=(40, 30, 37), axes=volumes.turned(0.4, -0.3, 1.2))
@@ -65,17 +65,17 @@ def request(image: str = "ct", **changes: Any) -> SegmentRequest:
     return SegmentRequest(**{"image": image, "model": "threshold3d", "format": "ohif", **changes})
 
 
-def prepared(folder: Path, asked: SegmentRequest) -> tiled.Prepared:
-    return tiled.prepare(asked, Images({"": folder}), ModelCatalogue(folder))
+def prepared(folder: Path, asked: SegmentRequest) -> VolumePlan:
+    return volume_plan(asked, Images({"": folder}), folder)
 
 
 def batches(
     folder: Path, engine: LocalEngine, asked: SegmentRequest, stop_after: int | None = None
 ) -> list[Batch]:
     ready = prepared(folder, asked)
-    agenda = Agenda(ready.lattice, ready.tiles, ready.focus)
+    agenda = ready.agenda()
     told = []
-    for batch in tiled.events(ready, engine, Surveys(folder / "surveys"), agenda):
+    for batch in ready.events(engine, agenda):
         told.append(batch)
         if len(told) == stop_after:
             agenda.cancel()
@@ -167,8 +167,8 @@ def test_the_slice_that_is_looked_at_comes_first(folder: Path, engine: LocalEngi
 def test_a_worker_keeps_so_many_bytes_of_volumes(
     folder: Path, monkeypatch: pytest.MonkeyPatch, most_mib: int, is_kept: bool
 ) -> None:
-    monkeypatch.setattr(predictor, "SOURCES_MIB", most_mib)
-    bench = predictor.Workbench(ModelCatalogue(folder), "cpu")
+    monkeypatch.setattr(resources, "SOURCES_MIB", most_mib)
+    bench = resources.Resources(ModelCatalogue(folder), "cpu")
     first = VolumeSource.voxels
     read: list[VolumeSource] = []
 
@@ -179,7 +179,7 @@ def test_a_worker_keeps_so_many_bytes_of_volumes(
     monkeypatch.setattr(VolumeSource, "voxels", counted)
     for image in ("ct", "ct.nii.gz", "ct"):
         ready = prepared(folder, request(image))
-        assert list(bench.segment(ready.task, ready.tiles[0]))
+        assert list(ready.task.compute(bench, ready.tiles[0], Attention()))
     assert (read[0] is read[2]) == is_kept
     bench.close()
 
@@ -304,7 +304,7 @@ def test_over_http(folder: Path, tmp_path: Path) -> None:
         found = [s for event in told if isinstance(event, client.Mask) for s in event.slices]
         assert sorted(each["k"] for each in found) == list(range(37))
         with pytest.raises(client.ClientError, match="cannot say what this job finds"):
-            server._call("GET", f"/v1/jobs/{job.id}/events?format=geojson")
+            server._ask("GET", f"/v1/jobs/{job.id}/events?format=geojson")
 
 
 class TestThreshold3D(VolumeModelContract):

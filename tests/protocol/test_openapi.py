@@ -28,7 +28,7 @@ from isoline.protocol import openapi
 from isoline.protocol import requests as wire
 from isoline.server.app import create_app
 from isoline.server.services import Services
-from tests import results
+from isoline.testing.contracts import results
 from tests.serving import serving
 
 DOCUMENT: dict[str, Any] = openapi.document()

@@ -34,7 +34,7 @@ from isoline.geometry.volume_grid import LPS, SliceName, VolumeGrid, VolumeInfo
 from isoline.models.base import Choice, ModelSpec, Number, Switch, Unbounded
 from isoline.protocol import problems, requests
 from isoline.sources.upload import Layer, Manifest
-from tests import results
+from isoline.testing.contracts import results
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 EXAMPLES = re.findall(r"^```json(?: (\w+))?\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)

@@ -40,7 +40,7 @@ from isoline.geometry.volume_grid import SliceName
 from isoline.models.base import Bounded, Choice, ModelSpec, Number, Switch
 from isoline.models.parameters import check_parameters
 from isoline.protocol import requests
-from tests import results
+from isoline.testing.contracts import results
 
 FULL = {
     "image": "slides/a.svs",
@@ -258,7 +258,8 @@ def test_a_client_passes_over_what_it_does_not_know() -> None:
     assert client.decode_event('{"event":"hologram","seq":3}') is None
     event = client.decode_event('{"event":"cancelled","seq":3,"tiles_done":1,"tiles":2,"new":1}')
     assert event == client.Cancelled(3, 1, 2)
-    for line in ("[]", "{}", "nonsense", '{"event":"cancelled","seq":3}'):
+    assert client.decode_event('{"event":"mask","seq":3,"rle":[3,5]}') is None
+    for line in ("[]", "{}", "nonsense", '{"event":"cancelled"}', '{"event":3,"seq":3}'):
         with pytest.raises(ValueError, match=r"event|Expecting"):
             client.decode_event(line)
 

@@ -182,9 +182,9 @@ def test_a_run_outlives_the_server(build: Build, disk_slide: Shapes, tmp_path: P
     slides = disk_slide.path.parent
     with running(slides, tmp_path, more=more) as server, ThreadPoolExecutor() as pool:
         run = pool.submit(build.run, "java", **asked(server.url, SLOW))
-        while server.client._call("GET", "/v1/jobs").json()["jobs"] == []:
+        while server.client.jobs() == []:
             sleep(0.1)
-        (job,) = server.client._call("GET", "/v1/jobs").json()["jobs"]
+        (job,) = server.client.jobs()
         while server.client.job(job["job"]).state()["tiles_done"] < 4:
             sleep(0.1)
         server.kill()

@@ -209,7 +209,7 @@ def test_no_token_is_written(server: Server) -> None:
 
 def test_every_promise_has_its_test() -> None:
     page = (Path(__file__).parents[2] / "docs" / "security.md").read_text(encoding="utf-8")
-    files = {letter: name for name, letter in re.findall(r"`tests/(\w+\.py)`\s\((\w)\)", page)}
+    files = {letter: name for name, letter in re.findall(r"`tests/([\w/]+\.py)`\s\((\w)\)", page)}
     promises = [line for line in page.splitlines() if line.startswith("| ")]
     kept = [line.rsplit("|", 2)[1] for line in promises if line != "| promise | test |"]
     assert len(kept) > 20

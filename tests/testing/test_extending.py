@@ -34,8 +34,12 @@ TestBrown = _contract.TestBrown
 TestNpySource = _contract.TestNpySource
 TestParts = _contract.TestParts
 
-KINDS = {"sources": "source", "models": "kind", "exports": "encoder"}
-"""Group of entry points -> what a subclass of its contract calls what it tests."""
+KINDS = {
+    "sources": ("SourceContract", "source"),
+    "models": ("ModelContract", "kind"),
+    "exports": ("EncoderContract", "encoder"),
+}
+"""Group of entry points -> the end of its contracts' names, and what they call what they test."""
 
 
 def blocks(language: str) -> list[str]:
@@ -140,14 +144,14 @@ def registered(group: str) -> dict[str, str]:
 
 def under_contract(group: str) -> Iterator[str]:
     """Yield the classes that a subclass of their contract in `tests/` names."""
-    contract = f"{group[:-1].capitalize()}Contract"
+    contract, tested = KINDS[group]
     for path in Path(__file__).parents[1].rglob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef) and any(
                 ast.unparse(base).endswith(contract) for base in node.bases
             ):
                 for line in node.body:
-                    named = re.fullmatch(rf"{KINDS[group]} = (\w+)(\(\))?", ast.unparse(line))
+                    named = re.fullmatch(rf"{tested} = (\w+)(\(\))?", ast.unparse(line))
                     if named:
                         yield named[1]
 

@@ -7,7 +7,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from isoline.domain.prompts import DrawnSlice, Prompt
     from isoline.geometry.region import Region
     from isoline.geometry.volume_grid import VolumeInfo
+    from isoline.testing.verdict import Verdict
 
 
 class _Friendly(click.Group):
@@ -437,20 +438,40 @@ def _end_as_by_ctrl_c() -> None:
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.option("--format", "format_", default="geojson", help="The dialect that it reads.")
 @click.option("--save", type=click.Path(path_type=Path), help="Write the cases here as files.")
+@click.option(
+    "--reconnecting",
+    is_flag=True,
+    help="COMMAND is a driver: break its connection and measure how it comes back. Without "
+    "COMMAND, isoline's own client is driven.",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def conformance(command: tuple[str, ...], format_: str, save: Path | None) -> None:
+def conformance(
+    command: tuple[str, ...], format_: str, save: Path | None, reconnecting: bool
+) -> None:
     """Replay recorded gestures and events to COMMAND, a viewer's adapter, and judge it."""
     from isoline.testing import conformance
+    from isoline.testing import reconnecting as suite
 
+    if reconnecting:
+        if save is not None:
+            raise Malformed("--reconnecting has no files to save", "leave out --save")
+        driver = suite.Command(command) if command else suite.OwnClient()
+        sys.exit(_judged(suite.run(driver, format_)))
     if save is not None:
         conformance.save(save, format_)
     elif not command:
         raise Malformed("no adapter to test", "give its command after --")
-    verdicts = list(conformance.run(command, format_)) if command else []
+    if command:
+        sys.exit(_judged(conformance.run(command, format_)))
+
+
+def _judged(verdicts: Iterable[Verdict]) -> int:
+    """Print each verdict as it comes; return 0 where there are any and all passed."""
+    count = passed = 0
     for verdict in verdicts:
+        count, passed = count + 1, passed + (verdict.problem is None)
         click.echo(f"{'wrong' if verdict.problem else 'ok':6}{verdict.case.name}")
         if verdict.problem:
             click.secho(f"      {verdict.problem}\n      {verdict.case.why}", fg="red")
-    passed = sum(verdict.problem is None for verdict in verdicts)
-    click.echo(f"{passed} of {len(verdicts)} cases passed")
-    sys.exit(passed < len(verdicts))
+    click.echo(f"{passed} of {count} cases passed")
+    return int(passed < count or count == 0)

@@ -43,10 +43,7 @@ from isoline.models.base import (
     ModelSpec,
     Number,
     Parameter,
-    Pointed,
-    Regions,
     Switch,
-    Voxels,
 )
 from isoline.protocol.problems import http_status
 from isoline.sources.base import ImageInfo
@@ -63,6 +60,7 @@ T = TypeVar("T")
 REQUEST_KEYS = (
     "image", "model", "region", "focus", "parameters", "tile", "spacing_um", "at_um", "channel",
     "z", "slice", "prompts", "frame_of_reference", "initial", "image_size", "format", "simplify_px",
+    "keep",
 )  # fmt: skip
 _SAVE_KEYS = ("image", "segments", "slices", "format", "description")
 _SEGMENT_KEYS = ("label", "name", "color", "anatomy", "algorithm", "edited")
@@ -108,6 +106,7 @@ def request_of(value: object) -> SegmentRequest:
         image_size=maybe("image_size", _size),
         format=maybe("format", _text) or "geojson",
         simplify_px=maybe("simplify_px", _not_negative),
+        keep=maybe("keep", _flag) or False,
     )
 
 
@@ -131,6 +130,7 @@ def request_json(request: SegmentRequest) -> Json:
         "image_size": request.image_size and [*request.image_size],
         "format": request.format,
         "simplify_px": request.simplify_px,
+        "keep": request.keep or None,
     }
     return {key: value for key, value in everything.items() if value is not None}
 
@@ -220,6 +220,13 @@ def parse_focus(body: bytes) -> XY | SliceName | int:
             'send {"focus": [x, y]}, in image pixels, or {"slice": k} for a volume',
         )
     return _pair(given["focus"], "focus") if "focus" in given else _slice(given["slice"], "slice")
+
+
+def parse_key(text: str) -> str:
+    """Return an Idempotency-Key, empty where there is none. Raises Malformed."""
+    if text and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) is None:
+        raise _wrong("Idempotency-Key", "up to 64 letters, digits, '-' and '_'", text[:80])
+    return text
 
 
 def parse_box(text: str | None) -> Rect:
@@ -316,7 +323,7 @@ def model_json(spec: ModelSpec, problem: str | None = None) -> Json:
         "title": spec.title,
         "description": spec.description,
         "version": spec.version,
-        "kind": _kind(spec),
+        "kind": spec.kind,
         "labels": [_label(label) for label in spec.labels],
         "spacings_um": spec.spacings_um,
         "channels": spec.channels,
@@ -324,21 +331,12 @@ def model_json(spec: ModelSpec, problem: str | None = None) -> Json:
         "tile_px": spec.tile_px,
         "fixed_tile": spec.fixed_tile,
         "prompts": spec.prompts,
+        "automatic": spec.output is not None,
         "parameters": [_parameter(parameter) for parameter in spec.parameters],
         "licence": spec.licence,
         "cite": spec.cite,
         "problem": problem,
     }
-
-
-def _kind(spec: ModelSpec) -> str:
-    match spec.output:
-        case Voxels() | Pointed((3,)):
-            return "mask"
-        case Regions():
-            return "regions"
-        case _:
-            return "objects"
 
 
 def image_json(name: str, info: ImageInfo) -> Json:
@@ -638,6 +636,12 @@ def _positive(value: object, where: str) -> float:
     if number <= 0:
         raise _wrong(where, "a number above 0", value)
     return number
+
+
+def _flag(value: object, where: str) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(where, "true or false", value)
+    return value
 
 
 def _not_negative(value: object, where: str) -> float:

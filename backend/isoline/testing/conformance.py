@@ -48,6 +48,7 @@ from isoline.geometry.grid import XY, Grid, Rect
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.region import Region, brief
 from isoline.protocol import requests as wire
+from isoline.testing.verdict import Verdict
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -67,15 +68,6 @@ class Case:
     """What the adapter reads."""
     expected: object
     """What it should print, as parsed JSON; a request may say the same in other words."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How an adapter did in one case."""
-
-    case: Case
-    problem: str | None
-    """What it got wrong; None when it passed."""
 
 
 def run(command: Sequence[str], format: str = "geojson") -> Iterator[Verdict]:  # noqa: A002
@@ -118,6 +110,13 @@ def cases(format: str = "geojson") -> tuple[Case, ...]:  # noqa: A002
     streams = [_event_case(case, recorded, encoder) for case in recorded["cases"]]
     requests = [_request_case(case) for case in _recording("requests.json")]
     return (*requests, *streams)
+
+
+def recorded_stream(name: str, format: str = "geojson") -> list[bytes]:  # noqa: A002
+    """Return the lines of the one stream that the recording `name` holds. Raises UnknownFormat."""
+    shared = _recording("events.json")
+    started = _started(shared, XY(1, 1))
+    return list(_lines(_recording(name), shared["shapes"], started, EXPORTS.load(format)()))
 
 
 def judge(case: Case, printed: bytes) -> str | None:
@@ -224,8 +223,7 @@ def _where(region: Region | None) -> str:
 
 def _event_case(recorded: Json, shared: Json, encoder: Encoder) -> Case:
     scale = XY(*recorded.get("scale", (1, 1)))
-    labels = tuple(Label(each["name"], tuple(each["color"])) for each in shared["labels"])
-    started = replace(_STARTED, labels=labels, grid=replace(_STARTED.grid, scale=scale))
+    started = _started(shared, scale)
     return Case(
         recorded["name"],
         recorded["why"],
@@ -233,6 +231,11 @@ def _event_case(recorded: Json, shared: Json, encoder: Encoder) -> Case:
         b"".join(_lines(recorded, shared["shapes"], started, encoder)),
         [_expected(name, shared["shapes"][name], scale, encoder) for name in recorded["shown"]],
     )
+
+
+def _started(shared: Json, scale: XY) -> Started:
+    labels = tuple(Label(each["name"], tuple(each["color"])) for each in shared["labels"])
+    return replace(_STARTED, labels=labels, grid=replace(_STARTED.grid, scale=scale))
 
 
 _STARTED = Started(

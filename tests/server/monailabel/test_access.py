@@ -26,6 +26,7 @@ from isoline.server.metrics import Metrics
 from isoline.server.monailabel.http import attachment
 from isoline.server.monailabel.runs import Runner
 from isoline.server.services import Services
+from tests.planning import planner
 
 SCOPES = {"viewer": ("view",), "runner": ("view", "run"), "keeper": ("view", "run", "save")}
 TOKENS = {name: new_token() for name in (*SCOPES, "chief")}
@@ -46,6 +47,7 @@ def app(folder: Path, **monailabel: Any) -> Flask:
             images=Images({}),
             archives=nothing,
             models=ModelCatalogue(folder),
+            planner=planner(Images({}), folder),
             engine=nothing,
             jobs=nothing,
             uploads=nothing,
@@ -248,7 +250,7 @@ def test_file_names_in_headers(name: str) -> None:
 def test_callers_that_wait_are_counted() -> None:
     nothing = cast(Any, None)
     settings = Settings(monailabel=MonaiLabel(waiting=1))
-    runner = Runner(nothing, nothing, nothing, settings, nothing)
+    runner = Runner(nothing, nothing, settings, nothing)
     with runner.seat(), pytest.raises(Busy), runner.seat():
         pass
     with runner.seat():
