@@ -15,12 +15,12 @@ from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda
 from isoline.geometry.region import Region
 from isoline.images.catalog import Images
-from isoline.inference.task import Computed, Task, TileFailed
+from isoline.inference.task import Result, Task
 from isoline.jobs.job import Job, State
 from isoline.jobs.queue import Jobs
-from isoline.models.catalogue import ModelCatalogue
-from isoline.pipeline.surveys import Surveys
-from isoline.pipeline.tiled import Prepared, prepare
+from isoline.pipeline.kinds import Plan
+from isoline.pipeline.tiled import TiledPlan
+from tests.planning import tiled_plan
 from tests.running import SerialEngine
 
 SIZE = (300, 200)
@@ -38,10 +38,10 @@ def picture(path: Path, grey: int = 40) -> Path:
     return path
 
 
-def prepared(path: Path, region: Region | None = None) -> Prepared:
+def planned(path: Path, region: Region | None = None) -> TiledPlan:
     """Return a request for the dark parts of a picture, in tiles of 64 pixels."""
     request = SegmentRequest(path.name, "threshold", region, tile=64, parameters={"below": 100})
-    return prepare(request, Images.of_file(path), ModelCatalogue(path.parent))
+    return tiled_plan(request, Images.of_file(path))
 
 
 class HeldEngine(SerialEngine):
@@ -53,7 +53,7 @@ class HeldEngine(SerialEngine):
         self._results = results
         self._over = threading.Event()
 
-    def run(self, task: Task, agenda: Agenda) -> Iterator[Computed | TileFailed]:
+    def run(self, task: Task, agenda: Agenda) -> Iterator[Result]:
         while not self._gives_up(agenda) and not self.go_on.acquire(timeout=0.005):
             pass
         for number, result in enumerate(super().run(task, agenda)):
@@ -74,9 +74,9 @@ class HeldEngine(SerialEngine):
 class Office:
     """The jobs of one data directory, as a server holds them, opened again as after a restart."""
 
-    def __init__(self, folder: Path, prepared: Prepared, limits: Limits, engine: SerialEngine):
+    def __init__(self, folder: Path, plan: Plan, limits: Limits, engine: SerialEngine):
         self.folder = folder
-        self.prepared = prepared
+        self.plan = plan
         self.limits = limits
         self.engine = engine
         self.asked: list[bytes] = []
@@ -84,17 +84,16 @@ class Office:
         self.jobs = self._open()
 
     def _open(self) -> Jobs:
-        surveys = Surveys(self.folder / "surveys")
-        return Jobs(self.folder / "jobs", self.engine, surveys, self.limits, self._prepare)
+        return Jobs(self.folder / "jobs", self.engine, self.limits, self._prepare)
 
-    def _prepare(self, request: bytes) -> Prepared:
+    def _prepare(self, request: bytes) -> Plan:
         self.asked.append(request)
-        return self.prepared
+        return self.plan
 
     def submit(self, owner: str = "", *, lasting: bool = True, parks: bool = False) -> Job:
         return self.jobs.submit(
             b'{"of":"%b"}' % owner.encode(),
-            self.prepared,
+            self.plan,
             owner=owner,
             lasting=lasting,
             parks=parks,

@@ -15,18 +15,19 @@ import pytest
 
 from isoline.config.settings import Limits
 from isoline.domain.events import Cancelled, Done, Progress, Started
-from isoline.errors import Broken, Busy, UnknownJob
+from isoline.errors import Broken, Busy, KeyReused, UnknownJob
 from isoline.geometry.region import Region
 from isoline.jobs import queue
 from isoline.jobs.job import CARD, REQUEST, Card, Job, State
 from isoline.jobs.queue import QueueFull
-from isoline.pipeline.tiled import Prepared
+from isoline.pipeline.kinds import Lane, Plan
+from isoline.pipeline.tiled import TiledPlan
 from tests.jobs.held import (
     SPOTS,
     HeldEngine,
     Office,
     picture,
-    prepared,
+    planned,
     until,
     until_state,
 )
@@ -39,28 +40,26 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def slide(path: Path) -> Prepared:
+def slide(path: Path) -> TiledPlan:
     """All of the picture: work in the background."""
-    return prepared(path)
+    return planned(path)
 
 
 @pytest.fixture(scope="module")
-def click(path: Path) -> Prepared:
+def click(path: Path) -> TiledPlan:
     """A small region of it: work that somebody waits for."""
-    return prepared(path, Region.rectangle(0, 0, 100, 100))
+    return planned(path, Region.rectangle(0, 0, 100, 100))
 
 
 Opening = Callable[..., Office]
 
 
 @pytest.fixture
-def opened(tmp_path: Path, slide: Prepared) -> Iterator[Opening]:
+def opened(tmp_path: Path, slide: TiledPlan) -> Iterator[Opening]:
     """Open offices that are closed when the test ends."""
     made: list[Office] = []
 
-    def opened(
-        engine: SerialEngine | None = None, work: Prepared = slide, **limits: float
-    ) -> Office:
+    def opened(engine: SerialEngine | None = None, work: Plan = slide, **limits: float) -> Office:
         held = engine or HeldEngine(tmp_path)
         made.append(Office(tmp_path, work, Limits(**limits), held))  # type: ignore[arg-type]
         return made[-1]
@@ -78,7 +77,7 @@ def events_of(job: Job) -> list[object]:
 
 
 def test_a_job_runs_to_its_end_and_says_so(
-    opened: Opening, tmp_path: Path, slide: Prepared
+    opened: Opening, tmp_path: Path, slide: TiledPlan
 ) -> None:
     before = time.time()
     office = opened(SerialEngine(tmp_path))
@@ -100,7 +99,7 @@ def test_a_job_runs_to_its_end_and_says_so(
         "geojson",
     )
     assert (card.state, card.tiles, card.tiles_done, card.objects) == (State.DONE, 20, 20, SPOTS)
-    assert (card.lasting, card.urgent, card.prompted, card.parks) == (True, False, False, False)
+    assert (card.lasting, card.lane, card.parks) == (True, Lane.LARGE, False)
     assert before <= card.created <= (card.ended or 0) <= time.time()
     assert len(card.share) == 24
     assert job.request == (job.directory / REQUEST).read_bytes() == b'{"of":"ann"}'
@@ -114,23 +113,20 @@ def test_names_of_jobs_cannot_be_guessed(opened: Opening) -> None:
     assert all(len(job.id) == 24 and int(job.id, 16) >= 0 for job in several)
 
 
-@pytest.mark.parametrize(("width", "is_urgent"), [(128, True), (300, False)])
-def test_a_region_of_four_tiles_is_urgent(
-    opened: Opening, path: Path, width: int, is_urgent: bool
+@pytest.mark.parametrize(
+    ("region", "tiles", "lane"),
+    [
+        (Region.rectangle(0, 0, 128, 128), 4, Lane.SMALL),
+        (Region.rectangle(0, 0, 300, 64), 5, Lane.LARGE),
+        (None, 20, Lane.LARGE),
+    ],
+)
+def test_a_region_of_four_tiles_is_small(
+    opened: Opening, path: Path, region: Region | None, tiles: int, lane: Lane
 ) -> None:
-    office = opened(work=prepared(path, Region.rectangle(0, 0, width, 128)))
-    assert len(office.prepared.tiles) == (4 if is_urgent else 10)
-    job = office.submit()
-    assert (job.card.urgent, job.card.lane) == (is_urgent, 1 if is_urgent else 2)
-
-
-def test_five_tiles_are_no_click_and_a_small_picture_is_none(opened: Opening, path: Path) -> None:
-    office = opened(work=prepared(path, Region.rectangle(0, 0, 300, 64)))
-    assert len(office.prepared.tiles) == 5
-    assert not office.submit().card.urgent
-    small = dataclasses.replace(office.prepared, tiles=office.prepared.tiles[:2])
-    office.prepared = dataclasses.replace(small, task=dataclasses.replace(small.task, region=None))
-    assert not office.submit().card.urgent
+    job = opened(work=planned(path, region)).submit()
+    assert (job.card.tiles, job.card.lane) == (tiles, lane)
+    assert Card.read(job.directory / CARD).lane is lane
 
 
 def test_an_unknown_job_is_said_to_be(opened: Opening) -> None:
@@ -161,11 +157,11 @@ def test_so_many_run_and_the_others_wait(opened: Opening) -> None:
 
 
 def test_a_click_passes_those_that_wait_and_has_places_of_its_own(
-    opened: Opening, slide: Prepared, click: Prepared
+    opened: Opening, slide: TiledPlan, click: TiledPlan
 ) -> None:
     office = opened(running_jobs=1, urgent_jobs=2)
     slides = [office.submit() for _ in range(2)]
-    office.prepared = click
+    office.plan = click
     clicks = [office.submit() for _ in range(3)]
     until(lambda: office.jobs.running == 3)
     assert [office.jobs.position(job) for job in (clicks[2], slides[1])] == [0, 1]
@@ -238,18 +234,18 @@ def test_nobody_fills_the_queue(opened: Opening) -> None:
 
 
 def test_only_those_of_ones_own_lane_or_before_it_count(
-    opened: Opening, slide: Prepared, click: Prepared
+    opened: Opening, slide: TiledPlan, click: TiledPlan
 ) -> None:
     office = opened(running_jobs=1, urgent_jobs=1, queued_jobs=2)
     for _ in range(3):
         office.submit()
-    office.prepared = click
+    office.plan = click
     office.submit()
     office.submit()
-    office.prepared = slide
+    office.plan = slide
     with pytest.raises(QueueFull, match=r"^3 jobs wait already"):
         office.submit()
-    office.prepared = click
+    office.plan = click
     office.submit()
     with pytest.raises(QueueFull, match=r"^2 jobs wait already"):
         office.submit()
@@ -302,6 +298,45 @@ def test_a_job_that_cannot_be_stored_leaves_nothing(
         office.submit()
     assert list((office.folder / "jobs").iterdir()) == []
     assert office.jobs.all() == []
+
+
+# What is submitted twice
+
+
+def test_a_key_is_submitted_once_also_over_a_restart(opened: Opening, slide: TiledPlan) -> None:
+    office = opened(running_jobs=1)
+
+    def submit(request: bytes, owner: str, key: str) -> Job:
+        return office.jobs.submit(request, slide, owner=owner, key=key)
+
+    first = submit(b"{}", "ann", "k1")
+    assert submit(b"{}", "ann", "k1") is first
+    others = {submit(b"{}", "ann", "k2"), submit(b"{}", "bob", "k1")}
+    keyless = {submit(b"{}", "ann", ""), submit(b"{}", "ann", "")}
+    assert len(others | keyless | {first}) == 5
+    with pytest.raises(KeyReused, match="'k1' came with another request"):
+        submit(b'{"other":1}', "ann", "k1")
+    assert office.jobs.submitted("ann", "k3", b"{}") is None
+    office.restart()
+    assert submit(b"{}", "ann", "k1") is office.again(first)
+    assert len(office.jobs.all()) == 5
+
+
+def test_a_key_that_comes_twice_at_once_is_stored_once(opened: Opening, slide: TiledPlan) -> None:
+    office = opened(running_jobs=1)
+    found: list[Job] = []
+    threads = [
+        threading.Thread(
+            target=lambda: found.append(office.jobs.submit(b"{}", slide, owner="ann", key="k"))
+        )
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(found) == 8
+    assert office.jobs.all() == [found[0]] == list(set(found))
 
 
 # Stopping
@@ -429,7 +464,7 @@ def test_what_ends_with_its_server_is_cancelled_by_the_next(opened: Opening) -> 
     assert events_of(again)[-1] == Cancelled(0, 20)
 
 
-def test_what_needs_a_token_waits_for_it(opened: Opening, slide: Prepared) -> None:
+def test_what_needs_a_token_waits_for_it(opened: Opening, slide: TiledPlan) -> None:
     office = opened(running_jobs=1)
     parked = office.submit("ann", parks=True)
     until_state(parked, State.RUNNING)

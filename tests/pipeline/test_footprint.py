@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 
@@ -11,14 +10,12 @@ from isoline.domain.prompts import Prompt
 from isoline.domain.request import SegmentRequest
 from isoline.geometry.grid import XY, Box
 from isoline.geometry.region import Region
-from isoline.models.catalogue import ModelCatalogue
 from isoline.models.nuclei import MAX_EXTENT_UM, Nuclei
 from isoline.models.threshold import Threshold
 from isoline.models.tissue import Tissue
-from isoline.pipeline import tiled
 from isoline.sources.upload import UploadRequest
+from tests import planning
 
-MODELS = ModelCatalogue(Path())
 WHOLE = Box(0, 0, 3000, 2000)
 SQUARE = XY(0.5, 0.5)
 ROI = Region.rectangle(1200, 900, 1300, 950)
@@ -31,7 +28,7 @@ def footprint(
     at_um: float | None = None,
 ) -> Box:
     request = SegmentRequest("upload:", model, region, at_um=at_um)
-    return tiled.footprint(UploadRequest((WHOLE.width, WHOLE.height), request, spacing_um), MODELS)
+    return planning.footprint(UploadRequest((WHOLE.width, WHOLE.height), request, spacing_um))
 
 
 def test_bounded_objects_need_their_extent_and_the_reach_of_the_filters() -> None:
@@ -95,7 +92,7 @@ def test_a_click_needs_an_object_of_1024_pixels_to_each_side(
     point: tuple[float, float], expected: Box
 ) -> None:
     request = SegmentRequest("upload:", "click", prompts=(Prompt("point", (point,), True),))
-    assert tiled.footprint(UploadRequest((3000, 2000), request), MODELS) == expected
+    assert planning.footprint(UploadRequest((3000, 2000), request)) == expected
 
 
 def test_what_the_prompts_correct_is_needed_too() -> None:
@@ -105,5 +102,5 @@ def test_what_the_prompts_correct_is_needed_too() -> None:
         Prompt("point", ((1650.0, 1200.0),), True),
     )
     request = SegmentRequest("upload:", "click", prompts=clicks, initial=outline)
-    box = tiled.footprint(UploadRequest((9000, 9000), request), MODELS)
+    box = planning.footprint(UploadRequest((9000, 9000), request))
     assert box == Box(1500 - 1024, 1200 - 1024, 1701 + 1024, 1501 + 1024)
