@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -290,6 +291,39 @@ def test_rectangles_overlap_as_their_sides_say() -> None:
         assert region.overlap(Rect(*box)) is Overlap.SOME  # it may be, on the edge
     for box in ((5, 21, 9, 49), (31, 21, 35, 49), (11, 15, 29, 19), (11, 51, 29, 55)):
         assert region.overlap(Rect(*box)) is Overlap.NONE
+
+
+def test_an_edge_in_a_box_or_on_its_side_is_some_overlap() -> None:
+    """As shapely sees it, on whole numbers, where both are exact."""
+    rng = np.random.default_rng(7)
+    seen: Counter[Overlap] = Counter()
+    for corners in rng.integers(0, 24, (60, 5, 2)).astype(float):
+        region = region_of([(x, y) for x, y in corners.tolist()])
+        if region is None:
+            continue
+        outline = shapely.LinearRing(corners)
+        for x, y in rng.integers(0, 22, (20, 2)).tolist():
+            touched = outline.intersects(shapely.box(x, y, x + 3, y + 2))
+            found = region.overlap(Rect(x, y, x + 3, y + 2))
+            assert (found is Overlap.SOME) == touched, (corners, x, y)
+            if not touched:
+                inside = region.contains(np.array([(x + 1.5, y + 1)]))[0]
+                assert found is (Overlap.ALL if inside else Overlap.NONE)
+            seen[found] += 1
+    assert min(seen[overlap] for overlap in Overlap) > 10
+
+
+def test_masks_of_rectangles_are_half_open_at_pixel_centres() -> None:
+    grid = Grid((12, 9), XY(2.0, 1.0))
+    for box, columns, rows in (
+        ((3, 1.5, 7, 4.5), (1, 3), (1, 4)),
+        ((2.9, 1.4, 7.1, 4.6), (1, 4), (1, 5)),
+        ((3.1, 1.6, 6.9, 4.4), (2, 3), (2, 4)),
+    ):
+        expected = np.zeros((9, 6), np.bool_)
+        expected[slice(*rows), slice(*columns)] = True
+        mask = Region.rectangle(*box).mask(grid, grid.bounds)
+        np.testing.assert_array_equal(mask, expected)
 
 
 def test_the_bounds_are_those_of_all_polygons() -> None:

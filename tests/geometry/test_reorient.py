@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
+from scipy.spatial.transform import Rotation
 
 from isoline.geometry import resampling
 from isoline.geometry.reorient import Orientation
@@ -60,6 +61,21 @@ def test_what_is_turned_can_be_turned_back(sides: str, lies: str) -> None:
     unflipped = whole.transpose(found.axes)
     np.testing.assert_array_equal(found.turn(np.flip(whole, found.flipped_axes)), unflipped)
     assert found.of_array([f"axis {axis}" for axis in found.axes]) == ("axis 0", "axis 1", "axis 2")
+
+
+@given(st.integers(0, 10**6))
+def test_the_axis_nearest_to_a_side_runs_along_it(seed: int) -> None:
+    turned = Rotation.random(random_state=seed).as_matrix()
+    steps = [LPS(*step) for step in (turned * (0.5, 1.25, 2.5)).T.tolist()]
+    grid = VolumeGrid((4, 3, 2), LPS(0.0, 0.0, 0.0), *steps)
+    for sides in ("LPS", "RAS", "SAL", "IRP"):
+        found = Orientation.towards(sides, grid)
+        of_k_j_i = turned[:, ::-1]
+        cosines = np.array([OF_SIDE[s][1] * of_k_j_i[OF_SIDE[s][0]] for s in sides])
+        side, axis = np.unravel_index(np.abs(cosines).argmax(), (3, 3))
+        assert found.axes[side] == axis
+        assert found.flips[side] == (cosines[side, axis] < 0)
+        assert sorted(found.axes) == [0, 1, 2]
 
 
 def test_a_scan_of_known_orientation() -> None:

@@ -96,6 +96,10 @@ TARGETS = (
             "protocol/test_requests.py::test_no_json_whatever_gets_past_the_error_tree",
         ),
     ),
-    Target("jobs", ("isoline.jobs.job", "isoline.jobs.queue"), ("jobs/test_queue.py",)),
+    Target(
+        "jobs",
+        ("isoline.jobs.job", "isoline.jobs.queue"),
+        ("jobs/test_job.py", "jobs/test_queue.py"),
+    ),
     Target("journal", ("isoline.jobs.journal",), ("jobs/test_journal.py",)),
 )
