@@ -40,7 +40,8 @@ class Fate(str, Enum):
     """What became of a mutant."""
 
     KILLED = "killed"
-    TIMED_OUT = "timed out"
+    STOPPED = "stopped"
+    """It took too long, or crashed: noticed, too."""
     SURVIVED = "survived"
 
 
@@ -95,7 +96,7 @@ class Tester:
             by = failed.read_text() if failed.exists() else ""
         if code in _DID_NOT_RUN:
             raise SystemExit(f"pytest ends with {code} on {' '.join(self._options)}")
-        fate = Fate.TIMED_OUT if code < 0 else Fate.KILLED if code else Fate.SURVIVED
+        fate = Fate.STOPPED if code < 0 else Fate.KILLED if code else Fate.SURVIVED
         return fate, by, seconds
 
     # In the fork
