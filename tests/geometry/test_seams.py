@@ -341,6 +341,20 @@ def test_wanted_leads_to_the_rest_of_an_object() -> None:
     assert not united.incomplete.any()
 
 
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("order", [1, -1])
+def test_one_long_run_meets_several_short_ones(turns: int, order: int) -> None:
+    """A bar on one side of a seam, the teeth of a comb on the other, some of them joined again."""
+    bar = np.ones((8, 8), np.uint8)
+    teeth = np.zeros((8, 8), np.uint8)
+    teeth[:, ::2] = 1
+    teeth[5, 2:5] = 1
+    classes = np.ascontiguousarray(np.rot90(np.concatenate([bar, teeth]), turns))
+    closed, _ = unite(classes, 8, places_of(lattice_of(classes, 8))[::order])
+    assert regions(closed) == whole(classes)
+    assert len(closed) == 1
+
+
 def test_seams_between_classes_stay() -> None:
     classes = np.array([[1, 2], [1, 2]], np.uint8)
     closed, _ = unite(classes, 1, [(0, 0), (1, 0), (1, 1), (0, 1)])
