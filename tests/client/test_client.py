@@ -32,7 +32,8 @@ from isoline.domain.events import Progress as ServerProgress
 from isoline.domain.events import Warned as ServerWarned
 from isoline.errors import UnknownModel
 from isoline.exports.geojson import GeoJSON
-from isoline.protocol.requests import encode_event, problem
+from isoline.protocol.events import encode_event
+from isoline.protocol.problems import problem
 from isoline.testing.contracts import results
 
 SAID: list[ServerEvent] = [
