@@ -89,8 +89,8 @@ TARGETS = (
     ),
     Target(
         "protocol",
-        ("isoline.protocol.requests",),
-        ("protocol/test_requests.py",),
+        tuple(f"isoline.protocol.{name}" for name in ("requests", "strict", "events", "responses")),
+        ("protocol/test_requests.py", "protocol/test_protocol.py"),
         (
             "protocol/test_requests.py::test_what_a_viewer_needs_is_light",
             "protocol/test_requests.py::test_no_json_whatever_gets_past_the_error_tree",
