@@ -66,8 +66,8 @@ def test_what_is_turned_can_be_turned_back(sides: str, lies: str) -> None:
 @given(st.integers(0, 10**6))
 def test_the_axis_nearest_to_a_side_runs_along_it(seed: int) -> None:
     turned = Rotation.random(random_state=seed).as_matrix()
-    steps = [LPS(*step) for step in (turned * (0.5, 1.25, 2.5)).T.tolist()]
-    grid = VolumeGrid((4, 3, 2), LPS(0.0, 0.0, 0.0), *steps)
+    i, j, k = (LPS(*step) for step in (turned * (0.5, 1.25, 2.5)).T.tolist())
+    grid = VolumeGrid((4, 3, 2), LPS(0.0, 0.0, 0.0), i, j, k)
     for sides in ("LPS", "RAS", "SAL", "IRP"):
         found = Orientation.towards(sides, grid)
         of_k_j_i = turned[:, ::-1]

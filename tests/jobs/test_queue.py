@@ -274,9 +274,9 @@ def test_who_is_refused_hears_when_a_place_may_be_free(
 def test_a_server_that_ends_takes_no_more(opened: Opening) -> None:
     office = opened(running_jobs=1)
     first, second = office.submit(), office.submit()
-    assert not office.jobs.closing
+    before = office.jobs.closing
     office.jobs.wind_down()
-    assert office.jobs.closing
+    assert (before, office.jobs.closing) == (False, True)
     with pytest.raises(Busy, match="the server is shutting down"):
         office.submit()
     office.jobs.cancel(first)

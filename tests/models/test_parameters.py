@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isoline.domain.events import Label
+from isoline.domain.request import Value
 from isoline.errors import BadParameter
-from isoline.models.base import Bounded, Choice, ModelSpec, Number, Parameter, Switch, Value
+from isoline.models.base import Bounded, Choice, ModelSpec, Number, Parameter, Switch
 from isoline.models.parameters import check_parameters
 
 

@@ -173,14 +173,12 @@ def _expressions(node: ast.expr) -> Iterator[ast.expr]:
             yield ast.BoolOp(ast.Or() if isinstance(node.op, ast.And) else ast.And(), node.values)
         case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.Invert()):
             yield node.operand
-        case ast.Constant(value=bool()):
-            yield ast.Constant(not node.value)
-        case ast.Constant(value=int()):
-            yield ast.Constant(node.value + 1)
-            yield ast.Constant(node.value - 1)
-        case ast.Constant(value=float()):
-            changes = (node.value * _SCALE, node.value / _SCALE) if node.value else (1.0,)
-            yield from map(ast.Constant, changes)
+        case ast.Constant(value=bool(value)):
+            yield ast.Constant(not value)
+        case ast.Constant(value=int(value)):
+            yield from (ast.Constant(value + 1), ast.Constant(value - 1))
+        case ast.Constant(value=float(value)):
+            yield from map(ast.Constant, (value * _SCALE, value / _SCALE) if value else (1.0,))
         case ast.Call():
             yield from _calls(node)
         case ast.Dict(keys, values):
