@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,14 +170,26 @@ def test_serving_nothing_is_a_mistake(data: Path) -> None:
 
 def test_importing_isoline_loads_nothing_heavy() -> None:
     heavy = ("torch", "flask", "openslide", "numba", "cv2", "onnxruntime", "large_image", "cc3d")
-    light = (
-        "isoline.domain.events, isoline.protocol.requests, isoline.client, isoline.models.registry,"
-        " isoline.geometry.tiling"
-    )
-    check = f"import sys, {light}; print([name for name in {heavy} if name in sys.modules])"
-    assert subprocess.check_output([sys.executable, "-c", check], text=True) == "[]\n"
-    check = "import sys, isoline.client; print('numpy' in sys.modules)"
-    assert subprocess.check_output([sys.executable, "-c", check], text=True) == "False\n"
+    light = "isoline.protocol.requests, isoline.protocol.events, isoline.models.catalogue"
+    light += ", isoline.geometry.tiling, isoline.domain.events"
+    assert _loaded(light, heavy) == []
+    assert _loaded("isoline.client", ("numpy", "pydantic")) == []
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["isoline", "isoline.cli.main", "isoline.config.settings", "isoline.engines.worker"],
+)
+def test_what_starts_often_does_without_pydantic(module: str) -> None:
+    """It takes a tenth of a second, which `isoline --version` and a worker need not wait for."""
+    assert _loaded(module, ("pydantic",)) == []
+    assert _loaded("isoline.protocol.requests", ("pydantic",)) == ["pydantic"]
+
+
+def _loaded(modules: str, others: Sequence[str]) -> list[str]:
+    """Return which of `others` come along when `modules` are imported."""
+    check = f"import sys, {modules}; print(*(name for name in {others} if name in sys.modules))"
+    return subprocess.check_output([sys.executable, "-c", check], text=True).split()
 
 
 def test_the_server_answers_before_it_loads_what_computes() -> None:

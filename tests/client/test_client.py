@@ -32,7 +32,8 @@ from isoline.domain.events import Progress as ServerProgress
 from isoline.domain.events import Warned as ServerWarned
 from isoline.errors import UnknownModel
 from isoline.exports.geojson import GeoJSON
-from isoline.protocol.requests import encode_event, problem
+from isoline.protocol.events import encode_event
+from isoline.protocol.problems import problem
 from isoline.testing.contracts import results
 
 SAID: list[ServerEvent] = [
@@ -363,6 +364,14 @@ def test_a_click_is_asked_again(server: Server) -> None:
     events = list(Client(server.url).segment("a.svs", "click", prompts=[point(5, 6)]))
     assert kinds(events) == ALL
     assert len(server.calls) == 3
+
+
+def test_a_click_whose_job_is_kept_makes_no_second_job(server: Server) -> None:
+    server.scripts["/v1/segment"] = [stream(*LINES[:2], cut=True), stream(*LINES)]
+    events = Client(server.url).segment("a.svs", "click", prompts=[point(5, 6)], keep=True)
+    with pytest.raises(ClientError, match="broke off"):
+        list(events)
+    assert len(server.calls) == 1
 
 
 def test_another_look_takes_the_place_of_one_that_waits(server: Server) -> None:

@@ -1,4 +1,4 @@
-"""A volume from request to slices of labels: plan, worker, journal, wire, HTTP."""
+"""A volume from request to slices of labels: plan, worker, journal, protocol, HTTP."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from isoline.models.threshold3d import Threshold3D
 from isoline.models.volumetric import Scan, outward
 from isoline.pipeline.volumes import VolumePlan
 from isoline.protocol import requests
+from isoline.protocol.events import encode_event
 from isoline.sources.volume import VolumeSource
 from isoline.testing.contracts import MaskEncoderContract, VolumeModelContract
 from tests import volumes
@@ -204,7 +205,7 @@ def test_on_the_wire_slices_have_their_names(folder: Path, engine: LocalEngine) 
     told = events(batches(folder, engine, request(parameters={"above": 4000})))
     started = told[0]
     assert isinstance(started, Started)
-    lines = [requests.encode_event(seq, event, started, OHIF()) for seq, event in enumerate(told)]
+    lines = [encode_event(seq, event, started, OHIF()) for seq, event in enumerate(told)]
     heard = [client.decode_event(line) for line in lines]
     first = heard[0]
     assert isinstance(first, client.Started)
@@ -289,7 +290,7 @@ def test_a_volume_that_goes_away_fails_the_job(
 
 
 @pytest.mark.parametrize("said", [3, {"instance": "1.2.3", "frame": 4}, {"instance": "1.2"}])
-def test_slices_on_the_wire(said: Any) -> None:
+def test_slices_of_requests(said: Any) -> None:
     asked = requests.request_of({"image": "a", "model": "brain", "slice": said})
     assert requests.request_of(orjson.loads(orjson.dumps(requests.request_json(asked)))) == asked
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from isoline.domain import prompts
 from isoline.domain.prompts import Prompt
-from isoline.protocol import requests as wire
+from isoline.protocol import requests
 from tests.qupath import building as qupath
 from tests.qupath.building import PLUGIN, Build, Proxy, proxied
 from tests.slides import Shapes
@@ -58,7 +58,7 @@ class TestPrompts:
 def read(sent: object) -> tuple[Prompt, ...]:
     """Return `sent` as the server reads it in a request on a slide."""
     body = json.dumps({"image": "a.svs", "model": "click", "prompts": sent}).encode()
-    read = wire.parse_request(body).prompts
+    read = requests.parse_request(body).prompts
     prompts.check(read, 2)
     return read
 
