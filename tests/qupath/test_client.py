@@ -268,9 +268,7 @@ def test_the_models_are_asked_for_again_and_a_test_of_the_connection_is_not(
     with proxied(proxy) as url:
         words = build.run("java", do="test", url=url)["words"]
         models = build.run("java", do="models", url=url)["models"]
-    assert re.search(
-        "HTTP 503 from .*: a proxy answers there instead of isoline", words
-    )
+    assert re.search("HTTP 503 from .*: a proxy answers there instead of isoline", words)
     assert models > 3
     assert proxy.calls == ["GET /v1/health", *["GET /v1/models"] * 3]
 
