@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 from isoline import client as api
-from isoline.client import ONCE, Client, ClientError
+from isoline.client import Client, ClientError
 from tests.serving import PLUGINS, free_port
 
 
@@ -52,14 +52,13 @@ class Server:
         """Start the server; it needs a while before it answers."""
         config = self.data / "isoline.toml"
         config.write_text(
-            f'data = "{self.data.as_posix()}"\n[server]\nport = {self.port}\n'
-            f'[images]\nslides = "{self.images.as_posix()}"\n{self.more}',
+            f'data = "{self.data.as_posix()}"\n[images]\nslides = "{self.images.as_posix()}"\n'
+            f"[server]\nport = {self.port}\n{self.more}",
             encoding="utf-8",
         )
         code = (
-            "from pathlib import Path; from isoline.config import settings; "
-            "from isoline.server import wsgi;"
-            f" wsgi.serve(settings.load(Path({str(config)!r})))"
+            "from pathlib import Path; from isoline.config.settings import load;"
+            f" from isoline.server.wsgi import serve; serve(load(Path({str(config)!r})))"
         )
         path = os.pathsep.join(filter(None, [str(PLUGINS), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "ISOLINE_TOKEN": self.token, "PYTHONPATH": path}
@@ -67,10 +66,9 @@ class Server:
 
     def wait_until(self, *states: str) -> None:
         """Wait until the server answers and is in one of `states`."""
-        impatient = Client(self.url, self.token, policy=ONCE)
         for _ in range(4500):
             with contextlib.suppress(ClientError):
-                if impatient.health()["status"] in states:
+                if self.client.health()["status"] in states:
                     return
             time.sleep(0.02)
         raise AssertionError(f"the server is not {' or '.join(states)} after 90 s")

@@ -23,7 +23,7 @@ from isoline.domain.prompts import Prompt
 from isoline.geometry.grid import Box
 from isoline.geometry.region import Region
 from isoline.images.catalog import Images
-from isoline.inference.predictor import Workbench
+from isoline.inference.resources import Resources
 from isoline.models import downloads
 from isoline.models.catalogue import ModelCatalogue
 from isoline.sources.registry import open_image
@@ -72,7 +72,7 @@ CORRECTED = (
 def main(folder: Path) -> None:
     slide = downloads.fetch(SAMPLE_SLIDE)
     with tempfile.TemporaryDirectory() as nothing:
-        bench = Workbench(ModelCatalogue(Path(nothing)), "cpu")
+        bench = Resources(ModelCatalogue(Path(nothing)), "cpu")
         save(folder / "prompts-kinds.png", (on_slide(slide, each, bench) for each in KINDS))
         save(folder / "prompts-corrected.png", (on_slide(slide, each, bench) for each in CORRECTED))
         save(folder / "prompts-volume.png", in_head(HEAD, point(85, 134, 88), bench))
@@ -93,7 +93,7 @@ def save(path: Path, panels: Iterable[Picture]) -> None:
     print(path)
 
 
-def on_slide(slide: Path, panel: Panel, bench: Workbench) -> Picture:
+def on_slide(slide: Path, panel: Panel, bench: Resources) -> Picture:
     """Return the part of the slide with prompts and what they point at."""
     area = panel.area
     source = open_image(slide)
@@ -114,7 +114,7 @@ def on_slide(slide: Path, panel: Panel, bench: Workbench) -> Picture:
     return picture
 
 
-def in_head(head: Path, prompt: Prompt, bench: Workbench) -> Iterable[Picture]:
+def in_head(head: Path, prompt: Prompt, bench: Resources) -> Iterable[Picture]:
     """Yield the three planes through a point, with what it points at in all of the volume."""
     source = open_image(head)
     assert isinstance(source, VolumeSource)

@@ -16,11 +16,11 @@ from isoline.domain.events import Mask, Objects
 from isoline.domain.prompts import Kind, Prompt
 from isoline.domain.request import SegmentRequest
 from isoline.images.catalog import Images
-from isoline.inference.predictor import Workbench
-from isoline.inference.task import Answered
-from isoline.models.catalogue import ModelCatalogue
-from isoline.pipeline import tiled
+from isoline.inference.prompts import PromptResult
+from isoline.inference.resources import Resources
+from isoline.inference.task import Attention
 from isoline.plugins import entry_points
+from tests.planning import prompt_plan
 from tests.running import shapes
 from tests.serving import PLUGINS
 
@@ -49,12 +49,15 @@ def asking(image: str, *prompts: Prompt, **changes: Any) -> SegmentRequest:
     return SegmentRequest(**{"image": image, "model": "flood", "prompts": prompts, **changes})
 
 
-def answer(request: SegmentRequest, images: Images, bench: Workbench) -> Answered:
-    prepared = tiled.prepare(request, images, ModelCatalogue(Path("no weights")))
-    return bench.answer(prepared.task, *prepared.tiles)
+def answer(request: SegmentRequest, images: Images, bench: Resources) -> PromptResult:
+    prepared = prompt_plan(request, images, Path("no weights"))
+    (tile,) = prepared.tiles
+    (result,) = prepared.task.compute(bench, tile, Attention())
+    assert isinstance(result, PromptResult)
+    return result
 
 
-def outline(answered: Answered) -> Any:
+def outline(answered: PromptResult) -> Any:
     """Return the one shape of an answer, in level-0 pixels."""
     assert isinstance(answered.found, Objects)
     (shape,) = shapes(answered.found)
@@ -62,7 +65,7 @@ def outline(answered: Answered) -> Any:
     return shape
 
 
-def labelmap(answered: Answered, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+def labelmap(answered: PromptResult, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     """Return (k, j, i) of an answer; what is not in its slices is 0."""
     assert isinstance(answered.found, Mask)
     drawn = np.zeros(shape, np.uint8)

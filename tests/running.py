@@ -17,25 +17,24 @@ from isoline.engines.base import Agenda, Engine
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.tiling import Lattice, Tile
 from isoline.images.catalog import Images
-from isoline.inference.predictor import Workbench
-from isoline.inference.task import Computed, Survey, Task, TileFailed
+from isoline.inference.resources import Resources
+from isoline.inference.task import Attention, Result, Task
 from isoline.models.catalogue import ModelCatalogue
-from isoline.pipeline import tiled
-from isoline.pipeline.surveys import Surveys
-from isoline.pipeline.tiled import Prepared
+from isoline.pipeline.tiled import TiledPlan
+from tests.planning import tiled_plan
 
 
 class SerialEngine(Engine):
     """Runs tiles in this process, one after the other, in the agenda's order or shuffled."""
 
     def __init__(self, weights: Path, seed: int | None = None) -> None:
-        self._bench = Workbench(ModelCatalogue(weights), "cpu")
+        self._resources = Resources(ModelCatalogue(weights), "cpu")
         self._random = None if seed is None else random.Random(seed)
 
-    def survey(self, task: Task, agenda: Agenda) -> Survey:
-        return self._bench.survey(task)
+    def survey(self, task: Task, agenda: Agenda) -> Result:
+        return task.survey(self._resources)
 
-    def run(self, task: Task, agenda: Agenda) -> Iterator[Computed | TileFailed]:
+    def run(self, task: Task, agenda: Agenda) -> Iterator[Result]:
         while len(agenda):
             tiles: list[Tile] = []
             while (tile := agenda.take()) is not None:
@@ -43,17 +42,17 @@ class SerialEngine(Engine):
             if self._random is not None:
                 self._random.shuffle(tiles)
             for each in tiles:
-                yield self._bench.compute(task, each)
+                yield from task.compute(self._resources, each, Attention())
 
     def close(self) -> None:
-        self._bench.close()
+        self._resources.close()
 
 
 @dataclass
 class Outcome:
     """Everything one run said."""
 
-    prepared: Prepared
+    prepared: TiledPlan
     events: list[Event] = field(default_factory=list)
 
     @property
@@ -127,14 +126,14 @@ def run(
     untiled: bool = False,
 ) -> Outcome:
     """Run `request` to its end; `untiled` computes the whole grid as one tile."""
-    prepared = tiled.prepare(request, images, ModelCatalogue(data / "weights"))
+    prepared = tiled_plan(request, images, data / "weights")
     if untiled:
         side = max(prepared.lattice.grid.size)
         lattice = Lattice(prepared.lattice.grid, side, prepared.lattice.halo_px)
         prepared = replace(prepared, lattice=lattice, tiles=(lattice.tile(0, 0),))
-    agenda = Agenda(prepared.lattice, prepared.tiles, prepared.focus)
+    agenda = prepared.agenda()
     outcome = Outcome(prepared)
-    for batch in tiled.events(prepared, engine, Surveys(data / "surveys"), agenda):
+    for batch in prepared.events(engine, agenda):
         outcome.events += batch.events
     return outcome
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from isoline.client import ONCE, Client, ClientError
+from isoline.client import Client, ClientError
 
 PLUGINS = Path(__file__).parent / "plugins"
 """Models for tests, installed on the path of the servers that tests start."""
@@ -37,16 +37,15 @@ def serving(
         encoding="utf-8",
     )
     code = (
-        "from pathlib import Path; from isoline.config import settings; "
-        "from isoline.server import wsgi;"
-        f" wsgi.serve(settings.load(Path({str(config)!r})), {kind!r})"
+        "from pathlib import Path; from isoline.config.settings import load;"
+        f" from isoline.server.wsgi import serve; serve(load(Path({str(config)!r})), {kind!r})"
     )
     path = os.pathsep.join(filter(None, [str(PLUGINS), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "ISOLINE_TOKEN": token, "PYTHONPATH": path}
     process = subprocess.Popen([sys.executable, "-c", code], env=environment)
     url = f"http://127.0.0.1:{port}"
     try:
-        _await_ready(process, Client(url, token, policy=ONCE))
+        _await_ready(process, Client(url, token))
         yield url
     finally:
         process.terminate()

@@ -30,6 +30,12 @@ IsolineError
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+_LONGEST_NAME = 100
+"""No name is longer; the work of comparing grows with the square of the length."""
+
 
 class IsolineError(Exception):
     """An error with a message for a person: what happened and where, then how to mend it."""
@@ -136,6 +142,10 @@ class Unreadable(IsolineError):
     """The file is there and cannot be decoded."""
 
 
+class KeyReused(Conflict):
+    """An Idempotency-Key came again with another request."""
+
+
 class NotStored(IsolineError):
     """An archive is down, or refused what was to be kept."""
 
@@ -146,3 +156,16 @@ class Busy(IsolineError):
 
 class Broken(IsolineError):
     """Our own side failed: a model raised, a worker died, a disk is full."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the one of `known` that was probably meant by `name`, None where none is like it."""
+    close = get_close_matches(name, known, 1) if len(name) <= _LONGEST_NAME else []
+    return close[0] if close else None
+
+
+def failure_of(error: Exception) -> tuple[str, str, str]:
+    """Return code, message and remedy of what ended a job."""
+    if isinstance(error, IsolineError):
+        return error.code, error.what, error.remedy
+    return "Broken", f"{type(error).__name__}: {error}", "see the server's log"

@@ -53,7 +53,7 @@ def middle(pixel):
 
 
 class Layer:
-    """What the viewer shows of one job."""
+    """What the viewer shows for one job."""
 
     def __init__(self):
         self.seen = -1
@@ -65,12 +65,12 @@ class Layer:
         if not line.strip():  # a heartbeat
             return
         event = json.loads(line)
-        if event["seq"] <= self.seen:  # came again with a second connection
+        if event["seq"] <= self.seen:  # repeated after reconnecting
             return
         self.seen = event["seq"]
         match event["event"]:
             case "contours":
-                self.remove(event["replaces"])  # first: a piece may be replaced by itself
+                self.remove(event["replaces"])  # first: a feature may replace itself
                 for feature in event["features"]:
                     self.features[feature["id"]] = feature
                     if event["provisional"]:
@@ -85,7 +85,7 @@ class Layer:
 
 
 def shown(feature):
-    """Return what is drawn for one GeoJSON feature."""
+    """Return what the viewer draws for one GeoJSON feature."""
     geometry = feature["geometry"]
     several = geometry["type"] == "MultiPolygon"
     polygons = geometry["coordinates"] if several else [geometry["coordinates"]]

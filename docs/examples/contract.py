@@ -1,4 +1,4 @@
-"""The examples under the contracts that isoline's own parts fulfil."""
+"""The examples, tested by the contracts that isoline's own parts fulfil."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ class TestBrown(ModelContract):
 
     @pytest.fixture
     def pixels(self) -> NDArray[np.generic]:
-        """(c, y, x) in which it finds something."""
+        """Return (c, y, x) with something for the model to find."""
         return np.random.default_rng(7).integers(0, 256, (3, 301, 407)).astype(np.uint8)
 
 

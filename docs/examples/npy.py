@@ -12,7 +12,7 @@ from isoline.sources.fingerprint import fingerprint
 
 
 class NpySource(Source):
-    """A memory-mapped array: nothing is read before it is asked for."""
+    """A memory-mapped array: nothing is read before it is needed."""
 
     name = "npy"
 

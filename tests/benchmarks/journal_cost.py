@@ -27,10 +27,10 @@ from isoline.images.catalog import Images
 from isoline.jobs.queue import Jobs
 from isoline.models import downloads
 from isoline.models.catalogue import ModelCatalogue
-from isoline.pipeline import tiled
 from isoline.pipeline.surveys import Surveys
-from isoline.pipeline.tiled import Prepared
+from isoline.pipeline.tiled import TiledPlan
 from tests.benchmarks.measuring import describe_machine, median, spread
+from tests.planning import tiled_plan
 
 REGION = Region.rectangle(2600, 3900, 6696, 7996)
 CLICK = Region.rectangle(5200, 5200, 5400, 5400)
@@ -52,7 +52,7 @@ def main() -> None:
         shutil.copy(downloads.fetch(SAMPLE_SLIDE), data / "slide.svs")
         engine = LocalEngine(2, ModelCatalogue(data / "weights"))
         surveys = Surveys(data / "surveys")
-        jobs = Jobs(data / "jobs", engine, surveys, Limits(), lambda _: _prepare(data, REGION))
+        jobs = Jobs(data / "jobs", engine, Limits(), lambda _: _prepare(data, REGION))
         try:
             _compare("region", _prepare(data, REGION), engine, surveys, jobs, pairs=9)
             _compare("click", _prepare(data, CLICK), engine, surveys, jobs, pairs=41)
@@ -61,17 +61,17 @@ def main() -> None:
             engine.close()
 
 
-def _prepare(data: Path, region: Region) -> Prepared:
+def _prepare(data: Path, region: Region) -> TiledPlan:
     request = SegmentRequest("slide.svs", "nuclei", region, tile=512)
-    return tiled.prepare(request, Images({"": data}), ModelCatalogue(data / "weights"))
+    return tiled_plan(request, Images({"": data}), data / "weights")
 
 
 def _compare(
-    name: str, prepared: Prepared, engine: LocalEngine, surveys: Surveys, jobs: Jobs, pairs: int
+    name: str, prepared: TiledPlan, engine: LocalEngine, surveys: Surveys, jobs: Jobs, pairs: int
 ) -> None:
     def straight() -> None:
         agenda = Agenda(prepared.lattice, prepared.tiles, prepared.focus, urgent=name == "click")
-        for _ in tiled.events(prepared, engine, surveys, agenda):
+        for _ in prepared.events(engine, agenda):
             pass
 
     def as_job() -> None:

@@ -26,9 +26,8 @@ from isoline.jobs.journal import JournalWriter
 from isoline.models import downloads
 from isoline.models.catalogue import MODELS, ModelCatalogue
 from isoline.models.weights import pull
-from isoline.pipeline import tiled
-from isoline.pipeline.surveys import Surveys
 from tests.benchmarks.measuring import describe_machine, family_rss
+from tests.planning import tiled_plan
 
 REGION = Region.rectangle(4400, 5200, 8496, 9296)
 """4096 x 4096 pixels of dense tissue."""
@@ -63,7 +62,7 @@ def measure(model: str, where: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         request = SegmentRequest(slide.name, model, region=region)
-        prepared = tiled.prepare(request, Images.of_file(slide), ModelCatalogue(weights))
+        prepared = tiled_plan(request, Images.of_file(slide), weights)
         engine = LocalEngine(2, ModelCatalogue(weights))
         while not engine.ready:
             time.sleep(0.1)
@@ -71,7 +70,7 @@ def measure(model: str, where: str) -> None:
         journal = JournalWriter(data / "journal")
         agenda = Agenda(prepared.lattice, prepared.tiles, None)
         with Peak() as peak:
-            for batch in tiled.events(prepared, engine, Surveys(data / "surveys"), agenda):
+            for batch in prepared.events(engine, agenda):
                 journal.append(batch)
         engine.close()
     print(peak.bytes - idle)

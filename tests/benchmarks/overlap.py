@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -28,17 +28,16 @@ from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.geometry.grid import Box
 from isoline.images.catalog import Images
-from isoline.inference.predictor import Workbench, found
-from isoline.inference.task import Task
+from isoline.inference.resources import Resources
+from isoline.inference.tiles import TiledTask
 from isoline.jobs.journal import JournalWriter
 from isoline.models import downloads
 from isoline.models.base import Model, Patch, Prediction
 from isoline.models.catalogue import MODELS, ModelCatalogue
 from isoline.models.weights import pull, weight_files
-from isoline.pipeline import tiled
-from isoline.pipeline.surveys import Surveys
-from isoline.pipeline.tiled import Prepared
+from isoline.pipeline.tiled import TiledPlan
 from tests.benchmarks.measuring import describe_machine, interleaved, median, spread
+from tests.planning import tiled_plan
 
 TILES = 64
 CORES = len(os.sched_getaffinity(0))
@@ -74,22 +73,21 @@ def main() -> None:
 
 def _measure(name: str, slide: Path, weights: Path, data: Path, runs: int) -> None:
     request = SegmentRequest(slide.name, name)
-    prepared = tiled.prepare(request, Images.of_file(slide), ModelCatalogue(weights))
-    surveys = Surveys(data / "surveys")
+    prepared = tiled_plan(request, Images.of_file(slide), weights)
     engine = LocalEngine(CORES, ModelCatalogue(weights))
     try:
         agenda = Agenda(prepared.lattice, prepared.tiles, None)
-        survey = surveys.get(prepared.task, engine, agenda)
+        survey = prepared.surveys.get(prepared.task, engine, agenda)
         assert survey is not None
-        task = prepared.task.surveyed(survey)
+        task = prepared.task.with_survey(survey)
         tiles = [tile for tile in prepared.tiles if _has_tissue(task, tile.write)][:TILES]
-        prepared = Prepared(**{**vars(prepared), "tiles": tuple(tiles)})
+        prepared = replace(prepared, tiles=tuple(tiles))
         while not engine.ready:
             time.sleep(0.1)
-        _run(prepared, engine, surveys, data)  # workers open the slide and load the model once
+        _run(prepared, engine, data)  # workers open the slide and load the model once
         stages: list[Alone] = []
-        bench = Workbench(ModelCatalogue(weights), "cpu")
-        patches = [bench.patch(task, tile.read) for tile in tiles]
+        bench = Resources(ModelCatalogue(weights), "cpu")
+        patches = [task.patch(bench, tile.read) for tile in tiles]
 
         def limit() -> float:
             stages.append(_alone(bench, task, prepared, patches))
@@ -99,7 +97,7 @@ def _measure(name: str, slide: Path, weights: Path, data: Path, runs: int) -> No
 
         def wall() -> float:
             before = _cpu(engine.process_ids)
-            seconds = _run(prepared, engine, surveys, data)
+            seconds = _run(prepared, engine, data)
             busy.append((_cpu(engine.process_ids) - before) / (seconds * CORES))
             return seconds
 
@@ -124,38 +122,37 @@ def _cpu(process_ids: list[int]) -> float:
     return float(sum(each.user + each.system for each in times))
 
 
-def _has_tissue(task: Task, box: Box) -> bool:
-    tissue = task.survey.tissue if task.survey is not None else None
-    return tissue is None or tissue.meets(task.grid, box)
+def _has_tissue(task: TiledTask, box: Box) -> bool:
+    return task.tissue is None or task.tissue.meets(task.plane.grid, box)
 
 
-def _run(prepared: Prepared, engine: LocalEngine, surveys: Surveys, data: Path) -> float:
+def _run(prepared: TiledPlan, engine: LocalEngine, data: Path) -> float:
     """Run the job as the server does, journal included; return its wall seconds."""
     path = data / "journal"
     path.unlink(missing_ok=True)
     journal = JournalWriter(path)
     agenda = Agenda(prepared.lattice, prepared.tiles, None)
     began = time.perf_counter()
-    for batch in tiled.events(prepared, engine, surveys, agenda):
+    for batch in prepared.events(engine, agenda):
         journal.append(batch)
     seconds = time.perf_counter() - began
     journal.close()
     return seconds
 
 
-def _alone(bench: Workbench, task: Task, prepared: Prepared, patches: list[Patch]) -> Alone:
-    model = bench.model(task)
+def _alone(bench: Resources, task: TiledTask, prepared: TiledPlan, patches: list[Patch]) -> Alone:
+    model = task.load_model(bench)
 
     def cpu(work: Callable[[], object]) -> float:
         began = time.process_time()
         work()
         return time.process_time() - began
 
-    read = cpu(lambda: [bench.patch(task, tile.read) for tile in prepared.tiles])
+    read = cpu(lambda: [task.patch(bench, tile.read) for tile in prepared.tiles])
     predictions: list[Prediction] = []
     infer = cpu(lambda: predictions.extend(model.infer(patch) for patch in patches))
     pairs = list(zip(prepared.tiles, predictions, strict=True))
-    contour = cpu(lambda: [found(task, tile, made) for tile, made in pairs])
+    contour = cpu(lambda: [task.found(tile, made) for tile, made in pairs])
     return Alone(read, infer, contour)
 
 

@@ -38,12 +38,12 @@ from isoline.geometry.grid import XY
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.region import Region
 from isoline.images.uploads import Uploads
-from isoline.inference.task import Computed, Stages, Survey, Task
-from isoline.models.catalogue import ModelCatalogue
-from isoline.pipeline import tiled
+from isoline.inference.task import Task
+from isoline.inference.tiles import Stages, Survey, TileResult
 from isoline.sources.upload import UploadRequest
 from tests import serving
 from tests.benchmarks.measuring import describe_machine, median
+from tests.planning import footprint
 from tests.qupath import building as qupath
 from tests.slides import disks
 
@@ -85,10 +85,10 @@ def serve(config: str, per_tile: int) -> None:
     from isoline.engines.local import LocalEngine
     from isoline.server import wsgi
 
-    def run(_: LocalEngine, task: Task, agenda: Agenda) -> Iterator[Computed]:
+    def run(_: LocalEngine, task: Task, agenda: Agenda) -> Iterator[TileResult]:
         while (tile := agenda.take()) is not None:
             found = nuclei(task, tile.write.x0, tile.write.y0, per_tile)
-            yield Computed(tile, found, Stages(0, 0, 0))
+            yield TileResult(tile, found, Stages(0, 0, 0))
 
     def survey(_: LocalEngine, _task: Task, _agenda: Agenda) -> Survey:
         return Survey(None)
@@ -237,7 +237,7 @@ def measure_upload() -> None:
         asked = UploadRequest(
             source.info.size, SegmentRequest("upload:", "nuclei", region), XY(0.2457, 0.2457)
         )
-        area = tiled.footprint(asked, ModelCatalogue(Path()))
+        area = footprint(asked)
         with tempfile.TemporaryDirectory() as folder:
             _, manifest = Uploads(Path(folder), Limits()).create(asked, area)
             step = manifest.layers[1].downsample

@@ -215,6 +215,14 @@ def test_a_stream_is_given_up_by_its_last_sign_of_life() -> None:
     assert 300 - 8 < sum(clock.pauses) <= 300
 
 
+def test_a_caller_who_takes_an_hour_is_no_silence() -> None:
+    clock = Clock()
+    script = Script([line(0), BUSY], [line(1, "done")])
+    for _ in follow(clock.attempts(300), script.read):
+        clock.now += 3600
+    assert script.asked == [-1, 0]
+
+
 def test_a_job_that_is_gone_is_not_asked_for_again() -> None:
     script = Script([line(0), BUSY], [GONE])
     with pytest.raises(ClientError, match="no such job"):

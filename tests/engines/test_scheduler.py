@@ -7,8 +7,8 @@ reads "0 does a1": the worker in slot 0 computes the second tile of run a.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import pytest
 
@@ -34,7 +34,8 @@ class Work:
     lasting: bool = False
     divisible: bool = True
     on_gpu: bool = False
-    image: str = "slide"
+    fingerprint: str = "slide"
+    name: str = ""
 
 
 CLICK = Work(interactive=True)
@@ -122,14 +123,14 @@ class Stage:
         return self._open(name, work, Agenda(lattice, row, None, urgent=urgent, owner=owner))
 
     def click(self, name: str, image: str) -> Consumer:
-        return self.open(name, 1, Work(interactive=True, image=image), urgent=True)
+        return self.open(name, 1, Work(interactive=True, fingerprint=image), urgent=True)
 
     def survey(self, name: str, work: Work = Work()) -> Consumer:
         return self._open(name, work, None)
 
     def _open(self, name: str, work: Work, agenda: Agenda | None) -> Consumer:
         given = list[Reply]()
-        run = self.scheduler.open(cast(Task, f"task of {name}"), work, agenda, given.append)
+        run = self.scheduler.open(cast(Task, replace(work, name=name)), agenda, given.append)
         self.consumers[run.number] = Consumer(name, run, agenda, given)
         return self.consumers[run.number]
 
@@ -151,7 +152,7 @@ class Stage:
         match message:
             case Begin(run, task):
                 name = self.consumers[run].name
-                assert str(task) == f"task of {name}"
+                assert cast(Any, task).name == name
                 return f"begins {name}"
             case Do(run, None, again):
                 return f"surveys {self.consumers[run].name}" + " again" * again
@@ -318,6 +319,7 @@ def test_a_click_waits_for_the_urgent_worker() -> None:
     assert stage.next() == ["0 does click0"]
 
 
+@pytest.mark.slow
 def test_clicks_go_to_the_worker_that_knows_the_image() -> None:
     stage = Stage([CLICKS, CLICKS, ANY])
     told = []
@@ -372,7 +374,7 @@ def test_an_image_that_was_just_looked_at_is_remembered_longest() -> None:
 
 def test_only_clicks_make_an_image_known() -> None:
     stage = Stage([CLICKS, CLICKS])
-    stage.open("small", 1, Work(image="one"), urgent=True)
+    stage.open("small", 1, Work(fingerprint="one"), urgent=True)
     assert stage.next() == ["0 does small0"]
     stage.click("click", "one")
     assert stage.next() == ["1 does click0"]
@@ -396,6 +398,7 @@ def test_without_gpus_networks_run_anywhere() -> None:
     assert stage.next() == ["0 does network0", "1 does network1"]
 
 
+@pytest.mark.slow
 def test_of_several_gpus_one_knows_the_image() -> None:
     stage = Stage([CLICKS, GPU, GPU])
     told = []

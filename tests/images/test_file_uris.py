@@ -11,8 +11,7 @@ from isoline.domain.request import SegmentRequest
 from isoline.errors import IsolineError, Malformed, NotAllowed, UnknownImage, WrongImage
 from isoline.images.catalog import ANYONE, Images
 from isoline.images.file_uris import FileUris
-from isoline.models.catalogue import ModelCatalogue
-from isoline.pipeline import tiled
+from tests.planning import any_plan
 
 
 @pytest.fixture
@@ -89,7 +88,7 @@ def test_a_file_of_another_size_is_another_image(root: Path) -> None:
 
     def prepare(size: tuple[int, int]) -> None:
         request = SegmentRequest(uri, "threshold", image_size=size)
-        tiled.prepare(request, images, ModelCatalogue(root))
+        any_plan(request, images, root)
 
     prepare((30, 20))
     with pytest.raises(WrongImage, match="30 x 20 pixels here, and 30 x 21 in the viewer"):

@@ -33,10 +33,10 @@ from isoline.geometry.region import Region
 from isoline.images.catalog import ANYONE, Images
 from isoline.images.uploads import TILE_PX, Uploads
 from isoline.models.catalogue import ModelCatalogue
-from isoline.pipeline import tiled
 from isoline.sources.upload import Manifest, UploadRequest, UploadSource
 from isoline.testing.contracts import SourceContract
 from tests import running
+from tests.planning import footprint
 
 MODELS = ModelCatalogue(Path())
 LIMITS = Limits(uploads=3)
@@ -86,7 +86,7 @@ def uploads(tmp_path: Path) -> Uploads:
 
 
 def uploaded(uploads: Uploads, pixels: NDArray[np.uint8], request: UploadRequest) -> str:
-    upload, manifest = uploads.create(request, tiled.footprint(request, MODELS))
+    upload, manifest = uploads.create(request, footprint(request))
     send(uploads, upload, manifest, pixels)
     return f"upload:{upload}"
 
@@ -112,7 +112,7 @@ class TestUploadSource(SourceContract):
 def test_outside_the_area_is_background_and_inside_are_the_pixels(uploads: Uploads) -> None:
     pixels = noise(1201, 907)
     request = asked(pixels, Region.rectangle(300.5, 200, 700, 640))
-    area = tiled.footprint(request, MODELS)
+    area = footprint(request)
     found = uploads.find(uploaded(uploads, pixels, request), ANYONE)
     assert isinstance(found.path, Path)
     read = UploadSource.open(found.path).read_level(0, Box(0, 0, 1201, 907))
@@ -126,7 +126,7 @@ def test_outside_the_area_is_background_and_inside_are_the_pixels(uploads: Uploa
 @pytest.mark.parametrize(
     ("model", "region"),
     [
-        ("nuclei", None),
+        pytest.param("nuclei", None, marks=pytest.mark.slow),
         ("threshold", None),
         ("threshold", Region.rectangle(700, 300, 1200, 1100)),
     ],
@@ -137,7 +137,7 @@ def test_the_result_is_that_of_a_file_with_the_same_pixels(
     """Two sources, one result; only the fingerprints, and with them the ids, differ."""
     pixels = noise(1423, 1201)
     request = asked(pixels, region, model)
-    upload, manifest = uploads.create(request, tiled.footprint(request, MODELS))
+    upload, manifest = uploads.create(request, footprint(request))
     send(uploads, upload, manifest, pixels)
     images = Images({"": tmp_path}, {"upload": uploads})
     overview = shrunk(pixels, manifest.layers[1].downsample)
@@ -193,7 +193,7 @@ def shapes(outcome: running.Outcome) -> list[str]:
 def test_it_costs_little_more_than_the_pixels_as_one_png(uploads: Uploads) -> None:
     pixels = noise(3000, 2000)
     request = asked(pixels, Region.rectangle(500, 500, 2500, 1500))
-    area = tiled.footprint(request, MODELS)
+    area = footprint(request)
     upload, manifest = uploads.create(request, area)
     sent = send(uploads, upload, manifest, pixels)
     assert sent <= 1.3 * len(png(pixels[area.y0 : area.y1, area.x0 : area.x1]))
@@ -217,7 +217,7 @@ def test_channels_lie_below_each_other(uploads: Uploads, dtype: type[np.unsigned
         channels=("DAPI", "CD3"),
         dtype="uint16" if dtype is np.uint16 else "uint8",
     )
-    upload, manifest = uploads.create(request, tiled.footprint(request, MODELS))
+    upload, manifest = uploads.create(request, footprint(request))
     for level, column, row in manifest.tiles:
         box = manifest.tile(level, column, row)
         step = manifest.layers[level].downsample
@@ -313,9 +313,9 @@ class TestRefused:
     def test_a_request_that_would_be_refused_later(self) -> None:
         pixels = noise(300, 200)
         with pytest.raises(UnknownModel):
-            tiled.footprint(asked(pixels, model="nothing"), MODELS)
+            footprint(asked(pixels, model="nothing"))
         with pytest.raises(BadRegion):
-            tiled.footprint(asked(pixels, Region.rectangle(400, 300, 500, 400)), MODELS)
+            footprint(asked(pixels, Region.rectangle(400, 300, 500, 400)))
 
 
 def bomb(side: int) -> bytes:
@@ -352,11 +352,11 @@ def test_what_nobody_uses_is_forgotten(uploads: Uploads, tmp_path: Path) -> None
 def test_the_halo_of_the_model_is_uploaded_too() -> None:
     pixels = noise(3000, 2000)
     region = Region.rectangle(1000, 800, 1100, 900)
-    area = tiled.footprint(asked(pixels, region, "nuclei"), MODELS)
+    area = footprint(asked(pixels, region, "nuclei"))
     assert area.x0 < 950
     assert area.y1 > 950
     assert Box(0, 0, 3000, 2000).contains(area)
-    assert tiled.footprint(asked(pixels, None, "nuclei"), MODELS) == Box(0, 0, 3000, 2000)
+    assert footprint(asked(pixels, None, "nuclei")) == Box(0, 0, 3000, 2000)
     assert TILE_PX == 512
 
 

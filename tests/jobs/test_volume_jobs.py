@@ -19,14 +19,12 @@ from isoline.domain import mask_rle
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Done, Event, Mask, Progress
 from isoline.domain.request import SegmentRequest
-from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.images.catalog import Images
 from isoline.models.bundles.files import Bundle
 from isoline.models.catalogue import ModelCatalogue
-from isoline.pipeline import tiled
-from isoline.pipeline.surveys import Surveys
 from tests import bundles, volumes
+from tests.planning import volume_plan
 
 WHERE = volumes.grid(size=(24, 20, 60))
 WINDOW = [24, 20, 4]
@@ -63,10 +61,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEngine]:
-    engine = LocalEngine(1, ModelCatalogue(tmp_path_factory.mktemp("weights")))
+def engine(folder: Path) -> Iterator[LocalEngine]:
+    engine = LocalEngine(1, catalogue(folder))
     yield engine
     engine.close()
+
+
+def catalogue(folder: Path) -> ModelCatalogue:
+    """Return what is installed and the bundles in `folder`."""
+    return ModelCatalogue(
+        folder, {f"bundle:{each}": Bundle(folder / each) for each in ("slow", "stuck")}
+    )
 
 
 class Running:
@@ -75,13 +80,11 @@ class Running:
     def __init__(
         self, folder: Path, engine: LocalEngine, name: str, replay: tuple[Batch, ...] = ()
     ) -> None:
-        known = {f"bundle:{each}": Bundle(folder / each) for each in ("slow", "stuck")}
-        model = f"bundle:{name}" if f"bundle:{name}" in known else name
+        model = f"bundle:{name}" if name in ("slow", "stuck") else name
         asked = SegmentRequest(image="ct.nii.gz", model=model, format="ohif", slice=2)
-        ready = tiled.prepare(asked, Images({"": folder}), ModelCatalogue(folder, known))
-        self.agenda = Agenda(ready.lattice, ready.tiles, ready.focus)
-        surveys = Surveys(folder / "surveys")
-        self.batches = tiled.events(ready, engine, surveys, self.agenda, replay)
+        ready = volume_plan(asked, Images({"": folder}), catalogue(folder))
+        self.agenda = ready.agenda()
+        self.batches = ready.events(engine, self.agenda, replay)
 
 
 def masks_in(batches: list[Batch]) -> list[Mask]:
@@ -139,7 +142,7 @@ def test_stop_frees_a_worker_that_does_not_listen(folder: Path, engine: LocalEng
         stopped.append(time.monotonic())
         job.agenda.cancel()
 
-    threading.Thread(target=stop).start()
+    threading.Thread(target=stop, daemon=True).start()
     assert isinstance(list(job.batches)[-1].events[-1], Cancelled)
     assert time.monotonic() - stopped[0] < 1
     while psutil.pid_exists(before):

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from isoline.domain.prompts import Kind, Prompt
 from isoline.models.click.model import NO_BORDER, NOTHING_LEFT, ONLY_EXCLUDED, OUTSIDE, Click
-from isoline.models.promptable import Answer, Question, Window
-from isoline.testing.contracts import ArrayScene, PointedModelContract
+from isoline.models.promptable import PromptedObject, Question, Window
+from isoline.testing.contracts import ArrayScene, PromptableModelContract
 from tests.conftest import Labelled
 
 CLICK = Click({}, "cpu")
@@ -44,11 +44,11 @@ def ask(
     *prompts: Prompt,
     initial: tuple[Window, Mask] | None = None,
     extent: str = "volume",
-) -> Answer:
+) -> PromptedObject:
     return CLICK.answer(scene, Question(prompts, {"extent": extent}, initial))
 
 
-def whole(scene: ArrayScene, answer: Answer) -> Mask:
+def whole(scene: ArrayScene, answer: PromptedObject) -> Mask:
     """Return the answer in the pixels of level 0."""
     assert answer.window.level == 0
     mask = np.zeros(scene.size(0), np.bool_)
@@ -61,7 +61,7 @@ def iou(found: Mask, truth: Mask) -> float:
     return float((found & truth).sum() / (found | truth).sum())
 
 
-class TestClick(PointedModelContract):
+class TestClick(PromptableModelContract):
     kind = Click
 
     def scene(self) -> ArrayScene:

@@ -17,7 +17,7 @@ from isoline.models import devices
 from isoline.models.bundles.files import Bundle
 from isoline.models.catalogue import ModelCatalogue
 from tests import bundles
-from tests.jobs.test_volume_jobs import Running, folder  # noqa: F401
+from tests.jobs.test_volume_jobs import Running, catalogue, folder  # noqa: F401
 from tests.models.test_bundles import labels, scan
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -32,14 +32,14 @@ def test_what_may_be_configured() -> None:
         devices.gpus("gpu")
 
 
+@pytest.mark.slow
 def test_networks_run_on_the_worker_of_the_gpu(
     folder: Path,  # noqa: F811
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A CPU plays the GPU: its worker gets the bundle, the other one gets the threshold."""
     monkeypatch.setattr(devices, "gpus", lambda wanted: (wanted,))
-    engine = LocalEngine(1, ModelCatalogue(tmp_path))
+    engine = LocalEngine(1, catalogue(folder))
     seen: dict[str, set[int]] = {}
     stop = threading.Event()
 

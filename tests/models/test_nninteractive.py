@@ -19,15 +19,15 @@ from scipy import ndimage
 from isoline.domain.prompts import Prompt
 from isoline.errors import Broken, WeightsMissing
 from isoline.images.catalog import Images
-from isoline.inference.predictor import Workbench
+from isoline.inference.resources import Resources
 from isoline.models.catalogue import ModelCatalogue
 from isoline.models.nninteractive.model import NnInteractive
 from isoline.models.nninteractive.voxelise import box, outline, stroke
-from isoline.models.promptable import PointedModel, Question, Window
+from isoline.models.promptable import PromptableModel, Question, Window
 from isoline.models.weights import weight_files
-from isoline.pipeline import tiled
-from isoline.testing.contracts import ArrayScene, PointedModelContract
+from isoline.testing.contracts import ArrayScene, PromptableModelContract
 from tests import prompting
+from tests.planning import prompt_plan
 
 nibabel = pytest.importorskip("nibabel", reason="volumes are not installed")
 torch = pytest.importorskip("torch", reason="volumes are not installed")
@@ -172,7 +172,7 @@ def bright_block() -> NDArray[np.int16]:
 BLOCK = np.s_[4:16, 8:28, 6:36]
 
 
-def whole(model: PointedModel, scene: ArrayScene, *prompts: Prompt) -> NDArray[np.bool_]:
+def whole(model: PromptableModel, scene: ArrayScene, *prompts: Prompt) -> NDArray[np.bool_]:
     """Return the answer in the voxels of the image."""
     return placed(scene, model.answer(scene, Question(prompts, {})))
 
@@ -209,11 +209,12 @@ def at(k: float, j: float, i: float, include: bool = True) -> Prompt:
     return Prompt("point", ((k, j, i),), include)
 
 
-class TestNnInteractive(PointedModelContract):
+@pytest.mark.slow
+class TestNnInteractive(PromptableModelContract):
     kind = NnInteractive
 
     @pytest.fixture
-    def model(self, loaded: NnInteractive) -> PointedModel:
+    def model(self, loaded: NnInteractive) -> PromptableModel:
         return loaded
 
     def scene(self) -> ArrayScene:
@@ -333,6 +334,7 @@ def test_it_prints_nothing(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_a_large_object_is_refined_in_parts_the_same_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,14 +377,14 @@ def test_a_request_is_answered_in_slices(
     nibabel.save(nibabel.Nifti1Image(bright_block().T, np.eye(4)), tmp_path / "ct.nii.gz")
     kind = pinned(directory)
     monkeypatch.setattr(ModelCatalogue, "get", lambda self, name: kind)
-    bench = Workbench(ModelCatalogue(directory), "cpu")
+    bench = Resources(ModelCatalogue(directory), "cpu")
     for further in ((), (prompting.point(9, 14, 8, include=False),)):
         prompts = (prompting.point(12, 14, 8), *further)
         request = prompting.asking("ct.nii.gz", *prompts, model="nninteractive", format="ohif")
-        prepared = tiled.prepare(request, Images({"": tmp_path}), ModelCatalogue(directory))
+        prepared = prompt_plan(request, Images({"": tmp_path}), directory)
         assert prepared.task.on_gpu
         assert prepared.task.scope.version.startswith("1+")
-        answered = bench.answer(prepared.task, *prepared.tiles)
+        answered = prompting.answer(request, Images({"": tmp_path}), bench)
         truth = near(ball(8, 14, 12))
         if further:
             truth &= ~near(ball(8, 14, 9))

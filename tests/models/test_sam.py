@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from isoline.domain.prompts import Kind, Prompt
 from isoline.errors import WeightsMissing
-from isoline.models.promptable import PointedModel, Question, Window
+from isoline.models.promptable import PromptableModel, Question, Window
 from isoline.models.sam import Sam
 from isoline.models.weights import weight_files
-from isoline.testing.contracts import ArrayScene, PointedModelContract
+from isoline.testing.contracts import ArrayScene, PromptableModelContract
 
 onnx = pytest.importorskip("onnx", reason="no onnx here to write graphs with")
 
@@ -142,7 +142,7 @@ def dark_square() -> ArrayScene:
 
 
 def ask(
-    model: PointedModel, scene: ArrayScene, *prompts: Prompt, view: int = 512
+    model: PromptableModel, scene: ArrayScene, *prompts: Prompt, view: int = 512
 ) -> NDArray[np.bool_]:
     """Return the answer in the pixels of the image."""
     answer = model.answer(scene, Question(prompts, {"view_px": view}))
@@ -156,11 +156,11 @@ def at(y: float, x: float, kind: Kind = "point", include: bool = True) -> Prompt
     return Prompt(kind, ((y, x),), include)
 
 
-class TestSam(PointedModelContract):
+class TestSam(PromptableModelContract):
     kind = Sam
 
     @pytest.fixture
-    def model(self, directory: Path) -> PointedModel:
+    def model(self, directory: Path) -> PromptableModel:
         return load(directory)
 
     def scene(self) -> ArrayScene:
@@ -169,7 +169,7 @@ class TestSam(PointedModelContract):
     def question(self) -> Question:
         return Question((at(350, 450), at(340, 440)), {"view_px": 512})
 
-    def test_nothing_has_a_reason(self, model: PointedModel) -> None:
+    def test_nothing_has_a_reason(self, model: PromptableModel) -> None:
         question = Question((at(350, 450, include=False),), {"view_px": 512})
         answer = model.answer(self.scene(), question)
         assert not answer.mask.any()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +24,15 @@ from isoline.geometry.grid import Box
 from isoline.geometry.region import Region
 from isoline.images.catalog import Images
 from isoline.images.uploads import Uploads
-from isoline.inference.image_views import scene_of
-from isoline.inference.predictor import Workbench
+from isoline.inference.resources import Resources
 from isoline.models.catalogue import ModelCatalogue
 from isoline.models.promptable import Window
-from isoline.pipeline import tiled
 from isoline.sources.byte_cache import ByteCache
 from isoline.sources.plain import PlainSource
 from isoline.sources.upload import UploadRequest
 from tests import volumes
 from tests.images.test_uploads import send
+from tests.planning import footprint, prompt_plan
 from tests.prompting import answer, asking, drawn, labelmap, models_for_tests, outline, point
 
 WHERE = volumes.grid(size=(40, 30, 22), axes=volumes.turned(0.4, -0.3, 1.2))
@@ -73,8 +71,8 @@ def images(folder: Path) -> Images:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Workbench]:
-    bench = Workbench(ModelCatalogue(tmp_path), "cpu")
+def bench(tmp_path: Path) -> Iterator[Resources]:
+    bench = Resources(ModelCatalogue(tmp_path), "cpu")
     yield bench
     bench.close()
 
@@ -82,20 +80,20 @@ def bench(tmp_path: Path) -> Iterator[Workbench]:
 # --- Where answers lie -------------------------------------------------------------------------
 
 
-def test_the_golden_pixel(images: Images, bench: Workbench) -> None:
+def test_the_golden_pixel(images: Images, bench: Resources) -> None:
     found = answer(asking("p.png", point(77.5, 50.5)), images, bench)
     assert outline(found).equals(shapely.box(77, 50, 78, 51))
     missed = answer(asking("p.png", point(76.99, 50.5)), images, bench)
     assert (missed.found, missed.reason) == (None, "it is bright there")
 
 
-def test_the_golden_pixel_of_a_coarse_level(images: Images, bench: Workbench) -> None:
+def test_the_golden_pixel_of_a_coarse_level(images: Images, bench: Resources) -> None:
     parameters = {"level": 2, "below": 245}
     found = answer(asking("p.png", point(77.5, 50.5), parameters=parameters), images, bench)
     assert outline(found).equals(shapely.box(76, 48, 80, 52))
 
 
-def test_a_hole_and_the_edge_of_the_image(images: Images, bench: Workbench) -> None:
+def test_a_hole_and_the_edge_of_the_image(images: Images, bench: Resources) -> None:
     box = shapely.box(200, 96, 216, 104) - shapely.box(205, 100, 210, 102)
     assert outline(answer(asking("p.png", point(201, 97)), images, bench)).equals(box)
     corner = asking("p.png", point(300.9, 202.9))
@@ -105,7 +103,7 @@ def test_a_hole_and_the_edge_of_the_image(images: Images, bench: Workbench) -> N
     assert outline(answer(coarse, images, bench)).equals(shapely.box(296, 200, 301, 203))
 
 
-def test_several_parts_are_one_object(images: Images, bench: Workbench) -> None:
+def test_several_parts_are_one_object(images: Images, bench: Resources) -> None:
     both = asking("p.png", point(77.5, 50.5), point(201, 97))
     shape = outline(answer(both, images, bench))
     assert len(shape.geoms) == 2
@@ -114,7 +112,7 @@ def test_several_parts_are_one_object(images: Images, bench: Workbench) -> None:
 
 
 @pytest.mark.parametrize("level", [0, 1])
-def test_voxels_lie_where_they_were_asked_for(images: Images, bench: Workbench, level: int) -> None:
+def test_voxels_lie_where_they_were_asked_for(images: Images, bench: Resources, level: int) -> None:
     """An oblique, off-origin series, its files in no order, and the same as a NIfTI file."""
     truth = np.zeros(WHERE.shape, np.uint8)
     truth[THING] = 1
@@ -137,7 +135,7 @@ def test_voxels_lie_where_they_were_asked_for(images: Images, bench: Workbench, 
     assert answer(beside, images, bench).found is None
 
 
-def test_an_outline_to_start_from(images: Images, bench: Workbench) -> None:
+def test_an_outline_to_start_from(images: Images, bench: Resources) -> None:
     begun = Region.rectangle(10, 20, 14, 22)
     request = asking("p.png", point(77.5, 50.5), initial=begun)
     shape = outline(answer(request, images, bench))
@@ -149,7 +147,7 @@ def test_an_outline_to_start_from(images: Images, bench: Workbench) -> None:
         answer(thin, images, bench)
 
 
-def test_slices_to_start_from(images: Images, bench: Workbench) -> None:
+def test_slices_to_start_from(images: Images, bench: Resources) -> None:
     begun = np.zeros(WHERE.shape, np.uint8)
     begun[2:4, 25:30, 3:5] = 1
     begun[3, 27, 4] = 0
@@ -164,10 +162,10 @@ def test_slices_to_start_from(images: Images, bench: Workbench) -> None:
 # --- What a model is shown ---------------------------------------------------------------------
 
 
-def test_levels_of_a_slide_are_means_of_its_pixels(real_slide: Path, bench: Workbench) -> None:
+def test_levels_of_a_slide_are_means_of_its_pixels(real_slide: Path, bench: Resources) -> None:
     request = asking(real_slide.name, point(5000, 6000))
-    prepared = tiled.prepare(request, Images.of_file(real_slide), ModelCatalogue(real_slide))
-    scene = scene_of(prepared.task, partial(bench._source, prepared.task), ByteCache(1 << 28))
+    prepared = prompt_plan(request, Images.of_file(real_slide), real_slide)
+    scene = prepared.task.view(bench)
     assert scene.factor(3) == (8, 8)
     assert scene.size(3) == (1730, 3984)
     whole = scene.read(Window(3, (700, 600), (790, 720)))
@@ -179,13 +177,11 @@ def test_levels_of_a_slide_are_means_of_its_pixels(real_slide: Path, bench: Work
     assert scene.size(scene.levels - 1)[1] >= 32
 
 
-def test_beyond_the_image_the_nearest_pixels_are_repeated(images: Images, bench: Workbench) -> None:
+def test_beyond_the_image_the_nearest_pixels_are_repeated(images: Images, bench: Resources) -> None:
     for name, changes in (("p.png", {}), ("ct", {"format": "ohif"})):
         at = (1, 1) if name == "p.png" else (1, 1, 1)
-        task = tiled.prepare(
-            asking(name, point(*at), **changes), images, ModelCatalogue(Path())
-        ).task
-        scene = scene_of(task, partial(bench._source, task), ByteCache(1 << 28))
+        task = prompt_plan(asking(name, point(*at), **changes), images, Path()).task
+        scene = task.view(bench)
         for level in range(scene.levels):
             size = scene.size(level)
             whole = scene.read(Window(level, (0,) * len(size), size))
@@ -194,23 +190,21 @@ def test_beyond_the_image_the_nearest_pixels_are_repeated(images: Images, bench:
             np.testing.assert_array_equal(wider, np.pad(whole, pad, "edge"))
 
 
-def test_levels_of_a_volume_become_cubes(images: Images, bench: Workbench) -> None:
-    task = tiled.prepare(
-        asking("ct", point(1, 1, 1), format="ohif"), images, ModelCatalogue(Path())
-    ).task
-    scene = scene_of(task, partial(bench._source, task), ByteCache(1 << 28))
+def test_levels_of_a_volume_become_cubes(images: Images, bench: Resources) -> None:
+    task = prompt_plan(asking("ct", point(1, 1, 1), format="ohif"), images, Path()).task
+    scene = task.view(bench)
     np.testing.assert_allclose(scene.spacing, (2.5, 1.1, 0.8))
     assert [scene.factor(level) for level in range(scene.levels)] == [(1, 1, 1)]
     voxels = np.random.default_rng(0).integers(-900, 900, (96, 200, 130)).astype(np.int16)
     thick = np.diag([1.0, 1.0, 3.0, 1.0])
-    path = bench._catalogue.weights / "thick.nii.gz"
+    path = bench.catalogue.weights / "thick.nii.gz"
     nibabel.save(nibabel.Nifti1Image(voxels.T, thick), path)
-    task = tiled.prepare(
+    task = prompt_plan(
         asking(path.name, point(1, 1, 1), format="ohif"),
         Images.of_file(path),
-        ModelCatalogue(Path()),
+        Path(),
     ).task
-    scene = scene_of(task, partial(bench._source, task), ByteCache(1 << 28))
+    scene = task.view(bench)
     factors = [scene.factor(level) for level in range(scene.levels)]
     assert factors == [(1, 1, 1), (1, 2, 2), (2, 4, 4)]
     means = scene.read(Window(2, (3, 5, 7), (40, 45, 32)))[0]
@@ -237,7 +231,7 @@ class Reads:
 
 
 def test_a_second_click_reads_nothing(
-    images: Images, bench: Workbench, monkeypatch: pytest.MonkeyPatch
+    images: Images, bench: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = Reads(monkeypatch, PlainSource)
     answer(asking("p.png", point(201, 97)), images, bench)
@@ -250,21 +244,21 @@ def test_a_second_click_reads_nothing(
     # nor does it open the image, which other users' images may have closed meanwhile
     bench._sources.clear()
     answer(again, images, bench)
-    assert len(bench._sources._values) == 0
+    assert len(bench._sources) == 0
     answer(replace(again, parameters={"level": 1}), images, bench)
     assert reads.count > first
 
 
 def test_what_is_kept_is_bounded(images: Images, tmp_path: Path) -> None:
-    bench = Workbench(ModelCatalogue(tmp_path), "cpu", seen_mib=0)
-    task = tiled.prepare(asking("p.png", point(1, 1)), images, ModelCatalogue(Path())).task
+    bench = Resources(ModelCatalogue(tmp_path), "cpu", seen_mib=0)
+    task = prompt_plan(asking("p.png", point(1, 1)), images, Path()).task
     made: list[int] = []
-    cache = ByteCache(1 << 16)
-    scene = scene_of(task, partial(bench._source, task), cache)
+    bench.seen = ByteCache(1 << 16)
+    scene = task.view(bench)
     for key in (1, 2, 1, 3, 1):
         scene.keep(key, lambda key=key: made.append(key) or np.zeros(30_000, np.uint8))  # type: ignore[func-returns-value, misc]
     assert made == [1, 2, 3]
-    other = scene_of(replace(task, model="click"), partial(bench._source, task), cache)
+    other = replace(task, model="click").view(bench)
     other.keep(1, lambda: made.append(9))
     assert made[-1] == 9
     bench.close()
@@ -273,12 +267,12 @@ def test_what_is_kept_is_bounded(images: Images, tmp_path: Path) -> None:
 # --- Pictures that a viewer uploads ------------------------------------------------------------
 
 
-def test_an_upload_is_what_lies_around_the_prompts(tmp_path: Path, bench: Workbench) -> None:
+def test_an_upload_is_what_lies_around_the_prompts(tmp_path: Path, bench: Resources) -> None:
     pixels = np.full((3000, 4000, 3), 240, np.uint8)
     pixels[2000:2010, 3000:3007] = 20
     uploads = Uploads(tmp_path / "uploads", Limits())
     request = UploadRequest((4000, 3000), asking("upload:", point(3001, 2001)))
-    upload, manifest = uploads.create(request, tiled.footprint(request, ModelCatalogue(Path())))
+    upload, manifest = uploads.create(request, footprint(request))
     assert manifest.layers[0].area == Box(1977, 977, 4000, 3000)
     send(uploads, upload, manifest, pixels)
     images = Images({}, {"upload": uploads})
@@ -350,7 +344,7 @@ def test_what_is_refused_on_a_picture(
     images: Images, message: str, prompts: tuple[Prompt, ...], changes: dict[str, Any]
 ) -> None:
     with pytest.raises(BadPrompt, match=message) as refused:
-        tiled.prepare(asking("p.png", *prompts, **changes), images, ModelCatalogue(Path()))
+        prompt_plan(asking("p.png", *prompts, **changes), images, Path())
     assert refused.value.remedy or "not finite" in refused.value.what
 
 
@@ -360,7 +354,7 @@ def test_what_is_refused_in_a_volume(
 ) -> None:
     asked = asking(image, *prompts, format="ohif", **changes)
     with pytest.raises((BadPrompt, BadRegion), match=message):
-        tiled.prepare(asked, images, ModelCatalogue(Path()))
+        prompt_plan(asked, images, Path())
 
 
 @pytest.mark.parametrize(
@@ -377,10 +371,10 @@ def test_image_and_format_have_to_suit(
 ) -> None:
     prompt = INSIDE if image == "p.png" else CENTRE
     with pytest.raises(NotSupported, match=message):
-        tiled.prepare(asking(image, prompt, **changes), images, ModelCatalogue(Path()))
+        prompt_plan(asking(image, prompt, **changes), images, Path())
 
 
-def test_hundreds_of_prompts_are_fine(images: Images, bench: Workbench) -> None:
+def test_hundreds_of_prompts_are_fine(images: Images, bench: Resources) -> None:
     around = [point(3 * k + 0.5, 2.5, include=k % 2 > 0) for k in range(99)]
     lines = [drawn("scribble", (k, k), (k + 90, k), include=False) for k in range(200)]
     request = asking("p.png", *around, *lines, point(77.5, 50.5))
@@ -399,7 +393,7 @@ def gestures(draw: st.DrawFn, dimensions: int) -> Prompt:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_prompts_are_understood_or_refused(
-    images: Images, bench: Workbench, image: str, data: st.DataObject
+    images: Images, bench: Resources, image: str, data: st.DataObject
 ) -> None:
     """Whatever is drawn, the answer is one of a model or a sentence; never another error."""
     is_volume = image == "ct"

@@ -23,13 +23,16 @@ from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda, Engine
 from isoline.engines.local import LocalEngine
 from isoline.images.catalog import Images
-from isoline.inference.task import Answered, Result, Survey, Task, TileFailed
+from isoline.inference.prompts import PromptResult
+from isoline.inference.task import Result, Task, TileFailed
 from isoline.models import devices
 from isoline.models.catalogue import ModelCatalogue
-from isoline.pipeline import prompt_events, tiled
+from tests.planning import prompt_plan
 from tests.prompting import asking, models_for_tests
 from tests.prompting import point as asked_point
 from tests.serving import serving
+
+pytestmark = pytest.mark.slow
 
 USERS = 20
 
@@ -177,9 +180,11 @@ def run(
     engine: Engine, folder: Path, image: int, seconds: float = 0.0, on_gpu: bool = False
 ) -> Result:
     request = asking(f"{image}.png", asked_point(10, 10), parameters={"seconds": seconds})
-    prepared = tiled.prepare(request, Images({"": folder}), ModelCatalogue(folder))
+    prepared = prompt_plan(request, Images({"": folder}), folder)
     agenda = Agenda(prepared.lattice, prepared.tiles, None, urgent=True)
-    (result,) = engine.run(replace(prepared.task, on_gpu=on_gpu), agenda)
+    (result,) = engine.run(
+        replace(prepared.task, spec=replace(prepared.task.spec, on_gpu=on_gpu)), agenda
+    )
     return result
 
 
@@ -197,7 +202,7 @@ def test_clicks_go_to_the_worker_that_knows_the_image(engine: LocalEngine, folde
     busy.join()
     for _ in range(3):
         for image in (1, 2):
-            assert isinstance(run(engine, folder, image), Answered)
+            assert isinstance(run(engine, folder, image), PromptResult)
     (first,), (second,) = homes(engine, folder, 1), homes(engine, folder, 2)
     assert {first, second} == {0, 1}
     assert not engine._scheduler.workers[2].slot.urgent_only
@@ -222,7 +227,7 @@ def test_of_several_gpus_one_knows_the_image(
         try:
             run(engine, folder, 1)  # by a model that computes on CPUs
             for _ in range(4):
-                assert isinstance(run(engine, folder, 1, on_gpu=True), Answered)
+                assert isinstance(run(engine, folder, 1, on_gpu=True), PromptResult)
             urgent, gpu = homes(engine, folder, 1)
         finally:
             engine.close()
@@ -239,7 +244,7 @@ class Canned(Engine):
     def __init__(self, *results: Result) -> None:
         self._results = results
 
-    def survey(self, task: Task, agenda: Agenda) -> Survey:
+    def survey(self, task: Task, agenda: Agenda) -> Result:
         raise AssertionError("a click looks at no whole image")
 
     def run(self, task: Task, agenda: Agenda) -> Iterator[Result]:
@@ -253,14 +258,14 @@ class Canned(Engine):
 def test_a_job_goes_on_where_it_was(folder: Path, replayed: bool) -> None:
     with models_for_tests():
         request = SegmentRequest("1.png", "flood", prompts=(asked_point(1, 1),))
-        ready = tiled.prepare(request, Images({"": folder}), ModelCatalogue(folder))
+        ready = prompt_plan(request, Images({"": folder}), folder)
     agenda = Agenda(ready.lattice, ready.tiles, None)
     replay = [Batch(0, None, (ready.started,))] if replayed else []
     (tile,) = ready.tiles
-    nothing = Canned(Answered(tile, None, "why", 0.1))
-    told = list(prompt_events.events(ready.task, ready.started, nothing, agenda, replay))
+    nothing = Canned(PromptResult(tile, None, "why", 0.1))
+    told = list(ready.events(nothing, agenda, replay))
     assert [batch.seq for batch in told] == ([1] if replayed else [0, 1])
     assert [type(event) for event in told[-1].events] == [Warned, Done]
     failing = Canned(TileFailed(tile, "Broken", "flood raised"))
-    (*_, last) = prompt_events.events(ready.task, ready.started, failing, agenda, replay)
+    (*_, last) = ready.events(failing, agenda, replay)
     assert last.events == (Failed("Broken", "flood raised"),)

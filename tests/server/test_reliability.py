@@ -28,15 +28,17 @@ from isoline.geometry.region import Region
 from isoline.images.catalog import Images
 from isoline.jobs.job import CARD, JOURNAL, Card, Job, State
 from isoline.jobs.queue import Jobs, QueueFull
-from isoline.models.catalogue import ModelCatalogue
-from isoline.pipeline.surveys import Surveys
-from isoline.pipeline.tiled import Prepared, prepare
+from isoline.pipeline.tiled import TiledPlan
 from tests.killable import Server, digest, features, running
+from tests.planning import tiled_plan
 from tests.running import SerialEngine
 from tests.slides import Shapes, disks
 from tests.stalled import Stalled, noise
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kills and limits as on Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="kills and limits as on Linux"),
+    pytest.mark.slow,
+]
 
 SLIDE = "slides/disks.tif"
 KILLS = 5
@@ -331,8 +333,7 @@ class Patient(SerialEngine):
 def test_users_take_turns(disk_slide: Shapes, tmp_path: Path) -> None:
     engine = Patient(tmp_path)
     limits = Limits(running_jobs=1)
-    surveys = Surveys(tmp_path / "surveys")
-    jobs = Jobs(tmp_path / "jobs", engine, surveys, limits, lambda _: prepared)
+    jobs = Jobs(tmp_path / "jobs", engine, limits, lambda _: prepared)
     prepared = small_job(disk_slide, tmp_path)
     of_a = [jobs.submit(b"{}", prepared, owner="a") for _ in range(4)]
     of_b = [jobs.submit(b"{}", prepared, owner="b") for _ in range(2)]
@@ -350,8 +351,7 @@ def test_nobody_fills_the_queue(disk_slide: Shapes, tmp_path: Path) -> None:
     engine = Patient(tmp_path)
     limits = Limits(running_jobs=1, queued_jobs=6, queued_jobs_per_user=2)
     prepared = small_job(disk_slide, tmp_path)
-    surveys = Surveys(tmp_path / "surveys")
-    jobs = Jobs(tmp_path / "jobs", engine, surveys, limits, lambda _: prepared)
+    jobs = Jobs(tmp_path / "jobs", engine, limits, lambda _: prepared)
     for _ in range(3):  # one runs
         jobs.submit(b"{}", prepared, owner="greedy")
     with pytest.raises(QueueFull, match="2 of your jobs wait already") as full:
@@ -367,12 +367,12 @@ def test_nobody_fills_the_queue(disk_slide: Shapes, tmp_path: Path) -> None:
     jobs.close()
 
 
-def small_job(slide: Shapes, data: Path) -> Prepared:
+def small_job(slide: Shapes, data: Path) -> TiledPlan:
     region = Region.rectangle(0, 0, 300, 300)
     request = SegmentRequest(
         slide.path.name, "threshold", region, tile=64, parameters={"below": 180}
     )
-    return prepare(request, Images.of_file(slide.path), ModelCatalogue(data))
+    return tiled_plan(request, Images.of_file(slide.path), data)
 
 
 def wait_for(job: object, state: State) -> None:
@@ -387,9 +387,8 @@ def test_those_that_go_on_are_listed_with_the_last_that_ended(
 ) -> None:
     engine = Patient(tmp_path)
     prepared = small_job(disk_slide, tmp_path)
-    surveys = Surveys(tmp_path / "surveys")
     limits = Limits(running_jobs=1)
-    jobs = Jobs(tmp_path / "jobs", engine, surveys, limits, lambda _: prepared)
+    jobs = Jobs(tmp_path / "jobs", engine, limits, lambda _: prepared)
     first, *ended = (jobs.submit(b"{}", prepared, owner="ann") for _ in range(4))
     for job in ended:  # without their turn
         jobs.cancel(job)
@@ -410,10 +409,9 @@ def test_those_that_go_on_are_listed_with_the_last_that_ended(
 def test_a_job_that_has_ended_keeps_its_request_on_disk_alone(
     disk_slide: Shapes, tmp_path: Path
 ) -> None:
-    surveys = Surveys(tmp_path / "surveys")
     engine = SerialEngine(tmp_path)
-    prepared: Prepared | None = small_job(disk_slide, tmp_path)
-    jobs = Jobs(tmp_path / "jobs", engine, surveys, Limits(), lambda _: pytest.fail("asked again"))
+    prepared: TiledPlan | None = small_job(disk_slide, tmp_path)
+    jobs = Jobs(tmp_path / "jobs", engine, Limits(), lambda _: pytest.fail("asked again"))
     assert prepared is not None
     region = weakref.ref(prepared.task.region)
     jobs.submit(b"{}", prepared)
@@ -429,11 +427,10 @@ def test_a_job_that_has_ended_keeps_its_request_on_disk_alone(
 
 
 def test_old_jobs_are_forgotten_and_deleted(disk_slide: Shapes, tmp_path: Path) -> None:
-    surveys = Surveys(tmp_path / "surveys")
     limits = Limits(job_hours=1)
     prepared = small_job(disk_slide, tmp_path)
     engine = SerialEngine(tmp_path)
-    jobs = Jobs(tmp_path / "jobs", engine, surveys, limits, lambda _: prepared)
+    jobs = Jobs(tmp_path / "jobs", engine, limits, lambda _: prepared)
     old, young = (jobs.submit(b"{}", prepared) for _ in range(2))
     for job in (old, young):
         wait_for(job, State.DONE)
@@ -442,7 +439,7 @@ def test_old_jobs_are_forgotten_and_deleted(disk_slide: Shapes, tmp_path: Path) 
     card = Card.read(old.directory / CARD)
     assert card.ended is not None
     dataclasses.replace(card, ended=card.ended - 2 * 3600).write(old.directory / CARD)
-    jobs = Jobs(tmp_path / "jobs", engine, surveys, limits, lambda _: prepared)
+    jobs = Jobs(tmp_path / "jobs", engine, limits, lambda _: prepared)
     assert len(jobs.all()) == 2
     another = jobs.submit(b"{}", prepared)
     deadline = time.monotonic() + 20
@@ -460,10 +457,9 @@ def test_old_jobs_are_forgotten_and_deleted(disk_slide: Shapes, tmp_path: Path) 
 
 def test_a_thousand_finished_jobs_are_known_at_once(disk_slide: Shapes, tmp_path: Path) -> None:
     engine = SerialEngine(tmp_path)
-    surveys = Surveys(tmp_path / "surveys")
 
     def opened() -> Jobs:
-        return Jobs(tmp_path / "jobs", engine, surveys, Limits(), lambda _: prepared)
+        return Jobs(tmp_path / "jobs", engine, Limits(), lambda _: prepared)
 
     prepared = small_job(disk_slide, tmp_path)
     jobs = opened()
@@ -498,10 +494,9 @@ def test_a_job_whose_image_has_changed_fails_after_a_restart(
                 time.sleep(0.01)
 
     stopped = threading.Event()
-    surveys = Surveys(tmp_path / "surveys")
     folder = tmp_path / "jobs"
     prepared = small_job(disk_slide, tmp_path)
-    jobs = Jobs(folder, Cut(tmp_path), surveys, Limits(), lambda _: prepared)
+    jobs = Jobs(folder, Cut(tmp_path), Limits(), lambda _: prepared)
     job = jobs.submit(b"{}", prepared)
     assert stopped.wait(20)
     jobs.close()
@@ -509,7 +504,7 @@ def test_a_job_whose_image_has_changed_fails_after_a_restart(
 
     path = disks(tmp_path / disk_slide.path.name, (700, 600), seed=9)
     other = small_job(path, tmp_path)
-    jobs = Jobs(folder, SerialEngine(tmp_path), surveys, Limits(), lambda _: other)
+    jobs = Jobs(folder, SerialEngine(tmp_path), Limits(), lambda _: other)
     wait_for(jobs.get(job.id), State.FAILED)
     assert "changed" in str(list(jobs.get(job.id).follow(-1, 1.0))[-1])
     jobs.close()

@@ -32,6 +32,8 @@ class Options(TypedDict, total=False):
     """[width, height] of the image on the screen; the server refuses a file of another size."""
     format: str
     simplify_px: float | None
+    keep: bool
+    """Whether the server keeps the answer to prompts as a job; it is sent once otherwise."""
 
 
 def request_body(image: str, model: str, options: Options) -> Json:

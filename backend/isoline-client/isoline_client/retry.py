@@ -160,6 +160,7 @@ def follow(
                         yield event
                         if event["event"] in ENDS:
                             return
+                        attempts.alive()  # what the caller does meanwhile is no silence
         except ClientError as error:
             lost = error
         if not attempts.again(lost):

@@ -24,9 +24,9 @@ from isoline.exports.base import ContourFile, Encoder
 from isoline.exports.registry import EXPORTS
 from isoline.images.catalog import Images
 from isoline.models.catalogue import ModelCatalogue
-from isoline.pipeline import tiled
+from isoline.pipeline.planner import Planner
 from isoline.pipeline.surveys import Surveys
-from isoline.protocol import requests
+from isoline.protocol.events import encode_event
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 """Exit statuses of the command."""
@@ -39,20 +39,20 @@ def segment_file(
 
     `out` is a path, packed where it ends in .gz, or "-" for standard output. With `events_only` the
     file is the event stream, one JSON object a line; else it is a file in the dialect of the
-    request. Raises what `prepare` raises, before anything is written.
+    request. Raises what `Planner.plan` raises, before anything is written.
     """
     models = ModelCatalogue.of(settings)
-    prepared = tiled.prepare(request, Images.of_file(image), models)
+    planner = Planner(Images.of_file(image), models, Surveys(settings.surveys), settings.limits)
+    plan = planner.plan(request)
     encoder = EXPORTS.load(request.format)()
-    agenda = Agenda(prepared.lattice, prepared.tiles, prepared.focus)
-    workers = 1 if request.prompts else settings.engine.worker_count
+    agenda = plan.agenda()
+    workers = min(plan.tile_count, settings.engine.worker_count)
     engine = LocalEngine(workers, models, settings.engine.device)
-    surveys = Surveys(settings.surveys)
     try:
         with open_output(out) as stream, stopped_by_ctrl_c(agenda), Display() as display:
             sink = EventLines(stream, encoder) if events_only else ContourFile(stream, encoder)
             with sink:
-                for batch in tiled.events(prepared, engine, surveys, agenda):
+                for batch in plan.events(engine, agenda):
                     for event in batch.events:
                         sink.write(event)
                         display.show(event)
@@ -82,7 +82,7 @@ class EventLines:
             self._started = event
         assert self._started is not None
         self._seq += 1
-        line = requests.encode_event(self._seq, event, self._started, self._encoder)
+        line = encode_event(self._seq, event, self._started, self._encoder)
         self._stream.write(line + b"\n")
 
 

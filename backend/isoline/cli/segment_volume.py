@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from isoline.cli.segment import OK, Display, EventLines, open_output, stopped_by_ctrl_c
 from isoline.config.settings import Settings
 from isoline.domain import events, mask_rle
+from isoline.domain.events import Started
 from isoline.domain.request import SegmentRequest
-from isoline.engines.base import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.errors import Malformed, NotSupported, UnknownFormat
 from isoline.exports import archive, labelmap
 from isoline.exports.labelmap import Segmented
 from isoline.exports.ohif import OHIF
-from isoline.images.catalog import Images
+from isoline.images.catalog import Found, Images
 from isoline.images.dicomweb import DicomWebImages
 from isoline.models.catalogue import ModelCatalogue
-from isoline.pipeline import tiled
+from isoline.pipeline.kinds import Plan
+from isoline.pipeline.planner import Planner
 from isoline.pipeline.surveys import Surveys
-from isoline.pipeline.tiled import Prepared
 from isoline.sources.dicom_series import DicomSource
 from isoline.sources.dicomweb import DicomWebSeries
 from isoline.sources.registry import open_image
@@ -41,7 +41,7 @@ def segment_volume(
     The image is a path or `dicomweb:SOURCE/STUDY/SERIES`. `format_` is one of
     `volume_file.FORMATS`, or "ndjson" for the event stream as it comes. With `store` the result
     goes to the archive of the series, and to `out` where that is not "". Raises UnknownFormat,
-    NotSupported and what `prepare` raises, before anything is computed.
+    NotSupported and what `Planner.plan` raises, before anything is computed.
     """
     if format_ not in (*labelmap.FORMATS, EVENTS):
         raise UnknownFormat(
@@ -56,10 +56,11 @@ def segment_volume(
     images, name = located(request.image, settings)
     request = dataclasses.replace(request, image=name, format=OHIF.name)
     models = ModelCatalogue.of(settings)
-    prepared = tiled.prepare(request, images, models)
-    labels, status = _run(prepared, models, settings, out if format_ == EVENTS else None)
+    planner = Planner(images, models, Surveys(settings.surveys), settings.limits)
+    plan = planner.plan(request)
+    labels, status = _run(plan, models, settings, out if format_ == EVENTS else None)
     if format_ != EVENTS and status == OK:
-        _finish(prepared, labels, format_, out, store=store)
+        _finish(plan.started, images.find(name), labels, format_, out, store=store)
     return status
 
 
@@ -72,13 +73,12 @@ def located(image: str, settings: Settings) -> tuple[Images, str]:
 
 
 def _run(
-    prepared: Prepared, models: ModelCatalogue, settings: Settings, lines_to: str | None
+    plan: Plan, models: ModelCatalogue, settings: Settings, lines_to: str | None
 ) -> tuple[NDArray[np.uint8], int]:
     """Return the labels (k, j, i) and the exit status."""
-    assert prepared.started.volume is not None
-    labels = np.zeros(prepared.started.volume.grid.shape, np.uint8)
-    agenda = Agenda(prepared.lattice, prepared.tiles, prepared.focus)
-    surveys = Surveys(settings.surveys)
+    assert plan.started.volume is not None
+    labels = np.zeros(plan.started.volume.grid.shape, np.uint8)
+    agenda = plan.agenda()
     engine = LocalEngine(1, models, settings.engine.device, cores=settings.engine.worker_count)
     with contextlib.ExitStack() as stack:
         stack.callback(engine.close)
@@ -87,7 +87,7 @@ def _run(
             lines = EventLines(stack.enter_context(open_output(lines_to)), OHIF())
         stack.enter_context(stopped_by_ctrl_c(agenda))
         display = stack.enter_context(Display())
-        for batch in tiled.events(prepared, engine, surveys, agenda):
+        for batch in plan.events(engine, agenda):
             for event in batch.events:
                 if lines is not None:
                     lines.write(event)
@@ -98,12 +98,18 @@ def _run(
 
 
 def _finish(
-    prepared: Prepared, labels: NDArray[np.uint8], format_: str, out: str, *, store: bool
+    started: Started,
+    found: Found,
+    labels: NDArray[np.uint8],
+    format_: str,
+    out: str,
+    *,
+    store: bool,
 ) -> None:
-    path = prepared.task.path
-    source = open_image(path, prepared.task.reader)
+    path = found.path
+    source = open_image(path, found.info.reader)
     headers = tuple(source.series.headers) if isinstance(source, DicomSource) else ()
-    result = Segmented.found(labels, prepared.started, headers)
+    result = Segmented.found(labels, started, headers)
     try:
         if out:
             labelmap.writer(format_)(result, Path(out))

@@ -11,6 +11,9 @@ from isoline.geometry.grid import XY
 from isoline.geometry.region import Region
 from isoline.geometry.volume_grid import SliceName
 
+Value: TypeAlias = float | int | bool | str
+"""Of a parameter."""
+
 
 @dataclass(frozen=True)
 class SegmentRequest:
@@ -49,5 +52,5 @@ class SegmentRequest:
     simplify_px: float | None = None
     """How far a simplified outline may stray, in grid pixels; None: outlines are exact."""
 
-
-Value: TypeAlias = float | int | bool | str
+    keep: bool = False
+    """Whether an answer that is given from memory is kept as a job all the same."""

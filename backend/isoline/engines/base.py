@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from isoline.geometry.grid import XY
 from isoline.geometry.tiling import Lattice, Tile
-from isoline.inference.task import Result, Survey, Task
+from isoline.inference.task import Result, Task
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class Engine(ABC):
     """Runs tiles; nothing above this seam knows where."""
 
     @abstractmethod
-    def survey(self, task: Task, agenda: Agenda) -> Survey | None:
-        """Look at the whole image once: where its tissue is and what the model estimates from it.
+    def survey(self, task: Task, agenda: Agenda) -> Result | None:
+        """Look at the whole image once, as `Task.survey` does in a worker.
 
         Returns None when `agenda`, which waits for it, is cancelled meanwhile.
         Raises whatever the source or the model raises.
@@ -118,8 +118,7 @@ class Engine(ABC):
     def run(self, task: Task, agenda: Agenda) -> Iterator[Result]:
         """Yield the result of every tile of `agenda`, in any order, until it is empty.
 
-        A volume is one tile that gives many results, those of its slices as they come; prompts
-        are one tile with one answer.
+        A tile may give many results; the last of them completes it.
 
         Tiles may be added to the agenda while this runs, by the consumer between two results.
         Closing the iterator gives up what is in flight.

@@ -18,9 +18,8 @@ from isoline.engines.base import Agenda, Bounds, Engine, Observer
 from isoline.engines.messages import Answer, Part, Ready, Refusal, Reply, ToWorker
 from isoline.engines.process import WorkerProcess
 from isoline.engines.scheduler import GIVEN_UP, Run, Scheduler, Slot, Verdict, Worker
-from isoline.engines.traits import TaskTraits
 from isoline.errors import Broken
-from isoline.inference.task import Result, Survey, Task
+from isoline.inference.task import Result, Task
 from isoline.models import devices
 from isoline.models.catalogue import ModelCatalogue
 
@@ -93,7 +92,7 @@ class LocalEngine(Engine):
 
     # --- In the threads of consumers -------------------------------------------------------------
 
-    def survey(self, task: Task, agenda: Agenda) -> Survey | None:
+    def survey(self, task: Task, agenda: Agenda) -> Result | None:
         with self._running(task, None) as (_, results):
             result = None
             while result is None:
@@ -102,7 +101,6 @@ class LocalEngine(Engine):
                 result = self._next(results)
         if isinstance(result, Refusal):
             raise result.error
-        assert isinstance(result, Survey)
         return result
 
     def run(self, task: Task, agenda: Agenda) -> Iterator[Result]:
@@ -136,7 +134,7 @@ class LocalEngine(Engine):
         with self._lock:
             if self._closing:
                 raise Broken("the server is shutting down", "try again in a minute")
-            run = self._scheduler.open(task, TaskTraits(task), agenda, results.put)
+            run = self._scheduler.open(task, agenda, results.put)
         self._ring()
         try:
             yield run, results

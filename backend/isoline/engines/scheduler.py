@@ -21,7 +21,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from isoline.engines.base import Agenda, Bounds, Observer
 from isoline.engines.messages import Begin, Do, Forget, Look, Refusal, Reply, ToWorker
@@ -38,30 +37,6 @@ STOP_SECONDS = 0.7
 """A worker that is still at a survey or lasting work this long after it was given up is killed."""
 STARTS = 3
 """How many workers in a row may fail to start before the engine gives up."""
-
-
-class Traits(Protocol):
-    """All that a scheduler asks of a piece of work."""
-
-    @property
-    def interactive(self) -> bool:
-        """Whether somebody waits for its one answer."""
-
-    @property
-    def lasting(self) -> bool:
-        """Whether it is one long computation: idle cores help it, and it may not stop when told."""
-
-    @property
-    def divisible(self) -> bool:
-        """Whether the quarters of a tile together give its result."""
-
-    @property
-    def on_gpu(self) -> bool:
-        """Whether it is for the workers of GPUs, where there are any."""
-
-    @property
-    def image(self) -> str:
-        """What identifies the content of its image, by whatever name it was opened."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +91,6 @@ class Run:
 
     number: int
     task: Task
-    traits: Traits
     agenda: Agenda | None
     """None for a survey."""
     deliver: Callable[[Reply], None]
@@ -139,7 +113,7 @@ class Run:
 
     @property
     def may_not_stop(self) -> bool:
-        return self.agenda is None or self.traits.lasting
+        return self.agenda is None or self.task.lasting
 
     @property
     def waiting(self) -> int:
@@ -188,11 +162,9 @@ class Scheduler:
 
     # --- What consumers want ---------------------------------------------------------------------
 
-    def open(
-        self, task: Task, traits: Traits, agenda: Agenda | None, deliver: Callable[[Reply], None]
-    ) -> Run:
+    def open(self, task: Task, agenda: Agenda | None, deliver: Callable[[Reply], None]) -> Run:
         """Take on the tiles of `agenda`, or the survey of `task` where there is none."""
-        run = Run(next(self._numbers), task, traits, agenda, deliver, self._clock())
+        run = Run(next(self._numbers), task, agenda, deliver, self._clock())
         if agenda is None:
             run.first.append(Do(run.number, None))
         self.runs.append(run)
@@ -251,16 +223,16 @@ class Scheduler:
                 continue  # cancelled between the two looks
             self.runs.remove(run)
             self.runs.append(run)  # among equals the next order is another run's
-            if run.traits.lasting:
+            if run.task.lasting:
                 order = replace(order, threads=self._free_cores())
             if not worker.doing:
                 worker.since = self._clock()
             worker.doing.append(order)
             run.in_flight += 1
-            if run.traits.interactive:
-                if run.traits.image in worker.images:
-                    worker.images.remove(run.traits.image)
-                worker.images.append(run.traits.image)
+            if run.task.interactive:
+                if run.task.fingerprint in worker.images:
+                    worker.images.remove(run.task.fingerprint)
+                worker.images.append(run.task.fingerprint)
             if run.number not in worker.begun:
                 worker.begun.add(run.number)
                 yield worker, Begin(run.number, run.task)
@@ -290,21 +262,21 @@ class Scheduler:
 
         def rank(run: Run) -> tuple[bool, bool, bool, int]:
             survey = run.agenda is None
-            return not run.traits.interactive, not survey, not run.urgent, in_flight[run.owner]
+            return not run.task.interactive, not survey, not run.urgent, in_flight[run.owner]
 
         return min(candidates, key=rank, default=None)
 
     def _may_take(self, worker: Worker, run: Run) -> bool:
         """Return whether `run` is for `worker`; where nobody is kept for clicks, all is for all."""
         slot, on_gpu = worker.slot, worker.slot.gpu is not None
-        if self._has_gpus and run.traits.on_gpu != on_gpu:
+        if self._has_gpus and run.task.on_gpu != on_gpu:
             return False
-        if not run.traits.interactive or not (on_gpu or self._has_lane):
+        if not run.task.interactive or not (on_gpu or self._has_lane):
             return on_gpu or run.urgent or not slot.urgent_only
         if not on_gpu and not slot.urgent_only:
             return False
         alike = (each for each in self.workers if (each.slot.gpu is not None) == on_gpu)
-        home = next((each for each in alike if run.traits.image in each.images), worker)
+        home = next((each for each in alike if run.task.fingerprint in each.images), worker)
         return home is worker or self._clock() - run.since > AWAY_SECONDS
 
     # --- What workers answer ---------------------------------------------------------------------
@@ -331,7 +303,7 @@ class Scheduler:
         run = self._ended(worker, order)
         if run is None:
             return
-        if refusal.of_memory and not order.again and run.traits.divisible:
+        if refusal.of_memory and not order.again and run.task.divisible:
             run.first.append(Do(order.run, order.tile, again=True, in_quarters=True))
         else:
             self._report(run, order, refusal)
@@ -411,5 +383,5 @@ class Scheduler:
             error = Broken(f"a worker died here twice: {verdict.reason}")
             self._report(run, order, Refusal(error))
         else:
-            in_quarters = verdict.of_memory and run.traits.divisible
+            in_quarters = verdict.of_memory and run.task.divisible
             run.first.append(Do(order.run, order.tile, again=True, in_quarters=in_quarters))

@@ -8,18 +8,13 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from isoline.domain.events import Objects
 from isoline.engines.messages import Answer, Begin, Do, Forget, Look, Part, Ready, Refusal, Reply
 from isoline.errors import Broken, IsolineError
-from isoline.geometry.tiling import Tile, quarters
-from isoline.inference import results
-from isoline.inference.task import Computed, Masked, Stages, Task
-from isoline.models.base import Voxels
+from isoline.inference.task import Attention, Result, Task
 from isoline.models.catalogue import ModelCatalogue
-from isoline.models.volumetric import Gaze
 
 if TYPE_CHECKING:
-    from isoline.inference.predictor import Workbench
+    from isoline.inference.resources import Resources
 
 log = logging.getLogger(__name__)
 
@@ -31,32 +26,32 @@ def serve(pipe: Connection, models: ModelCatalogue, device: str, seen_mib: int) 
     import cv2
 
     from isoline.inference import warmup
-    from isoline.inference.predictor import Workbench
+    from isoline.inference.resources import Resources
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     cv2.setNumThreads(1)
-    bench = Workbench(models, device, seen_mib)
+    resources = Resources(models, device, seen_mib)
     warmup.tiles()
     tasks: dict[int, Task] = {}
-    gazes: dict[int, Gaze] = {}
+    attentions: dict[int, Attention] = {}
     waiting: deque[Do] = deque()
 
     def listen() -> None:
         match pipe.recv():
             case Begin(run, task):
-                tasks[run], gazes[run] = task, Gaze(task.look or 0)
+                tasks[run], attentions[run] = task, Attention()
             case Look(run, slice_):
-                gazes[run].k = slice_
+                attentions[run].slice = slice_
             case Do() as order:
                 waiting.append(order)
             case Forget(run):
                 tasks.pop(run, None)
-                gazes.pop(run, None)
+                attentions.pop(run, None)
                 for order in [order for order in waiting if order.run == run]:
                     waiting.remove(order)
 
-    def tell(order: Do, found: Masked) -> bool:
-        """Pass on what was found in a volume; return whether anybody still waits for more."""
+    def tell(order: Do, found: Result) -> bool:
+        """Pass on what was found on the way; return whether anybody still waits for more."""
         pipe.send(Part(order, found))
         while pipe.poll():
             listen()
@@ -69,24 +64,27 @@ def serve(pipe: Connection, models: ModelCatalogue, device: str, seen_mib: int) 
             while not waiting or pipe.poll():
                 listen()
             order = waiting.popleft()
-            task, gaze = tasks[order.run], gazes[order.run]
-            pipe.send(Answer(order, _attempt(bench, task, gaze, order, tell)))
+            task, attention = tasks[order.run], attentions[order.run]
+            pipe.send(Answer(order, _attempt(resources, task, attention, order, tell)))
     except (EOFError, ConnectionError):
-        bench.close()
+        resources.close()
 
 
 def _attempt(
-    bench: Workbench, task: Task, gaze: Gaze, order: Do, tell: Callable[[Do, Masked], bool]
+    resources: Resources,
+    task: Task,
+    attention: Attention,
+    order: Do,
+    tell: Callable[[Do, Result], bool],
 ) -> Reply:
     tile = order.tile
     try:
         if tile is None:
-            return bench.survey(task)
-        if task.asked is not None:
-            return bench.answer(task, tile)
-        if isinstance(task.output, Voxels):
-            return _segment(bench.segment(task, tile, gaze, order.threads), order, tell)
-        return _in_quarters(bench, task, tile) if order.in_quarters else bench.compute(task, tile)
+            return task.survey(resources)
+        if order.in_quarters:
+            return task.compute_in_quarters(resources, tile)
+        attention.threads = order.threads
+        return _last(task.compute(resources, tile, attention), order, tell)
     except IsolineError as error:
         return Refusal(error)
     except MemoryError:
@@ -97,19 +95,7 @@ def _attempt(
         return Refusal(Broken(f"{task.model} raised {type(error).__name__}: {error}"))
 
 
-def _in_quarters(bench: Workbench, task: Task, tile: Tile) -> Computed:
-    """Return what `tile` gives; an object belongs to the quarter that its anchor lies in."""
-    parts = [bench.compute(task, quarter) for quarter in quarters(tile)]
-    stages = Stages(
-        sum(part.stages.read for part in parts),
-        sum(part.stages.infer for part in parts),
-        sum(part.stages.contour for part in parts),
-    )
-    objects = [part.found for part in parts if isinstance(part.found, Objects)]
-    return Computed(tile, results.concatenate(objects), stages)
-
-
-def _segment(parts: Iterator[Masked], order: Do, tell: Callable[[Do, Masked], bool]) -> Masked:
+def _last(parts: Iterator[Result], order: Do, tell: Callable[[Do, Result], bool]) -> Result:
     """Tell every part but the last, which is the answer; stop where nobody waits any more."""
     last = next(parts)
     for part in parts:

@@ -54,8 +54,8 @@ class Encoder(ABC):
     """Of a file, with its dot."""
     media_type: ClassVar[str]
     """Of a file."""
-    masks: ClassVar[bool] = False
-    """Whether it writes slices of labels instead of outlines."""
+    kinds: ClassVar[frozenset[str]] = frozenset(("objects", "regions"))
+    """What results it can write: of `objects`, `regions` and `mask`."""
 
     def mask(self, mask: Mask, started: Started) -> bytes:
         """Return the JSON texts of the slices of `mask`, with commas between, without breaks."""

@@ -4,7 +4,7 @@
         {"label": 1, "box": [i0, j0, i1, j1], "runs": BASE64}, ...]}
 
 `instance` and `frame` are null where slices have no names (NIfTI). A slice without layers is empty.
-What `runs` holds is told in `masks`.
+What `runs` holds is told in `domain.mask_rle`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class OHIF(Encoder):
     name = "ohif"
     suffix = ".json"
     media_type = "application/json"
-    mask_rle = True
+    kinds = frozenset(("mask",))
 
     def mask(self, mask: Mask, started: Started) -> bytes:
         names = started.volume.slices if started.volume is not None else ()

@@ -17,11 +17,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.errors import Broken
 from isoline.geometry.grid import XY, Box, Grid
+from isoline.inference.results import Plane
 from isoline.inference.sampling import Sampler
-from isoline.inference.task import Task
-from isoline.models.promptable import Index, Scene, Window
+from isoline.models.promptable import ImageView, Index, Window
 from isoline.sources.base import Source
 from isoline.sources.byte_cache import ByteCache
 from isoline.sources.volume import VolumeSource
@@ -33,21 +32,17 @@ COARSEST_PX = 32
 _PICTURE_BLOCK, _VOLUME_BLOCK = 256, 64
 
 
-def scene_of(task: Task, source: Callable[[], Source], cache: ByteCache) -> Scene:
-    """Return the image of `task` as its model sees it; `source` opens it where it is to be read."""
-    if task.look is None:
-        return _Picture(task, source, cache)
-    opened = source()
-    if not isinstance(opened, VolumeSource):
-        raise Broken(f"{task.path.name} is a volume and its reader gives none")
-    return _Volume(task, opened, cache)
-
-
-class _Blocks(Scene):
-    """A scene in blocks of one side at every level, kept in a cache that scenes share."""
+class _Blocks(ImageView):
+    """A view in blocks of one side at every level, kept in a cache that views share."""
 
     def __init__(
-        self, task: Task, size: Index, spacing: tuple[float, ...], side: int, cache: ByteCache
+        self,
+        image: Hashable,
+        model: str,
+        size: Index,
+        spacing: tuple[float, ...],
+        side: int,
+        cache: ByteCache,
     ) -> None:
         self.spacing = spacing
         self._factors = tuple(_factors(size, spacing))
@@ -58,8 +53,8 @@ class _Blocks(Scene):
         ]
         self._side = side
         self._cache = cache
-        self._image = task.fingerprint, task.selection
-        self._model = task.model
+        self._image = image
+        self._model = model
 
     def size(self, level: int) -> Index:
         return self._sizes[level]
@@ -83,7 +78,7 @@ class _Blocks(Scene):
         return np.stack([channel[at] for channel in pixels])
 
     def keep(self, key: Hashable, make: Callable[[], T]) -> T:
-        return self._cache.get((*self._image, self._model, "kept", key), make)
+        return self._cache.get((self._image, self._model, "kept", key), make)
 
     @abstractmethod
     def _block(self, window: Window) -> NDArray[np.generic]:
@@ -93,7 +88,7 @@ class _Blocks(Scene):
         """Put together the pixels of `window`, which lies inside the image, from blocks."""
         out: NDArray[np.generic] | None = None
         for block in self._blocks(window):
-            pixels = self._cache.get((*self._image, block), partial(self._block, block))
+            pixels = self._cache.get((self._image, block), partial(self._block, block))
             if out is None:
                 out = np.empty((len(pixels), *window.shape), pixels.dtype)
             low = tuple(map(max, block.low, window.low))
@@ -112,14 +107,26 @@ class _Blocks(Scene):
             yield Window(window.level, low, high)
 
 
-class _Picture(_Blocks):
+class FlatView(_Blocks):
     """A slide or a picture: (y, x), its levels resampled from those of its pyramid."""
 
-    def __init__(self, task: Task, source: Callable[[], Source], cache: ByteCache) -> None:
-        (width, height), spacing = task.grid.image_size, task.spacing_um or XY(1.0, 1.0)
-        super().__init__(task, (height, width), (spacing.y, spacing.x), _PICTURE_BLOCK, cache)
+    def __init__(
+        self,
+        fingerprint: str,
+        model: str,
+        plane: Plane,
+        source: Callable[[], Source],
+        cache: ByteCache,
+    ) -> None:
+        """See `plane` of the image of that fingerprint; `source` opens it where it is to be read.
+
+        What `keep` makes is kept for `model`.
+        """
+        (width, height), spacing = plane.grid.image_size, plane.spacing_um or XY(1.0, 1.0)
+        image, size = (fingerprint, plane.selection), (height, width)
+        super().__init__(image, model, size, (spacing.y, spacing.x), _PICTURE_BLOCK, cache)
         self._source = source
-        self._selection = task.selection
+        self._selection = plane.selection
 
     def _block(self, window: Window) -> NDArray[np.generic]:
         (rows, columns), (y, x) = self._sizes[window.level], self._factors[window.level]
@@ -136,13 +143,16 @@ class _Picture(_Blocks):
         return pixels
 
 
-class _Volume(_Blocks):
+class VolumeView(_Blocks):
     """A volume: (k, j, i); the voxels of level 0 as they are, means of blocks of them beyond."""
 
-    def __init__(self, task: Task, source: VolumeSource, cache: ByteCache) -> None:
+    def __init__(
+        self, fingerprint: str, model: str, source: VolumeSource, cache: ByteCache
+    ) -> None:
+        """See the whole volume of `source`, whose content `fingerprint` identifies."""
         grid = source.volume.grid
         di, dj, dk = grid.spacing_mm
-        super().__init__(task, grid.shape, (dk, dj, di), _VOLUME_BLOCK, cache)
+        super().__init__(fingerprint, model, grid.shape, (dk, dj, di), _VOLUME_BLOCK, cache)
         self._voxels = source.voxels()
 
     def _inside(self, window: Window) -> NDArray[np.generic]:

@@ -1,21 +1,38 @@
-"""Geometry to results: ids, and whether an object belongs to what was asked for."""
+"""Geometry on a plane to results: ids, and whether an object may go on where no pixels are."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isoline.domain import object_ids
-from isoline.domain.events import Objects, Warned
+from isoline.domain.events import Objects, Scope, Warned
 from isoline.geometry import polygons as contours
+from isoline.geometry.grid import XY, Box, Grid
 from isoline.geometry.polygons import Polygons
-from isoline.inference.task import Task
+from isoline.inference.sampling import Selection
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A flat image as a model works on it."""
+
+    selection: Selection
+    grid: Grid
+    spacing_um: XY | None
+    """Micrometres per grid pixel."""
+    covered: Box | None = None
+    """Of an upload: the grid pixels that were sent, those around them being background."""
+    simplify_px: float | None = None
+    """How far outlines may stray once they are simplified, in grid pixels; None: not at all."""
 
 
 def build(
-    task: Task,
+    scope: Scope,
+    plane: Plane,
     polygons: Polygons,
     label: NDArray[np.integer],
     area_px: NDArray[np.int64],
@@ -26,41 +43,30 @@ def build(
     nuclei: Polygons | None = None,
     provisional: bool = False,
 ) -> Objects:
-    """Return `polygons` as results of `task`, with their ids.
+    """Return `polygons` on `plane` as results of `scope`, with their ids.
 
     Ids come from the exact geometry, of a cell without its nucleus; only then are outlines
     simplified, where that was asked for.
     A provisional piece never shares an id with a final region, even of the same shape.
     """
     classes: NDArray[np.uint16] = label.astype(np.uint16)
-    key = object_ids.scope_key(task.scope) + (b"piece" if provisional else b"")
+    key = object_ids.scope_key(scope) + (b"piece" if provisional else b"")
     identity = object_ids.identify(key, classes, polygons)
-    if task.simplify_px:
-        polygons = contours.simplify(polygons, task.simplify_px)
-        nuclei = None if nuclei is None else contours.simplify(nuclei, task.simplify_px)
+    if plane.simplify_px:
+        polygons = contours.simplify(polygons, plane.simplify_px)
+        nuclei = None if nuclei is None else contours.simplify(nuclei, plane.simplify_px)
     if incomplete is None:
         incomplete = np.zeros(len(label), np.bool_)
     measured = dict(measurements or {})
     return Objects(polygons, identity, classes, area_px, anchor, incomplete, measured, nuclei)
 
 
-def inside(task: Task, anchor: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Return (n,) whether objects with these anchor pixels lie in the region and on tissue."""
-    centres = task.grid.to_image(anchor + 0.5)
-    keep = np.ones(len(anchor), np.bool_)
-    if task.region is not None:
-        keep &= task.region.contains(centres)
-    if task.survey is not None and task.survey.tissue is not None:
-        keep &= task.survey.tissue.at(centres)
-    return keep
-
-
-def is_cut(task: Task, polygons: Polygons, reach_px: int = 0) -> NDArray[np.bool_]:
+def is_cut(plane: Plane, polygons: Polygons, reach_px: int = 0) -> NDArray[np.bool_]:
     """Return (n,) whether an object comes so near to the end of an upload that it may go on there.
 
     `reach_px` is how far beyond an object its model looks.
     """
-    known, bounds = task.covered, task.grid.bounds
+    known, bounds = plane.covered, plane.grid.bounds
     if known is None:
         return np.zeros(len(polygons), np.bool_)
     margin = reach_px + 1  # the last pixel may be a mixture

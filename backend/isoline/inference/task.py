@@ -1,62 +1,24 @@
-"""What travels between the pipeline and a worker, all of it picklable."""
+"""What travels to a worker and back: a task of some kind, and its results. All of it is picklable.
+
+A kind of work is a subclass of `Task` in a file of its own: it says what a worker does with a tile
+and how the engine may schedule it. Engines and jobs know this interface and no kind.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from isoline.domain.events import Mask, Objects, Scope
+from isoline.domain.events import Scope
 from isoline.domain.request import Value
-from isoline.geometry.grid import XY, Box, Grid
-from isoline.geometry.region import Region
-from isoline.geometry.seams import Pieces
+from isoline.errors import Broken
 from isoline.geometry.tiling import Tile
-from isoline.inference.prompt_task import Asked
-from isoline.inference.sampling import Selection
-from isoline.models.base import ModelSpec, Output, Statistics
-from isoline.sources.base import Remote
-
-
-@dataclass(frozen=True)
-class Tissue:
-    """Where a slide has tissue, generously: (y, x) cells of `cell` image pixels a side."""
-
-    mask: NDArray[np.bool_]
-    cell: XY
-
-    def at(self, points: NDArray[np.generic]) -> NDArray[np.bool_]:
-        """Return, for (n, 2) image points x, y, whether they lie on tissue."""
-        cells = np.floor(np.divide(points, self.cell, dtype=np.float64)).astype(np.int64)
-        height, width = self.mask.shape
-        x, y = np.clip(cells[:, 0], 0, width - 1), np.clip(cells[:, 1], 0, height - 1)
-        on: NDArray[np.bool_] = self.mask[y, x]
-        return on
-
-    def pixels(self, grid: Grid, box: Box) -> NDArray[np.bool_]:
-        """Return (y, x): which grid pixels of `box` have their centre on tissue."""
-        rows, columns = self._cells(grid, np.arange(box.x0, box.x1), np.arange(box.y0, box.y1))
-        on: NDArray[np.bool_] = self.mask[np.ix_(rows, columns)]
-        return on
-
-    def meets(self, grid: Grid, box: Box) -> bool:
-        """Return whether any cell between the first and the last pixel of `box` is tissue."""
-        rows, columns = self._cells(
-            grid, np.array([box.x0, box.x1 - 1]), np.array([box.y0, box.y1 - 1])
-        )
-        return bool(self.mask[rows[0] : rows[1] + 1, columns[0] : columns[1] + 1].any())
-
-    def _cells(
-        self, grid: Grid, x: NDArray[np.int64], y: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the rows and columns of cells that hold the centres of grid pixels y and x."""
-        height, width = self.mask.shape
-        columns = ((x + 0.5) * grid.scale.x // self.cell.x).astype(np.int64)
-        rows = ((y + 0.5) * grid.scale.y // self.cell.y).astype(np.int64)
-        return rows.clip(0, height - 1), columns.clip(0, width - 1)
+from isoline.inference.resources import Resources
+from isoline.models.base import Model, ModelSpec
+from isoline.sources.base import Remote, Source
 
 
 class Result:
@@ -69,104 +31,73 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Survey(Result):
-    """What was learnt from the whole image before its first tile."""
-
-    tissue: Tissue | None
-    """None for a plain image and for a model that does not skip glass."""
-    statistics: Statistics = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Task:
-    """Everything a worker needs to compute any tile of one job."""
-
-    path: Path | Remote
-    reader: str
-    fingerprint: str
-    selection: Selection
-    grid: Grid
-    spacing_um: XY | None
-    """Micrometres per grid pixel."""
-    model: str
-    """Its name in the catalogue."""
-    spec: ModelSpec
-    output: Output
-    parameters: Mapping[str, Value]
-    scope: Scope
-    region: Region | None
-    simplify_px: float | None = None
-    is_slide: bool = False
-    look: int | None = None
-    """Of a volume: the slice k that the user looks at."""
-    asked: Asked | None = None
-    """Of a model that takes prompts: what they ask."""
-    on_gpu: bool = False
-    """Whether its model computes on a GPU where there is one."""
-    have: frozenset[int] = frozenset()
-    """Of a volume: slices that were given before a restart."""
-    covered: Box | None = None
-    """Of an upload: the grid pixels that were sent, those around them being background."""
-    survey: Survey | None = None
-    """None until `Engine.survey` has answered."""
-
-    def surveyed(self, survey: Survey) -> Task:
-        return replace(self, survey=survey)
-
-
-@dataclass(frozen=True)
-class Stages:
-    """Seconds that one tile took."""
-
-    read: float
-    infer: float
-    contour: float
-
-
-@dataclass(frozen=True)
-class Computed(Result):
-    """One tile's result: objects that are final, or pieces that the stitcher unites."""
-
-    tile: Tile
-    found: Objects | Pieces
-    stages: Stages
-
-    @property
-    def stage_seconds(self) -> Mapping[str, float]:
-        return vars(self.stages)
-
-
-@dataclass(frozen=True)
-class Masked(Result):
-    """What was found in a volume since the last time, while its one tile is still computed."""
-
-    tile: Tile
-    done: float
-    """Share of the work, 0 to 1."""
-    mask: Mask | None = None
-
-
-@dataclass(frozen=True)
-class Answered(Result):
-    """What prompts pointed at."""
-
-    tile: Tile
-    found: Objects | Mask | None
-    """One object of a picture or the slices of a volume that hold it; None where there is none."""
-    reason: str
-    """Why nothing was found, a sentence."""
-    seconds: float
-    """What the answer took, reading included."""
-
-    @property
-    def stage_seconds(self) -> Mapping[str, float]:
-        return {"answer": self.seconds}
-
-
-@dataclass(frozen=True)
 class TileFailed(Result):
     """A tile that could not be read, whose model raised, or whose worker died twice."""
 
     tile: Tile
     code: str
     message: str
+
+
+@dataclass
+class Attention:
+    """What a worker is told while it computes a tile."""
+
+    slice: int | None = None
+    """Of a volume: the slice k that the user has turned to, None where they have not."""
+    threads: int = 1
+    """How many cores it may use."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """What every kind of work needs to know to compute any tile of one job."""
+
+    path: Path | Remote
+    reader: str
+    fingerprint: str
+    """What identifies the content of the image, by whatever name it was opened."""
+    model: str
+    """Its name in the catalogue."""
+    spec: ModelSpec
+    parameters: Mapping[str, Value]
+    scope: Scope
+
+    interactive: ClassVar[bool] = False
+    """Whether somebody waits for its one answer."""
+    lasting: ClassVar[bool] = False
+    """Whether a tile is one long computation: idle cores help it, and it may not stop when told."""
+
+    @property
+    def divisible(self) -> bool:
+        """Whether the quarters of a tile together give its result."""
+        return False
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether its model computes on a GPU where there is one."""
+        return self.spec.on_gpu
+
+    def source(self, resources: Resources) -> Source:
+        """Return its image, open. Raises Unreadable, also where it changed since the plan."""
+        return resources.source(self.path, self.reader, self.fingerprint)
+
+    def load_model(self, resources: Resources) -> Model:
+        """Return its model, the weights loaded."""
+        return resources.model(self.model, self.scope.version)
+
+    @abstractmethod
+    def compute(self, resources: Resources, tile: Tile, attention: Attention) -> Iterator[Result]:
+        """Yield what is found in `tile` as it is found; the last result completes it.
+
+        Closing the iterator stops the work; `attention` may change meanwhile. Raises Unreadable
+        where the image is damaged, and whatever the model raises.
+        """
+
+    def compute_in_quarters(self, resources: Resources, tile: Tile) -> Result:
+        """Return the result of a divisible `tile`, computed in four parts to need less memory."""
+        raise Broken(f"{self.model} does not work in parts of a tile")
+
+    def survey(self, resources: Resources) -> Result:
+        """Look at the whole image once, where the kind of work needs that before its first tile."""
+        raise Broken(f"{self.model} needs no survey")

@@ -12,8 +12,9 @@ import hashlib
 import logging
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypedDict
 
 import numba
 import numpy as np
@@ -25,20 +26,21 @@ from isoline.config.data_directory import default_directory
 from isoline.config.file_lock import Exclusive
 from isoline.domain.events import Scope
 from isoline.domain.prompts import Prompt
+from isoline.domain.request import Value
 from isoline.errors import Conflict
 from isoline.geometry import polygons, seams
 from isoline.geometry.grid import XY, Box, Grid
 from isoline.geometry.tiling import Lattice
 from isoline.geometry.volume_grid import LPS, VolumeGrid, VolumeInfo
-from isoline.inference.answers import found_in
-from isoline.inference.image_views import scene_of
+from isoline.inference.image_views import FlatView, VolumeView
+from isoline.inference.prompts import FlatPromptTask, VolumePromptTask
+from isoline.inference.results import Plane
 from isoline.inference.sampling import Sampler, Selection
-from isoline.inference.task import Task
 from isoline.kernels import expand
-from isoline.models.base import Model, Patch
+from isoline.models.base import Model, ModelSpec, Patch
 from isoline.models.catalogue import MODELS
 from isoline.models.parameters import check_parameters
-from isoline.models.promptable import PointedModel, Question
+from isoline.models.promptable import PromptableModel
 from isoline.sources.base import Source
 from isoline.sources.byte_cache import ByteCache
 from isoline.sources.registry import open_image
@@ -96,7 +98,7 @@ def _tiles(pixels: NDArray[np.uint8]) -> None:
     for name, kind in MODELS.load_all().working.items():
         if kind.spec.weights or kind.spec.own_files:
             continue
-        if issubclass(kind, PointedModel):
+        if issubclass(kind, PromptableModel):
             _answer(name, kind, pixels)
         else:
             _infer(name, kind, pixels)
@@ -154,38 +156,53 @@ class _Volume(VolumeSource):
         return np.repeat(self._slice[np.newaxis], SIDE, axis=0)
 
 
-def _answer(name: str, kind: type[PointedModel], pixels: NDArray[np.uint8]) -> None:
+def _answer(name: str, kind: type[PromptableModel], pixels: NDArray[np.uint8]) -> None:
     try:
         model = kind({}, "cpu")
-        if 2 in kind.spec.dimensions:
-            with _picture(pixels) as source:
-                _point_at(model, source, (16.5, 12.5))
-        if 3 in kind.spec.dimensions:
-            _point_at(model, _Volume(pixels), (48.5, 16.5, 12.5))
+        head = _Head(
+            path=Path(),
+            reader="",
+            fingerprint="",
+            model=name,
+            spec=kind.spec,
+            parameters=check_parameters(kind.spec, {}),
+            scope=Scope("", name, "", ()),
+        )
+        if 2 in kind.spec.prompt_dimensions:
+            _point_at_picture(model, head, pixels)
+        if 3 in kind.spec.prompt_dimensions:
+            _point_at_volume(model, head, pixels)
     except Exception as error:  # another's model may not care for scraps; it will say so in a job
         log.info("%s was not warmed: %s", name, error)
 
 
-def _point_at(model: PointedModel, source: Source, place: tuple[float, ...]) -> None:
-    spec, channels = model.spec, tuple(range(len(source.info.channels)))
-    task = Task(
-        path=Path(),
-        reader="",
-        fingerprint="",
-        selection=Selection(channels, 0),
-        grid=Grid(source.info.size, XY(1.0, 1.0)),
-        spacing_um=None,
-        model=spec.name,
-        spec=spec,
-        output=spec.output,
-        parameters=check_parameters(spec, {}),
-        scope=Scope("", spec.name, "", ()),
-        region=None,
-        look=0 if isinstance(source, VolumeSource) else None,
-    )
-    scene = scene_of(task, lambda: source, ByteCache(1 << 26))
-    answer = model.answer(scene, Question((Prompt("point", (place,)),), task.parameters))
-    found_in(task, scene, answer)
+class _Head(TypedDict):
+    """What every task says."""
+
+    path: Path
+    reader: str
+    fingerprint: str
+    model: str
+    spec: ModelSpec
+    parameters: Mapping[str, Value]
+    scope: Scope
+
+
+def _point_at_picture(model: PromptableModel, head: _Head, pixels: NDArray[np.uint8]) -> None:
+    with _picture(pixels) as source:
+        selection = Selection(tuple(range(len(source.info.channels))), 0)
+        plane = Plane(selection, Grid(source.info.size, XY(1.0, 1.0)), None)
+        prompts = (Prompt("point", ((16.5, 12.5),)),)
+        task = FlatPromptTask(**head, prompts=prompts, plane=plane, initial=None)
+        view = FlatView("", head["model"], plane, lambda: source, ByteCache(1 << 26))
+        task.found(view, model.answer(view, task.question(view.size(0))))
+
+
+def _point_at_volume(model: PromptableModel, head: _Head, pixels: NDArray[np.uint8]) -> None:
+    prompts = (Prompt("point", ((48.5, 16.5, 12.5),)),)
+    task = VolumePromptTask(**head, prompts=prompts, initial=None)
+    view = VolumeView("", head["model"], _Volume(pixels), ByteCache(1 << 26))
+    task.found(view, model.answer(view, task.question(view.size(0))))
 
 
 def _infer(name: str, kind: type[Model], pixels: NDArray[np.uint8]) -> None:

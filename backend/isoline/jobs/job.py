@@ -17,25 +17,22 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Literal
 
 import orjson
 
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Contours, Done, Failed, Progress, Started
 from isoline.engines.base import Agenda, Engine
-from isoline.errors import Broken, IsolineError, NotSupported, Unreadable
+from isoline.errors import Broken, Unreadable, failure_of
 from isoline.geometry.grid import XY
 from isoline.geometry.volume_grid import SliceName
 from isoline.jobs.journal import JournalReader, JournalWriter
-from isoline.pipeline import tiled
-from isoline.pipeline.surveys import Surveys
-from isoline.pipeline.tiled import Prepared
+from isoline.pipeline.kinds import Lane, Plan
 
 log = logging.getLogger(__name__)
 
 REQUEST, CARD, JOURNAL = "request.json", "card.json", "journal"
-LANES = (0, 1, 2)
-"""Prompts, small regions, all others: those of a lane start before those of the next."""
 FSYNC_MS = 500
 """How old what a lasting job has said may get before it is forced to the disk."""
 
@@ -74,28 +71,23 @@ class Card:
     tiles: int
     lasting: bool
     """Whether it goes on when nobody listens, and after a restart."""
-    urgent: bool
-    prompted: bool = False
-    """Whether it answers prompts: somebody has clicked and waits."""
+    lane: Lane
     parks: bool = False
     """Whether a restart loses the rights that it was started with: they are never written."""
     state: State = State.QUEUED
     ended: float | None = None
     tiles_done: int = 0
     objects: int = 0
+    key: str = ""
+    """The Idempotency-Key that it was submitted with."""
     unsaid: tuple[str, str, str] | None = None
     """Code, message and remedy of the failure that the journal could not take."""
-
-    @property
-    def lane(self) -> int:
-        """Its place in `LANES`: jobs wait for those of their own alone."""
-        return 0 if self.prompted else 1 if self.urgent else 2
 
     @classmethod
     def read(cls, path: Path) -> Card:
         """Read a card. Raises OSError, ValueError or TypeError when there is none."""
         said = orjson.loads(path.read_bytes())
-        said["state"] = State(said["state"])
+        said["state"], said["lane"] = State(said["state"]), Lane(said["lane"])
         said["unsaid"] = said["unsaid"] and tuple(said["unsaid"])
         return cls(**said)
 
@@ -109,7 +101,7 @@ class Card:
 class Job:
     """One request on its way, seen from outside; the runner alone changes it."""
 
-    def __init__(self, directory: Path, card: Card, prepared: Prepared | None = None) -> None:
+    def __init__(self, directory: Path, card: Card, plan: Plan | None = None) -> None:
         """Know the job in `directory`; it is `prepared` when it comes and not after a restart.
 
         Raises OSError when the journal of a new job cannot be opened.
@@ -119,17 +111,17 @@ class Job:
         self.card = card
         self.state = card.state
         if not card.state.ended:
-            self.state = State.PARKED if card.parks and prepared is None else State.QUEUED
+            self.state = State.PARKED if card.parks and plan is None else State.QUEUED
         self.began: float | None = None
         self.ended = card.ended
         self.progress = Progress(card.tiles_done, card.tiles, None)
         self.objects = card.objects
-        self._prepared = prepared
+        self._plan = plan
         self._agenda: Agenda | None = None
         self._journal: JournalWriter | None = None
         self._cancelled = threading.Event()
-        if prepared is not None:
-            self._make_agenda(prepared)
+        if plan is not None:
+            self._make_agenda(plan)
             self._journal = self._writer()
 
     @property
@@ -140,9 +132,9 @@ class Job:
     @property
     def started(self) -> Started:
         """The first event of the job. Raises Broken when it ended before it could start."""
-        prepared = self._prepared
-        if prepared is not None:
-            return prepared.started
+        plan = self._plan
+        if plan is not None:
+            return plan.started
         for batch in JournalReader(self._path).batches():
             for event in batch.events[:1]:
                 if isinstance(event, Started):
@@ -160,7 +152,7 @@ class Job:
         return max(0.0, (self.began or self.ended or time.time()) - self.card.created)
 
     @property
-    def waits_for(self) -> str | None:
+    def waits_for(self) -> Literal["a token", "a place", "tiles"] | None:
         """What keeps it from going on: "a token", "a place" among those that run, "tiles"."""
         if self.state is State.PARKED:
             return "a token"
@@ -168,24 +160,15 @@ class Job:
             return "a place"
         return None if self.state.ended else "tiles"
 
-    def focus(self, look: XY | SliceName | int) -> None:
+    def focus(self, at: XY | SliceName | int) -> None:
         """Look at a point, in image coordinates, or at a slice from now on.
 
         A job that has ended cannot. Raises NotSupported or BadRegion for what it has not.
         """
-        prepared, agenda = self._prepared, self._agenda
-        if prepared is None or agenda is None:
+        plan, agenda = self._plan, self._agenda
+        if plan is None or agenda is None:
             return
-        started = prepared.started
-        if isinstance(look, XY) != (started.volume is None):
-            raise NotSupported(
-                "a slice says nothing about a picture, and a point nothing about a volume",
-                "send focus for a picture, slice for a volume",
-            )
-        if isinstance(look, XY):
-            agenda.focus(prepared.task.grid.point(look))
-        elif started.volume is not None:
-            agenda.slice = started.volume.k_of(look, started.image)
+        plan.look(agenda, at)
 
     def stop(self) -> None:
         """Ask the job to end within one tile."""
@@ -214,7 +197,7 @@ class Job:
                     heard = max(heard, batch.last_seq)
                 yield batch
         except Broken as error:
-            yield Batch(heard + 1, None, (_failure(error),))
+            yield Batch(heard + 1, None, (Failed(*failure_of(error)),))
         except FileNotFoundError:
             yield Batch(heard + 1, None, (Failed("UnknownJob", "the job has been deleted"),))
 
@@ -225,20 +208,18 @@ class Job:
 
     # The runner's side
 
-    def prepare(self, prepared: Prepared) -> None:
+    def prepare(self, plan: Plan) -> None:
         """Know again what the job is about, after a restart."""
-        started = dataclasses.replace(prepared.started, job=self.id)
-        self._prepared = dataclasses.replace(prepared, started=started)
-        self._make_agenda(self._prepared)
+        self._plan = plan.named(self.id)
+        self._make_agenda(self._plan)
 
     def batches(
         self,
-        prepare: Callable[[bytes], Prepared],
+        prepare: Callable[[bytes], Plan],
         engine: Engine,
-        surveys: Surveys,
         turn: AbstractContextManager[object],
     ) -> Iterable[Batch]:
-        """Yield what is still to be told; `turn` is as `pipeline.events` takes it.
+        """Yield what is still to be told; `turn` is as `Plan.events` takes it.
 
         Raises Broken when the journal is damaged or cannot be opened, and what `prepare` and the
         pipeline raise.
@@ -250,19 +231,19 @@ class Job:
             if not journal.ended:
                 progress = self.progress
                 cancelled = Cancelled(progress.tiles_done, progress.tiles)
-                started = [self.started] if journal.last_seq < 0 and self._prepared else []
+                started = [self.started] if journal.last_seq < 0 and self._plan else []
                 yield Batch(journal.last_seq + 1, None, (*started, cancelled))
             return
-        if self._prepared is None:
+        if self._plan is None:
             self.prepare(prepare(self.request))
-        assert self._prepared is not None
+        assert self._plan is not None
         assert self._agenda is not None
         past: Iterable[Batch] = ()
         if journal.last_seq >= 0:
             log.info("job %s goes on after event %d", self.id, journal.last_seq)
-            past = self._past(self._prepared)
-        turn = nullcontext() if self.card.urgent else turn
-        yield from tiled.events(self._prepared, engine, surveys, self._agenda, past, turn)
+            past = self._past(self._plan)
+        turn = nullcontext() if self.card.lane.urgent else turn
+        yield from self._plan.events(engine, self._agenda, past, turn)
 
     def _open(self) -> JournalWriter:
         if self._journal is None:
@@ -279,14 +260,14 @@ class Job:
         # what a restart ends anyway need not outlive a power cut
         return JournalWriter(self._path, fsync_ms=FSYNC_MS if self.card.lasting else None)
 
-    def _past(self, prepared: Prepared) -> Iterator[Batch]:
+    def _past(self, plan: Plan) -> Iterator[Batch]:
         """Yield what an earlier run gave and take note of it.
 
         Raises Unreadable when the image or the model is no longer what it was.
         """
         for batch in JournalReader(self._path).batches():
             for event in batch.events[:1]:
-                if isinstance(event, Started) and event.scope != prepared.started.scope:
+                if isinstance(event, Started) and event.scope != plan.started.scope:
                     raise Unreadable(
                         f"{event.image} or the model changed since the job began",
                         "submit the job again",
@@ -302,7 +283,7 @@ class Job:
 
     def fail(self, error: Exception) -> None:
         """End the job, also where the journal cannot be written any more."""
-        failed = _failure(error)
+        failed = Failed(*failure_of(error))
         try:
             self.record(Batch(self._open().last_seq + 1, None, (failed,)))
         except (ValueError, OSError, Broken):
@@ -318,7 +299,7 @@ class Job:
         if not self.state.ended:
             return
         # the tiles of a slide, and what prompts correct, may be large and are done with
-        self._prepared = self._agenda = None
+        self._plan = self._agenda = None
         self.card = dataclasses.replace(
             self.card,
             state=self.state,
@@ -336,14 +317,8 @@ class Job:
     def _path(self) -> Path:
         return self.directory / JOURNAL
 
-    def _make_agenda(self, prepared: Prepared) -> None:
-        self._agenda = Agenda(
-            prepared.lattice,
-            prepared.tiles,
-            prepared.focus,
-            urgent=self.card.urgent,
-            owner=self.card.owner,
-        )
+    def _make_agenda(self, plan: Plan) -> None:
+        self._agenda = plan.agenda(self.card.owner)
         if self.cancelled:
             self._agenda.cancel()
 
@@ -355,9 +330,3 @@ class Job:
                 self.objects += len(event.objects)
             elif type(event) in _END:
                 self.state, self.ended = _END[type(event)], time.time()
-
-
-def _failure(error: Exception) -> Failed:
-    if isinstance(error, IsolineError):
-        return Failed(error.code, error.what, error.remedy)
-    return Failed("Broken", f"{type(error).__name__}: {error}", "see the server's log")

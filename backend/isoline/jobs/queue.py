@@ -5,7 +5,6 @@ After a restart those that ended are known again and the others go on.
 
 from __future__ import annotations
 
-import dataclasses
 import heapq
 import itertools
 import logging
@@ -16,21 +15,20 @@ import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from isoline.config.file_lock import Exclusive
 from isoline.config.settings import Limits
 from isoline.domain.events import Cancelled
 from isoline.engines.base import Engine
-from isoline.errors import Broken, Busy, UnknownJob
-from isoline.jobs.job import CARD, LANES, REQUEST, Card, Job, State
-from isoline.pipeline.surveys import Surveys
-from isoline.pipeline.tiled import Prepared
+from isoline.errors import Broken, Busy, KeyReused, UnknownJob
+from isoline.jobs.answer import Answer
+from isoline.jobs.job import CARD, REQUEST, Card, Job, State
+from isoline.pipeline.kinds import Lane, Plan
 
 log = logging.getLogger(__name__)
 
-URGENT_TILES = 4
-"""A region of at most so many tiles is a click: somebody sits there and waits."""
 SWEEP_SECONDS = 60.0
 """How often old jobs are looked for, at most."""
 PARK_SECONDS = 5.0
@@ -60,9 +58,8 @@ class Jobs:
         self,
         directory: Path,
         engine: Engine,
-        surveys: Surveys,
         limits: Limits,
-        prepare: Callable[[bytes], Prepared],
+        prepare: Callable[[bytes], Plan],
     ) -> None:
         """Keep jobs below `directory` and go on with those that are there; `engine` runs tiles.
 
@@ -71,11 +68,13 @@ class Jobs:
         """
         self._directory = directory
         self._engine = engine
-        self._surveys = surveys
         self._limits = limits
         self._prepare = prepare
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}
+        self._submitting = threading.Lock()
+        """Held while a request with a key is stored: what comes twice at once is stored once."""
+        self._by_key: dict[tuple[str, str], Job] = {}
         self._queue: list[Job] = []
         self._running: set[Job] = set()
         self._parked: set[Job] = set()
@@ -94,34 +93,43 @@ class Jobs:
     def submit(
         self,
         request: bytes,
-        prepared: Prepared,
+        plan: Plan,
         *,
         owner: str = "",
         lasting: bool = True,
         parks: bool = False,
+        key: str = "",
     ) -> Job:
-        """Queue `prepared`, which came as `request` from `owner`.
+        """Queue `plan`, which came as `request` from `owner`.
 
         A job that is not `lasting` ends with this server; one that `parks` waits after a restart
-        for `resume`. Raises Busy when the queue or the owner's share of it is full, and Broken when
-        the disk is.
+        for `resume`. What came before with the same `key` is not queued again: its job is returned.
+        Raises KeyReused where the key came with another request, Busy when the queue or the owner's
+        share of it is full, and Broken when the disk is.
         """
         self._sweep_if_due()
-        started = prepared.started
-        prompted = prepared.task.asked is not None
-        small = prepared.task.region is not None and len(prepared.tiles) <= URGENT_TILES
+        with self._submitting if key else nullcontext():
+            earlier = self.submitted(owner, key, request)
+            if earlier is not None:
+                return earlier
+            return self._queue_up(request, plan, owner, lasting, parks, key)
+
+    def _queue_up(
+        self, request: bytes, plan: Plan, owner: str, lasting: bool, parks: bool, key: str
+    ) -> Job:
+        started = plan.started
         card = Card(
             owner=owner,
             share=secrets.token_urlsafe(18),
             created=time.time(),
             image=started.image,
             model=started.scope.model,
-            format=prepared.format,
-            tiles=len(prepared.tiles),
+            format=plan.format,
+            tiles=plan.tile_count,
             lasting=lasting,
-            urgent=small or prompted,
-            prompted=prompted,
+            lane=plan.lane,
             parks=parks,
+            key=key,
         )
         with self._lock:
             if self._closing.is_set():
@@ -132,11 +140,40 @@ class Jobs:
             own = before.count(owner)
             if owner and own >= self._limits.queued_jobs_per_user:
                 raise QueueFull(own, self._retry_after(), whose="of your ")
-        job = self._store(request, card, prepared)
+        job = self._store(request, card, plan)
         with self._lock:
-            self._jobs[job.id] = job
+            self._know(job)
             self._queue.append(job)
             self._start_waiting()
+        return job
+
+    def _know(self, job: Job) -> None:
+        self._jobs[job.id] = job
+        if job.card.key:
+            self._by_key[job.card.owner, job.card.key] = job
+
+    def answer(self, plan: Plan, owner: str = "") -> Answer:
+        """Answer a transient plan from memory. Raises Busy while the server ends."""
+        if self._closing.is_set():
+            raise Busy("the server is shutting down", "try again in a minute")
+        return Answer(plan, self._engine, owner)
+
+    def submitted(self, owner: str, key: str, request: bytes) -> Job | None:
+        """Return the job that `owner` submitted with `key` before, None where there is none.
+
+        Raises KeyReused where the key came with another request.
+        """
+        if not key:
+            return None
+        with self._lock:
+            job = self._by_key.get((owner, key))
+        if job is None or job.id not in self._jobs:
+            return None
+        if job.request != request:
+            raise KeyReused(
+                f"the Idempotency-Key {key!r} came with another request before",
+                "draw a new key for each request",
+            )
         return job
 
     def get(self, job_id: str) -> Job:
@@ -199,13 +236,13 @@ class Jobs:
                 self._parked.discard(job)
                 self._run_in_thread(job)  # to say that it was cancelled
 
-    def resume(self, job: Job, prepared: Prepared) -> None:
-        """Go on with a parked `job`; `prepared` is its request with the rights of who asks."""
+    def resume(self, job: Job, plan: Plan) -> None:
+        """Go on with a parked `job`; `plan` is its request with the rights of who asks."""
         with self._lock:
             if job not in self._parked:
                 return  # somebody else was faster
             self._parked.remove(job)
-            job.prepare(prepared)
+            job.prepare(plan)
             job.state = State.QUEUED
             self._queue.append(job)
             self._start_waiting()
@@ -227,14 +264,13 @@ class Jobs:
 
     # On disk
 
-    def _store(self, request: bytes, card: Card, prepared: Prepared) -> Job:
+    def _store(self, request: bytes, card: Card, plan: Plan) -> Job:
         directory = self._directory / secrets.token_hex(12)
-        started = dataclasses.replace(prepared.started, job=directory.name)
         try:
             directory.mkdir()
             (directory / REQUEST).write_bytes(request)
             card.write(directory / CARD)
-            return Job(directory, card, dataclasses.replace(prepared, started=started))
+            return Job(directory, card, plan.named(directory.name))
         except OSError as error:
             shutil.rmtree(directory, ignore_errors=True)
             raise Broken(
@@ -252,7 +288,7 @@ class Jobs:
         found.sort(key=lambda job: job.card.created)
         with self._lock:
             for job in found:
-                self._jobs[job.id] = job
+                self._know(job)
                 if job.state.ended:
                     continue
                 if job.state is State.PARKED and job.card.lasting:
@@ -281,6 +317,7 @@ class Jobs:
             self._parked.difference_update(old)
             for job in old:
                 del self._jobs[job.id]
+                self._by_key.pop((job.card.owner, job.card.key), None)
         for job in old:
             shutil.rmtree(job.directory, ignore_errors=True)
 
@@ -295,7 +332,7 @@ class Jobs:
         last_turn = Counter(self._last_turn)
         now = itertools.count(max(last_turn.values(), default=0) + 1)
         order: list[Job] = []
-        for lane in LANES:
+        for lane in Lane:
             waiting: defaultdict[str, deque[tuple[int, Job]]] = defaultdict(deque)
             for place, job in enumerate(self._queue):
                 if job.card.lane == lane:
@@ -314,7 +351,7 @@ class Jobs:
 
     def _start_waiting(self) -> None:
         for job in self._in_turn():
-            limit = self._limits.urgent_jobs if job.card.urgent else self._limits.running_jobs
+            limit = self._limits.urgent_jobs if job.card.lane.urgent else self._limits.running_jobs
             same = sum(each.card.lane == job.card.lane for each in self._running)
             if same < limit and not self._closing.is_set():
                 self._queue.remove(job)
@@ -335,7 +372,7 @@ class Jobs:
     def _run(self, job: Job) -> None:
         job.began, job.state = time.time(), State.RUNNING
         try:
-            batches = job.batches(self._prepare, self._engine, self._surveys, self._assembling)
+            batches = job.batches(self._prepare, self._engine, self._assembling)
             for batch in batches:
                 parked = self._closing.is_set() and job.card.lasting and not job.cancelled
                 if parked and isinstance(batch.events[-1], Cancelled):

@@ -59,9 +59,16 @@ class Switch:
 Parameter: TypeAlias = Number | Choice | Switch
 
 
+ResultKind: TypeAlias = Literal["objects", "regions", "mask"]
+"""Things to count, areas, or slices of labels."""
+
+
 @dataclass(frozen=True)
 class Bounded:
     """Instances up to a bound (nuclei, cells): emitted whole by the tile of their anchor."""
+
+    kind: ClassVar[ResultKind] = "objects"
+    dimension: ClassVar[Literal[2, 3]] = 2
 
     max_extent_um: float
     """Longest side of an instance's bounding box; what is larger is not an instance."""
@@ -73,26 +80,27 @@ class Bounded:
 class Unbounded:
     """4-connected components of any size, united over seams, emitted when the last closes."""
 
+    kind: ClassVar[ResultKind] = "objects"
+    dimension: ClassVar[Literal[2, 3]] = 2
+
 
 @dataclass(frozen=True)
 class Regions:
     """A class per pixel; pieces are shown at once and replaced by their union."""
+
+    kind: ClassVar[ResultKind] = "regions"
+    dimension: ClassVar[Literal[2, 3]] = 2
 
 
 @dataclass(frozen=True)
 class Voxels:
     """A label per voxel of a volume: see `models.volume`."""
 
-
-@dataclass(frozen=True)
-class Pointed:
-    """The one object that prompts point at: an outline on a picture, a mask in a volume."""
-
-    dimensions: tuple[Literal[2, 3], ...] = (2, 3)
-    """2 where the model works on slides and pictures, 3 where it works in volumes."""
+    kind: ClassVar[ResultKind] = "mask"
+    dimension: ClassVar[Literal[2, 3]] = 3
 
 
-Output: TypeAlias = Bounded | Unbounded | Regions | Voxels | Pointed
+Output: TypeAlias = Bounded | Unbounded | Regions | Voxels
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,8 @@ class ModelSpec:
     description: str
     version: str
     labels: tuple[Label, ...]
-    output: Output
+    output: Output | None = None
+    """What it gives without prompts; None where it needs prompts."""
     channels: tuple[int, ...] = (3,)
     """How many channels it accepts."""
     spacings_um: tuple[float, ...] = ()
@@ -151,7 +160,9 @@ class ModelSpec:
     has_statistics: bool = False
     """`statistics` is called once per image and its answer goes into every patch."""
     prompts: tuple[Kind, ...] = ()
-    """What it understands of what a user draws to point at something; it then needs some."""
+    """What it understands of what a user draws to point at something."""
+    prompt_dimensions: tuple[Literal[2, 3], ...] = ()
+    """2 where it answers prompts on slides and pictures, 3 where it does in volumes."""
     parameters: tuple[Parameter, ...] = ()
     weights: tuple[Weights, ...] = ()
     own_files: tuple[OwnFile, ...] = ()
@@ -163,13 +174,15 @@ class ModelSpec:
     @property
     def dimensions(self) -> tuple[Literal[2, 3], ...]:
         """2 where it works on slides and pictures, 3 where it works in volumes."""
-        match self.output:
-            case Voxels():
-                return (3,)
-            case Pointed(dimensions):
-                return dimensions
-            case _:
-                return (2,)
+        own = () if self.output is None else (self.output.dimension,)
+        return tuple(sorted({*own, *self.prompt_dimensions}))
+
+    @property
+    def kind(self) -> ResultKind:
+        """What it gives: things to count, areas, or slices of labels."""
+        if self.output is not None:
+            return self.output.kind
+        return "objects" if 2 in self.prompt_dimensions else "mask"
 
     @property
     def full_version(self) -> str:
@@ -232,7 +245,7 @@ class Model(ABC):
         """Load `weights` (file name in the spec -> path on disk, checked) onto `device`."""
 
     @classmethod
-    def output(cls, parameters: Mapping[str, Value]) -> Output:
+    def output(cls, parameters: Mapping[str, Value]) -> Output | None:
         """Return what the model gives under these parameters; most models always give the same."""
         return cls.spec.output
 

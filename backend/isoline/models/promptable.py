@@ -43,7 +43,7 @@ class Window:
         return tuple(high - low for low, high in zip(self.low, self.high, strict=True))
 
 
-class Scene(ABC):
+class ImageView(ABC):
     """An image as a promptable model sees it: two or three axes, several resolutions.
 
     Level 0 is the image's own pixels. At each further level pixels are twice as long along every
@@ -88,7 +88,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answer:
+class PromptedObject:
     """Where the object is."""
 
     window: Window
@@ -98,11 +98,11 @@ class Answer:
     """Why nothing was found, a sentence for the user."""
 
 
-class PointedModel(Model):
+class PromptableModel(Model):
     """A spec whose output is `Pointed`, and `answer`."""
 
     @abstractmethod
-    def answer(self, scene: Scene, question: Question) -> Answer:
+    def answer(self, scene: ImageView, question: Question) -> PromptedObject:
         """Return the object that the prompts point at.
 
         At least one prompt includes something or there is an initial mask; every position lies

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from isoline.domain.events import Label
 from isoline.domain.prompts import KINDS, Prompt
 from isoline.errors import WeightsMissing
-from isoline.models.base import ModelSpec, Number, OwnFile, Pointed
-from isoline.models.promptable import Answer, PointedModel, Question, Scene, Window
+from isoline.models.base import ModelSpec, Number, OwnFile
+from isoline.models.promptable import ImageView, PromptableModel, PromptedObject, Question, Window
 
 Tensors: TypeAlias = Mapping[str, NDArray[np.float32]]
 
@@ -49,7 +49,7 @@ _EMBEDDINGS = ("image_embeddings", "image_embed")
 _PROMPTS = ("point_coords", "point_labels", "mask_input", "has_mask_input")
 
 
-class Sam(PointedModel):
+class Sam(PromptableModel):
     """An encoder once per square, a decoder per prompt."""
 
     spec: ClassVar[ModelSpec] = ModelSpec(
@@ -58,7 +58,7 @@ class Sam(PointedModel):
         description="SAM, SAM 2 or MobileSAM, from ONNX files that you have.",
         version="1",
         labels=(Label("Object", (0, 158, 115)),),
-        output=Pointed(dimensions=(2,)),
+        prompt_dimensions=(2,),
         channels=(1, 3),
         prompts=KINDS,
         parameters=(
@@ -96,7 +96,7 @@ class Sam(PointedModel):
             each.name: _TYPES.get(each.type, np.float32) for each in self._decoder.get_inputs()
         }
 
-    def answer(self, scene: Scene, question: Question) -> Answer:
+    def answer(self, scene: ImageView, question: Question) -> PromptedObject:
         window = _square(scene, question)
         embedding = scene.keep(("embedding", window), partial(self._embed, scene, window))
         mask = _start(question, window, scene)
@@ -115,12 +115,14 @@ class Sam(PointedModel):
             logits = mask
         if logits is None:
             nothing = np.zeros(window.shape, np.bool_)
-            return Answer(window, nothing, "nothing is included; click on the object itself")
+            return PromptedObject(
+                window, nothing, "nothing is included; click on the object itself"
+            )
         found = _in_window(logits, window)
         reason = "" if found.any() else "the network sees no object there; give it a box"
-        return Answer(window, found, reason)
+        return PromptedObject(window, found, reason)
 
-    def _embed(self, scene: Scene, window: Window) -> Tensors:
+    def _embed(self, scene: ImageView, window: Window) -> Tensors:
         (entry,) = self._encoder.get_inputs()
         pixels = _rgb(scene, window)
         if len(entry.shape) == 3:  # the graph scales, pads and normalises itself
@@ -164,7 +166,7 @@ class Sam(PointedModel):
         return logits, np.asarray(cv2.resize(logits, (_LOW, _LOW)), np.float32)
 
 
-def _square(scene: Scene, question: Question) -> Window:
+def _square(scene: ImageView, question: Question) -> Window:
     """Return the part of the image that the network sees.
 
     It is centred on the first prompt that includes, or the mask, and at least twice as long as all
@@ -196,7 +198,7 @@ def _square(scene: Scene, question: Question) -> Window:
     return Window(level, tuple(map(int, low)), tuple(map(int, high)))
 
 
-def _rgb(scene: Scene, window: Window) -> NDArray[np.float32]:
+def _rgb(scene: ImageView, window: Window) -> NDArray[np.float32]:
     """Return (y, x, 3) pixels, 0 .. 255, the longer side of them `SIDE` long.
 
     Padded below and at the right with the mean, which is 0 once normalised.
@@ -216,7 +218,7 @@ def _rgb(scene: Scene, window: Window) -> NDArray[np.float32]:
 
 
 def _tokens(
-    prompts: Sequence[Prompt], window: Window, scene: Scene
+    prompts: Sequence[Prompt], window: Window, scene: ImageView
 ) -> Iterable[tuple[tuple[float, float], int]]:
     """Yield x, y in the network's frame and a label for what `prompts` say.
 
@@ -244,7 +246,7 @@ def _tokens(
         yield frame(corners.max(axis=0)), _OTHER_CORNER
 
 
-def _start(question: Question, window: Window, scene: Scene) -> NDArray[np.float32] | None:
+def _start(question: Question, window: Window, scene: ImageView) -> NDArray[np.float32] | None:
     """Return the mask to start from as (256, 256) logits of the network's frame."""
     if question.initial is None or not question.initial[1].any():
         return None

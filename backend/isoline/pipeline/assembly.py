@@ -13,7 +13,8 @@ from isoline.geometry.polygons import Polygons
 from isoline.geometry.seams import Closed, Pieces, Place, Union
 from isoline.geometry.tiling import Lattice, Tile
 from isoline.inference import results
-from isoline.inference.task import Computed, Task, TileFailed
+from isoline.inference.task import TileFailed
+from isoline.inference.tiles import TiledTask, TileResult
 from isoline.models.base import Bounded, Regions, Unbounded
 
 PULL_AT_LEAST = 64
@@ -24,7 +25,7 @@ PULL_FACTOR = 4
 class Assembly:
     """What one job has found so far, and which tiles may still come."""
 
-    def __init__(self, task: Task, lattice: Lattice, tiles: tuple[Tile, ...]) -> None:
+    def __init__(self, task: TiledTask, lattice: Lattice, tiles: tuple[Tile, ...]) -> None:
         """Begin a job over `tiles`; those without tissue are set aside at once."""
         self._task = task
         self._lattice = lattice
@@ -59,7 +60,7 @@ class Assembly:
         """Return whether `tile` is still to be computed."""
         return tile.place in self._expected and tile.place not in self._finished
 
-    def take(self, result: Computed | TileFailed) -> tuple[Event, ...]:
+    def take(self, result: TileResult | TileFailed) -> tuple[Event, ...]:
         """Take what one tile gave; return what viewers should hear of it."""
         place = result.tile.place
         self._finished.add(place)
@@ -103,14 +104,12 @@ class Assembly:
         return (*last, *results.cut_off(self._cut))
 
     def _is_glass(self, tile: Tile) -> bool:
-        survey = self._task.survey
-        if survey is None or survey.tissue is None:
-            return False
-        return not survey.tissue.meets(self._task.grid, tile.write)
+        tissue = self._task.tissue
+        return tissue is not None and not tissue.meets(self._lattice.grid, tile.write)
 
     def _fail(self, tile: Tile, code: str, message: str) -> tuple[Event, ...]:
         self.failed += 1
-        warned = Warned(code, message, self._task.grid.rect(tile.write))
+        warned = Warned(code, message, self._lattice.grid.rect(tile.write))
         if isinstance(self._task.output, Bounded):
             return (warned,)
         return (warned, *self._closed(self._union.close(tile.place)))
@@ -150,7 +149,9 @@ class Assembly:
         polygons = pieces.polygons.select(numbers)
         anchor = polygons.corners[polygons.object_corner[:-1]]  # of a piece: its first pixel
         label, area_px = pieces.label[numbers] - 1, pieces.area_px[numbers]
-        objects = results.build(self._task, polygons, label, area_px, anchor, provisional=True)
+        objects = results.build(
+            self._task.scope, self._task.plane, polygons, label, area_px, anchor, provisional=True
+        )
         for number, raw in zip(numbers.tolist(), objects.ids, strict=True):
             self._shown[column, row, number] = raw.tobytes()
         yield Contours(objects, provisional=True)
@@ -166,7 +167,8 @@ class Assembly:
         ]
         is_cut = self._is_cut(closed.polygons)
         objects = results.build(
-            self._task,
+            self._task.scope,
+            self._task.plane,
             closed.polygons,
             closed.label - 1,
             closed.area_px,
@@ -174,7 +176,7 @@ class Assembly:
             incomplete=closed.incomplete | is_cut,
         )
         if not isinstance(self._task.output, Regions):
-            is_inside = results.inside(self._task, objects.anchor)
+            is_inside = self._task.inside(objects.anchor)
             objects = objects.select(is_inside)
             self._cut += np.count_nonzero(is_cut & is_inside)
         ids = np.frombuffer(b"".join(replaced), np.uint8).reshape(-1, 16)
@@ -183,7 +185,7 @@ class Assembly:
     def _is_cut(self, polygons: Polygons) -> NDArray[np.bool_]:
         if not isinstance(self._task.output, Unbounded):
             return np.zeros(len(polygons), np.bool_)
-        return results.is_cut(self._task, polygons, self._lattice.halo_px)
+        return results.is_cut(self._task.plane, polygons, self._lattice.halo_px)
 
     def _final(
         self, objects: Objects, replaces: NDArray[np.uint8] | None = None

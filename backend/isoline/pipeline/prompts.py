@@ -1,51 +1,194 @@
-"""What a request asks with its prompts: checked, and put in the coordinates of the scene."""
+"""The way of prompts: what a user drew is checked and placed; then one question, one answer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isoline.domain import mask_rle
+from isoline.domain.batch import Batch
+from isoline.domain.events import Cancelled, Contours, Done, Event, Failed, Objects, Warned
 from isoline.domain.prompts import DrawnSlice, Prompt, check
 from isoline.domain.request import SegmentRequest
+from isoline.engines.base import Agenda, Engine
 from isoline.errors import BadPrompt
+from isoline.exports.base import Encoder
+from isoline.geometry.grid import XY, Box, Grid
 from isoline.geometry.region import Region
-from isoline.geometry.volume_grid import VolumeInfo
-from isoline.images.catalog import Found
-from isoline.inference.prompt_task import Asked, _whole
-from isoline.models.base import ModelSpec
+from isoline.geometry.tiling import Lattice, Tile
+from isoline.geometry.volume_grid import SliceName, VolumeInfo
+from isoline.inference.prompts import (
+    FlatPromptTask,
+    PromptResult,
+    PromptTask,
+    VolumePromptTask,
+    area_of,
+    whole_grid,
+)  # fmt: skip
+from isoline.inference.results import cut_off
+from isoline.inference.task import TileFailed
+from isoline.models.base import Model, ModelSpec
 from isoline.models.promptable import Index
+from isoline.pipeline.flat import check_flat, flat_started, look_at_point, plane_of, scope_of
+from isoline.pipeline.kinds import Context, Kind, Lane, Plan
+from isoline.pipeline.volumes import check_volume, look_at_slice, volume_scope, volume_started
 
 MAX_INITIAL_PX = 1 << 26
 """The box around an outline to start from has at most so many pixels: 8192 x 8192."""
+UPLOAD_REACH_PX = 1024
+"""How far around prompts pixels are uploaded: an object may be that much larger than they show."""
+NOTHING_FOUND = "NothingFound"
 _FLAT = 0.5
 """How far the corners of a lasso may lie from one plane, in voxels."""
 
 
-def asked_of(request: SegmentRequest, spec: ModelSpec, found: Found) -> Asked | None:
-    """Return what `request` asks of `found` with its prompts; None for a model without any.
+@dataclass(frozen=True, kw_only=True)
+class PromptPlan(Plan):
+    """One question, answered from memory."""
 
-    Raises BadPrompt, naming the prompt, where they do not say what is meant.
-    """
-    if not spec.prompts:
-        for key in ("prompts", "frame_of_reference", "initial"):
-            if getattr(request, key):
-                raise BadPrompt(
-                    f"{key}: {spec.name} takes no prompts",
-                    "leave it out, or choose a model whose `prompts` are not empty",
-                )
-        return None
-    _check_kinds(request, spec)
-    volume = found.info.volume
-    if volume is None:
-        return _of_picture(request, found)
-    return _of_volume(request, found.name, volume)
+    task: PromptTask
+    lattice: Lattice
+    volume: VolumeInfo | None
+
+    transient: ClassVar[bool] = True
+
+    @property
+    def lane(self) -> Lane:
+        return Lane.INTERACTIVE
+
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        return (self.lattice.tile(0, 0),)
+
+    @property
+    def tile_count(self) -> int:
+        return 1
+
+    def agenda(self, owner: str = "") -> Agenda:
+        return Agenda(self.lattice, self.tiles, None, urgent=self.lane.urgent, owner=owner)
+
+    def look(self, agenda: Agenda, at: XY | SliceName | int) -> None:
+        if self.volume is None:
+            look_at_point(self.lattice.grid, agenda, at)
+        else:
+            look_at_slice(self.volume, self.started.image, agenda, at)
+
+    def events(
+        self,
+        engine: Engine,
+        agenda: Agenda,
+        replay: Iterable[Batch] = (),
+        turn: AbstractContextManager[object] = nullcontext(),  # noqa: B008  it has no state
+    ) -> Iterator[Batch]:
+        # after a restart the question is asked again: `replay` says which number comes next
+        began = time.monotonic()
+        seq = max((earlier.last_seq for earlier in replay), default=-1) + 1
+        if seq == 0:
+            yield Batch(0, None, (self.started,))
+            seq = 1
+        told: tuple[Event, ...] = (Cancelled(0, 1),)
+        for result in engine.run(self.task, agenda):
+            if isinstance(result, TileFailed):
+                told = (Failed(result.code, result.message),)
+            else:
+                assert isinstance(result, PromptResult)
+                objects = int(result.found is not None)
+                told = (*_told(result), Done(objects, 1, 0, 0, time.monotonic() - began))
+        yield Batch(seq, None, told)
+
+
+class PromptWork(Kind):
+    """Models that segment the one object that prompts point at."""
+
+    @classmethod
+    def accepts(cls, request: SegmentRequest, model: type[Model]) -> bool:
+        needs_prompts = bool(model.spec.prompts) and model.spec.output is None
+        return bool(request.prompts) or needs_prompts
+
+    @classmethod
+    def plan(cls, context: Context, encoder: type[Encoder]) -> PromptPlan:
+        request, spec, found = context.request, context.spec, context.found
+        _check_kinds(request, spec)
+        volume = found.info.volume if 3 in spec.prompt_dimensions else None
+        if volume is not None or 2 not in spec.prompt_dimensions:
+            return _plan_volume(context, encoder)
+        check_flat(context, encoder, "objects")
+        plane, stated = plane_of(context, whole_grid(found.info.size))
+        scope = scope_of(context, plane)
+        prompts = _place_in_picture(context)
+        task = FlatPromptTask(
+            path=found.path,
+            reader=found.info.reader,
+            fingerprint=found.info.fingerprint,
+            model=request.model,
+            spec=spec,
+            parameters=context.parameters,
+            scope=scope,
+            prompts=prompts,
+            plane=plane,
+            initial=_outline(context),
+        )
+        return PromptPlan(
+            started=flat_started(context, scope, plane.grid, stated, "objects", 1, prompted=True),
+            format=request.format,
+            task=task,
+            lattice=Lattice(plane.grid, max(found.info.size), 0),
+            volume=None,
+        )
+
+    @classmethod
+    def footprint(cls, context: Context) -> Box:
+        _check_kinds(context.request, context.spec)
+        plane_of(context, whole_grid(context.found.info.size))
+        area = area_of(_place_in_picture(context), _outline(context))
+        return area.grow(UPLOAD_REACH_PX).intersect(Box(0, 0, *context.found.info.size))
+
+
+def _plan_volume(context: Context, encoder: type[Encoder]) -> PromptPlan:
+    request, found = context.request, context.found
+    volume, _ = check_volume(context, encoder)
+    scope, grid = volume_scope(context), Grid(found.info.size, XY(1.0, 1.0))
+    task = VolumePromptTask(
+        path=found.path,
+        reader=found.info.reader,
+        fingerprint=found.info.fingerprint,
+        model=request.model,
+        spec=context.spec,
+        parameters=context.parameters,
+        scope=scope,
+        prompts=_place_in_volume(request, found.name, volume),
+        initial=_slices(request.initial, found.name, volume),
+    )
+    return PromptPlan(
+        started=volume_started(context, scope, volume, 1),
+        format=request.format,
+        task=task,
+        lattice=Lattice(grid, max(found.info.size), 0),
+        volume=volume,
+    )
+
+
+def _told(result: PromptResult) -> tuple[Event, ...]:
+    if result.found is None:
+        return (Warned(NOTHING_FOUND, result.reason),)
+    if isinstance(result.found, Objects):
+        cut = int(result.found.incomplete.sum())
+        return (Contours(result.found), *cut_off(cut))
+    return (result.found,)
 
 
 def _check_kinds(request: SegmentRequest, spec: ModelSpec) -> None:
+    if not spec.prompts:
+        raise BadPrompt(
+            f"prompts: {spec.name} takes no prompts",
+            "leave it out, or choose a model whose `prompts` are not empty",
+        )
     if not request.prompts:
         raise BadPrompt(
             f"{spec.name} needs prompts: it segments what they point at",
@@ -69,42 +212,55 @@ def _check_kinds(request: SegmentRequest, spec: ModelSpec) -> None:
         )
 
 
-def _of_picture(request: SegmentRequest, found: Found) -> Asked:
-    check(request.prompts, 2)
-    name, size, covered = found.name, found.info.size, found.info.covered
-    shown = "{} has {} x {} pixels".format(name, *size)
-    if request.frame_of_reference is not None:
-        raise BadPrompt(
-            f"{name} is a picture and lies in no frame of reference",
-            "leave frame_of_reference out and give prompts in image pixels",
-        )
-    initial = request.initial
+def _outline(context: Context) -> Region | None:
+    """Return the outline that the prompts correct. Raises BadPrompt."""
+    initial, size = context.request.initial, context.found.info.size
+    if initial is None:
+        return None
     if isinstance(initial, tuple):
         raise BadPrompt(
-            f"initial: slices of a volume, and {name} is a picture",
+            f"initial: slices of a volume, and {context.found.name} is a picture",
             "give GeoJSON or [x0, y0, x1, y1] in image pixels",
         )
-    if initial is not None:
-        area = _whole(size).cover(initial.bounds).intersect(_whole(size).bounds)
-        if area.empty:
-            raise BadPrompt("initial lies outside the image", shown)
-        if area.area > MAX_INITIAL_PX:
-            raise BadPrompt(
-                f"initial: the box around it has {area.area / 1e6:.0f} million pixels,"
-                f" {MAX_INITIAL_PX / 1e6:.0f} million are allowed",
-                "correct a smaller object",
-            )
-    places = [np.array(prompt.points)[:, ::-1] for prompt in request.prompts]
-    asked = Asked(_placed(request.prompts, places, size[::-1], shown), initial)
-    if covered is not None and not covered.meets(asked.area()):
+    grid = whole_grid(size)
+    area = grid.cover(initial.bounds).intersect(grid.bounds)
+    if area.empty:
+        raise BadPrompt("initial lies outside the image", _picture_size(context))
+    if area.area > MAX_INITIAL_PX:
         raise BadPrompt(
-            f"{name} has no pixels where the prompts point",
+            f"initial: the box around it has {area.area / 1e6:.0f} million pixels,"
+            f" {MAX_INITIAL_PX / 1e6:.0f} million are allowed",
+            "correct a smaller object",
+        )
+    return initial
+
+
+def _place_in_picture(context: Context) -> tuple[Prompt, ...]:
+    """Return the prompts as (y, x). Raises BadPrompt."""
+    request, found = context.request, context.found
+    check(request.prompts, 2)
+    if request.frame_of_reference is not None:
+        raise BadPrompt(
+            f"{found.name} is a picture and lies in no frame of reference",
+            "leave frame_of_reference out and give prompts in image pixels",
+        )
+    places = [np.array(prompt.points)[:, ::-1] for prompt in request.prompts]
+    prompts = _placed(request.prompts, places, found.info.size[::-1], _picture_size(context))
+    covered = found.info.covered
+    if covered is not None and not covered.meets(area_of(prompts, _outline(context))):
+        raise BadPrompt(
+            f"{found.name} has no pixels where the prompts point",
             "upload those around them: announce the upload with this request",
         )
-    return asked
+    return prompts
 
 
-def _of_volume(request: SegmentRequest, name: str, volume: VolumeInfo) -> Asked:
+def _picture_size(context: Context) -> str:
+    return "{} has {} x {} pixels".format(context.found.name, *context.found.info.size)
+
+
+def _place_in_volume(request: SegmentRequest, name: str, volume: VolumeInfo) -> tuple[Prompt, ...]:
+    """Return the prompts as (k, j, i). Raises BadPrompt."""
     check(request.prompts, 3)
     given, grid = [np.array(prompt.points) for prompt in request.prompts], volume.grid
     frame = request.frame_of_reference
@@ -116,7 +272,7 @@ def _of_volume(request: SegmentRequest, name: str, volume: VolumeInfo) -> Asked:
                 "draw them on this series, or leave frame_of_reference out and give voxel indices",
             )
         given = [grid.to_index(points) for points in given]
-    # an index names the centre of a voxel, a place in a scene is counted from its corner
+    # an index names the centre of a voxel, a place in an image view is counted from its corner
     places = [points[:, ::-1] + 0.5 for points in given]
     shown = "{} has {} x {} x {} voxels".format(name, *grid.size)
     for number, (prompt, at) in enumerate(zip(request.prompts, places, strict=True)):
@@ -125,8 +281,7 @@ def _of_volume(request: SegmentRequest, name: str, volume: VolumeInfo) -> Asked:
                 f"prompts[{number}]: the corners of a polygon lie in one plane, not these",
                 "draw it in one slice",
             )
-    prompts = _placed(request.prompts, places, grid.shape, shown)
-    return Asked(prompts, _slices(request.initial, name, volume))
+    return _placed(request.prompts, places, grid.shape, shown)
 
 
 def _placed(

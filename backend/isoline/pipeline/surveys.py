@@ -14,7 +14,7 @@ import orjson
 
 from isoline.engines.base import Agenda, Engine
 from isoline.geometry.grid import XY
-from isoline.inference.task import Survey, Task, Tissue
+from isoline.inference.tiles import Survey, TiledTask, Tissue
 
 _STATISTICS = "statistics."
 
@@ -26,9 +26,8 @@ class Surveys:
         """Keep them below `directory`; `note` hears of each one whether it was remembered."""
         self._directory = directory
         self._note = note
-        directory.mkdir(parents=True, exist_ok=True)
 
-    def get(self, task: Task, engine: Engine, agenda: Agenda) -> Survey | None:
+    def get(self, task: TiledTask, engine: Engine, agenda: Agenda) -> Survey | None:
         """Return the survey of the image of `task` for its model, from disk or from `engine`.
 
         None when `agenda`, which waits for it, is cancelled meanwhile. It is empty, and costs
@@ -47,18 +46,19 @@ class Surveys:
             survey = engine.survey(task, agenda)  # never made, or spoilt on disk
         if survey is None:
             return None
+        assert isinstance(survey, Survey)
         _save(path, survey)
         return survey
 
 
-def _key(task: Task) -> str:
+def _key(task: TiledTask) -> str:
     basis = [
         task.fingerprint,
         task.scope.model,
         task.scope.version,
-        list(task.grid.scale),
-        list(task.spacing_um or ()),
-        repr(task.selection),
+        list(task.plane.grid.scale),
+        list(task.plane.spacing_um or ()),
+        repr(task.plane.selection),
         task.is_slide,
     ]
     return hashlib.blake2b(orjson.dumps(basis), digest_size=16).hexdigest()
@@ -83,6 +83,7 @@ def _save(path: Path, survey: Survey) -> None:
     arrays = {_STATISTICS + name: np.asarray(array) for name, array in survey.statistics.items()}
     if survey.tissue is not None:
         arrays |= {"tissue": survey.tissue.mask, "cell": np.asarray(survey.tissue.cell)}
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
     try:
         with os.fdopen(handle, "wb") as file:

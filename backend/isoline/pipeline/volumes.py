@@ -1,148 +1,199 @@
-"""The way of one request on a volume: checked as a whole, then slices of labels as they come.
+"""The way of work on a whole volume: checked as a whole, then slices of labels as they come.
 
-A volume is one tile whose worker tells what it finds on the way: see `models.volume`.
+A volume is one tile whose worker tells what it finds on the way: see `models.volumetric`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Done, Event, Failed, Mask, Progress, Scope, Started
-from isoline.domain.request import SegmentRequest, Value
+from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import NotSupported
 from isoline.exports.base import Encoder
+from isoline.exports.registry import check_kind
 from isoline.geometry.grid import XY, Grid
-from isoline.geometry.tiling import Lattice
-from isoline.images.catalog import Found
-from isoline.inference.prompt_task import Asked
-from isoline.inference.sampling import Selection
-from isoline.inference.task import Masked, Task, TileFailed
-from isoline.models.base import ModelSpec
+from isoline.geometry.tiling import Lattice, Tile
+from isoline.geometry.volume_grid import SliceName, VolumeInfo
+from isoline.inference.task import TileFailed
+from isoline.inference.volumes import VolumePart, VolumeTask
+from isoline.models.base import Model, Voxels
+from isoline.pipeline.flat import refuse_prompt_keys
+from isoline.pipeline.kinds import Context, Kind, Lane, Plan
+from isoline.sources.volume import check_size
 
 PERCENT = 100
 """The work of a volume is counted in hundredths."""
 
 
-@dataclass(frozen=True)
-class VolumePlan:
-    """A request on a volume in which nothing is wrong."""
+@dataclass(frozen=True, kw_only=True)
+class VolumePlan(Plan):
+    """A whole volume."""
 
-    task: Task
+    task: VolumeTask
+    volume: VolumeInfo
     lattice: Lattice
-    started: Started
+
+    @property
+    def lane(self) -> Lane:
+        return Lane.LARGE
+
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        return (self.lattice.tile(0, 0),)
+
+    @property
+    def tile_count(self) -> int:
+        return 1
+
+    def agenda(self, owner: str = "") -> Agenda:
+        return Agenda(self.lattice, self.tiles, None, urgent=self.lane.urgent, owner=owner)
+
+    def look(self, agenda: Agenda, at: XY | SliceName | int) -> None:
+        look_at_slice(self.volume, self.started.image, agenda, at)
+
+    def events(
+        self,
+        engine: Engine,
+        agenda: Agenda,
+        replay: Iterable[Batch] = (),
+        turn: AbstractContextManager[object] = nullcontext(),  # noqa: B008  it has no state
+    ) -> Iterator[Batch]:
+        # slices that were final before are not given again, and not computed again where the model
+        # can leave them out
+        seq = percent = 0
+        have, labels = set[int](), set[int]()
+        for earlier in replay:
+            seq = earlier.last_seq + 1
+            for event in earlier.events:
+                if isinstance(event, Progress):
+                    percent = event.tiles_done
+                elif isinstance(event, Mask) and not event.provisional:
+                    have.update(event.slices.tolist())
+                    labels.update(event.layers[:, 1].tolist())
+        task = self.task.without(frozenset(have))
+
+        def batch(*told: Event) -> Batch:
+            nonlocal seq
+            made = Batch(seq, None, told)
+            seq = made.last_seq + 1
+            return made
+
+        began = time.monotonic()
+        if seq == 0:
+            yield batch(self.started)
+        before = percent
+        for result in engine.run(task, agenda):
+            if isinstance(result, TileFailed):
+                yield batch(Failed(result.code, result.message))
+                return
+            assert isinstance(result, VolumePart)
+            told: list[Event] = []
+            if result.mask is not None:
+                told.append(result.mask)
+                if not result.mask.provisional:
+                    labels.update(result.mask.layers[:, 1].tolist())
+            if (now := before + int((PERCENT - before) * result.done)) > percent:
+                percent = now
+                told.append(_progress(before, percent, time.monotonic() - began))
+            if told:
+                yield batch(*told)
+        if agenda.cancelled and percent < PERCENT:
+            yield batch(Cancelled(percent, PERCENT))
+        else:
+            yield batch(Done(len(labels), PERCENT, 0, 0, time.monotonic() - began))
 
 
-def plan(
-    request: SegmentRequest,
-    spec: ModelSpec,
-    parameters: Mapping[str, Value],
-    found: Found,
-    encoder: type[Encoder],
-    asked: Asked | None,
-) -> VolumePlan:
-    """Check what `request` asks of the volume `found`. Raises a RequestError."""
-    info, volume = found.info, found.info.volume
+class VolumeWork(Kind):
+    """Models that label every voxel of a volume."""
+
+    @classmethod
+    def accepts(cls, request: SegmentRequest, model: type[Model]) -> bool:
+        return not request.prompts and isinstance(model.spec.output, Voxels)
+
+    @classmethod
+    def plan(cls, context: Context, encoder: type[Encoder]) -> VolumePlan:
+        request, spec, found = context.request, context.spec, context.found
+        refuse_prompt_keys(request, spec)
+        volume, look = check_volume(context, encoder)
+        scope, grid = volume_scope(context), Grid(found.info.size, XY(1.0, 1.0))
+        task = VolumeTask(
+            path=found.path,
+            reader=found.info.reader,
+            fingerprint=found.info.fingerprint,
+            model=request.model,
+            spec=spec,
+            parameters=context.parameters,
+            scope=scope,
+            look=look,
+        )
+        return VolumePlan(
+            started=volume_started(context, scope, volume, PERCENT),
+            format=request.format,
+            task=task,
+            volume=volume,
+            lattice=Lattice(grid, max(found.info.size), 0),
+        )
+
+
+def check_volume(context: Context, encoder: type[Encoder]) -> tuple[VolumeInfo, int]:
+    """Check what a request says of a volume; return the volume and the slice k to look at."""
+    request, found = context.request, context.found
+    volume = found.info.volume
     if volume is None:
         raise NotSupported(
-            f"{spec.name} works on volumes, and {found.name} is none", "choose another model"
+            f"{context.spec.name} works on volumes, and {found.name} is none",
+            "choose another model",
         )
-    if not encoder.masks:
-        raise NotSupported(f"{encoder.name} writes outlines, not masks", "ask for format ohif")
+    check_kind(encoder, "mask")
     for name in ("region", "focus", "tile", "spacing_um", "at_um", "channel", "z", "simplify_px"):
         if getattr(request, name) is not None:
             raise NotSupported(
                 f"{name} says nothing about a volume",
                 "leave it out; slice says where the user looks",
             )
+    check_size(request.image, volume.grid, context.limits.volume_mib)
     look = volume.grid.size[2] // 2
     if request.slice is not None:
         look = volume.k_of(request.slice, found.name)
-    grid = Grid(info.size, XY(1.0, 1.0))
-    scope = Scope(info.fingerprint, spec.name, spec.full_version, tuple(sorted(parameters.items())))
-    task = Task(
-        path=found.path,
-        reader=info.reader,
-        fingerprint=info.fingerprint,
-        selection=Selection((0,), 0),
-        grid=grid,
-        spacing_um=None,
-        model=request.model,
-        spec=spec,
-        output=spec.output,
-        parameters=parameters,
-        scope=scope,
-        region=None,
-        look=look,
-        asked=asked,
-        on_gpu=spec.on_gpu,
-    )
-    started = Started(
+    return volume, look
+
+
+def volume_scope(context: Context) -> Scope:
+    """Return what results in the volume depend on."""
+    chosen = tuple(sorted(context.parameters.items()))
+    spec = context.spec
+    return Scope(context.found.info.fingerprint, spec.name, spec.full_version, chosen)
+
+
+def volume_started(context: Context, scope: Scope, volume: VolumeInfo, tiles: int) -> Started:
+    """Return the first event of a job on a volume."""
+    info = context.found.info
+    return Started(
         job="",
-        image=request.image,
+        image=context.request.image,
         scope=scope,
-        labels=spec.labels,
-        grid=grid,
-        tiles=PERCENT if asked is None else 1,
+        labels=context.spec.labels,
+        grid=Grid(info.size, XY(1.0, 1.0)),
+        tiles=tiles,
         spacing_um=info.spacing_um,
         kind="mask",
         volume=volume,
     )
-    return VolumePlan(task, Lattice(grid, max(info.size), 0), started)
 
 
-def events(
-    task: Task, started: Started, engine: Engine, agenda: Agenda, replay: Iterable[Batch] = ()
-) -> Iterator[Batch]:
-    """Run `task` and yield what it gives, numbered without gaps.
-
-    `replay` is what an earlier run of the same job gave before it was cut off: slices that were
-    final then are not given again, and not computed again where the model can leave them out.
-    """
-    seq = percent = 0
-    have, labels = set[int](), set[int]()
-    for earlier in replay:
-        seq = earlier.last_seq + 1
-        for event in earlier.events:
-            if isinstance(event, Progress):
-                percent = event.tiles_done
-            elif isinstance(event, Mask) and not event.provisional:
-                have.update(event.slices.tolist())
-                labels.update(event.layers[:, 1].tolist())
-    task = replace(task, have=frozenset(have))
-
-    def batch(*told: Event) -> Batch:
-        nonlocal seq
-        made = Batch(seq, None, told)
-        seq = made.last_seq + 1
-        return made
-
-    began = time.monotonic()
-    if seq == 0:
-        yield batch(started)
-    before = percent
-    for result in engine.run(task, agenda):
-        if isinstance(result, TileFailed):
-            yield batch(Failed(result.code, result.message))
-            return
-        assert isinstance(result, Masked)
-        told: list[Event] = []
-        if result.mask is not None:
-            told.append(result.mask)
-            if not result.mask.provisional:
-                labels.update(result.mask.layers[:, 1].tolist())
-        if (now := before + int((PERCENT - before) * result.done)) > percent:
-            percent = now
-            told.append(_progress(before, percent, time.monotonic() - began))
-        if told:
-            yield batch(*told)
-    if agenda.cancelled and percent < PERCENT:
-        yield batch(Cancelled(percent, PERCENT))
-    else:
-        yield batch(Done(len(labels), PERCENT, 0, 0, time.monotonic() - began))
+def look_at_slice(volume: VolumeInfo, name: str, agenda: Agenda, at: XY | SliceName | int) -> None:
+    """Have `agenda` look at a slice. Raises NotSupported for a point, BadRegion outside."""
+    if isinstance(at, XY):
+        raise NotSupported(
+            "a point says nothing about a volume", "send focus for a picture, slice for a volume"
+        )
+    agenda.slice = volume.k_of(at, name)
 
 
 def _progress(before: int, percent: int, seconds: float) -> Progress:

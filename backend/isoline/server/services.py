@@ -15,7 +15,8 @@ from isoline.images.girder import GirderImages
 from isoline.images.uploads import Uploads
 from isoline.jobs.queue import Jobs
 from isoline.models.catalogue import ModelCatalogue
-from isoline.pipeline import tiled
+from isoline.pipeline.kinds import Plan
+from isoline.pipeline.planner import Planner
 from isoline.pipeline.surveys import Surveys
 from isoline.protocol import requests
 from isoline.server.access import Access
@@ -31,6 +32,7 @@ class Services:
     images: Images
     archives: DicomWebImages
     models: ModelCatalogue
+    planner: Planner
     engine: LocalEngine
     jobs: Jobs
     uploads: Uploads
@@ -44,14 +46,14 @@ class Services:
         uploads = Uploads(settings.uploads, settings.limits)
         archives = DicomWebImages.configured(settings)
         images = _images(settings, uploads, archives)
-        models = ModelCatalogue.of(settings)
+        models, metrics = ModelCatalogue.of(settings), Metrics()
+        surveys = Surveys(settings.surveys, metrics.surveyed)
+        planner = Planner(images, models, surveys, settings.limits)
 
-        def prepare(body: bytes) -> tiled.Prepared:
+        def prepare(body: bytes) -> Plan:
             # nobody asks any more: images that are kept elsewhere are not opened again
-            asked = requests.parse_request(body)
-            return tiled.prepare(asked, images, models)
+            return planner.plan(requests.parse_request(body))
 
-        metrics = Metrics()
         given = settings.engine
         engine = LocalEngine(
             given.worker_count,
@@ -62,8 +64,7 @@ class Services:
             observer=metrics,
         )
         try:
-            surveys = Surveys(settings.surveys, metrics.surveyed)
-            jobs = Jobs(settings.jobs, engine, surveys, settings.limits, prepare)
+            jobs = Jobs(settings.jobs, engine, settings.limits, prepare)
         except BaseException:
             engine.close()
             raise
@@ -73,7 +74,17 @@ class Services:
         threading.Thread(target=_warm, name="warm", daemon=True).start()
         access = Access(settings)
         return cls(
-            settings, images, archives, models, engine, jobs, uploads, access, metrics, audit
+            settings,
+            images,
+            archives,
+            models,
+            planner,
+            engine,
+            jobs,
+            uploads,
+            access,
+            metrics,
+            audit,
         )
 
     def close(self) -> None:

@@ -47,7 +47,9 @@ from isoline.exports.registry import EXPORTS
 from isoline.geometry.grid import XY, Grid, Rect
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.region import Region, brief
-from isoline.protocol import requests as wire
+from isoline.protocol.events import encode_event
+from isoline.protocol.requests import prompt_json, request_json, request_of
+from isoline.testing.verdict import Verdict
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -67,15 +69,6 @@ class Case:
     """What the adapter reads."""
     expected: object
     """What it should print, as parsed JSON; a request may say the same in other words."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How an adapter did in one case."""
-
-    case: Case
-    problem: str | None
-    """What it got wrong; None when it passed."""
 
 
 def run(command: Sequence[str], format: str = "geojson") -> Iterator[Verdict]:  # noqa: A002
@@ -134,7 +127,7 @@ def judge(case: Case, printed: bytes) -> str | None:
     except orjson.JSONDecodeError as error:
         return f"it did not print JSON: {error}"
     if case.mode == "request":
-        return _judge_request(said, wire.request_of(case.expected))
+        return _judge_request(said, request_of(case.expected))
     return _judge_features(said, {each["id"]: each for each in _features(case.expected)})
 
 
@@ -158,11 +151,11 @@ def _request_case(recorded: Json) -> Case:
 
 def _judge_request(said: object, expected: SegmentRequest) -> str | None:
     try:
-        request = wire.request_of(said)
+        request = request_of(said)
     except IsolineError as error:
         return f"the server would refuse it: {error}"
     # as JSON text, in which false is not 0
-    got, wanted = (wire.request_json(replace(each, region=None)) for each in (request, expected))
+    got, wanted = (request_json(replace(each, region=None)) for each in (request, expected))
     for key in ("image", "model", "focus", "parameters", "spacing_um"):
         if orjson.dumps(got.get(key)) != orjson.dumps(wanted.get(key)):
             off = _off(request.focus, expected.focus) if key == "focus" else ""
@@ -178,7 +171,7 @@ def _judge_prompts(got: Sequence[Prompt], wanted: Sequence[Prompt]) -> str | Non
     for number, (one, other) in enumerate(zip(got, wanted, strict=True)):
         if _same_way_round(one) != _same_way_round(other):
             off = _off(sum(one.points, ()), sum(other.points, ()))
-            said, meant = wire.prompt_json(one), wire.prompt_json(other)
+            said, meant = prompt_json(one), prompt_json(other)
             return f"prompts[{number}]: expected {meant}, got {said}{off}"
     return None
 
@@ -272,7 +265,7 @@ def _lines(recorded: Json, shapes: Json, started: Started, encoder: Encoder) -> 
             if "unknown" in step:
                 event = {"seq": seq, **step["unknown"]}
             else:
-                text = wire.encode_event(seq, _event(step, shapes, started), started, encoder)
+                text = encode_event(seq, _event(step, shapes, started), started, encoder)
                 event = {**recorded.get("unknown_keys", {}), **orjson.loads(text)}
             sent.append(orjson.dumps(event) + b"\n")
             yield sent[-1]

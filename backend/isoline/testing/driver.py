@@ -1,7 +1,4 @@
-"""A driver around isoline's own client, as `isoline conformance --reconnecting` runs one.
-
-isoline conformance --reconnecting -- python -m isoline.testing.driver
-"""
+"""A driver around isoline's own client, as `isoline conformance --reconnecting` runs one."""
 
 import json
 import sys

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.models.promptable import Index, Scene, Window, overlap
+from isoline.models.promptable import ImageView, Index, Window, overlap
 
 _REACH = 3
 """Voxels that the smoothing looks at on either side."""
@@ -23,7 +23,7 @@ _PICTURE_BLOCK, _VOLUME_BLOCK = 64, 32
 class Space:
     """A scene with three axes (k, j, i)."""
 
-    def __init__(self, scene: Scene, only: int | None = None) -> None:
+    def __init__(self, scene: ImageView, only: int | None = None) -> None:
         """Show `scene`; of a volume only the slice k = `only` where that is given."""
         self._scene, self._only = scene, only
         self.is_flat = len(scene.spacing) == 2 or only is not None

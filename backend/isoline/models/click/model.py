@@ -11,13 +11,20 @@ import numpy as np
 
 from isoline.domain.events import Label
 from isoline.domain.prompts import KINDS, Prompt
-from isoline.models.base import Choice, ModelSpec, Pointed
+from isoline.models.base import Choice, ModelSpec
 from isoline.models.click import enclosing, growth, outlines, refining
 from isoline.models.click.features import Space
 from isoline.models.click.gestures import Area, Stroke, gesture_of
 from isoline.models.click.level_sets import Turn
 from isoline.models.click.selection import Bool, Selection, cropped
-from isoline.models.promptable import Answer, Places, PointedModel, Question, Scene, Window
+from isoline.models.promptable import (
+    ImageView,
+    Places,
+    PromptableModel,
+    PromptedObject,
+    Question,
+    Window,
+)
 
 OUTSIDE = "the prompts lie outside the image"
 NO_BORDER = "the image shows no border around the prompts; draw a box or a lasso instead"
@@ -25,7 +32,7 @@ NOTHING_LEFT = "what is excluded leaves nothing of the object"
 ONLY_EXCLUDED = "nothing is included; click on the object itself"
 
 
-class Click(PointedModel):
+class Click(PromptableModel):
     """Random walkers at many scales; the image says which scale is the object's."""
 
     spec: ClassVar[ModelSpec] = ModelSpec(
@@ -35,7 +42,7 @@ class Click(PointedModel):
         " lesions, organs. Needs no weights and knows no anatomy: it goes by borders.",
         version="1",
         labels=(Label("Object", (255, 193, 7)),),
-        output=Pointed(),
+        prompt_dimensions=(2, 3),
         channels=(1, 3),
         prompts=KINDS,
         parameters=(
@@ -49,7 +56,7 @@ class Click(PointedModel):
         cite="Grady, Random walks for image segmentation, IEEE PAMI 28:1768 (2006)",
     )
 
-    def answer(self, scene: Scene, question: Question) -> Answer:
+    def answer(self, scene: ImageView, question: Question) -> PromptedObject:
         only = _only_slice(scene, question)
         space = Space(scene, only)
         gestures = _in_order(question.prompts, scene, space, only)
@@ -73,11 +80,11 @@ class Click(PointedModel):
             selection = scene.keep(("selection", key.hexdigest()), make)
         selection = refining.without(space, selection, areas)
         if not selection.mask.any():
-            return Answer(*_whole(selection, scene, only), _why(gestures, is_started))
-        return Answer(*_whole(selection, scene, only))
+            return PromptedObject(*_whole(selection, scene, only), _why(gestures, is_started))
+        return PromptedObject(*_whole(selection, scene, only))
 
 
-def _only_slice(scene: Scene, question: Question) -> int | None:
+def _only_slice(scene: ImageView, question: Question) -> int | None:
     """Return the k to which the answer is restricted, that of the first prompt."""
     if len(scene.spacing) == 2 or question.parameters.get("extent") != "slice":
         return None
@@ -92,7 +99,7 @@ def _only_slice(scene: Scene, question: Question) -> int | None:
 
 
 def _in_order(
-    prompts: Sequence[Prompt], scene: Scene, space: Space, only: int | None
+    prompts: Sequence[Prompt], scene: ImageView, space: Space, only: int | None
 ) -> list[Stroke | Area]:
     """Return `prompts` as gestures on the image, in their order."""
     gestures = [
@@ -105,7 +112,7 @@ def _in_order(
     ]
 
 
-def _outlined(prompt: Prompt, scene: Scene, space: Space) -> Stroke | None:
+def _outlined(prompt: Prompt, scene: ImageView, space: Space) -> Stroke | None:
     """Return what a flat box or lasso in a volume holds, None where it is something else."""
     if space.is_flat or not prompt.include or prompt.kind not in ("box", "polygon"):
         return None
@@ -146,7 +153,7 @@ def _note(key: hashlib._Hash, places: Places, *said: bool) -> None:
     key.update(repr((places.shape, said)).encode() + places.tobytes())
 
 
-def _whole(selection: Selection, scene: Scene, only: int | None) -> tuple[Window, Bool]:
+def _whole(selection: Selection, scene: ImageView, only: int | None) -> tuple[Window, Bool]:
     """Return `selection` in the axes of `scene`."""
     window, mask = selection.window, selection.mask
     if only is not None:

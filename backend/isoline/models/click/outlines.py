@@ -19,7 +19,7 @@ from isoline.models.click import enclosing
 from isoline.models.click.features import Space
 from isoline.models.click.gestures import Area, Slice, Stroke
 from isoline.models.click.selection import Selection
-from isoline.models.promptable import Index, Places, Scene, Window, thinned
+from isoline.models.promptable import ImageView, Index, Places, Window, thinned
 
 T = TypeVar("T")
 
@@ -27,10 +27,10 @@ _MIDDLE = 0.85
 """How deep the stroke lies at least, as a share of the deepest place."""
 
 
-class Turned(Scene):
+class Turned(ImageView):
     """A volume with its axis `first` before the two others."""
 
-    def __init__(self, scene: Scene, first: int) -> None:
+    def __init__(self, scene: ImageView, first: int) -> None:
         self._scene = scene
         self._order = (first, *(axis for axis in range(3) if axis != first))
         self.levels = scene.levels
@@ -66,7 +66,7 @@ def thin_axis(corners: Places) -> int | None:
     return int(slices.argmax()) if slices.any() else None
 
 
-def stroke_of(scene: Scene, corners: Places, across: int, is_box: bool) -> Stroke | None:
+def stroke_of(scene: ImageView, corners: Places, across: int, is_box: bool) -> Stroke | None:
     """Return the object within an outline in one slice of `scene`, with what it is in that slice.
 
     `corners` share a slice along the axis `across`. None where the image shows no border there.

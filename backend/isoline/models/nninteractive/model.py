@@ -28,16 +28,16 @@ from isoline.domain.events import Label
 from isoline.domain.prompts import KINDS, Prompt
 from isoline.errors import Broken
 from isoline.models import devices
-from isoline.models.base import ModelSpec, OwnFile, Pointed
+from isoline.models.base import ModelSpec, OwnFile
 from isoline.models.nninteractive import voxelise
 from isoline.models.nninteractive.checkpoint import CHECKPOINT, harmless_copy
 from isoline.models.promptable import (
-    Answer,
     Bool,
+    ImageView,
     Index,
-    PointedModel,
+    PromptableModel,
+    PromptedObject,
     Question,
-    Scene,
     Window,
     overlap,
 )
@@ -81,7 +81,7 @@ class _State:
     mask: Bool
 
 
-class NnInteractive(PointedModel):
+class NnInteractive(PromptableModel):
     """A session per image, and a state per prompt."""
 
     spec: ClassVar[ModelSpec] = ModelSpec(
@@ -91,7 +91,7 @@ class NnInteractive(PointedModel):
         " in a volume. Not for commercial use.",
         version="1",
         labels=(Label("Object", (213, 94, 0)),),
-        output=Pointed(dimensions=(3,)),
+        prompt_dimensions=(3,),
         channels=(1,),
         on_gpu=True,
         prompts=KINDS,
@@ -116,7 +116,7 @@ class NnInteractive(PointedModel):
             session.initialize_from_loaded_artifacts(self._network)
             session.warmup()
 
-    def answer(self, scene: Scene, question: Question) -> Answer:
+    def answer(self, scene: ImageView, question: Question) -> PromptedObject:
         start, prompts = question.initial, question.prompts
         if start is None and not any(prompt.include for prompt in prompts):
             return _nothing("nothing is included; click on the object itself")
@@ -137,7 +137,7 @@ class NnInteractive(PointedModel):
         mask = _bounded(state, prompts, scene.size(0))
         if not mask.any():
             return _nothing("the network sees no object there; draw a lasso or a scribble")
-        return Answer(*voxelise.smallest(state.window, mask))
+        return PromptedObject(*voxelise.smallest(state.window, mask))
 
     def _session(self) -> Any:
         """Return a session of the package on this worker's device."""
@@ -153,7 +153,7 @@ class NnInteractive(PointedModel):
         devices.whole_float32(self._device)
         return session
 
-    def _prepared(self, scene: Scene) -> _Prepared | None:
+    def _prepared(self, scene: ImageView) -> _Prepared | None:
         """Return the image in a session, None where there is nothing in it."""
         voxels = scene.read(Window(0, (0, 0, 0), scene.size(0)))
         if voxels.min() == voxels.max():
@@ -265,8 +265,8 @@ def _bounded(state: _State, prompts: Sequence[Prompt], size: Index) -> Bool:
     return left & inside if bounds else left
 
 
-def _nothing(reason: str) -> Answer:
-    return Answer(Window(0, (0, 0, 0), (1, 1, 1)), np.zeros((1, 1, 1), np.bool_), reason)
+def _nothing(reason: str) -> PromptedObject:
+    return PromptedObject(Window(0, (0, 0, 0), (1, 1, 1)), np.zeros((1, 1, 1), np.bool_), reason)
 
 
 def _slices(window: Window) -> tuple[slice, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -47,12 +48,13 @@ def blueprint(services: Services) -> Blueprint:
     datastore = Datastore(Path(given.datastore) if given.datastore else folder / "datastore")
     sessions = Sessions(folder / "sessions", given.sessions, given.session_hours * 3600)
     images = services.images.also({store.SCHEME: datastore, SESSION: sessions})
+    planner = replace(services.planner, images=images)
     names = Names(datastore, images, services.archives)
     inference = Inference(
         images,
         names,
         sessions,
-        Runner(services.jobs, images, services.models, settings, services.audit),
+        Runner(services.jobs, planner, settings, services.audit),
         given.spacing_um,
         settings.limits.region_pixels,
         services.models,

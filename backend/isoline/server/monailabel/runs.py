@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from isoline.config.settings import Settings
 from isoline.domain import mask_rle
+from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Contours, Failed, Mask, Objects, Started
 from isoline.domain.request import SegmentRequest
 from isoline.errors import Broken, Busy, Conflict
-from isoline.images.catalog import Images
+from isoline.images.catalog import Found
 from isoline.jobs.queue import Jobs
-from isoline.models.catalogue import ModelCatalogue
-from isoline.pipeline import tiled
+from isoline.pipeline.kinds import Plan
+from isoline.pipeline.planner import Planner
 from isoline.protocol import requests
 from isoline.server.audit import Audit
-from isoline.sources.volume import check_size
 
 LOOK_SECONDS = 0.5
 """How often to look whether the caller is still there."""
@@ -55,16 +55,13 @@ class Runner:
     def __init__(
         self,
         jobs: Jobs,
-        images: Images,
-        models: ModelCatalogue,
+        planner: Planner,
         settings: Settings,
         audit: Audit,
     ) -> None:
         """Let at most `monailabel.waiting` callers wait: each of them holds a thread."""
         self._jobs = jobs
-        self._images = images
-        self._models = models
-        self._volume_mib = settings.limits.volume_mib
+        self._planner = planner
         self._audit = audit
         self._seats = threading.BoundedSemaphore(settings.monailabel.waiting)
 
@@ -78,25 +75,23 @@ class Runner:
         finally:
             self._seats.release()
 
-    def run(self, asked: SegmentRequest, owner: str, is_gone: Callable[[], bool]) -> Run:
-        """Run `asked` of `owner` to its end; it is cancelled as soon as `is_gone` says so.
+    def run(
+        self, asked: SegmentRequest, image: Found, owner: str, is_gone: Callable[[], bool]
+    ) -> Run:
+        """Run `asked` of `owner` on `image` to its end; cancelled as soon as `is_gone` says so.
 
-        Raises what `pipeline.prepare` raises, Busy when the queue is full, Broken when the job
+        Raises what `Planner.plan` raises, Busy when the queue is full, Broken when the job
         fails, and Conflict when it is cancelled.
         """
         began = time.monotonic()
-        prepared = tiled.prepare(asked, self._images, self._models)
-        if prepared.started.volume is not None:
-            check_size(asked.image, prepared.started.volume.grid, self._volume_mib)
-        body = orjson.dumps(requests.request_json(asked))
-        job = self._jobs.submit(body, prepared, owner=owner, lasting=False)
-        scope = prepared.started.scope
-        self._audit.note(owner, "run", job.id, image=scope.image, model=scope.model)
-        volume = prepared.started.volume
+        plan = self._planner.plan_on(image, asked)
+        volume, scope = plan.started.volume, plan.started.scope
+        job, batches, stop = self._begin(asked, plan, owner)
+        self._audit.note(owner, "run", job, image=scope.image, model=scope.model)
         labels = None if volume is None else np.zeros(volume.grid.shape, np.uint8)
         found: list[Objects] = []
-        started, looked = prepared.started, began
-        for batch in job.follow(-1, LOOK_SECONDS):
+        started, looked = plan.started, began
+        for batch in batches:
             for event in batch.events if batch is not None else ():
                 if isinstance(event, Started):
                     started = event
@@ -113,8 +108,19 @@ class Runner:
             if time.monotonic() - looked >= LOOK_SECONDS:
                 looked = time.monotonic()
                 if is_gone():
-                    self._jobs.cancel(job)
+                    stop()
         return Run(started, tuple(found), time.monotonic() - began, labels)
+
+    def _begin(
+        self, asked: SegmentRequest, plan: Plan, owner: str
+    ) -> tuple[str, Iterator[Batch | None], Callable[[], None]]:
+        """Return an id, the batches as they come, and what stops them."""
+        if plan.transient:
+            answer = self._jobs.answer(plan, owner)
+            return answer.id, answer.follow(LOOK_SECONDS), answer.stop
+        body = orjson.dumps(requests.request_json(asked))
+        job = self._jobs.submit(body, plan, owner=owner, lasting=False)
+        return job.id, job.follow(-1, LOOK_SECONDS), lambda: self._jobs.cancel(job)
 
 
 def hung_up(environ: Mapping[str, Any]) -> bool:

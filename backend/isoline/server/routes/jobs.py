@@ -9,23 +9,24 @@ from functools import partial
 
 from flask import Response, g, request
 
+from isoline.domain.batch import Batch
 from isoline.domain.events import Contours, Mask, Started
 from isoline.domain.request import SegmentRequest
 from isoline.errors import IsolineError, NotSupported
 from isoline.exports.base import Encoder
 from isoline.exports.registry import EXPORTS
-from isoline.images.catalog import Caller
 from isoline.jobs.job import Job, State
 from isoline.jobs.queue import Jobs
-from isoline.pipeline import tiled
+from isoline.pipeline.kinds import Plan
 from isoline.protocol import requests
+from isoline.protocol.events import encode_event
+from isoline.protocol.responses import CreatedJobJson, JobJson, JobsJson
 from isoline.server.access import ADMIN, User
 from isoline.server.declarations import Body, Routes
 from isoline.server.http import caller as who_calls
 from isoline.server.http import json_response
 from isoline.server.problems import problem_response
 from isoline.server.services import Services
-from isoline.sources.volume import check_size
 
 HEARTBEAT_SECONDS = 1.0
 NDJSON, SSE = "application/x-ndjson", "text/event-stream"
@@ -38,22 +39,20 @@ def serve_jobs(routes: Routes, services: Services) -> None:
     streams = threading.BoundedSemaphore(limits.streams)
     prompt_streams = threading.BoundedSemaphore(limits.prompt_streams)
 
-    def prepare(asked: SegmentRequest, caller: Caller) -> tiled.Prepared:
-        prepared = tiled.prepare(asked, services.images, services.models, caller)
-        if prepared.started.volume is not None:
-            check_size(asked.image, prepared.started.volume.grid, limits.volume_mib)
-        return prepared
+    def parsed() -> tuple[SegmentRequest, Plan, Encoder]:
+        asked = requests.parse_request(request.get_data())
+        return asked, services.planner.plan(asked, who_calls()), EXPORTS.load(asked.format)()
 
-    def submit(*, lasting: bool) -> tuple[Job, Encoder]:
-        body = request.get_data()
-        asked = requests.parse_request(body)
-        caller = who_calls()
-        prepared = prepare(asked, caller)
-        parks = bool(caller.tokens) and services.images.is_guarded(asked.image)
-        job = jobs.submit(body, prepared, owner=g.user.name, lasting=lasting, parks=parks)
-        scope = prepared.started.scope
-        services.audit.note(g.user.name, "run", job.id, image=scope.image, model=scope.model)
-        return job, EXPORTS.load(asked.format)()
+    def note_run(job: str, plan: Plan) -> None:
+        scope = plan.started.scope
+        services.audit.note(g.user.name, "run", job, image=scope.image, model=scope.model)
+
+    def submit(asked: SegmentRequest, plan: Plan, *, lasting: bool, key: str = "") -> Job:
+        parks = bool(who_calls().tokens) and services.images.is_guarded(asked.image)
+        body, owner = request.get_data(), g.user.name
+        job = jobs.submit(body, plan, owner=owner, lasting=lasting, parks=parks, key=key)
+        note_run(job.id, plan)
+        return job
 
     def find(job_id: str) -> Job:
         """Return a job that the caller may see. Raises UnknownJob as if it were not there."""
@@ -72,10 +71,18 @@ def serve_jobs(routes: Routes, services: Services) -> None:
         caller = who_calls()
         services.images.check(job.card.image, caller)
         if job.state is State.PARKED:
-            jobs.resume(job, prepare(requests.parse_request(job.request), caller))
+            jobs.resume(job, services.planner.plan(requests.parse_request(job.request), caller))
 
-    def stream(job: Job, encoder: Encoder, after: int, when_left: Callable[[], None]) -> Response:
-        places = prompt_streams if job.card.prompted else streams
+    def stream(
+        places: threading.BoundedSemaphore,
+        follow: Callable[[], Iterator[Batch | None]],
+        started: Callable[[], Started],
+        encoder: Encoder,
+        *,
+        after: int = -1,
+        when_left: Callable[[], None] = lambda: None,
+    ) -> Response:
+        """Answer with the events of `follow`, in one of `places`."""
         if not places.acquire(blocking=False):
             when_left()
             busy = IsolineError("all event streams are taken", "try again in a few seconds")
@@ -83,8 +90,7 @@ def serve_jobs(routes: Routes, services: Services) -> None:
             response.headers["Retry-After"] = "5"
             return response
         sse = request.accept_mimetypes.best_match([NDJSON, SSE]) == SSE
-        lines = _lines(jobs, job, encoder, after, sse=sse)
-
+        lines = _lines(follow(), started, jobs, encoder, after, sse=sse)
         services.metrics.stream_opened()
 
         def closed() -> None:
@@ -98,18 +104,33 @@ def serve_jobs(routes: Routes, services: Services) -> None:
         response.call_on_close(closed)
         return response
 
+    def stream_job(
+        job: Job, encoder: Encoder, after: int = -1, when_left: Callable[[], None] = lambda: None
+    ) -> Response:
+        follow, begun = partial(job.follow, after, HEARTBEAT_SECONDS), lambda: job.started
+        return stream(streams, follow, begun, encoder, after=after, when_left=when_left)
+
     @routes.post("/v1/jobs", body_limit)
     def create() -> Response:
-        job, _ = submit(lasting=True)
-        links = {"events": f"/v1/jobs/{job.id}/events", "share": job.card.share}
-        return json_response(_job_json(job, jobs.position(job)) | links, 201)
+        key = requests.parse_key(request.headers.get("Idempotency-Key", ""))
+        job = jobs.submitted(g.user.name, key, request.get_data())
+        if job is None:
+            asked, plan, _ = parsed()
+            job = submit(asked, plan, lasting=True, key=key)
+        said: CreatedJobJson = {
+            **_job_json(job, jobs.position(job)),
+            "events": f"/v1/jobs/{job.id}/events",
+            "share": job.card.share,
+        }
+        return json_response(said, 201)
 
     @routes.get("/v1/jobs")
     def list_jobs() -> Response:
         ended = requests.parse_integer(request.args.get("ended", "100"), "ended", 0, 100_000)
         positions = jobs.positions()
         latest = jobs.latest(partial(_owns, g.user), ended)
-        return json_response({"jobs": [_job_json(job, positions.get(job.id, 0)) for job in latest]})
+        said: JobsJson = {"jobs": [_job_json(job, positions.get(job.id, 0)) for job in latest]}
+        return json_response(said)
 
     @routes.get("/v1/jobs/<job_id>")
     def state(job_id: str) -> Response:
@@ -136,22 +157,36 @@ def serve_jobs(routes: Routes, services: Services) -> None:
         after = requests.parse_integer(last, "after", -1, 2**53)
         name = request.args.get("format", job.card.format)
         encoder = EXPORTS.load(name)
-        if encoder.masks != EXPORTS.load(job.card.format).masks:
+        if encoder.kinds != EXPORTS.load(job.card.format).kinds:
             raise NotSupported(
                 f"{name} cannot say what this job finds", f"ask for {job.card.format}"
             )
-        return stream(job, encoder(), after, lambda: None)
+        return stream_job(job, encoder(), after)
 
     @routes.post("/v1/segment", body_limit)
     def segment() -> Response:
-        job, encoder = submit(lasting=False)
-        return stream(job, encoder, -1, lambda: jobs.cancel(job))
+        asked, plan, encoder = parsed()
+        if asked.keep or not plan.transient:
+            job = submit(asked, plan, lasting=False)
+            return stream_job(job, encoder, when_left=lambda: jobs.cancel(job))
+        answer = jobs.answer(plan, g.user.name)
+        note_run(answer.id, plan)
+        follow, begun = partial(answer.follow, HEARTBEAT_SECONDS), lambda: answer.plan.started
+        return stream(prompt_streams, follow, begun, encoder, when_left=answer.stop)
 
 
-def _lines(jobs: Jobs, job: Job, encoder: Encoder, after: int, *, sse: bool) -> Iterator[bytes]:
-    """Yield the events of `job` as NDJSON lines or SSE messages, with a heartbeat between."""
+def _lines(
+    batches: Iterator[Batch | None],
+    begun: Callable[[], Started],
+    jobs: Jobs,
+    encoder: Encoder,
+    after: int,
+    *,
+    sse: bool,
+) -> Iterator[bytes]:
+    """Yield the events of `batches` as NDJSON lines or SSE messages, with a heartbeat between."""
     started: Started | None = None
-    for batch in job.follow(after, HEARTBEAT_SECONDS):
+    for batch in batches:
         if batch is None:
             if jobs.closing:
                 return  # the job is parked: readers come back to the next server
@@ -159,8 +194,8 @@ def _lines(jobs: Jobs, job: Job, encoder: Encoder, after: int, *, sse: bool) -> 
             continue
         for seq, event in batch.numbered(after):
             if isinstance(event, Started | Contours | Mask):
-                started = started or job.started
-            line = requests.encode_event(seq, event, started, encoder)
+                started = started or begun()
+            line = encode_event(seq, event, started, encoder)
             yield b"id: %d\ndata: %b\n\n" % (seq, line) if sse else line + b"\n"
 
 
@@ -168,14 +203,14 @@ def _owns(user: User, job: Job) -> bool:
     return user.may(ADMIN) or (user.is_known and job.card.owner == user.name)
 
 
-def _job_json(job: Job, position: int) -> dict[str, object]:
+def _job_json(job: Job, position: int) -> JobJson:
     return {
         "job": job.id,
         "state": job.state.value,
         "image": job.card.image,
         "model": job.card.model,
         "position": position,
-        "urgent": job.card.urgent,
+        "urgent": job.card.lane.urgent,
         "waits_for": job.waits_for,
         "seconds_waiting": round(job.seconds_waiting, 3),
         "tiles_done": job.progress.tiles_done,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flask import Response, g, request
 
-from isoline.pipeline import tiled
 from isoline.protocol import requests
+from isoline.protocol.responses import upload_json
 from isoline.server.declarations import Body, Routes
 from isoline.server.http import json_response
 from isoline.server.services import Services
@@ -13,15 +13,15 @@ from isoline.server.services import Services
 
 def serve_uploads(routes: Routes, services: Services) -> None:
     """Add /v1/uploads."""
-    uploads, models, audit = services.uploads, services.models, services.audit
+    uploads, audit = services.uploads, services.audit
     body = Body(services.settings.limits.body_mib << 20)
 
     @routes.post("/v1/uploads", body)
     def create_upload() -> Response:
         asked = requests.parse_upload(request.get_data())
-        upload, manifest = uploads.create(asked, tiled.footprint(asked, models))
+        upload, manifest = uploads.create(asked, services.planner.footprint(asked))
         audit.note(g.user.name, "upload", upload)
-        return json_response(requests.upload_json(upload, manifest), 201)
+        return json_response(upload_json(upload, manifest), 201)
 
     @routes.put(
         "/v1/uploads/<upload>/tiles/<int:level>/<int:column>/<int:row>",

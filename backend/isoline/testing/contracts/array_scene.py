@@ -8,12 +8,12 @@ from typing import TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.models.promptable import Index, Scene, Window
+from isoline.models.promptable import ImageView, Index, Window
 
 T = TypeVar("T")
 
 
-class ArrayScene(Scene):
+class ArrayScene(ImageView):
     """Pixels (c, y, x) or (c, k, j, i); keeps everything, and counts what it makes."""
 
     def __init__(

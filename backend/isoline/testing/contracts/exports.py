@@ -171,7 +171,7 @@ class MaskEncoderContract(ABC):
         rng = np.random.default_rng(4)
         labels = rng.integers(0, 3, (4, 7, 200)).astype(np.uint8)
         labels[2] = 0
-        assert self.encoder.masks
+        assert self.encoder.kinds == {"mask"}
         text = self.encoder.mask(mask_rle.encode(labels, [5, 3, 4, 0]), results.STARTED)
         assert b"\n" not in text
         slices = json.loads(b"[" + text + b"]")

@@ -18,8 +18,8 @@ from isoline.domain.prompts import Prompt
 from isoline.domain.request import Value
 from isoline.errors import RequestError
 from isoline.geometry.grid import XY, Box
-from isoline.models.base import Bounded, Choice, Classes, Instances, Model, Number, Pointed, Voxels
-from isoline.models.promptable import PointedModel, Question
+from isoline.models.base import Bounded, Choice, Classes, Instances, Model, Number, Voxels
+from isoline.models.promptable import PromptableModel, Question
 from isoline.models.volumetric import Scan, VolumeModel
 from isoline.testing.contracts import patches
 from isoline.testing.contracts.array_scene import ArrayScene
@@ -209,10 +209,10 @@ class VolumeModelContract(ABC):
         np.testing.assert_array_equal(maps[0], maps[1])
 
 
-class PointedModelContract(ABC):
+class PromptableModelContract(ABC):
     """What every model that takes prompts does. Inherit, name the class, and give a question."""
 
-    kind: type[PointedModel]
+    kind: type[PromptableModel]
 
     @abstractmethod
     def scene(self) -> ArrayScene:
@@ -223,18 +223,18 @@ class PointedModelContract(ABC):
         """Return prompts that point at it."""
 
     @pytest.fixture
-    def model(self) -> PointedModel:
+    def model(self) -> PromptableModel:
         return self.kind({}, "cpu")
 
     def test_its_spec_is_whole(self) -> None:
         spec = self.kind.spec
         assert spec.name.isidentifier()
-        assert isinstance(spec.output, Pointed)
+        assert spec.prompt_dimensions
         assert spec.prompts
         assert all((spec.title, spec.description, spec.version, spec.labels, spec.licence))
         assert all(parameter.help for parameter in spec.parameters)
 
-    def test_the_same_question_has_one_answer(self, model: PointedModel) -> None:
+    def test_the_same_question_has_one_answer(self, model: PromptableModel) -> None:
         scene = self.scene()
         answers = [model.answer(each, self.question()) for each in (scene, scene, self.scene())]
         first = answers[0]
@@ -245,14 +245,14 @@ class PointedModelContract(ABC):
             assert other.window == first.window
             np.testing.assert_array_equal(other.mask, first.mask)
 
-    def test_another_time_makes_nothing_anew(self, model: PointedModel) -> None:
+    def test_another_time_makes_nothing_anew(self, model: PromptableModel) -> None:
         scene = self.scene()
         model.answer(scene, self.question())
         made = scene.made
         model.answer(scene, self.question())
         assert scene.made == made
 
-    def test_nothing_has_a_reason(self, model: PointedModel) -> None:
+    def test_nothing_has_a_reason(self, model: PromptableModel) -> None:
         far = tuple(10 * float(n) for n in self.scene().size(0))
         question = replace(self.question(), prompts=(Prompt("point", (far,)),))
         answer = model.answer(self.scene(), question)

@@ -9,44 +9,36 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from isoline.testing.conformance import recorded_stream
 from isoline.testing.reconnecting.cases import CASES, Case
 from isoline.testing.reconnecting.drivers import Command, Driver, OwnClient
 from isoline.testing.reconnecting.judge import judge
 from isoline.testing.reconnecting.server import FaultyServer
+from isoline.testing.verdict import Verdict
 
-__all__ = ["CASES", "Case", "Command", "Driver", "OwnClient", "Verdict", "run"]
+__all__ = ["CASES", "Case", "Command", "Driver", "OwnClient", "run"]
 
 AT_A_TIME = 8
 """Cases; they mostly wait, but each may start a program."""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """How a client did in one case."""
-
-    case: Case
-    problem: str | None
-    """What it got wrong; None when it passed."""
-
-
 def run(
     driver: Driver,
     format: str = "geojson",  # noqa: A002
-    cases: Sequence[Case] = CASES,
+    cases: Sequence[Case] | None = None,
 ) -> Iterator[Verdict]:
-    """Have `driver` follow a job in each case, several at a time; yield verdicts as they come.
+    """Have `driver` follow a job in each of `CASES`, or of `cases`; yield verdicts as they come.
 
     Raises UnknownFormat, or Malformed when the driver cannot be started.
     """
     lines = recorded_stream("reconnecting.json", format)
     used: dict[str, str] = {}
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        for done in as_completed(
-            [pool.submit(_play, driver, case, lines, format) for case in cases]
-        ):
+        chosen = CASES if cases is None else cases
+        played = [pool.submit(_play, driver, case, lines, format) for case in chosen]
+        for done in as_completed(played):
             case, key, problem = done.result()
             other = used.setdefault(key, case.name) if key else case.name
             if other != case.name:

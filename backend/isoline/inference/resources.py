@@ -1,0 +1,85 @@
+"""What a worker has open: images and models by name, and what interactive work has read."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeAlias
+
+from cachetools import LRUCache
+
+from isoline.errors import Unreadable
+from isoline.models.base import Model
+from isoline.models.catalogue import ModelCatalogue
+from isoline.sources.base import Remote, Source
+from isoline.sources.byte_cache import ByteCache
+from isoline.sources.registry import open_image
+
+SOURCES = 4
+SOURCES_BYTES = 1 << 30
+"""How many images a worker keeps open, and how much of volumes: the one in use in any case."""
+MODELS = 4
+"""How many models a worker keeps loaded."""
+
+_Key: TypeAlias = tuple[Path | Remote, str]
+"""An image, and the reader to open it with."""
+
+
+class _OpenSources(LRUCache[_Key, Source]):
+    """The images that were read last, opened when they are missed, closed when they make room."""
+
+    def __init__(self) -> None:
+        super().__init__(SOURCES_BYTES, _weight)
+
+    def __missing__(self, key: _Key) -> Source:
+        self[key] = source = open_image(*key)
+        if len(self) > SOURCES:
+            self.popitem()
+        return source
+
+    def popitem(self) -> tuple[_Key, Source]:
+        key, source = super().popitem()
+        source.close()
+        return key, source
+
+    def clear(self) -> None:
+        while self:
+            self.popitem()
+
+
+def _weight(source: Source) -> int:
+    """Return what a source takes of `SOURCES_BYTES`: all of them where it needs more."""
+    # at least one: beside a source that takes all of them there is room for no other
+    return min(max(source.memory_bytes, 1), SOURCES_BYTES)
+
+
+class Resources:
+    """The open images and loaded models of one worker, by name."""
+
+    def __init__(self, models: ModelCatalogue, device: str, seen_mib: int = 512) -> None:
+        """Find models in `models`; keep up to `seen_mib` of what interactive work looked at."""
+        self.catalogue = models
+        self.seen = ByteCache(seen_mib << 20)
+        self._device = device
+        self._sources = _OpenSources()
+        self._model = lru_cache(MODELS)(self._load)
+
+    def close(self) -> None:
+        self._sources.clear()
+
+    def source(self, path: Path | Remote, reader: str, fingerprint: str) -> Source:
+        """Return an image, open. Raises Unreadable, also where its content is another."""
+        source = self._sources[path, reader]
+        if source.info.fingerprint != fingerprint:
+            raise Unreadable(
+                f"{path.name} changed after the job was accepted", "submit the job again"
+            )
+        return source
+
+    def model(self, name: str, version: str) -> Model:
+        """Return a model of that version, its weights loaded."""
+        return self._model(name, version)
+
+    def _load(self, name: str, version: str) -> Model:
+        kind = self.catalogue.get(name)
+        return kind(self.catalogue.files(kind.spec), self._device)

@@ -1,0 +1,59 @@
+"""A question that is answered from memory: no directory, no journal, nothing to go on with.
+
+Whoever asked hears the batches as they come; a kill ends the answer in the middle, and the client
+asks again.
+"""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import threading
+from collections.abc import Iterator
+
+from isoline.domain.batch import Batch
+from isoline.domain.events import Failed
+from isoline.engines.base import Engine
+from isoline.errors import failure_of
+from isoline.pipeline.kinds import Plan
+
+
+class Answer:
+    """The answer to one transient plan, computed while it is followed."""
+
+    def __init__(self, plan: Plan, engine: Engine, owner: str = "") -> None:
+        """Begin to answer for `owner`."""
+        self.id = secrets.token_hex(12)
+        self.plan = plan.named(self.id)
+        self._engine = engine
+        self._agenda = self.plan.agenda(owner)
+        self._batches = queue.SimpleQueue[Batch | None]()
+        thread = threading.Thread(target=self._run, name=f"answer-{self.id}", daemon=True)
+        thread.start()
+
+    def follow(self, wait: float) -> Iterator[Batch | None]:
+        """Yield the batches to the end; None whenever `wait` seconds pass without one."""
+        while True:
+            try:
+                batch = self._batches.get(timeout=wait)
+            except queue.Empty:
+                yield None
+                continue
+            if batch is None:
+                return
+            yield batch
+
+    def stop(self) -> None:
+        """Ask it to end; what is being computed is given up."""
+        self._agenda.cancel()
+
+    def _run(self) -> None:
+        heard = -1
+        try:
+            for batch in self.plan.events(self._engine, self._agenda):
+                heard = batch.last_seq
+                self._batches.put(batch)
+        except Exception as error:  # a kind of work may be someone else's code
+            self._batches.put(Batch(heard + 1, None, (Failed(*failure_of(error)),)))
+        finally:
+            self._batches.put(None)

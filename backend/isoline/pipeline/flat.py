@@ -1,0 +1,119 @@
+"""What every kind of work on a flat image checks and says: its plane, its scope, its start."""
+
+from __future__ import annotations
+
+from isoline.domain.events import Scope, Started
+from isoline.domain.request import SegmentRequest, Value
+from isoline.engines.base import Agenda
+from isoline.errors import BadPrompt, NotSupported, WrongImage
+from isoline.exports.base import Encoder
+from isoline.exports.registry import check_kind
+from isoline.geometry.grid import XY, Box, Grid, Rect
+from isoline.geometry.volume_grid import SliceName
+from isoline.inference.results import Plane
+from isoline.inference.sampling import choose
+from isoline.models.base import ModelSpec, ResultKind
+from isoline.pipeline.kinds import Context
+from isoline.pipeline.resolution import image_spacing, working_grid
+
+
+def check_flat(context: Context, encoder: type[Encoder], kind: ResultKind) -> None:
+    """Check what a request on a flat image says beside its region and prompts."""
+    request, found = context.request, context.found
+    if found.info.volume is not None:
+        raise NotSupported(
+            f"{context.spec.name} works on slides and pictures, and {request.image} is a volume",
+            "choose a model of volumes",
+        )
+    check_kind(encoder, kind)
+    if request.slice is not None:
+        raise NotSupported("slice says nothing about a picture", "leave it out")
+    shown = request.image_size
+    if shown is not None and shown != found.info.size:
+        raise WrongImage(
+            "{} is {} x {} pixels here, and {} x {} in the viewer".format(
+                found.name, *found.info.size, *shown
+            ),
+            "it is another file or another series of it: correct [file_uris], or upload the pixels",
+        )
+
+
+def refuse_prompt_keys(request: SegmentRequest, spec: ModelSpec) -> None:
+    """Refuse what only goes with prompts. Raises BadPrompt."""
+    what, remedy = f"{spec.name} takes no prompts", "leave it out"
+    if spec.prompts:
+        what = "it goes with prompts, and there are none"
+    else:
+        remedy += ", or choose a model whose `prompts` are not empty"
+    for key in ("frame_of_reference", "initial"):
+        if getattr(request, key):
+            raise BadPrompt(f"{key}: {what}", remedy)
+
+
+def plane_of(context: Context, grid: Grid | None = None) -> tuple[Plane, XY | None]:
+    """Return where the model works, and the size of an image pixel in micrometres.
+
+    It works on `grid`, by default at its own spacing. Raises BadSpacing or BadParameter.
+    """
+    request, spec, found = context.request, context.spec, context.found
+    selection = choose(found.info, spec.channels, request.channel, request.z)
+    stated = image_spacing(found.name, found.info, request.spacing_um)
+    if grid is None:
+        grid = working_grid(found.name, found.info, spec, stated, request.at_um)
+    spacing = None if stated is None else XY(stated.x * grid.scale.x, stated.y * grid.scale.y)
+    covered = None if found.info.covered is None else _covered(grid, found.info.covered)
+    return Plane(selection, grid, spacing, covered, request.simplify_px), stated
+
+
+def scope_of(context: Context, plane: Plane) -> Scope:
+    """Return what results on `plane` depend on."""
+    grid, spec = plane.grid, context.spec
+    chosen: dict[str, Value] = {
+        **context.parameters,
+        "scale_x": grid.scale.x,
+        "scale_y": grid.scale.y,
+        "channels": ",".join(map(str, plane.selection.channels)),
+        "z": plane.selection.z,
+    }
+    if plane.simplify_px:
+        chosen["simplify_px"] = plane.simplify_px
+    fingerprint = context.found.info.fingerprint
+    return Scope(fingerprint, spec.name, spec.full_version, tuple(sorted(chosen.items())))
+
+
+def flat_started(
+    context: Context,
+    scope: Scope,
+    grid: Grid,
+    spacing_um: XY | None,
+    kind: ResultKind,
+    tiles: int,
+    *,
+    prompted: bool = False,
+) -> Started:
+    """Return the first event of a job on a flat image."""
+    return Started(
+        job="",
+        image=context.request.image,
+        scope=scope,
+        labels=context.spec.labels,
+        grid=grid,
+        tiles=tiles,
+        spacing_um=spacing_um,
+        kind=kind,
+        z=context.request.z or 0,
+        pointed=prompted,
+    )
+
+
+def look_at_point(grid: Grid, agenda: Agenda, at: XY | SliceName | int) -> None:
+    """Have `agenda` look at a point in image coordinates. Raises NotSupported for a slice."""
+    if not isinstance(at, XY):
+        raise NotSupported(
+            "a slice says nothing about a picture", "send focus for a picture, slice for a volume"
+        )
+    agenda.focus(grid.point(at))
+
+
+def _covered(grid: Grid, area: Box) -> Box:
+    return grid.cover(Rect(area.x0, area.y0, area.x1, area.y1)).intersect(grid.bounds)

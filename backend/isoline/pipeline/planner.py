@@ -1,0 +1,76 @@
+"""From a request to a plan: everything it names is found, and its kind of work checks the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from isoline.config.settings import Limits
+from isoline.domain.request import SegmentRequest
+from isoline.errors import Broken
+from isoline.exports.registry import EXPORTS
+from isoline.geometry.grid import Box
+from isoline.images.catalog import ANYONE, Caller, Found, Images
+from isoline.models.base import Model
+from isoline.models.catalogue import ModelCatalogue
+from isoline.models.parameters import check_parameters
+from isoline.pipeline.kinds import KINDS, Context, Kind, Plan
+from isoline.pipeline.surveys import Surveys
+from isoline.sources.upload import UploadRequest
+
+
+@dataclass(frozen=True)
+class Planner:
+    """What requests may name, made once, at start."""
+
+    images: Images
+    models: ModelCatalogue
+    surveys: Surveys
+    limits: Limits = Limits()  # noqa: RUF009  it is frozen
+
+    def plan(self, request: SegmentRequest, caller: Caller = ANYONE) -> Plan:
+        """Find everything that `request` of `caller` names and check it; nothing is computed yet.
+
+        Raises a RequestError, NotFound, Conflict or Unreadable that says what is wrong.
+        """
+        return self._plan(request, lambda: self.images.find(request.image, caller))
+
+    def plan_on(self, found: Found, request: SegmentRequest) -> Plan:
+        """Return the plan of `request` on its image, which is `found` already; raises as `plan`."""
+        return self._plan(request, lambda: found)
+
+    def _plan(self, request: SegmentRequest, find: Callable[[], Found]) -> Plan:
+        # mistakes that need no image are found before it is opened
+        model = self.models.get(request.model)
+        self.models.files(model.spec)
+        encoder = EXPORTS.load(request.format)
+        parameters = check_parameters(model.spec, request.parameters)
+        context = Context(request, model, parameters, find(), self.limits, self.surveys)
+        return kind_of(request, model).plan(context, encoder)
+
+    def footprint(self, upload: UploadRequest) -> Box:
+        """Return the image pixels that the results of an announced request depend on.
+
+        Raises a RequestError, NotFound or Conflict that says what is wrong with the request.
+        """
+        request = upload.request
+        model = self.models.get(request.model)
+        parameters = check_parameters(model.spec, request.parameters)
+        found = Found("the image", Path(), upload.info)
+        context = Context(request, model, parameters, found, self.limits, self.surveys)
+        return kind_of(request, model).footprint(context)
+
+
+def kind_of(request: SegmentRequest, model: type[Model]) -> type[Kind]:
+    """Return the one kind of work that `request` is of. Raises Broken."""
+    loaded = KINDS.load_all().working
+    accepting = {name: kind for name, kind in loaded.items() if kind.accepts(request, model)}
+    if len(accepting) != 1:
+        claim = " and ".join(sorted(accepting)) or "no kind of work"
+        raise Broken(
+            f"{claim} would do what {model.spec.name} is asked for",
+            "see that one registered kind of work accepts it",
+        )
+    (kind,) = accepting.values()
+    return kind
