@@ -189,7 +189,7 @@ def test_the_next_prompt_hangs_up_on_the_one_before(build: Build, server: str, a
     assert len(other["results"]) == 1
     assert proxy.ends == ["POST /v1/segment, hung up", "POST /v1/segment"]
     assert any(
-        re.match(r"Waiting for http\S+ to answer: 3 s so far", each) for each in said["words"]
+        re.match(r"Waiting for http\S+ to answer: [1-9] s so far", each) for each in said["words"]
     )
 
 
