@@ -56,6 +56,7 @@ def test_the_models_and_what_they_lack(data: Path) -> None:
 
 
 @pytest.mark.parametrize("dialect", ["geojson", "qupath", "dsa"])
+@pytest.mark.slow
 def test_segment_writes_a_file_of_each_dialect(
     data: Path, disk_slide: Shapes, tmp_path: Path, dialect: str
 ) -> None:
@@ -72,6 +73,7 @@ def test_segment_writes_a_file_of_each_dialect(
     assert len(found) > 100
 
 
+@pytest.mark.slow
 def test_the_stream_of_events_on_standard_output(data: Path, disk_slide: Shapes) -> None:
     ran = isoline(
         data, "segment", disk_slide.path, "--model", "threshold", "--region", "0,0,900,900",
@@ -82,6 +84,7 @@ def test_the_stream_of_events_on_standard_output(data: Path, disk_slide: Shapes)
     assert (said[0]["event"], said[-1]["event"]) == ("started", "done")
 
 
+@pytest.mark.slow
 def test_a_drawn_region_from_a_file(data: Path, disk_slide: Shapes, tmp_path: Path) -> None:
     drawn = {"type": "Polygon", "coordinates": [[[0, 0], [900, 0], [0, 900], [0, 0]]]}
     (tmp_path / "roi.geojson").write_text(json.dumps(drawn))
@@ -94,6 +97,7 @@ def test_a_drawn_region_from_a_file(data: Path, disk_slide: Shapes, tmp_path: Pa
     assert 20 < len(json.loads(out.read_text())["features"]) < 150
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_and_leaves_what_was_found(
     data: Path, disk_slide: Shapes, tmp_path: Path
 ) -> None:
@@ -139,6 +143,7 @@ def test_a_mistake_is_named_with_its_remedy(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_an_image_without_pixel_size(data: Path, histo: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.geojson"
     arguments = ("segment", histo, "--model", "nuclei", "--workers", 1, "--out", out)
@@ -199,6 +204,7 @@ def test_the_server_answers_before_it_loads_what_computes() -> None:
     assert subprocess.check_output([sys.executable, "-c", check], text=True) == "[]\n"
 
 
+@pytest.mark.slow
 def test_the_demo(real_slide: Path, tmp_path: Path) -> None:
     ran = subprocess.run(
         command("demo", "--once", "--out", tmp_path), capture_output=True, text=True, timeout=240

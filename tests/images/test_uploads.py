@@ -126,7 +126,7 @@ def test_outside_the_area_is_background_and_inside_are_the_pixels(uploads: Uploa
 @pytest.mark.parametrize(
     ("model", "region"),
     [
-        ("nuclei", None),
+        pytest.param("nuclei", None, marks=pytest.mark.slow),
         ("threshold", None),
         ("threshold", Region.rectangle(700, 300, 1200, 1100)),
     ],

@@ -414,6 +414,7 @@ def test_the_configuration_names_them(folder: Path, tmp_path: Path) -> None:
 # --- All the way -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_over_http(folder: Path, tmp_path: Path) -> None:
     """The server lists a bundle with its labels and runs it in a worker."""
     ras = np.diag([-1, -1, 1, 1.0]) @ WHERE.affine

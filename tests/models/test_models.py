@@ -418,6 +418,7 @@ class TestStains:
 
 class TestNuclei:
     @pytest.mark.parametrize("side", [256, 512, 1024])
+    @pytest.mark.slow
     def test_tiles_equal_the_whole_on_a_real_slide(
         self, slide_pixels: NDArray[np.uint8], side: int
     ) -> None:
@@ -499,6 +500,7 @@ def cells_picture(pixels: NDArray[np.uint8], um: float, expansion: float) -> pat
 
 class TestCells:
     @pytest.mark.parametrize("side", [256, 512])
+    @pytest.mark.slow
     def test_tiles_equal_the_whole_on_a_real_slide(
         self, slide_pixels: NDArray[np.uint8], side: int
     ) -> None:

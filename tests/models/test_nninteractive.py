@@ -209,6 +209,7 @@ def at(k: float, j: float, i: float, include: bool = True) -> Prompt:
     return Prompt("point", ((k, j, i),), include)
 
 
+@pytest.mark.slow
 class TestNnInteractive(PromptableModelContract):
     kind = NnInteractive
 
@@ -333,6 +334,7 @@ def test_it_prints_nothing(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_a_large_object_is_refined_in_parts_the_same_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

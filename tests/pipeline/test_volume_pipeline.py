@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,8 @@ from isoline.protocol.events import encode_event
 from isoline.sources.volume import VolumeSource
 from isoline.testing.contracts import MaskEncoderContract, VolumeModelContract
 from tests import volumes
+from tests.conftest import SharedServer
 from tests.planning import volume_plan
-from tests.serving import serving
 
 WHERE = volumes.grid(size=(40, 30, 37), axes=volumes.turned(0.4, -0.3, 1.2))
 
@@ -294,18 +295,18 @@ def test_slices_of_requests(said: Any) -> None:
     assert requests.request_of(orjson.loads(orjson.dumps(requests.request_json(asked)))) == asked
 
 
-def test_over_http(folder: Path, tmp_path: Path) -> None:
-    with serving(folder, tmp_path) as url:
-        server = client.Client(url)
-        names = {each["name"]: each for each in server.models()}
-        assert names["threshold3d"]["kind"] == "mask"
-        job = server.submit("slides/ct", "threshold3d", format="ohif", slice=3)
-        told = list(job.events())
-        assert isinstance(told[-1], client.Done)
-        found = [s for event in told if isinstance(event, client.Mask) for s in event.slices]
-        assert sorted(each["k"] for each in found) == list(range(37))
-        with pytest.raises(client.ClientError, match="cannot say what this job finds"):
-            server._ask("GET", f"/v1/jobs/{job.id}/events?format=geojson")
+def test_over_http(folder: Path, shared_server: SharedServer) -> None:
+    shutil.copytree(folder / "ct", shared_server.images / "ct")
+    server = client.Client(shared_server.url)
+    names = {each["name"]: each for each in server.models()}
+    assert names["threshold3d"]["kind"] == "mask"
+    job = server.submit("slides/ct", "threshold3d", format="ohif", slice=3)
+    told = list(job.events())
+    assert isinstance(told[-1], client.Done)
+    found = [s for event in told if isinstance(event, client.Mask) for s in event.slices]
+    assert sorted(each["k"] for each in found) == list(range(37))
+    with pytest.raises(client.ClientError, match="cannot say what this job finds"):
+        server._ask("GET", f"/v1/jobs/{job.id}/events?format=geojson")
 
 
 class TestThreshold3D(VolumeModelContract):

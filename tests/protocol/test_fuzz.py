@@ -47,7 +47,10 @@ from isoline.sources.registry import SOURCES
 from tests.killable import Server, running
 from tests.slides import disks
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server as on Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the server as on Linux"),
+    pytest.mark.slow,
+]
 
 CASES = int(os.environ.get("FUZZ_CASES", "500"))
 ANSWER_SECONDS = 20

@@ -43,8 +43,8 @@ from isoline.protocol.responses import image_json, model_json
 from isoline.server.app import create_app
 from isoline.server.services import Services
 from isoline.testing.contracts import results
+from tests.conftest import SharedServer
 from tests.protocol.test_requests import FULL, parts_of
-from tests.serving import serving
 
 DOCUMENT: dict[str, Any] = openapi.document()
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
@@ -296,13 +296,11 @@ def test_problems_are_what_is_described() -> None:
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    images = tmp_path_factory.mktemp("images")
+def url(shared_server: SharedServer) -> str:
     flat = np.full((300, 400, 3), 230, np.uint8)
     flat[100:120, 50:90] = 40
-    Image.fromarray(flat).save(images / "flat.png")
-    with serving(images, tmp_path_factory.mktemp("data")) as address:
-        yield address
+    Image.fromarray(flat).save(shared_server.images / "flat.png")
+    return shared_server.url
 
 
 WHOLE = {"image": "slides/flat.png", "model": "threshold"}

@@ -25,6 +25,8 @@ from isoline.server.audit import Audit
 from tests.killable import Server, running
 from tests.slides import disks
 
+pytestmark = pytest.mark.slow
+
 ANN, BOB, EVE, ROOT = (f"{name}-{'x' * 32}" for name in ("ann", "bob", "eve", "root"))
 SLIDE = "slides/disks.tif"
 JSON = {"Content-Type": "application/json"}

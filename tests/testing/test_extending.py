@@ -105,6 +105,7 @@ def test_an_image_of_the_new_kind_is_understood(installed: Path, tmp_path: Path)
     assert re.search(r"^size +70 x 30 px$", said, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_all_three_work_together(installed: Path, tmp_path: Path) -> None:
     """As on the page: a picture of the new kind, the new model, the new dialect."""
     picture = np.full((700, 900, 3), 240, np.uint8)

@@ -15,6 +15,7 @@ import click
 
 from isoline import __version__
 from isoline.config import settings as config
+from isoline.config.data_directory import open_data_directory
 from isoline.config.settings import Settings
 from isoline.domain.request import Value
 from isoline.errors import BadParameter, IsolineError, Malformed, NotSupported
@@ -98,6 +99,13 @@ _config_option = click.option(
 )
 
 
+def _ready(config_path: Path | None) -> Settings:
+    """Read the configuration, and see to it that its data directory can be used."""
+    settings = config.load(config_path)
+    open_data_directory(settings.data)
+    return settings
+
+
 # --- segment -----------------------------------------------------------------------------------
 
 
@@ -175,7 +183,7 @@ def segment(
     where = Region.rectangle(*region) if region is not None else None
     if roi is not None:
         where = Region.from_geojson(_read_json(roi), str(roi))
-    settings = config.load(config_path)
+    settings = _ready(config_path)
     spec = ModelCatalogue.of(settings).get(model).spec
     volume = _volume(spec, image, settings)
     is_volume = volume is not None
@@ -293,7 +301,7 @@ def serve(
     """Serve the HTTP API, and a small viewer at /."""
     from isoline.server import wsgi
 
-    settings = with_address(config.load(config_path), host, port)
+    settings = with_address(_ready(config_path), host, port)
     roots = dict(settings.images) | {path.resolve().name: path for path in directories}
     if not (roots or settings.dicomweb or settings.girder):
         raise Malformed(
@@ -337,7 +345,7 @@ def new(name: str) -> None:
 @click.pass_context
 def models(context: click.Context, config_path: Path | None) -> None:
     """List the models, or fetch the weights of one."""
-    context.obj = config.load(config_path)
+    context.obj = _ready(config_path)
     if context.invoked_subcommand is not None:
         return
     catalogue = ModelCatalogue.of(context.obj)
@@ -414,7 +422,7 @@ def check(image: Path) -> None:
 )
 def demo(once: bool, directory: Path, viewer: str) -> None:
     """Serve a real slide and segment a region of it; or a real head, in OHIF."""
-    settings = config.load(None)
+    settings = _ready(None)
     _end_as_by_ctrl_c()
     if viewer == "ohif":
         from isoline.demo.ohif import run as volumes
