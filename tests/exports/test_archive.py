@@ -267,7 +267,7 @@ def test_an_archive_that_is_down(instance: Dataset) -> None:
 
 def test_an_archive_that_does_not_know_the_server(place: Place, instance: Dataset) -> None:
     with pytest.raises(
-        NotStored, match=r"does not allow this server to store objects .*401.*headers"
+        NotStored, match=r"not allow this server to store .*401.*headers"
     ):
         stow.store(Archive(place.archive), instance)
 
@@ -281,8 +281,8 @@ FAILED = {"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value": 
         ("application/dicom+json", json.dumps(FAILED), "409, it is out of resources"),
         ("text/plain", "disk quota of radiology", "409, disk quota of radiology"),
         ("application/json", '{"Message": "Bad file", "Details": "x"}', "409, Bad file x"),
-        ("text/html", "<h1>Conflict</h1>", "409; see the log"),
-        ("application/json", "[", "409; see the log"),
+        ("text/html", "<h1>Conflict</h1>", "409; see the archive's log"),
+        ("application/json", "[", "409; see the archive's log"),
     ],
 )
 def test_a_refusal_gives_the_reason_of_the_archive(
