@@ -202,7 +202,7 @@ def test_who_saved_is_noted(place: Place) -> None:
 
 
 WRONG: Sequence[tuple[int, str, dict[str, Any]]] = [
-    (404, "no archive is called 'there'", {"image": "dicomweb:there/1.2/2.25.1"}),
+    (404, "there is no archive 'there'", {"image": "dicomweb:there/1.2/2.25.1"}),
     (404, "the archive does not have", {"image": f"dicomweb:here/{volumes.STUDY}/2.25.99"}),
     (422, "is not in an archive", {"image": "slides/a.svs"}),
     (404, "in an archive as 'nifti'", {"format": "nifti"}),

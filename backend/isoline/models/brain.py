@@ -36,8 +36,7 @@ _SIDE = 2 ** (LEVELS - 1)
 _LEAST_MM, _MOST_MM = 80.0, 600.0
 """Smallest and largest plausible extent of a head scan along each axis."""
 _CHUNK_MACS, _CHUNK_VALUES = 2e9, 4e6
-"""Largest number of multiplications, and of values produced, between two checks for
-cancellation."""
+"""Most multiplications, and most values produced, between two checks for cancellation."""
 
 
 class Brain(VolumeModel):

@@ -1,5 +1,4 @@
-"""Executing a bundle's configuration, only for bundles that the administrator allows to run
-code."""
+"""Executing a bundle's configuration, only if the administrator allows it to run code."""
 
 from __future__ import annotations
 
