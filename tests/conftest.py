@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,12 +19,25 @@ from isoline.demo.slide import SAMPLE_SLIDE
 from isoline.errors import IsolineError
 from isoline.models import downloads
 from isoline.models.base import Weights
+from tests.serving import serving
 from tests.slides import Shapes, disks
 
-pytest.register_assert_rewrite("tests.contracts")
 # a loaded machine is slow, which says nothing about the code
 settings.register_profile("isoline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("isoline")
+
+STACKS = ("dsa", "ohif", "qupath")
+"""Folders whose tests need Girder, OHIF, Java or a browser."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the stacks as slow, and let everything that is slow come last."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).parts[0] in STACKS:
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
 
 Labelled: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int32]]
 
@@ -111,6 +126,22 @@ def ihc() -> Path:
 def disk_slide(tmp_path_factory: pytest.TempPathFactory) -> Shapes:
     """6007 x 5003 pixels of flat shapes of known place and area, in a pyramidal TIFF."""
     return disks(tmp_path_factory.mktemp("slides") / "disks.tif")
+
+
+@dataclass(frozen=True)
+class SharedServer:
+    """A server for every test that needs one as it comes."""
+
+    url: str
+    images: Path
+    """Tests put their images here; they are called `slides/...`."""
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServer]:
+    images = tmp_path_factory.mktemp("shared")
+    with serving(images, tmp_path_factory.mktemp("data")) as url:
+        yield SharedServer(url, images)
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,5 @@
 """isoline: AI contours that stream into the viewer while the rest is still being computed."""
 
-__version__ = "0.1.0"
+from importlib.metadata import version
+
+__version__ = version("isoline")

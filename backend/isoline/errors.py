@@ -30,6 +30,12 @@ IsolineError
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+_LONGEST_NAME = 100
+"""No name is longer; the work of comparing grows with the square of the length."""
+
 
 class IsolineError(Exception):
     """An error with a message for a person: what happened and where, then how to mend it."""
@@ -150,6 +156,12 @@ class Busy(IsolineError):
 
 class Broken(IsolineError):
     """Our own side failed: a model raised, a worker died, a disk is full."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the one of `known` that was probably meant by `name`, None where none is like it."""
+    close = get_close_matches(name, known, 1) if len(name) <= _LONGEST_NAME else []
+    return close[0] if close else None
 
 
 def failure_of(error: Exception) -> tuple[str, str, str]:

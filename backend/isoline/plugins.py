@@ -6,14 +6,13 @@ leaves the others alone.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from typing import Generic, TypeVar, cast
 
-from isoline.errors import Broken, IsolineError, NotFound
+from isoline.errors import Broken, IsolineError, NotFound, nearest
 
 T = TypeVar("T")
 
@@ -82,6 +81,6 @@ def _suggestion(name: str, entries: Iterable[str]) -> str:
     existing = sorted(entries)
     if not existing:
         return "nothing is registered: install isoline with pip"
-    close = difflib.get_close_matches(name, existing, n=1)
+    close = nearest(name, existing)
     listed = f"there are {', '.join(existing)}"
-    return f"did you mean {close[0]!r}? {listed}" if close else listed
+    return f"did you mean {close!r}? {listed}" if close else listed

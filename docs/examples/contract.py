@@ -10,9 +10,9 @@ from brown import Brown
 from npy import NpySource
 from numpy.typing import NDArray
 from parts import Parts
-from tests.contracts import EncoderContract, ModelContract, Seen, SourceContract
 
 from isoline.geometry.grid import XY
+from isoline.testing.contracts import EncoderContract, ModelContract, Seen, SourceContract
 
 
 class TestBrown(ModelContract):

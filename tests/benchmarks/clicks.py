@@ -40,7 +40,7 @@ from isoline.models import downloads
 from isoline.models.click.features import colours
 from isoline.models.click.model import Click
 from isoline.models.promptable import Question
-from tests.array_scene import ArrayScene
+from isoline.testing.contracts import ArrayScene
 from tests.benchmarks.measuring import describe_machine, median, spread
 from tests.benchmarks.quality import labelled
 from tests.serving import serving

@@ -21,8 +21,8 @@ from isoline.exports.geojson import GeoJSON
 from isoline.geometry.grid import Box
 from isoline.geometry.seams import Owned, own
 from isoline.jobs.journal import JournalWriter
+from isoline.testing.contracts.results import STARTED
 from tests.benchmarks.measuring import describe_machine, interleaved, median, seconds, spread
-from tests.results import STARTED
 
 TILE_PX, HALO_PX = 1024, 128
 WRITE = Box(TILE_PX, TILE_PX, 2 * TILE_PX, 2 * TILE_PX)

@@ -20,7 +20,7 @@ from scipy import io
 from isoline.geometry.grid import XY
 from isoline.models import downloads, stain
 from isoline.models.nuclei import Nuclei
-from tests import patches
+from isoline.testing.contracts import patches
 from tests.conftest import PATCH1_IMAGE, PATCH1_MASK
 
 SPACING_UM = 0.25

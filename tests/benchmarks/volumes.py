@@ -35,7 +35,8 @@ from isoline.sources.archive import Archive
 from isoline.sources.dicomweb import DicomWebSource
 from isoline.sources.nifti import NiftiSource
 from isoline.sources.volume_cache import VolumeCache
-from tests import results, volumes
+from isoline.testing.contracts import results
+from tests import volumes
 from tests.benchmarks import measuring
 from tests.orthanc import PASSWORD, USER, orthanc, store
 

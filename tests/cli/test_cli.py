@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def test_the_models_and_what_they_lack(data: Path) -> None:
 
 
 @pytest.mark.parametrize("dialect", ["geojson", "qupath", "dsa"])
+@pytest.mark.slow
 def test_segment_writes_a_file_of_each_dialect(
     data: Path, disk_slide: Shapes, tmp_path: Path, dialect: str
 ) -> None:
@@ -71,6 +73,7 @@ def test_segment_writes_a_file_of_each_dialect(
     assert len(found) > 100
 
 
+@pytest.mark.slow
 def test_the_stream_of_events_on_standard_output(data: Path, disk_slide: Shapes) -> None:
     ran = isoline(
         data, "segment", disk_slide.path, "--model", "threshold", "--region", "0,0,900,900",
@@ -81,6 +84,7 @@ def test_the_stream_of_events_on_standard_output(data: Path, disk_slide: Shapes)
     assert (said[0]["event"], said[-1]["event"]) == ("started", "done")
 
 
+@pytest.mark.slow
 def test_a_drawn_region_from_a_file(data: Path, disk_slide: Shapes, tmp_path: Path) -> None:
     drawn = {"type": "Polygon", "coordinates": [[[0, 0], [900, 0], [0, 900], [0, 0]]]}
     (tmp_path / "roi.geojson").write_text(json.dumps(drawn))
@@ -93,6 +97,7 @@ def test_a_drawn_region_from_a_file(data: Path, disk_slide: Shapes, tmp_path: Pa
     assert 20 < len(json.loads(out.read_text())["features"]) < 150
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_and_leaves_what_was_found(
     data: Path, disk_slide: Shapes, tmp_path: Path
 ) -> None:
@@ -138,6 +143,7 @@ def test_a_mistake_is_named_with_its_remedy(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_an_image_without_pixel_size(data: Path, histo: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.geojson"
     arguments = ("segment", histo, "--model", "nuclei", "--workers", 1, "--out", out)
@@ -164,14 +170,26 @@ def test_serving_nothing_is_a_mistake(data: Path) -> None:
 
 def test_importing_isoline_loads_nothing_heavy() -> None:
     heavy = ("torch", "flask", "openslide", "numba", "cv2", "onnxruntime", "large_image", "cc3d")
-    light = (
-        "isoline.domain.events, isoline.protocol.requests, isoline.client, isoline.models.registry,"
-        " isoline.geometry.tiling"
-    )
-    check = f"import sys, {light}; print([name for name in {heavy} if name in sys.modules])"
-    assert subprocess.check_output([sys.executable, "-c", check], text=True) == "[]\n"
-    check = "import sys, isoline.client; print('numpy' in sys.modules)"
-    assert subprocess.check_output([sys.executable, "-c", check], text=True) == "False\n"
+    light = "isoline.protocol.requests, isoline.protocol.events, isoline.models.catalogue"
+    light += ", isoline.geometry.tiling, isoline.domain.events"
+    assert _loaded(light, heavy) == []
+    assert _loaded("isoline.client", ("numpy", "pydantic")) == []
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["isoline", "isoline.cli.main", "isoline.config.settings", "isoline.engines.worker"],
+)
+def test_what_starts_often_does_without_pydantic(module: str) -> None:
+    """It takes a tenth of a second, which `isoline --version` and a worker need not wait for."""
+    assert _loaded(module, ("pydantic",)) == []
+    assert _loaded("isoline.protocol.requests", ("pydantic",)) == ["pydantic"]
+
+
+def _loaded(modules: str, others: Sequence[str]) -> list[str]:
+    """Return which of `others` come along when `modules` are imported."""
+    check = f"import sys, {modules}; print(*(name for name in {others} if name in sys.modules))"
+    return subprocess.check_output([sys.executable, "-c", check], text=True).split()
 
 
 def test_the_server_answers_before_it_loads_what_computes() -> None:
@@ -186,6 +204,7 @@ def test_the_server_answers_before_it_loads_what_computes() -> None:
     assert subprocess.check_output([sys.executable, "-c", check], text=True) == "[]\n"
 
 
+@pytest.mark.slow
 def test_the_demo(real_slide: Path, tmp_path: Path) -> None:
     ran = subprocess.run(
         command("demo", "--once", "--out", tmp_path), capture_output=True, text=True, timeout=240

@@ -11,16 +11,19 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from isoline import client as client_module
 from isoline.client import (
+    ONCE,
     Client,
     ClientError,
     Contours,
     Done,
     Event,
+    Listener,
+    Policy,
     Progress,
     Started,
     Warned,
+    point,
 )
 from isoline.domain.events import Contours as ServerContours
 from isoline.domain.events import Done as ServerDone
@@ -29,8 +32,9 @@ from isoline.domain.events import Progress as ServerProgress
 from isoline.domain.events import Warned as ServerWarned
 from isoline.errors import UnknownModel
 from isoline.exports.geojson import GeoJSON
-from isoline.protocol.requests import encode_event, problem
-from tests import results
+from isoline.protocol.events import encode_event
+from isoline.protocol.problems import problem
+from isoline.testing.contracts import results
 
 SAID: list[ServerEvent] = [
     results.STARTED,
@@ -138,8 +142,7 @@ def stream(*chunks: bytes | float, cut: bool = False) -> Callable[[Handler], Non
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(client_module, "FIRST_PAUSE_SECONDS", 0.001)
+def server() -> Iterator[Server]:
     server = Server()
     server.scripts["/v1/jobs"] = [answer({"job": "j1", "position": 2, "events": "x"}, 201)]
     yield server
@@ -198,8 +201,7 @@ def test_a_lost_stream_goes_on_where_it_broke_off(server: Server) -> None:
     assert asked == ["-1", "1", "1", "3", "3"]
 
 
-def test_a_silent_stream_is_taken_for_dead(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "SILENCE_SECONDS", 0.1)
+def test_a_silent_stream_is_taken_for_dead(server: Server) -> None:
     beats: list[bytes | float] = [
         b"\n",
         0.06,
@@ -208,19 +210,22 @@ def test_a_silent_stream_is_taken_for_dead(server: Server, monkeypatch: pytest.M
         stream(LINES[0], *beats, LINES[1], 0.5, *LINES[2:]),
         stream(*LINES[2:]),
     ]
-    events = list(Client(server.url).job("j1").events())
+    impatient = Client(server.url, policy=Policy(silence_seconds=0.1))
+    events = list(impatient.job("j1").events())
     assert [event.seq for event in events] == list(range(6))
     assert len(server.calls) == 2
 
 
 def test_a_server_that_stays_away_is_given_up(server: Server) -> None:
     server.scripts[EVENTS] = [stream(*LINES[:2]), stream(cut=True)]
-    events = Client(server.url).job("j1").events()
+    events = (
+        Client(server.url, policy=Policy(stream_seconds=0.9, draw=lambda: 0.5)).job("j1").events()
+    )
     assert [next(events).seq, next(events).seq] == [0, 1]
     with pytest.raises(ClientError, match="after number 1") as caught:
         next(events)
     assert (caught.value.code, caught.value.remedy) == ("Lost", "call events(after=1) later")
-    assert len(server.calls) == 1 + client_module.RETRIES
+    assert len(server.calls) == 3  # again after 0.25 s and after 0.5 s, but not after 1 s
 
 
 def test_a_job_that_is_gone_is_not_asked_for_again(server: Server) -> None:
@@ -285,13 +290,13 @@ def test_a_refusal_brings_the_remedy(server: Server) -> None:
 def test_what_is_not_isoline_is_told_so(server: Server, body: bytes) -> None:
     server.scripts["/v1/health"] = [answer(body, 502)]
     with pytest.raises(ClientError, match="isoline's URL") as caught:
-        Client(server.url).health()
+        Client(server.url, policy=ONCE).health()
     assert (caught.value.status, caught.value.code) == (502, "NotIsoline")
 
 
 def test_a_server_that_is_not_there() -> None:
     with pytest.raises(ClientError, match="isoline serve") as caught:
-        Client("http://127.0.0.1:9").health()
+        Client("http://127.0.0.1:9", policy=ONCE).health()
     assert (caught.value.status, caught.value.code) == (0, "Unreachable")
 
 
@@ -304,3 +309,104 @@ def test_a_proxy_in_the_environment_is_not_asked_for_this_machine(
     monkeypatch.delenv("no_proxy", raising=False)
     server.scripts["/v1/health"] = [answer({"status": "ready"})]
     assert Client(server.url).health()["status"] == "ready"
+
+
+# Trying again: the policy itself is in test_retry.py
+
+
+FULL = {"code": "Busy", "detail": "the queue is full", "remedy": "wait"}
+
+
+def test_a_job_is_submitted_once_however_often_it_is_sent(server: Server) -> None:
+    server.scripts["/v1/jobs"].insert(0, answer(FULL, 429))
+    client = Client(server.url)
+    assert [client.submit("a.svs", "nuclei", image_size=[9, 9]).id for _ in range(2)] == ["j1"] * 2
+    first, again, _ = server.calls
+    assert first.body == again.body == {"image": "a.svs", "model": "nuclei", "image_size": [9, 9]}
+    keys = [call.headers["Idempotency-Key"] for call in server.calls]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_the_listener_hears_of_it(server: Server) -> None:
+    server.scripts["/v1/health"] = [answer(FULL, 503), answer({"status": "ready"})]
+    heard = list[object]()
+    listener = Listener(lambda *said: heard.append(said), lambda: heard.append("back"))
+    policy = Policy(draw=lambda: 0.5)
+    assert Client(server.url, policy=policy, listener=listener).health() == {"status": "ready"}
+    assert heard == [("the queue is full; wait", 0.25), "back"]
+
+
+def test_headers_are_made_for_each_request(server: Server) -> None:
+    server.scripts[EVENTS] = [stream(LINES[0], cut=True), stream(*LINES[1:])]
+    tokens = iter("abc")
+    client = Client(server.url, headers=lambda: {"Girder-Token": next(tokens)})
+    list(client.job("j1").events(format="dsa"))
+    assert [call.headers["Girder-Token"] for call in server.calls] == ["a", "b"]
+    assert [call.path for call in server.calls] == [
+        f"{EVENTS}?after=-1&format=dsa",
+        f"{EVENTS}?after=0&format=dsa",
+    ]
+
+
+def test_events_come_as_they_were_sent_where_that_is_wanted(server: Server) -> None:
+    unknown = b'{"event":"weather","seq":1,"sun":true}\n'
+    server.scripts[EVENTS] = [stream(LINES[0], unknown, LINES[5])]
+    told = list(Client(server.url).job("j1").events_json())
+    assert told == [json.loads(line) for line in (LINES[0], unknown, LINES[5])]
+
+
+def test_a_click_is_asked_again(server: Server) -> None:
+    server.scripts["/v1/segment"] = [
+        answer(FULL, 503),
+        stream(LINES[0], LINES[1], cut=True),
+        stream(*LINES),
+    ]
+    events = list(Client(server.url).segment("a.svs", "click", prompts=[point(5, 6)]))
+    assert kinds(events) == ALL
+    assert len(server.calls) == 3
+
+
+def test_a_click_whose_job_is_kept_makes_no_second_job(server: Server) -> None:
+    server.scripts["/v1/segment"] = [stream(*LINES[:2], cut=True), stream(*LINES)]
+    events = Client(server.url).segment("a.svs", "click", prompts=[point(5, 6)], keep=True)
+    with pytest.raises(ClientError, match="broke off"):
+        list(events)
+    assert len(server.calls) == 1
+
+
+def test_another_look_takes_the_place_of_one_that_waits(server: Server) -> None:
+    refused = threading.Event()
+
+    def busy(handler: Handler) -> None:
+        handler.send_response(503)
+        handler.send_header("Retry-After", "20")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        refused.set()
+
+    server.scripts["/v1/jobs/j1"] = [busy, answer({"state": "running"})]
+    job = Client(server.url).job("j1")
+    waiting = threading.Thread(target=job.focus, args=(1, 2))
+    waiting.start()
+    assert refused.wait(5)
+    job.focus(3, 4)
+    waiting.join(5)  # at once, and without an error
+    assert not waiting.is_alive()
+    assert [call.body for call in server.calls] == [{"focus": [1, 2]}, {"focus": [3, 4]}]
+
+
+def test_the_user_can_stop_the_trying(server: Server) -> None:
+    server.scripts["/v1/jobs"] = [answer(FULL, 503)]
+    stop = threading.Event()
+    threading.Timer(0.1, stop.set).start()
+    patient = Policy(request_seconds=600)
+    with pytest.raises(ClientError, match="queue is full"):
+        Client(server.url, policy=patient).submit("a.svs", "nuclei", stop=stop)
+    assert len(server.calls) <= 2
+
+
+def test_storing_is_not_tried_again(server: Server) -> None:
+    server.scripts["/v1/segmentations"] = [answer({**FULL, "code": "NotStored"}, 502)]
+    with pytest.raises(ClientError, match="full"):
+        Client(server.url).save("dicomweb:a/1/2", [], [])
+    assert len(server.calls) == 1

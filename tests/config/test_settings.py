@@ -79,6 +79,81 @@ def test_mistakes_are_named(tmp_path: Path, text: str, problem: str) -> None:
         load(tmp_path, text)
 
 
+WRONG = ("'x'", "1", "1.5", "true", "[]", "['x']", "[1]", "{}", "{a = 1}", "{a = 'x'}", "nan",
+         "-inf", "9" * 30, "2026-01-01", "07:30:00")  # fmt: skip
+KEYS = [
+    *(field.name for field in dataclasses.fields(Settings)),
+    *(
+        f"{section}.{field.name}"
+        for section in (*SECTIONS, "oidc")
+        for field in dataclasses.fields(getattr(Settings(), section))
+    ),
+    *("girder.a.url", "girder.a.path_mapping", "girder.a.token", "girder.a", "tokens.a"),
+    *("dicomweb.a.headers", "dicomweb.a.timeout_seconds", "bundles.a.path", "bundles.a.run_code"),
+    *("tokens.a.sha256", "tokens.a.scopes", "images.a", "file_uris.a"),
+]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_whatever_stands_there_is_taken_or_refused_in_our_own_words(
+    tmp_path: Path, key: str
+) -> None:
+    refusals = []
+    for value in WRONG:
+        try:
+            load(tmp_path, f"{key} = {value}\n")
+        except Malformed as error:
+            refusals.append(str(error))
+    assert len(refusals) >= 6
+    place = rf"{key.split('.')[0]}\b|refusing to listen"
+    assert all(re.search(place, refusal) for refusal in refusals)
+    assert not re.search("pydantic|Input should|something else", "\n".join(refusals))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[server]\nhosts = ['a', 1]\n", "server.hosts[1]: expected str, got 1"),
+        ("[engine]\ndevice = 3\n", "engine.device: expected str, got 3; see docs/configuration"),
+        ("[server]\nzzz = 1\n", "unknown key server.zzz; known: host, port, token"),
+        ("[girder.a]\nurll = ''\n", "unknown key girder.a.urll; did you mean girder.a.url?"),
+        ("[girder.a]\n", "girder.a has no url"),
+        ("[girder.a]\nurl = 'ftp://x'\n", "girder.a.url: 'ftp://x' is no address"),
+        ("[dicomweb.a]\nurl = 'x'\n", "dicomweb.a.url: 'x' is no address"),
+        (
+            "[dicomweb.a]\nurl = 'http://x'\nheaders = {a = 1}\n",
+            "dicomweb.a.headers.a: expected str",
+        ),
+        ("[tokens.ann]\n", "tokens.ann has no sha256; `isoline token new` prints one"),
+        ("[tokens.ann]\nsha256 = 'x'\n", "tokens.ann.sha256 is no SHA-256"),
+        ("[file_uris]\n'//a/b' = 3\n", "file_uris.'//a/b': expected str, got 3"),
+        ("[bundles]\na = 3\n", "bundles.a: expected dict, got 3"),
+        ("[bundles]\na = 'nowhere'\n", "bundles.a: there is no"),
+        ("[monailabel]\ntrusted = ['x']\n", "monailabel.trusted: 'x' is no address"),
+        ("server = 3\n", "server: expected dict, got 3"),
+    ],
+)
+def test_every_mistake_has_its_place(tmp_path: Path, text: str, problem: str) -> None:
+    with pytest.raises(Malformed, match=re.escape(problem)):
+        load(tmp_path, text)
+
+
+def test_paths_are_counted_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "bundle").mkdir()
+    settings = load(
+        tmp_path,
+        "data = 'd'\n[girder.a]\nurl = 'https://a/'\ntoken = 't'\npath_mapping = {'/x' = 'y'}\n"
+        "[oidc]\nissuer = 'i'\naudience = 'a'\njwks = 'keys.json'\n[monailabel]\n"
+        "datastore = '~/store'\n[bundles]\nb = 'bundle'\n",
+    )
+    assert settings.data == tmp_path / "d"
+    assert settings.girder["a"].path_mapping == {"/x": tmp_path / "y"}
+    assert settings.girder["a"].url == "https://a"
+    assert settings.oidc.jwks == str(tmp_path / "keys.json")
+    assert settings.monailabel.datastore == str(Path.home() / "store")
+    assert settings.bundles["bundle:b"].path == tmp_path / "bundle"
+
+
 def test_whole_hours_are_hours(tmp_path: Path) -> None:
     assert load(tmp_path, "[limits]\njob_hours = 2\n").limits.job_hours == 2.0
 

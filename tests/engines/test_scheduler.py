@@ -319,6 +319,7 @@ def test_a_click_waits_for_the_urgent_worker() -> None:
     assert stage.next() == ["0 does click0"]
 
 
+@pytest.mark.slow
 def test_clicks_go_to_the_worker_that_knows_the_image() -> None:
     stage = Stage([CLICKS, CLICKS, ANY])
     told = []
@@ -397,6 +398,7 @@ def test_without_gpus_networks_run_anywhere() -> None:
     assert stage.next() == ["0 does network0", "1 does network1"]
 
 
+@pytest.mark.slow
 def test_of_several_gpus_one_knows_the_image() -> None:
     stage = Stage([CLICKS, GPU, GPU])
     told = []

@@ -32,6 +32,8 @@ from tests.orthanc import PASSWORD, USER, orthanc, store
 from tests.protocol.test_openapi import check
 from tests.serving import free_port, serving
 
+pytestmark = pytest.mark.slow
+
 LOGIN = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 ORDER = [3, 1, 4, 0, 5, 8, 2, 6, 7]
 GRIDS = {

@@ -23,8 +23,7 @@ from isoline.exports.dsa import DSA
 from isoline.exports.geojson import GeoJSON
 from isoline.exports.qupath import QuPath
 from isoline.geometry.grid import XY
-from tests import results
-from tests.contracts import EncoderContract, Seen
+from isoline.testing.contracts import EncoderContract, Seen, results
 
 SCALES = st.sampled_from([XY(1.0, 1.0), XY(4.0004, 16.006), XY(0.5, 2.0)])
 NUCLEUS = [[results.rectangle(0, 0, 9, 9), results.hole(2, 2, 4, 4)]]

@@ -34,8 +34,8 @@ from isoline.images.catalog import ANYONE, Images
 from isoline.images.uploads import TILE_PX, Uploads
 from isoline.models.catalogue import ModelCatalogue
 from isoline.sources.upload import Manifest, UploadRequest, UploadSource
+from isoline.testing.contracts import SourceContract
 from tests import running
-from tests.contracts import SourceContract
 from tests.planning import footprint
 
 MODELS = ModelCatalogue(Path())
@@ -126,7 +126,7 @@ def test_outside_the_area_is_background_and_inside_are_the_pixels(uploads: Uploa
 @pytest.mark.parametrize(
     ("model", "region"),
     [
-        ("nuclei", None),
+        pytest.param("nuclei", None, marks=pytest.mark.slow),
         ("threshold", None),
         ("threshold", Region.rectangle(700, 300, 1200, 1100)),
     ],

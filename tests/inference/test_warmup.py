@@ -15,7 +15,7 @@ from isoline.domain.prompts import Kind, Prompt
 from isoline.inference import warmup
 from isoline.models.click.model import Click
 from isoline.models.promptable import Question, Window
-from tests.array_scene import ArrayScene
+from isoline.testing.contracts import ArrayScene
 
 PIXELS = [
     (channels, shape, kind)

@@ -31,7 +31,7 @@ from isoline.errors import Broken
 from isoline.geometry.grid import XY, Rect
 from isoline.jobs import journal
 from isoline.jobs.journal import JournalReader, JournalWriter
-from tests import results
+from isoline.testing.contracts import results
 
 END = Done(3, 12, 0, 0, 1.5)
 

@@ -16,9 +16,9 @@ from isoline.geometry.volume_grid import VolumeGrid
 from isoline.models import brain
 from isoline.models.brain import Brain
 from isoline.models.volumetric import Scan, VolumeModel
+from isoline.testing.contracts import VolumeModelContract
 from tests import volumes
 from tests.conftest import fetched
-from tests.contracts import VolumeModelContract
 
 HEAD = Path("/usr/share/mricron/templates/ch2.nii.gz")
 BET = HEAD.with_name("ch2bet.nii.gz")
@@ -51,6 +51,7 @@ def small(tmp_path: Path) -> Brain:
     return Brain({"synthstrip-1.pt": tmp_path / "w.pt"}, "cpu")
 
 
+@pytest.mark.slow
 class TestBrain(VolumeModelContract):
     kind = Brain
 
@@ -141,6 +142,7 @@ def test_what_is_no_head_is_refused(small: Brain) -> None:
         next(small.segment(Scan(np.zeros((26, 24, 3), np.int16), grid, "", {"border": 1.0}, 0)))
 
 
+@pytest.mark.slow
 def test_a_real_head_at_2_mm() -> None:
     """The first impression, with the real weights, against BET: the axes are right."""
     if not HEAD.exists():

@@ -26,8 +26,8 @@ from isoline.models.bundles.network import Network
 from isoline.models.bundles.windows import Blend, Windows, gaussian
 from isoline.models.catalogue import ModelCatalogue
 from isoline.models.volumetric import Gaze, Scan, VolumeModel
+from isoline.testing.contracts import VolumeModelContract
 from tests import bundles, volumes
-from tests.contracts import VolumeModelContract
 from tests.pipeline.test_volume_pipeline import decoded
 from tests.serving import serving
 
@@ -414,6 +414,7 @@ def test_the_configuration_names_them(folder: Path, tmp_path: Path) -> None:
 # --- All the way -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_over_http(folder: Path, tmp_path: Path) -> None:
     """The server lists a bundle with its labels and runs it in a worker."""
     ras = np.diag([-1, -1, 1, 1.0]) @ WHERE.affine

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from isoline.domain.prompts import Kind, Prompt
 from isoline.models.click.model import NO_BORDER, NOTHING_LEFT, ONLY_EXCLUDED, OUTSIDE, Click
 from isoline.models.promptable import PromptedObject, Question, Window
-from tests.array_scene import ArrayScene
+from isoline.testing.contracts import ArrayScene, PromptableModelContract
 from tests.conftest import Labelled
-from tests.contracts import PromptableModelContract
 
 CLICK = Click({}, "cpu")
 Mask = NDArray[np.bool_]

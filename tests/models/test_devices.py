@@ -32,6 +32,7 @@ def test_what_may_be_configured() -> None:
         devices.gpus("gpu")
 
 
+@pytest.mark.slow
 def test_networks_run_on_the_worker_of_the_gpu(
     folder: Path,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,

@@ -29,10 +29,9 @@ from isoline.models.nuclei import MAX_EXTENT_UM, Nuclei
 from isoline.models.threshold import Threshold, luminance
 from isoline.models.tissue import Tissue
 from isoline.models.tissue_mask import Glass, evidence, ink, sample_windows, tissue_mask
-from tests import patches
+from isoline.testing.contracts import ModelContract, patches
 from tests.benchmarks import quality
 from tests.conftest import Labelled, fetched
-from tests.contracts import ModelContract
 
 cv2.setNumThreads(1)
 
@@ -419,6 +418,7 @@ class TestStains:
 
 class TestNuclei:
     @pytest.mark.parametrize("side", [256, 512, 1024])
+    @pytest.mark.slow
     def test_tiles_equal_the_whole_on_a_real_slide(
         self, slide_pixels: NDArray[np.uint8], side: int
     ) -> None:
@@ -500,6 +500,7 @@ def cells_picture(pixels: NDArray[np.uint8], um: float, expansion: float) -> pat
 
 class TestCells:
     @pytest.mark.parametrize("side", [256, 512])
+    @pytest.mark.slow
     def test_tiles_equal_the_whole_on_a_real_slide(
         self, slide_pixels: NDArray[np.uint8], side: int
     ) -> None:

@@ -25,9 +25,8 @@ from isoline.models.nninteractive.model import NnInteractive
 from isoline.models.nninteractive.voxelise import box, outline, stroke
 from isoline.models.promptable import PromptableModel, Question, Window
 from isoline.models.weights import weight_files
+from isoline.testing.contracts import ArrayScene, PromptableModelContract
 from tests import prompting
-from tests.array_scene import ArrayScene
-from tests.contracts import PromptableModelContract
 from tests.planning import prompt_plan
 
 nibabel = pytest.importorskip("nibabel", reason="volumes are not installed")
@@ -210,6 +209,7 @@ def at(k: float, j: float, i: float, include: bool = True) -> Prompt:
     return Prompt("point", ((k, j, i),), include)
 
 
+@pytest.mark.slow
 class TestNnInteractive(PromptableModelContract):
     kind = NnInteractive
 
@@ -334,6 +334,7 @@ def test_it_prints_nothing(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_a_large_object_is_refined_in_parts_the_same_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,8 +13,7 @@ from isoline.errors import WeightsMissing
 from isoline.models.promptable import PromptableModel, Question, Window
 from isoline.models.sam import Sam
 from isoline.models.weights import weight_files
-from tests.array_scene import ArrayScene
-from tests.contracts import PromptableModelContract
+from isoline.testing.contracts import ArrayScene, PromptableModelContract
 
 onnx = pytest.importorskip("onnx", reason="no onnx here to write graphs with")
 

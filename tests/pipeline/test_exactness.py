@@ -66,7 +66,15 @@ def test_the_truth_is_found(disk_slide: Shapes, untiled: dict[str, Outcome], out
     assert sorted(areas) == sorted(disk_slide.area_px)
 
 
-@pytest.mark.parametrize("tile", [256, 512, 1000, 2048])
+@pytest.mark.parametrize(
+    "tile",
+    [
+        256,
+        1000,
+        pytest.param(512, marks=pytest.mark.slow),
+        pytest.param(2048, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_tiles_and_their_order_change_nothing(
     disk_slide: Shapes,
@@ -82,6 +90,7 @@ def test_tiles_and_their_order_change_nothing(
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.slow
 def test_workers_change_nothing(
     disk_slide: Shapes,
     two_workers: LocalEngine,
@@ -128,6 +137,7 @@ def test_a_region_cuts_masks_at_pixel_centres(
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.slow
 def test_a_scale_that_is_not_whole(
     disk_slide: Shapes, serial: Engine, tmp_path: Path, output: str
 ) -> None:
@@ -165,6 +175,7 @@ def test_provisional_pieces_are_all_replaced(
     assert len(shown) == disk_slide.count
 
 
+@pytest.mark.slow
 def test_the_same_nuclei_from_any_tiles(
     real_slide: Path, serial: Engine, two_workers: LocalEngine, tmp_path: Path
 ) -> None:
@@ -179,6 +190,7 @@ def test_the_same_nuclei_from_any_tiles(
     assert len({outcome.digest() for outcome in outcomes}) == 1
 
 
+@pytest.mark.slow
 def test_the_same_cells_with_the_same_nuclei_from_any_tiles(
     real_slide: Path, serial: Engine, two_workers: LocalEngine, tmp_path: Path
 ) -> None:

@@ -244,7 +244,7 @@ def test_a_second_click_reads_nothing(
     # nor does it open the image, which other users' images may have closed meanwhile
     bench._sources.clear()
     answer(again, images, bench)
-    assert len(bench._sources._values) == 0
+    assert len(bench._sources) == 0
     answer(replace(again, parameters={"level": 1}), images, bench)
     assert reads.count > first
 

@@ -1,8 +1,9 @@
-"""A volume from request to slices of labels: plan, worker, journal, wire, HTTP."""
+"""A volume from request to slices of labels: plan, worker, journal, protocol, HTTP."""
 
 from __future__ import annotations
 
 import base64
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,12 @@ from isoline.models.threshold3d import Threshold3D
 from isoline.models.volumetric import Scan, outward
 from isoline.pipeline.volumes import VolumePlan
 from isoline.protocol import requests
+from isoline.protocol.events import encode_event
 from isoline.sources.volume import VolumeSource
+from isoline.testing.contracts import MaskEncoderContract, VolumeModelContract
 from tests import volumes
-from tests.contracts import MaskEncoderContract, VolumeModelContract
+from tests.conftest import SharedServer
 from tests.planning import volume_plan
-from tests.serving import serving
 
 WHERE = volumes.grid(size=(40, 30, 37), axes=volumes.turned(0.4, -0.3, 1.2))
 
@@ -163,11 +165,11 @@ def test_the_slice_that_is_looked_at_comes_first(folder: Path, engine: LocalEngi
     assert 0 not in first.slices
 
 
-@pytest.mark.parametrize(("most_mib", "is_kept"), [(0, False), (1, True)])
+@pytest.mark.parametrize(("most_bytes", "is_kept"), [(1, False), (266_399, False), (266_400, True)])
 def test_a_worker_keeps_so_many_bytes_of_volumes(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, most_mib: int, is_kept: bool
+    folder: Path, monkeypatch: pytest.MonkeyPatch, most_bytes: int, is_kept: bool
 ) -> None:
-    monkeypatch.setattr(resources, "SOURCES_MIB", most_mib)
+    monkeypatch.setattr(resources, "SOURCES_BYTES", most_bytes)
     bench = resources.Resources(ModelCatalogue(folder), "cpu")
     first = VolumeSource.voxels
     read: list[VolumeSource] = []
@@ -203,7 +205,7 @@ def test_on_the_wire_slices_have_their_names(folder: Path, engine: LocalEngine) 
     told = events(batches(folder, engine, request(parameters={"above": 4000})))
     started = told[0]
     assert isinstance(started, Started)
-    lines = [requests.encode_event(seq, event, started, OHIF()) for seq, event in enumerate(told)]
+    lines = [encode_event(seq, event, started, OHIF()) for seq, event in enumerate(told)]
     heard = [client.decode_event(line) for line in lines]
     first = heard[0]
     assert isinstance(first, client.Started)
@@ -288,23 +290,23 @@ def test_a_volume_that_goes_away_fails_the_job(
 
 
 @pytest.mark.parametrize("said", [3, {"instance": "1.2.3", "frame": 4}, {"instance": "1.2"}])
-def test_slices_on_the_wire(said: Any) -> None:
+def test_slices_of_requests(said: Any) -> None:
     asked = requests.request_of({"image": "a", "model": "brain", "slice": said})
     assert requests.request_of(orjson.loads(orjson.dumps(requests.request_json(asked)))) == asked
 
 
-def test_over_http(folder: Path, tmp_path: Path) -> None:
-    with serving(folder, tmp_path) as url:
-        server = client.Client(url)
-        names = {each["name"]: each for each in server.models()}
-        assert names["threshold3d"]["kind"] == "mask"
-        job = server.submit("slides/ct", "threshold3d", format="ohif", slice=3)
-        told = list(job.events())
-        assert isinstance(told[-1], client.Done)
-        found = [s for event in told if isinstance(event, client.Mask) for s in event.slices]
-        assert sorted(each["k"] for each in found) == list(range(37))
-        with pytest.raises(client.ClientError, match="cannot say what this job finds"):
-            server._call("GET", f"/v1/jobs/{job.id}/events?format=geojson")
+def test_over_http(folder: Path, shared_server: SharedServer) -> None:
+    shutil.copytree(folder / "ct", shared_server.images / "ct")
+    server = client.Client(shared_server.url)
+    names = {each["name"]: each for each in server.models()}
+    assert names["threshold3d"]["kind"] == "mask"
+    job = server.submit("slides/ct", "threshold3d", format="ohif", slice=3)
+    told = list(job.events())
+    assert isinstance(told[-1], client.Done)
+    found = [s for event in told if isinstance(event, client.Mask) for s in event.slices]
+    assert sorted(each["k"] for each in found) == list(range(37))
+    with pytest.raises(client.ClientError, match="cannot say what this job finds"):
+        server._ask("GET", f"/v1/jobs/{job.id}/events?format=geojson")
 
 
 class TestThreshold3D(VolumeModelContract):

@@ -35,12 +35,22 @@ from isoline import client as api
 from isoline.config.settings import Limits
 from isoline.errors import IsolineError
 from isoline.protocol import openapi
-from isoline.protocol import requests as wire
+from isoline.protocol.requests import (
+    MAX_BODY_BYTES,
+    REQUEST_KEYS,
+    parse_focus,
+    parse_request,
+    parse_save,
+    parse_upload,
+)
 from isoline.sources.registry import SOURCES
 from tests.killable import Server, running
 from tests.slides import disks
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server as on Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the server as on Linux"),
+    pytest.mark.slow,
+]
 
 CASES = int(os.environ.get("FUZZ_CASES", "500"))
 ANSWER_SECONDS = 20
@@ -140,15 +150,15 @@ JSON = st.recursive(
 
 
 @settings(max_examples=CASES, deadline=None)
-@given(st.dictionaries(st.sampled_from(wire.REQUEST_KEYS), JSON) | JSON | st.binary(max_size=200))
-def test_wire_refuses_with_a_reason(value: object) -> None:
+@given(st.dictionaries(st.sampled_from(REQUEST_KEYS), JSON) | JSON | st.binary(max_size=200))
+def test_bodies_are_refused_with_a_reason(value: object) -> None:
     import orjson
 
     try:
         body = value if isinstance(value, bytes) else orjson.dumps(value)
     except TypeError:
         return  # a number that JSON cannot say
-    for read in (wire.parse_request, wire.parse_upload, wire.parse_focus, wire.parse_save):
+    for read in (parse_request, parse_upload, parse_focus, parse_save):
         try:
             read(body)
         except IsolineError:
@@ -316,6 +326,6 @@ def test_a_body_that_is_a_gzip_bomb_is_not_unpacked(server: Server) -> None:
 
 
 def test_declared_sizes_are_capped() -> None:
-    assert wire.MAX_BODY_BYTES <= 16 << 20
+    assert MAX_BODY_BYTES <= 16 << 20
     assert Limits().region_pixels <= 1 << 26
     assert "plain" in SOURCES.names()

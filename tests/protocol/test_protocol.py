@@ -32,9 +32,11 @@ from isoline.exports.qupath import QuPath
 from isoline.geometry.grid import XY, Box
 from isoline.geometry.volume_grid import LPS, SliceName, VolumeGrid, VolumeInfo
 from isoline.models.base import Choice, ModelSpec, Number, Switch, Unbounded
-from isoline.protocol import problems, requests
+from isoline.protocol import problems, requests, responses
+from isoline.protocol.events import encode_event
 from isoline.sources.upload import Layer, Manifest
-from tests import results
+from isoline.testing.contracts import results
+from tests.protocol.test_openapi import check
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 EXAMPLES = re.findall(r"^```json(?: (\w+))?\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
@@ -76,6 +78,26 @@ def test_every_example_has_a_test() -> None:
     assert {name for name, _ in EXAMPLES} == tested
 
 
+@pytest.mark.parametrize(
+    ("kind", "schema"),
+    [
+        ("request", "SegmentRequest"),
+        ("upload", "UploadRequest"),
+        ("uploaded", "Upload"),
+        ("focus", "Focus"),
+        ("event", "Event"),
+        ("model", "Model"),
+        ("problem", "Problem"),
+        ("save", "SaveRequest"),
+        ("saved", "Saved"),
+    ],
+)
+def test_examples_are_what_the_document_describes(kind: str, schema: str) -> None:
+    assert examples(kind)
+    for example in examples(kind):
+        check(example, schema)
+
+
 @pytest.mark.parametrize("example", examples("request"))
 def test_requests_are_accepted(example: Any) -> None:
     request = requests.parse_request(json.dumps(example).encode())
@@ -101,7 +123,7 @@ def test_an_upload_is_accepted() -> None:
     manifest = Manifest(
         asked.size, asked.spacing_um, asked.channels, asked.dtype, "slide", 512, layers
     )
-    assert json.loads(json.dumps(requests.upload_json(answer["upload"], manifest))) == answer
+    assert json.loads(json.dumps(responses.upload_json(answer["upload"], manifest))) == answer
 
 
 def test_a_labelmap_is_kept() -> None:
@@ -112,7 +134,9 @@ def test_a_labelmap_is_kept() -> None:
     (layer,) = asked.slices[0].layers
     assert int(mask_rle.decode(layer.code, layer.box).sum()) == 202
     (answer,) = examples("saved")
-    assert requests.saved_json(Saved("1.2.3", answer["series"], answer["instance"], True)) == answer
+    assert (
+        responses.saved_json(Saved("1.2.3", answer["series"], answer["instance"], True)) == answer
+    )
 
 
 def test_a_job_is_what_the_client_reads() -> None:
@@ -140,19 +164,20 @@ def test_events_are_what_the_server_says_and_the_client_understands(example: Any
     }
     is_mask = example["event"] == "mask"
     started, encoder = (SCAN, OHIF()) if is_mask else (STARTED, GeoJSON())
-    line = requests.encode_event(example["seq"], said[example["event"]], started, encoder)
+    line = encode_event(example["seq"], said[example["event"]], started, encoder)
     assert shape(json.loads(line)) == shape(example)
 
 
 def test_a_volume_is_what_the_server_says() -> None:
     (example,) = examples("volume")
     assert SCAN.volume is not None
-    assert keys_of({"volume": requests.volume_json(SCAN.volume)}) == keys_of(example)
+    said = json.loads(json.dumps({"volume": responses.volume_json(SCAN.volume)}))
+    assert keys_of(said) == keys_of(example)
 
 
 def test_the_runs_in_the_example_are_the_runs_of_the_code() -> None:
     (example,) = (each for each in examples("event") if each["event"] == "mask")
-    said = json.loads(requests.encode_event(3, MASK, SCAN, OHIF()))
+    said = json.loads(encode_event(3, MASK, SCAN, OHIF()))
     assert said == example
 
 
@@ -202,13 +227,13 @@ def test_a_model_is_what_the_server_says() -> None:
             Switch("fill", False, fill["help"]),
         ),
     )
-    assert json.loads(json.dumps(requests.model_json(spec))) == example
+    assert json.loads(json.dumps(responses.model_json(spec))) == example
 
 
 def test_a_problem_is_what_the_server_says() -> None:
     (example,) = examples("problem")
     error = errors.BadParameter(example["detail"], example["remedy"])
-    assert json.loads(requests.problem(error)) == example
+    assert json.loads(problems.problem(error)) == example
 
 
 def test_the_table_of_problems_is_the_table_of_errors() -> None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import Field, fields, replace
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,6 +29,7 @@ from isoline.domain.events import (
     Progress,
     Warned,
 )
+from isoline.domain.prompts import KINDS, DrawnSlice, Prompt
 from isoline.domain.request import SegmentRequest
 from isoline.errors import (
     BadParameter,
@@ -36,11 +42,15 @@ from isoline.errors import (
 from isoline.exports.dsa import DSA
 from isoline.exports.geojson import GeoJSON
 from isoline.geometry.grid import XY, Rect
+from isoline.geometry.region import Region
 from isoline.geometry.volume_grid import SliceName
 from isoline.models.base import Bounded, Choice, ModelSpec, Number, Switch
 from isoline.models.parameters import check_parameters
 from isoline.protocol import requests
-from tests import results
+from isoline.protocol.events import encode_event
+from isoline.protocol.problems import problem
+from isoline.protocol.responses import model_json
+from isoline.testing.contracts import results
 
 FULL = {
     "image": "slides/a.svs",
@@ -52,10 +62,28 @@ FULL = {
     "spacing_um": 0.25,
     "at_um": 0.5,
     "channel": ["DAPI", 2],
-    "z": 0,
+    "z": 3,
+    "slice": {"instance": "1.2.3", "frame": 4},
+    "prompts": [
+        {"kind": "point", "points": [[1, 2.5, 3]]},
+        {"kind": "box", "points": [[1, 2], [3, 4]], "include": False},
+    ],
+    "frame_of_reference": "1.2.9",
+    "initial": {
+        "slices": [
+            {"slice": {"instance": "1.2.4"}, "box": [1, 2, 30, 40], "runs": "AALGAcgB"},
+            {"slice": 7, "box": [0, 0, 1, 1], "runs": ""},
+        ]
+    },
+    "image_size": [31872, 13835],
     "format": "qupath",
     "simplify_px": 0.5,
+    "keep": True,
 }
+
+
+POINT = {"kind": "point", "points": [[1, 2]]}
+DRAWN = {"slice": 3, "box": [0, 0, 1, 1], "runs": ""}
 
 
 def parse(**changed: object) -> SegmentRequest:
@@ -63,16 +91,55 @@ def parse(**changed: object) -> SegmentRequest:
 
 
 def test_every_key_of_a_request_is_read() -> None:
+    assert tuple(FULL) == requests.REQUEST_KEYS
     request = parse()
     assert request.region is not None
     assert request.region.bounds == Rect(2600, 3900.5, 6696, 7996)
-    assert request.focus == XY(4000, 5000)
-    assert request.parameters == FULL["parameters"]
-    assert (request.tile, request.at_um, request.z) == (512, 0.5, 0)
-    assert request.spacing_um == XY(0.25, 0.25)
-    assert request.channel == ("DAPI", 2)
-    assert (request.format, request.simplify_px) == ("qupath", 0.5)
-    assert parse(spacing_um=[0.25, 0.5]).spacing_um == XY(0.25, 0.5)
+    assert replace(request, region=None) == SegmentRequest(
+        image="slides/a.svs",
+        model="nuclei",
+        focus=XY(4000, 5000),
+        parameters={"below": 190, "output": "instances", "fast": True},
+        tile=512,
+        spacing_um=XY(0.25, 0.25),
+        at_um=0.5,
+        channel=("DAPI", 2),
+        z=3,
+        slice=SliceName("1.2.3", 4),
+        prompts=(Prompt("point", ((1, 2.5, 3),)), Prompt("box", ((1, 2), (3, 4)), include=False)),
+        frame_of_reference="1.2.9",
+        initial=(
+            DrawnSlice(SliceName("1.2.4", 1), (1, 2, 30, 40), b"\0\2\xc6\1\xc8\1"),
+            DrawnSlice(7, (0, 0, 1, 1), b""),
+        ),
+        keep=True,
+        image_size=(31872, 13835),
+        format="qupath",
+        simplify_px=0.5,
+    )
+    default = SegmentRequest("", "")
+    assert [f.name for f in fields(request) if value_of(request, f) == value_of(default, f)] == []
+
+
+def value_of(request: SegmentRequest, field: Field[Any]) -> object:
+    return getattr(request, field.name)
+
+
+@pytest.mark.parametrize(
+    ("given_", "key", "read"),
+    [
+        ({"spacing_um": [0.25, 0.5]}, "spacing_um", XY(0.25, 0.5)),
+        ({"slice": 0}, "slice", 0),
+        ({"slice": {"instance": "1"}}, "slice", SliceName("1", 1)),
+        ({"keep": False}, "keep", False),
+        ({"initial": {"slices": []}}, "initial", ()),
+        ({"parameters": {"a": 1, "b": 1.0, "c": True, "d": "1"}}, "parameters",
+         {"a": 1, "b": 1.0, "c": True, "d": "1"}),
+    ],
+)  # fmt: skip
+def test_forms_of_a_value(given_: dict[str, object], key: str, read: object) -> None:
+    said = getattr(parse(**given_), key)
+    assert repr(said) == repr(read)  # 1 is not 1.0, nor True
 
 
 def test_what_is_left_out_or_null_is_the_default() -> None:
@@ -105,14 +172,178 @@ def test_what_is_left_out_or_null_is_the_default() -> None:
         ({"channel": [0, 1.5]}, "channel[1]: expected a whole number"),
         ({"region": [1, 2, 3]}, "region: expected [x0, y0, x1, y1] or a GeoJSON geometry"),
         ({"region": [1, 2, 3, None]}, "region[3]: expected a number, got None"),
+        ({"keep": 1}, "keep: expected true or false, got 1"),
+        ({"image_size": [1]}, "image_size: expected [width, height], got [1]"),
+        (
+            {"image_size": [0, 5]},
+            "image_size[0]: expected a whole number from 1 to 16777216, got 0",
+        ),
+        ({"image_size": [1, 2**25]}, "image_size[1]: expected a whole number from 1 to"),
+        ({"slice": "x"}, "slice: expected a whole number from 0, got 'x'"),
+        ({"slice": {"frame": 1}}, "slice has no 'instance'; known keys: instance, frame"),
+        (
+            {"slice": {"instance": "1", "frane": 1}},
+            "slice has an unknown key 'frane'; did you mean",
+        ),
+        ({"slice": {"instance": "1", "frame": True}}, "slice.frame: expected a whole number"),
+        ({"prompts": {}}, "prompts: expected a list of prompts, got {}"),
+        ({"prompts": [7]}, "prompts[0]: expected a JSON object, got 7"),
+        (
+            {"prompts": [POINT, {"kind": "dot", "points": []}]},
+            'prompts[1].kind: expected "point" or "box" or "scribble" or "polygon", got \'dot\'',
+        ),
+        (
+            {"prompts": [POINT, POINT, POINT, {"kind": "point", "points": [7]}]},
+            "prompts[3].points[0]: expected [x, y], or [x, y, z] in a volume, got 7",
+        ),
+        (
+            {"prompts": [{"kind": "box", "points": [[1, 2], [1, "2"]]}]},
+            "prompts[0].points[1][1]: expected a number, got '2'",
+        ),
+        (
+            {"prompts": [{"kind": "box", "points": [[1, 2, 3, 4]]}]},
+            "prompts[0].points[0]: expected",
+        ),
+        ({"prompts": [{"points": []}]}, "prompts[0] has no 'kind'; known keys: kind, points"),
+        (
+            {"prompts": [{**POINT, "includes": True}]},
+            "prompts[0] has an unknown key 'includes'; did you mean 'include'?",
+        ),
+        (
+            {"prompts": [{**POINT, "include": 0}]},
+            "prompts[0].include: expected true or false, got 0",
+        ),
+        ({"initial": {"slices": 3}}, "initial.slices: expected a list of slices, got 3"),
+        ({"initial": {"slices": [], "x": 1}}, "initial has an unknown key 'x'; known keys: slices"),
+        (
+            {"initial": {"slices": [{**DRAWN, "box": [1, 2]}]}},
+            "initial.slices[0].box: expected [i0, j0, i1, j1] in voxels, got [1, 2]",
+        ),
+        (
+            {"initial": {"slices": [DRAWN, {**DRAWN, "runs": "?"}]}},
+            "initial.slices[1].runs: expected runs in base64, got '?'",
+        ),
+        (
+            {"initial": {"slices": [{**DRAWN, "slice": {"instance": 3}}]}},
+            "initial.slices[0].slice.instance: expected a text, got 3",
+        ),
+        (
+            {"initial": [1, 2]},
+            "initial: expected [x0, y0, x1, y1] or a GeoJSON geometry, got [1, 2]",
+        ),
+        ({"at_um": float("inf")}, "at_um: expected a number above 0, got inf"),
+        ({"focus": [1e301, 0]}, "focus[0]: expected a number, got 1e+301"),
         ({"paramters": {}}, "unknown key 'paramters'; did you mean 'parameters'?"),
         ({"zzz": 1}, "unknown key 'zzz'; known keys: image, model"),
     ],
 )
 def test_a_mistake_is_refused_with_its_place(change: dict[str, object], told: str) -> None:
     with pytest.raises(Malformed) as caught:
-        parse(**change)
+        requests.request_of({**FULL, **change})
     assert told in str(caught.value)
+
+
+def test_mistakes_in_other_bodies_have_their_places() -> None:
+    upload = {"size": [9, 9], "request": {"model": "nuclei"}}
+    segment = {"label": 1, "name": "a", "color": [1, 2, 3]}
+    layer = {"label": 1, "box": [0, 0, 1, 1], "runs": ""}
+    kept = {"instance": "1", "layers": [layer]}
+    save = {"image": "dicomweb:a/1/2", "segments": [segment], "slices": [kept]}
+    cases: list[tuple[Callable[[bytes], object], object, str]] = [
+        (requests.parse_upload, {"size": [9, 9]}, "the upload has no 'request'; known keys: size"),
+        (requests.parse_upload, {**upload, "request": {}}, "request has no 'model'"),
+        (requests.parse_upload, {**upload, "request": {"model": "m", "tile": 1.5}},
+         "request.tile: expected a whole number from 0, got 1.5"),
+        (requests.parse_upload, {**upload, "request": {"model": "m", "tiles": 1}},
+         "request has an unknown key 'tiles'; did you mean 'tile'?"),
+        (requests.parse_upload, {**upload, "channels": []}, "channels: expected a list of 1 to 64"),
+        (requests.parse_upload, {**upload, "channels": ["x"] * 65}, "channels: expected a list of"),
+        (requests.parse_upload, {**upload, "channels": ["a", "a"]}, "channels: expected names"),
+        (requests.parse_upload, {**upload, "dtype": 8}, 'dtype: expected "uint8" or "uint16"'),
+        (requests.parse_upload, {**upload, "is_slide": None}, "is_slide: expected true or false"),
+        (requests.parse_save, {**save, "segments": []}, "segments: expected a list of segments"),
+        (requests.parse_save, {**save, "segments": [{**segment, "label": 0}]},
+         "segments[0].label: expected a whole number from 1 to 255, got 0"),
+        (requests.parse_save, {**save, "segments": [{**segment, "color": [1, 2, 256]}]},
+         "segments[0].color[2]: expected a whole number from 0 to 255, got 256"),
+        (requests.parse_save, {**save, "segments": [{**segment, "anatomy": {"code": "1"}}]},
+         "segments[0].anatomy has no 'meaning'"),
+        (requests.parse_save, {**save, "slices": [{**kept, "layers": [{**layer, "runs": 3}]}]},
+         "slices[0].layers[0].runs: expected runs in base64, got 3"),
+        (requests.parse_focus, {"focsu": [1, 2]}, "unknown key 'focsu'; did you mean 'focus'?"),
+        (requests.parse_focus, {}, "the body has to have either 'focus' or 'slice'"),
+    ]  # fmt: skip
+    for parse_body, body, told in cases:
+        with pytest.raises(Malformed) as caught:
+            parse_body(json.dumps(body).encode())
+        assert told in str(caught.value)
+    assert len(cases) > 10
+
+
+def test_what_is_too_much_is_refused_as_such() -> None:
+    with pytest.raises(TooLarge, match="prompts has 1001 prompts; send at most 1000"):
+        parse(prompts=[POINT] * 1001)
+    with pytest.raises(TooLarge, match="parameters has 1001 parameters"):
+        parse(parameters=dict.fromkeys(map(str, range(1001))))
+
+
+MEGABYTES = 8 << 20
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"image": "a", "model": "m", "x" * MEGABYTES: 1},
+        {"image": "a", "model": "m", **{f"{k:06}": 1 for k in range(MEGABYTES // 10)}},
+        {"image": "a", "model": "m", "channel": [None] * (MEGABYTES // 5)},
+        {"image": "a", "model": "m", "parameters": {"x" * MEGABYTES: None}},
+        {"image": "a", "model": "m", "prompts": [{"kind": "scribble", "points": [[]] * 10**6}]},
+        {"image": "a", "model": "m", "region": {"type": "Polygon", "coordinates": [[0] * 10**6]}},
+        {"image": "x" * MEGABYTES, "model": "m"},
+    ],
+    ids=["key", "keys", "items", "parameter", "points", "corners", "text"],
+)
+def test_a_large_mistake_is_soon_found_and_told_in_short(body: dict[str, object]) -> None:
+    sent = json.dumps(body).encode()
+    began = time.process_time()
+    with pytest.raises(IsolineError) as caught:
+        requests.parse_request(sent)
+    assert time.process_time() - began < 3
+    assert len(caught.value.what) < 200
+
+
+@settings(max_examples=300)
+@given(data=st.data())
+def test_messages_are_our_own(data: st.DataObject) -> None:
+    """Whatever stands wherever: nothing that pydantic says gets out, and the place is there."""
+    body = json.loads(json.dumps(FULL))
+    parts = list(parts_of(body))
+    holder, key = data.draw(st.sampled_from(parts))
+    holder[key] = data.draw(json_values)
+    refusal = None
+    try:
+        requests.request_of(body)
+    except IsolineError as error:
+        refusal = error
+    assert refusal is None or OWN.match(refusal.what), str(refusal)
+    assert not re.search(r"pydantic|Input should|\x1f|function-|something else", str(refusal))
+
+
+OWN = re.compile(
+    r"(the request|[a-z_]+(\.[^:]*|\[\d+\])*)"
+    r"(: expected | has no '| has an unknown key |: a polygon|: an outline| is empty| has a coord)"
+    r"|the region (\[.*\] )?(is empty|has a coordinate)",
+    re.DOTALL,
+)
+
+
+def parts_of(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield every place in a JSON value: what holds it, and its key there."""
+    keys = value if isinstance(value, dict) else range(len(value))
+    for key in keys:
+        yield value, key
+        if isinstance(value[key], dict | list):
+            yield from parts_of(value[key])
 
 
 def test_an_empty_region_is_refused() -> None:
@@ -152,25 +383,87 @@ def test_no_json_whatever_gets_past_the_error_tree(given_: dict[str, object]) ->
         requests.request_of({**FULL, **given_})
 
 
-@given(
-    region=st.none() | st.just([0, 1, 2.5, 3]),
-    focus=st.none() | st.just([1.5, 2]),
-    tile=st.none() | st.integers(1, 9999),
-    spacing_um=st.none() | st.floats(0.01, 100) | st.just([0.25, 0.5]),
-    channel=st.none() | st.lists(st.text(min_size=1, max_size=4) | st.integers(0, 9), min_size=1),
-    parameters=st.dictionaries(st.text(), st.booleans() | st.integers() | st.text()),
-)
-def test_a_request_comes_back(**changed: object) -> None:
-    request = requests.request_of({**FULL, **changed})
-    said = requests.request_json(request)
-    again = requests.request_of(json.loads(json.dumps(said)))
-    assert requests.request_json(again) == said
-    assert (again.focus, again.tile, again.spacing_um) == (
-        request.focus,
-        request.tile,
-        request.spacing_um,
+texts = st.text(st.characters(codec="utf-8"), min_size=1, max_size=9)
+wholes = st.integers(0, 2**53)
+numbers = st.floats(-1e9, 1e9)
+positive = st.floats(1e-9, 1e9)
+names = st.builds(SliceName, texts, wholes) | wholes
+regions = st.builds(
+    lambda x, y, w, h: Region.rectangle(x, y, x + w, y + h),
+    *(st.integers(-1000, 1000), st.integers(-1000, 1000), st.integers(1, 99), st.integers(1, 99)),
+) | st.just(
+    Region.from_geojson(
+        {
+            "type": "MultiPolygon",
+            "coordinates": [
+                [[[0, 0], [9.5, 0], [9, 9], [0, 0]], [[2, 1], [3, 1], [3, 2]]],
+                [[[20, 0], [29, 0.125], [29, 9]]],
+            ],
+        }
     )
-    assert (again.channel, again.parameters) == (request.channel, request.parameters)
+)
+drawn = st.builds(DrawnSlice, names, st.tuples(*[wholes] * 4), st.binary(max_size=9))
+prompts = st.builds(
+    Prompt,
+    st.sampled_from(KINDS),
+    st.lists(st.tuples(numbers, numbers) | st.tuples(numbers, numbers, numbers)).map(tuple),
+    st.booleans(),
+)
+whole_requests = st.builds(
+    SegmentRequest,
+    image=texts,
+    model=texts,
+    region=regions,
+    focus=st.builds(XY, numbers, numbers),
+    parameters=st.dictionaries(
+        st.text(st.characters(codec="utf-8")),
+        st.booleans() | st.integers(-(2**63), 2**63 - 1) | numbers | st.text(),
+        min_size=1,
+    ),
+    tile=wholes,
+    spacing_um=st.builds(XY, positive, positive),
+    at_um=positive,
+    channel=st.lists(texts | wholes, min_size=1).map(tuple),
+    z=wholes,
+    slice=names,
+    prompts=st.lists(prompts, min_size=1, max_size=5).map(tuple),
+    frame_of_reference=texts,
+    initial=regions | st.lists(drawn, max_size=4).map(tuple),
+    keep=st.just(True),
+    image_size=st.tuples(st.integers(1, 1 << 24), st.integers(1, 1 << 24)),
+    format=texts,
+    simplify_px=st.floats(0, 1e9),
+)
+
+
+@given(request=whole_requests, without=st.sets(st.sampled_from(requests.REQUEST_KEYS[2:])))
+def test_a_request_comes_back(request: SegmentRequest, without: set[str]) -> None:
+    """With every key, and without some."""
+    default = SegmentRequest(request.image, request.model)
+    some = replace(request, **{key: getattr(default, key) for key in without})
+    for sent in (request, some):
+        body = orjson.dumps(requests.request_json(sent))
+        assert plain(requests.parse_request(body)) == plain(sent)
+
+
+def plain(request: SegmentRequest) -> dict[str, str]:
+    """Return every field to the last digit and the type of each value."""
+    values = {field.name: value_of(request, field) for field in fields(request)}
+    return {
+        name: repr(value.to_geojson() if isinstance(value, Region) else value)
+        for name, value in values.items()
+    }
+
+
+def test_the_strategy_fills_every_field() -> None:
+    default = SegmentRequest("", "")
+
+    @given(request=whole_requests)
+    def full(request: SegmentRequest) -> None:
+        same = [f.name for f in fields(request) if value_of(request, f) == value_of(default, f)]
+        assert same == []
+
+    full()
 
 
 def test_a_focus_is_read() -> None:
@@ -215,7 +508,7 @@ EVENTS: list[tuple[Event, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("event", "said"), EVENTS)
 def test_an_event_is_said_and_understood(event: Event, said: dict[str, Any]) -> None:
-    line = requests.encode_event(5, event, results.STARTED, GeoJSON())
+    line = encode_event(5, event, results.STARTED, GeoJSON())
     name = type(event).__name__
     assert json.loads(line) == {"event": name.lower(), "seq": 5, **said}
     assert b"\n" not in line
@@ -227,7 +520,7 @@ def test_an_event_is_said_and_understood(event: Event, said: dict[str, Any]) -> 
 
 def test_the_first_event_says_what_is_coming() -> None:
     started = results.started(XY(4.0004, 4.0004), spacing_um=XY(0.25, 0.25), kind="regions", z=2)
-    event = client.decode_event(requests.encode_event(0, started, started, GeoJSON()))
+    event = client.decode_event(encode_event(0, started, started, GeoJSON()))
     assert isinstance(event, client.Started)
     assert (event.seq, event.job, event.image) == (0, "a1b2c3", "slides/a.svs")
     assert (event.image_size, event.scale) == ((31872, 13835), (4.0004, 4.0004))
@@ -244,7 +537,7 @@ def test_contours_are_said_and_understood(
     ids = results.ids(100, replaced)
     contours = Contours(objects, provisional, ids)
     for encoder in (GeoJSON(), DSA()):
-        line = requests.encode_event(9, contours, results.STARTED, encoder)
+        line = encode_event(9, contours, results.STARTED, encoder)
         assert b"\n" not in line
         event = client.decode_event(line)
         assert isinstance(event, client.Contours)
@@ -258,13 +551,14 @@ def test_a_client_passes_over_what_it_does_not_know() -> None:
     assert client.decode_event('{"event":"hologram","seq":3}') is None
     event = client.decode_event('{"event":"cancelled","seq":3,"tiles_done":1,"tiles":2,"new":1}')
     assert event == client.Cancelled(3, 1, 2)
-    for line in ("[]", "{}", "nonsense", '{"event":"cancelled","seq":3}'):
+    assert client.decode_event('{"event":"mask","seq":3,"rle":[3,5]}') is None
+    for line in ("[]", "{}", "nonsense", '{"event":"cancelled"}', '{"event":3,"seq":3}'):
         with pytest.raises(ValueError, match=r"event|Expecting"):
             client.decode_event(line)
 
 
 def test_a_problem_names_the_remedy() -> None:
-    body = json.loads(requests.problem(UnknownModel("no model 'x'", "try 'nuclei'")))
+    body = json.loads(problem(UnknownModel("no model 'x'", "try 'nuclei'")))
     assert body == {
         "type": "urn:isoline:problem:UnknownModel",
         "title": "Unknown model",
@@ -273,7 +567,7 @@ def test_a_problem_names_the_remedy() -> None:
         "code": "UnknownModel",
         "remedy": "try 'nuclei'",
     }
-    assert json.loads(requests.problem(IsolineError("gone"), 503))["status"] == 503
+    assert json.loads(problem(IsolineError("gone"), 503))["status"] == 503
 
 
 # Parameters
@@ -332,7 +626,7 @@ def test_a_parameter_that_does_not_fit_is_refused_with_its_bounds(
 
 
 def test_a_model_is_described_with_its_parameters() -> None:
-    said = json.loads(json.dumps(requests.model_json(SPEC, "no weights")))
+    said = json.loads(json.dumps(model_json(SPEC, "no weights")))
     assert [p["kind"] for p in said["parameters"]] == ["number", "number", "choice", "switch"]
     assert said["parameters"][2]["choices"] == ["instances", "mask"]
     assert (said["kind"], said["problem"]) == ("objects", "no weights")

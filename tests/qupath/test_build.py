@@ -178,7 +178,7 @@ class TestScript:
         assert step.startswith("run(new File('")
         assert "'--parameters', '{\"below\":200}'" in step
         assert "secret" not in step
-        jobs = Client(server, "secret")._call("GET", "/v1/jobs").json()["jobs"]
+        jobs = Client(server, "secret").jobs()
         assert [job["image"] for job in jobs] == [URI]
 
     def test_all_arguments_may_come_as_one_word(self, build: Build, server: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +12,9 @@ from PIL import Image
 
 from isoline.domain import prompts
 from isoline.domain.prompts import Prompt
-from isoline.protocol import requests as wire
+from isoline.protocol import requests
 from tests.qupath import building as qupath
 from tests.qupath.building import PLUGIN, Build, Proxy, proxied
-from tests.serving import serving
 from tests.slides import Shapes
 
 DRAWN = json.loads((PLUGIN / "test" / "drawn.geojson").read_text())["features"]
@@ -60,7 +58,7 @@ class TestPrompts:
 def read(sent: object) -> tuple[Prompt, ...]:
     """Return `sent` as the server reads it in a request on a slide."""
     body = json.dumps({"image": "a.svs", "model": "click", "prompts": sent}).encode()
-    read = wire.parse_request(body).prompts
+    read = requests.parse_request(body).prompts
     prompts.check(read, 2)
     return read
 
@@ -88,13 +86,6 @@ def at(disk_slide: Shapes) -> Places:
         return 1000.5 + float(x), 1000.5 + float(y)
 
     return Places(inside(inner[0]), inside(inner[-1]), inside(0))
-
-
-@pytest.fixture(scope="module")
-def server(disk_slide: Shapes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    more = "[file_uris]\n'S:\\scans' = 'slides'\n"
-    with serving(disk_slide.path.parent, tmp_path_factory.mktemp("data"), more=more) as url:
-        yield url
 
 
 def click(at: tuple[float, float], name: str | None = None) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -43,22 +42,6 @@ def build() -> Build:
 @pytest.fixture(params=["java", "script"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the server finds what is below /crops."""
-    return tmp_path_factory.mktemp("crops")
-
-
-@pytest.fixture(scope="module")
-def server(
-    disk_slide: Shapes, crops: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    roots = f"crops = '{crops}'\n[file_uris]\n'S:\\scans' = 'slides'\n'/crops' = 'crops'\n"
-    data = tmp_path_factory.mktemp("data")
-    with serving(disk_slide.path.parent, data, more=roots) as url:
-        yield url
 
 
 @pytest.fixture(scope="module")
@@ -182,9 +165,9 @@ def test_a_run_outlives_the_server(build: Build, disk_slide: Shapes, tmp_path: P
     slides = disk_slide.path.parent
     with running(slides, tmp_path, more=more) as server, ThreadPoolExecutor() as pool:
         run = pool.submit(build.run, "java", **asked(server.url, SLOW))
-        while server.client._call("GET", "/v1/jobs").json()["jobs"] == []:
+        while server.client.jobs() == []:
             sleep(0.1)
-        (job,) = server.client._call("GET", "/v1/jobs").json()["jobs"]
+        (job,) = server.client.jobs()
         while server.client.job(job["job"]).state()["tiles_done"] < 4:
             sleep(0.1)
         server.kill()

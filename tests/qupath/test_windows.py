@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,11 @@ import pytest
 from tests.qupath import building as qupath
 from tests.qupath.building import PLUGIN, Proxy, joined, proxied
 from tests.qupath.test_client import REGION, URI
-from tests.serving import serving
 from tests.slides import Shapes
 
 NATIVE = "/usr/lib/*/jni/libglass.so"
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 """To look at; nothing compares them."""
-
-
-@pytest.fixture(scope="module")
-def server(disk_slide: Shapes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    more = "[file_uris]\n'S:\\scans' = 'slides'\n"
-    with serving(disk_slide.path.parent, tmp_path_factory.mktemp("data"), more=more) as url:
-        yield url
 
 
 def test_every_window_does_what_it_says(server: str, disk_slide: Shapes) -> None:

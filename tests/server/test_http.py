@@ -22,6 +22,8 @@ from isoline.client import Client, ClientError
 from tests.serving import serving
 from tests.slides import Shapes, bit_flipped
 
+pytestmark = pytest.mark.slow
+
 SLIDE = "slides/disks.tif"
 SQUARE = [1000, 1000, 2024, 2024]
 

@@ -11,6 +11,8 @@ from tests.benchmarks.load import ENGINE, load, settle
 from tests.killable import running
 from tests.slides import disks
 
+pytestmark = pytest.mark.slow
+
 SECONDS, USERS = 40.0, 50
 
 

@@ -32,6 +32,8 @@ from tests.prompting import asking, models_for_tests
 from tests.prompting import point as asked_point
 from tests.serving import serving
 
+pytestmark = pytest.mark.slow
+
 USERS = 20
 
 

@@ -35,7 +35,10 @@ from tests.running import SerialEngine
 from tests.slides import Shapes, disks
 from tests.stalled import Stalled, noise
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kills and limits as on Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="kills and limits as on Linux"),
+    pytest.mark.slow,
+]
 
 SLIDE = "slides/disks.tif"
 KILLS = 5

@@ -16,6 +16,8 @@ from isoline.client import Client, Options
 from tests.serving import serving
 from tests.stalled import Stalled, noise
 
+pytestmark = pytest.mark.slow
+
 STALLED_SECONDS = 4.0
 MORE = f"[limits]\nstreams = 1\nstalled_seconds = {STALLED_SECONDS}\n[engine]\nworkers = 2\n"
 NOISY: Options = {"parameters": {"below": 128}, "tile": 512}

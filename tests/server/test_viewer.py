@@ -17,6 +17,8 @@ from tests import browser
 from tests.serving import serving
 from tests.slides import Shapes, disks
 
+pytestmark = pytest.mark.slow
+
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 """To look at; nothing compares them."""
 IDLE = "!document.querySelector('#segment').disabled"

@@ -23,6 +23,8 @@ from isoline.images.girder import GirderImages
 from isoline.sources.base import Remote, Source
 from tests.killable import running
 
+pytestmark = pytest.mark.slow
+
 ITEM = "0123456789abcdef01234567"
 NAME = f"girder:archive/{ITEM}"
 TOKEN = "a-girder-token"

@@ -23,7 +23,7 @@ from isoline.sources.openslide import OpenSlideSource
 from isoline.sources.plain import PlainSource
 from isoline.sources.registry import READERS, SOURCES, open_image
 from isoline.sources.tiff import TiffSource
-from tests.contracts import SourceContract
+from isoline.testing.contracts import SourceContract
 from tests.slides import (
     CHANNELS,
     Shapes,

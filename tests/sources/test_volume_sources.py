@@ -20,8 +20,8 @@ from isoline.sources.nifti import NiftiSource
 from isoline.sources.registry import open_image
 from isoline.sources.volume import VolumeSource
 from isoline.sources.volume_cache import VolumeCache
+from isoline.testing.contracts import VolumeSourceContract
 from tests import volumes
-from tests.contracts import VolumeSourceContract
 
 OBLIQUE = volumes.turned(0.4, -0.3, 1.2)
 LYING = volumes.turned(np.pi / 2, 0, 0)

@@ -34,8 +34,12 @@ TestBrown = _contract.TestBrown
 TestNpySource = _contract.TestNpySource
 TestParts = _contract.TestParts
 
-KINDS = {"sources": "source", "models": "kind", "exports": "encoder"}
-"""Group of entry points -> what a subclass of its contract calls what it tests."""
+KINDS = {
+    "sources": ("SourceContract", "source"),
+    "models": ("ModelContract", "kind"),
+    "exports": ("EncoderContract", "encoder"),
+}
+"""Group of entry points -> the end of its contracts' names, and what they call what they test."""
 
 
 def blocks(language: str) -> list[str]:
@@ -101,6 +105,7 @@ def test_an_image_of_the_new_kind_is_understood(installed: Path, tmp_path: Path)
     assert re.search(r"^size +70 x 30 px$", said, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_all_three_work_together(installed: Path, tmp_path: Path) -> None:
     """As on the page: a picture of the new kind, the new model, the new dialect."""
     picture = np.full((700, 900, 3), 240, np.uint8)
@@ -138,14 +143,14 @@ def registered(group: str) -> dict[str, str]:
 
 def under_contract(group: str) -> Iterator[str]:
     """Yield the classes that a subclass of their contract in `tests/` names."""
-    contract = f"{group[:-1].capitalize()}Contract"
+    contract, tested = KINDS[group]
     for path in Path(__file__).parents[1].rglob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef) and any(
                 ast.unparse(base).endswith(contract) for base in node.bases
             ):
                 for line in node.body:
-                    named = re.fullmatch(rf"{KINDS[group]} = (\w+)(\(\))?", ast.unparse(line))
+                    named = re.fullmatch(rf"{tested} = (\w+)(\(\))?", ast.unparse(line))
                     if named:
                         yield named[1]
 

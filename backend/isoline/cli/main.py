@@ -7,7 +7,7 @@ import json
 import logging
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import click
 
 from isoline import __version__
 from isoline.config import settings as config
+from isoline.config.data_directory import open_data_directory
 from isoline.config.settings import Settings
 from isoline.domain.request import Value
 from isoline.errors import BadParameter, IsolineError, Malformed, NotSupported
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from isoline.domain.prompts import DrawnSlice, Prompt
     from isoline.geometry.region import Region
     from isoline.geometry.volume_grid import VolumeInfo
+    from isoline.testing.verdict import Verdict
 
 
 class _Friendly(click.Group):
@@ -95,6 +97,13 @@ _config_option = click.option(
     type=click.Path(path_type=Path),
     help="isoline.toml; without it, the defaults.",
 )
+
+
+def _ready(config_path: Path | None) -> Settings:
+    """Read the configuration, and see to it that its data directory can be used."""
+    settings = config.load(config_path)
+    open_data_directory(settings.data)
+    return settings
 
 
 # --- segment -----------------------------------------------------------------------------------
@@ -174,7 +183,7 @@ def segment(
     where = Region.rectangle(*region) if region is not None else None
     if roi is not None:
         where = Region.from_geojson(_read_json(roi), str(roi))
-    settings = config.load(config_path)
+    settings = _ready(config_path)
     spec = ModelCatalogue.of(settings).get(model).spec
     volume = _volume(spec, image, settings)
     is_volume = volume is not None
@@ -292,7 +301,7 @@ def serve(
     """Serve the HTTP API, and a small viewer at /."""
     from isoline.server import wsgi
 
-    settings = with_address(config.load(config_path), host, port)
+    settings = with_address(_ready(config_path), host, port)
     roots = dict(settings.images) | {path.resolve().name: path for path in directories}
     if not (roots or settings.dicomweb or settings.girder):
         raise Malformed(
@@ -336,7 +345,7 @@ def new(name: str) -> None:
 @click.pass_context
 def models(context: click.Context, config_path: Path | None) -> None:
     """List the models, or fetch the weights of one."""
-    context.obj = config.load(config_path)
+    context.obj = _ready(config_path)
     if context.invoked_subcommand is not None:
         return
     catalogue = ModelCatalogue.of(context.obj)
@@ -413,7 +422,7 @@ def check(image: Path) -> None:
 )
 def demo(once: bool, directory: Path, viewer: str) -> None:
     """Serve a real slide and segment a region of it; or a real head, in OHIF."""
-    settings = config.load(None)
+    settings = _ready(None)
     _end_as_by_ctrl_c()
     if viewer == "ohif":
         from isoline.demo.ohif import run as volumes
@@ -437,20 +446,40 @@ def _end_as_by_ctrl_c() -> None:
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.option("--format", "format_", default="geojson", help="The dialect that it reads.")
 @click.option("--save", type=click.Path(path_type=Path), help="Write the cases here as files.")
+@click.option(
+    "--reconnecting",
+    is_flag=True,
+    help="COMMAND is a driver: break its connection and measure how it comes back. Without "
+    "COMMAND, isoline's own client is driven.",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def conformance(command: tuple[str, ...], format_: str, save: Path | None) -> None:
+def conformance(
+    command: tuple[str, ...], format_: str, save: Path | None, reconnecting: bool
+) -> None:
     """Replay recorded gestures and events to COMMAND, a viewer's adapter, and judge it."""
     from isoline.testing import conformance
+    from isoline.testing import reconnecting as suite
 
+    if reconnecting:
+        if save is not None:
+            raise Malformed("--reconnecting has no files to save", "leave out --save")
+        driver = suite.Command(command) if command else suite.OwnClient()
+        sys.exit(_judged(suite.run(driver, format_)))
     if save is not None:
         conformance.save(save, format_)
     elif not command:
         raise Malformed("no adapter to test", "give its command after --")
-    verdicts = list(conformance.run(command, format_)) if command else []
+    if command:
+        sys.exit(_judged(conformance.run(command, format_)))
+
+
+def _judged(verdicts: Iterable[Verdict]) -> int:
+    """Print each verdict as it comes; return 0 where there are any and all passed."""
+    count = passed = 0
     for verdict in verdicts:
+        count, passed = count + 1, passed + (verdict.problem is None)
         click.echo(f"{'wrong' if verdict.problem else 'ok':6}{verdict.case.name}")
         if verdict.problem:
             click.secho(f"      {verdict.problem}\n      {verdict.case.why}", fg="red")
-    passed = sum(verdict.problem is None for verdict in verdicts)
-    click.echo(f"{passed} of {len(verdicts)} cases passed")
-    sys.exit(passed < len(verdicts))
+    click.echo(f"{passed} of {count} cases passed")
+    return int(passed < count or count == 0)

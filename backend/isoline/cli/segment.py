@@ -26,7 +26,7 @@ from isoline.images.catalog import Images
 from isoline.models.catalogue import ModelCatalogue
 from isoline.pipeline.planner import Planner
 from isoline.pipeline.surveys import Surveys
-from isoline.protocol import requests
+from isoline.protocol.events import encode_event
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 """Exit statuses of the command."""
@@ -82,7 +82,7 @@ class EventLines:
             self._started = event
         assert self._started is not None
         self._seq += 1
-        line = requests.encode_event(self._seq, event, self._started, self._encoder)
+        line = encode_event(self._seq, event, self._started, self._encoder)
         self._stream.write(line + b"\n")
 
 

@@ -1,10 +1,34 @@
-"""Where weights, sample data, surveys and jobs are kept."""
+"""Where weights, sample data, surveys and jobs are kept, and the version of their formats.
+
+    DATA/version.json          which formats this directory holds, and which isoline wrote them
+    DATA/backup/formats-N/     what a migration away from formats N has changed, as it was
+
+Formats are one number for everything below the directory: jobs, uploads, surveys, volumes, weights
+and MONAI Label's datastore. A directory without version.json holds formats 1. Whoever changes a
+format adds a `Migration`; whoever uses the directory calls `open_data_directory` first.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+from isoline import __version__
+from isoline.config.file_lock import Exclusive
+from isoline.config.migrations import MIGRATIONS, Migration
+from isoline.errors import Conflict
+
+log = logging.getLogger(__name__)
+
+VERSION_FILE = "version.json"
+LOCK_FILE = "jobs.lock"
+"""Held by the server that uses the directory, and by a migration."""
+_WAIT_SECONDS = 10.0
 
 
 def default_directory() -> Path:
@@ -19,3 +43,96 @@ def default_directory() -> Path:
     else:
         base = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share")
     return base / "isoline"
+
+
+def open_data_directory(directory: Path, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+    """Create `directory`, or bring the formats of what it holds up to date.
+
+    A migration that was interrupted goes on. Raises Conflict when the formats are newer than this
+    isoline, or are older and cannot be changed: the directory is in use or may not be written to.
+    """
+    current = 1 + len(migrations)
+    held = _held(directory, current)
+    if held > current:
+        raise Conflict(
+            f"{directory} holds formats {held}, written by isoline {_writer(directory)}; "
+            f"isoline {__version__} reads formats up to {current}",
+            "install that version or a later one, or choose another `data`",
+        )
+    if held < current:
+        _migrate(directory, held, migrations)
+    elif not (directory / VERSION_FILE).exists():
+        with contextlib.suppress(OSError):  # a directory that may only be read can still be used
+            directory.mkdir(parents=True, exist_ok=True)
+            _state(directory, current)
+
+
+def _held(directory: Path, current: int) -> int:
+    """Return the formats that `directory` holds: `current` where there is nothing yet."""
+    try:
+        held = json.loads((directory / VERSION_FILE).read_bytes())["formats"]
+    except FileNotFoundError:
+        return 1 if directory.is_dir() and any(directory.iterdir()) else current
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unreadable(directory) from error
+    if type(held) is not int or held < 1:
+        raise _unreadable(directory)
+    return held
+
+
+def _unreadable(directory: Path) -> Conflict:
+    return Conflict(
+        f"{directory / VERSION_FILE} does not say which formats the directory holds",
+        "restore that file, or choose another `data`",
+    )
+
+
+def _writer(directory: Path) -> str:
+    said = json.loads((directory / VERSION_FILE).read_bytes())
+    return str(said.get("isoline", "of an unknown version"))
+
+
+def _migrate(directory: Path, held: int, migrations: Sequence[Migration]) -> None:
+    try:
+        with contextlib.closing(Exclusive(directory / LOCK_FILE, _WAIT_SECONDS)):
+            # another process may have migrated while this one waited
+            held = _held(directory, 1 + len(migrations))
+            for formats, migration in enumerate(migrations[held - 1 :], held):
+                backup = directory / "backup" / f"formats-{formats}"
+                log.info("%s: formats %d become %d", directory, formats, formats + 1)
+                for path in sorted(directory.glob(migration.files)):
+                    _rewrite(path, backup / path.relative_to(directory), migration)
+                _state(directory, formats + 1)
+    except OSError as error:
+        raise Conflict(
+            f"{directory} holds formats {held} and cannot be migrated: {error.strerror}",
+            "let isoline write to it and leave room on the disk, or choose another `data`",
+        ) from error
+
+
+def _rewrite(path: Path, backup: Path, migration: Migration) -> None:
+    """Replace `path`, whose content before the migration is kept as `backup`."""
+    content = path.read_bytes()
+    if backup.exists() and content == migration.rewrite(backup.read_bytes()):
+        return  # done before this migration was interrupted
+    backup.parent.mkdir(parents=True, exist_ok=True)
+    _replace(backup, content)
+    _replace(path, migration.rewrite(content))
+
+
+def _state(directory: Path, formats: int) -> None:
+    said = {"formats": formats, "isoline": __version__}
+    _replace(directory / VERSION_FILE, json.dumps(said).encode() + b"\n")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file that appears under its name only when it is whole and on the disk."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with fresh.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)

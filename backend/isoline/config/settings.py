@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import ipaddress
 import os
+import re
 import sys
-import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast, get_args, get_type_hints
+from typing import Any, ClassVar, get_args, get_type_hints
 
 from isoline.config.data_directory import default_directory
-from isoline.errors import Malformed
+from isoline.errors import Malformed, nearest
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,8 +25,14 @@ SCOPES = ("view", "run", "save", "admin")
 """What a token may allow: read; run and cancel jobs; keep results; see what is not one's own."""
 
 
+class Strict:
+    """What is read from a table of `isoline.toml`: no other keys, and no type for another."""
+
+    __pydantic_config__: ClassVar[Mapping[str, object]] = {"extra": "forbid", "strict": True}
+
+
 @dataclass(frozen=True)
-class Server:
+class Server(Strict):
     """[server]: where it listens and who may call."""
 
     host: str = "127.0.0.1"
@@ -46,7 +51,7 @@ class Server:
 
 
 @dataclass(frozen=True)
-class Token:
+class Token(Strict):
     """[tokens.NAME]: a caller who presents a token."""
 
     sha256: str
@@ -55,7 +60,7 @@ class Token:
 
 
 @dataclass(frozen=True)
-class Oidc:
+class Oidc(Strict):
     """[oidc]: an OpenID Connect issuer whose tokens are accepted."""
 
     issuer: str = ""
@@ -71,7 +76,7 @@ class Oidc:
 
 
 @dataclass(frozen=True)
-class Engine:
+class Engine(Strict):
     """[engine]: where tiles run."""
 
     workers: int = 0
@@ -93,7 +98,7 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class Limits:
+class Limits(Strict):
     """[limits]: how much one server takes on."""
 
     body_mib: int = 8
@@ -130,7 +135,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class MonaiLabel:
+class MonaiLabel(Strict):
     """[monailabel]: the API of MONAI Label, for the clients that speak it."""
 
     enabled: bool = True
@@ -153,7 +158,7 @@ class MonaiLabel:
 
 
 @dataclass(frozen=True)
-class Girder:
+class Girder(Strict):
     """[girder.NAME]: a Digital Slide Archive whose slides are called `girder:NAME/ITEM`."""
 
     url: str
@@ -166,7 +171,7 @@ class Girder:
 
 
 @dataclass(frozen=True)
-class DicomWeb:
+class DicomWeb(Strict):
     """[dicomweb.NAME]: an archive whose series are called `dicomweb:NAME/STUDY/SERIES`."""
 
     url: str
@@ -182,7 +187,7 @@ BUNDLE_PREFIX = "bundle:"
 
 
 @dataclass(frozen=True)
-class BundleSettings:
+class BundleSettings(Strict):
     """[bundles.NAME]: where a MONAI bundle lies, and whether its configuration may run code."""
 
     path: Path
@@ -193,7 +198,7 @@ class BundleSettings:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Strict):
     """Everything in `isoline.toml`."""
 
     images: Mapping[str, Path] = field(default_factory=dict)
@@ -248,117 +253,178 @@ def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Sett
 
     Raises Malformed, naming the key, for anything that is not understood.
     """
-    table: dict[str, Any] = {}
-    if path is not None:
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise Malformed(f"cannot read {path}: {error.strerror}", "check --config") from error
-        except tomllib.TOMLDecodeError as error:
-            raise Malformed(f"{path} is not TOML: {error}", "mend that line") from error
+    table = {} if path is None else _toml(path)
     base = path.parent if path is not None else Path.cwd()
-    images = {
-        _root_name(name): (base / Path(_expect(directory, str, f"images.{name}"))).expanduser()
-        for name, directory in _expect(table.pop("images", {}), dict, "images").items()
-    }
+    if environment.get("ISOLINE_TOKEN"):
+        server = table.setdefault("server", {})
+        if isinstance(server, dict):
+            server["token"] = environment["ISOLINE_TOKEN"]
+    if isinstance(data := table.get("data"), str):
+        table["data"] = str(_path(base, data))
+    if isinstance(bundles := table.get("bundles"), dict):
+        table["bundles"] = {
+            name: {"path": given} if isinstance(given, str) else given
+            for name, given in bundles.items()
+        }
+    return _resolved(_typed(table), base)
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        table: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Malformed(f"cannot read {path}: {error.strerror}", "check --config") from error
+    except tomllib.TOMLDecodeError as error:
+        raise Malformed(f"{path} is not TOML: {error}", "mend that line") from error
+    return table
+
+
+def _typed(table: Mapping[str, object]) -> Settings:
+    """Return what `table` says, its types right and nothing else looked at."""
+    # they take longer to import than `isoline --version` takes to run
+    from pydantic import TypeAdapter, ValidationError
+    from pydantic_core import to_json
+
+    try:
+        # from JSON, in which pydantic lets lists and tables stand for tuples and dataclasses
+        # however strict it is
+        return TypeAdapter(Settings).validate_json(to_json(table, inf_nan_mode="constants"))
+    except ValidationError as error:
+        mistakes = error.errors(include_url=False)
+    # a key that is misspelt explains one that is missing
+    first = min(mistakes, key=lambda mistake: mistake["type"] != _UNKNOWN_KEY)
+    raise _explained(first["type"], first["loc"], first["input"])
+
+
+_UNKNOWN_KEY, _MISSING_KEY = "unexpected_keyword_argument", "missing"
+_REMEDIES = {"sha256": "`isoline token new` prints one"}
+_SEE = "see docs/configuration.md"
+
+
+def _explained(kind: str, steps: Sequence[str | int], value: object) -> Malformed:
+    """Return in our own words what pydantic calls a mistake of this `kind`."""
+    *owner, key = steps
+    if kind == _UNKNOWN_KEY:
+        known = [field.name for field in dataclasses.fields(_section_at(owner))]
+        near = nearest(str(key), known)
+        hint = f"did you mean {_place([*owner, near])}?" if near else f"known: {', '.join(known)}"
+        return Malformed(f"unknown key {_place(steps)}", hint)
+    if kind == _MISSING_KEY:
+        return Malformed(f"{_place(owner)} has no {key}", _REMEDIES.get(str(key), _SEE))
+    return Malformed(f"{_place(steps)}: expected {_WANTED[kind]}, got {value!r}", _SEE)
+
+
+_WANTED: Mapping[str, str] = {
+    "int_type": "int",
+    "int_from_float": "int",
+    "int_parsing_size": "int",
+    "float_type": "float",
+    "bool_type": "bool",
+    "string_type": "str",
+    "path_type": "str",
+    "tuple_type": "list",
+    "dict_type": "dict",
+    "mapping_type": "dict",
+    "dataclass_type": "dict",
+}
+"""What belongs in a place, by what pydantic calls a mistake there."""
+
+
+def _section_at(steps: Sequence[str | int]) -> type[Any]:
+    """Return the dataclass at a place in Settings."""
+    kind: Any = Settings
+    for step in steps:
+        is_section = dataclasses.is_dataclass(kind)
+        kind = get_type_hints(kind)[str(step)] if is_section else get_args(kind)[1]
+    section: type[Any] = kind
+    return section
+
+
+def _place(steps: Sequence[str | int]) -> str:
+    """Return how an error names a place: server.hosts[0]."""
+    path = ""
+    for step in steps:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        else:
+            word = step if re.fullmatch(r"[\w-]+", step) else repr(step)
+            path += f".{word}" if path else word
+    return path
+
+
+# --- What the keys say together ----------------------------------------------------------------
+
+
+def _resolved(given: Settings, base: Path) -> Settings:
+    """Return `given` with its paths counted from `base`. Raises Malformed for what cannot be."""
+    images = {_word(name): _path(base, directory) for name, directory in given.images.items()}
     for name, directory in images.items():
         if not directory.is_dir():
             raise Malformed(f"images.{name}: {directory} is not a directory", "mend the path")
-    file_uris = _expect(table.pop("file_uris", {}), dict, "file_uris")
-    for prefix, folder in file_uris.items():
-        if _expect(folder, str, f"file_uris.{prefix!r}").split("/")[0] not in images:
+    for prefix, folder in given.file_uris.items():
+        if folder.split("/")[0] not in images:
             raise Malformed(
                 f"file_uris.{prefix!r}: {folder!r} does not begin with a root of [images]",
                 f"the roots are {', '.join(images) or 'none'}",
             )
-    server = _section(Server, table.pop("server", {}), "server")
-    if environment.get("ISOLINE_TOKEN"):
-        server = dataclasses.replace(server, token=environment["ISOLINE_TOKEN"])
-    engine = _section(Engine, table.pop("engine", {}), "engine")
-    limits = _section(Limits, table.pop("limits", {}), "limits")
-    girder = {
-        _root_name(name): _girder(given, f"girder.{name}", base, server.token)
-        for name, given in _expect(table.pop("girder", {}), dict, "girder").items()
-    }
-    monailabel = _monailabel(table.pop("monailabel", {}), base)
-    tokens = {
-        name: _token(given, f"tokens.{name}")
-        for name, given in _expect(table.pop("tokens", {}), dict, "tokens").items()
-    }
-    oidc = _oidc(table.pop("oidc", {}), base)
-    dicomweb = {
-        _root_name(name): _dicomweb(given, f"dicomweb.{name}")
-        for name, given in _expect(table.pop("dicomweb", {}), dict, "dicomweb").items()
-    }
-    bundles = {
-        BUNDLE_PREFIX + _root_name(name): _bundle(given, f"bundles.{name}", base)
-        for name, given in _expect(table.pop("bundles", {}), dict, "bundles").items()
-    }
-    data = table.pop("data", None)
-    sections = (
-        *("server", "engine", "limits", "girder", "monailabel", "tokens", "oidc", "dicomweb"),
-        "bundles",
-    )
-    _refuse_unknown(table, ("images", "file_uris", "data", *sections), "")
-    where = (base / _expect(data, str, "data")).expanduser() if data is not None else None
-    data_directory = where or default_directory()
-    return Settings(
-        images,
-        file_uris,
-        data_directory,
-        server,
-        engine,
-        limits,
-        girder,
-        monailabel,
-        tokens,
-        oidc,
-        dicomweb,
-        bundles,
+    for name, token in given.tokens.items():
+        _check_token(token, f"tokens.{name}")
+    return dataclasses.replace(
+        given,
+        images=images,
+        girder={
+            _word(name): _girder(each, f"girder.{name}", base, given.server.token)
+            for name, each in given.girder.items()
+        },
+        monailabel=_monailabel(given.monailabel, base),
+        oidc=_oidc(given.oidc, base),
+        dicomweb={
+            _word(name): dataclasses.replace(each, url=_address(each.url, f"dicomweb.{name}"))
+            for name, each in given.dicomweb.items()
+        },
+        bundles={
+            BUNDLE_PREFIX + _word(name): _bundle(each, f"bundles.{name}", base)
+            for name, each in given.bundles.items()
+        },
     )
 
 
-def _root_name(name: str) -> str:
+def _path(base: Path, given: Path | str) -> Path:
+    return base / Path(given).expanduser()
+
+
+def _word(name: str) -> str:
     if not name or "/" in name:
         raise Malformed(f"images.{name!r}: a root's name is one word without '/'", "rename it")
     return name
 
 
-def _girder(table: object, name: str, base: Path, server_token: str) -> Girder:
-    given = _expect(table, dict, name)
-    _refuse_unknown(given, ("url", "path_mapping", "token"), f"{name}.")
-    url = _expect(given.get("url", ""), str, f"{name}.url").rstrip("/")
+def _address(url: str, name: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise Malformed(f"{name}.url: {url!r} is no address", 'write "https://archive.example"')
-    prefixes = _expect(given.get("path_mapping", {}), dict, f"{name}.path_mapping")
-    mapping = {
-        prefix: (base / _expect(directory, str, f"{name}.path_mapping")).expanduser()
-        for prefix, directory in prefixes.items()
-    }
-    token = _expect(given.get("token", ""), str, f"{name}.token") or server_token
-    if mapping and not token:
+    return url.rstrip("/")
+
+
+def _girder(given: Girder, name: str, base: Path, server_token: str) -> Girder:
+    token = given.token or server_token
+    if given.path_mapping and not token:
         raise Malformed(
             f"{name} has a path_mapping and no token, so the plugin will tell it no path",
             "set token there to the one in the plugin's settings",
         )
-    return Girder(url, mapping, token)
+    mapping = {prefix: _path(base, folder) for prefix, folder in given.path_mapping.items()}
+    return Girder(_address(given.url, name), mapping, token)
 
 
-def _token(table: object, name: str) -> Token:
-    given = _expect(table, dict, name)
-    if "sha256" not in given:
-        raise Malformed(f"{name} has no sha256", "`isoline token new` prints one")
-    token: Token = _section(Token, given, name)
+def _check_token(token: Token, name: str) -> None:
     if len(token.sha256) != 64 or not set(token.sha256) <= set("0123456789abcdef"):
-        raise Malformed(f"{name}.sha256 is no SHA-256", "`isoline token new` prints one")
+        raise Malformed(f"{name}.sha256 is no SHA-256", _REMEDIES["sha256"])
     for scope in token.scopes:
         if scope not in SCOPES:
             raise Malformed(f"{name}.scopes: {scope!r}", f"the scopes are {', '.join(SCOPES)}")
-    return token
 
 
-def _oidc(table: object, base: Path) -> Oidc:
-    given: Oidc = _section(Oidc, table, "oidc")
+def _oidc(given: Oidc, base: Path) -> Oidc:
     if not given.issuer:
         return given
     if not given.audience or not given.jwks:
@@ -367,11 +433,10 @@ def _oidc(table: object, base: Path) -> Oidc:
         raise Malformed("oidc.jwks: keys that come over http prove nothing", "write https://")
     if given.jwks.startswith("https://"):
         return given
-    return dataclasses.replace(given, jwks=str((base / given.jwks).expanduser()))
+    return dataclasses.replace(given, jwks=str(_path(base, given.jwks)))
 
 
-def _monailabel(table: object, base: Path) -> MonaiLabel:
-    given: MonaiLabel = _section(MonaiLabel, table, "monailabel")
+def _monailabel(given: MonaiLabel, base: Path) -> MonaiLabel:
     for address in given.trusted:
         try:
             ipaddress.ip_network(address)
@@ -382,62 +447,14 @@ def _monailabel(table: object, base: Path) -> MonaiLabel:
             ) from error
     if not given.datastore:
         return given
-    return dataclasses.replace(given, datastore=str((base / given.datastore).expanduser()))
+    return dataclasses.replace(given, datastore=str(_path(base, given.datastore)))
 
 
-def _dicomweb(table: object, name: str) -> DicomWeb:
-    given = _expect(table, dict, name)
-    _refuse_unknown(given, ("url", "headers", "timeout_seconds"), f"{name}.")
-    url = _expect(given.get("url", ""), str, f"{name}.url").rstrip("/")
-    if not url.startswith(("http://", "https://")):
-        raise Malformed(f"{name}.url: {url!r} is no address", 'write "https://archive.example"')
-    headers = _expect(given.get("headers", {}), dict, f"{name}.headers")
-    for key, value in headers.items():
-        _expect(value, str, f"{name}.headers.{key}")
-    silence = _convert(given.get("timeout_seconds", 30.0), float, f"{name}.timeout_seconds")
-    return DicomWeb(url, headers, cast(float, silence))
-
-
-def _bundle(given: object, name: str, base: Path) -> BundleSettings:
-    """Read a path, or a table of `path` and `run_code`."""
-    table = _expect({"path": given} if isinstance(given, str) else given, dict, name)
-    _refuse_unknown(table, ("path", "run_code"), f"{name}.")
-    path = (base / Path(_expect(table.get("path", ""), str, f"{name}.path"))).expanduser()
-    if not table.get("path") or not path.exists():
+def _bundle(given: BundleSettings, name: str, base: Path) -> BundleSettings:
+    path = _path(base, given.path)
+    if not path.exists():
         raise Malformed(f"{name}: there is no {path}", "name a bundle's directory or its file")
-    return BundleSettings(path, _expect(table.get("run_code", False), bool, f"{name}.run_code"))
-
-
-def _section(kind: type[Any], table: object, name: str) -> Any:
-    given = _expect(table, dict, name)
-    hints = get_type_hints(kind)
-    _refuse_unknown(given, tuple(hints), f"{name}.")
-    values = {key: _convert(value, hints[key], f"{name}.{key}") for key, value in given.items()}
-    return kind(**values)
-
-
-def _convert(value: object, kind: Any, where: str) -> object:
-    if isinstance(kind, types.GenericAlias):
-        item = get_args(kind)[0]
-        return tuple(_expect(each, item, where) for each in _expect(value, list, where))
-    if kind is float and type(value) is int:
-        return float(value)
-    return _expect(value, kind, where)
-
-
-def _expect(value: object, kind: type[Any], where: str) -> Any:
-    if type(value) is not kind:
-        raise Malformed(
-            f"{where}: expected {kind.__name__}, got {value!r}", "see docs/configuration.md"
-        )
-    return value
-
-
-def _refuse_unknown(table: Mapping[str, object], known: tuple[str, ...], prefix: str) -> None:
-    for key in table:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, 1) or known
-            raise Malformed(f"unknown key {prefix}{key}", f"did you mean {prefix}{near[0]}?")
+    return dataclasses.replace(given, path=path)
 
 
 def _cores() -> int:

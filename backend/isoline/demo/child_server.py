@@ -36,7 +36,7 @@ def running(command: Sequence[str], port: int, console: Console) -> Iterator[str
     url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(command)
     try:
-        _await(process, api.Client(url), console)
+        _await(process, api.Client(url, policy=api.ONCE), console)
         yield url
     finally:
         process.terminate()

@@ -2,7 +2,7 @@
 
     Started  (Contours | Mask | Warned | Progress)*  (Done | Failed | Cancelled)
 
-Events are values of this process; `wire` turns them into JSON in the dialect of an encoder.
+Events are values of this process; `protocol` turns them into JSON in the dialect of an encoder.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, TypeAlias, TypeGuard
+from itertools import chain
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -331,12 +332,29 @@ def _polygon(value: object, where: str) -> tuple[Ring, ...]:
 
 
 def _ring(value: object, where: str) -> Ring:
-    points = [_point(point, f"{where}[{k}]") for k, point in enumerate(_list(value, where))]
-    if len(points) > 1 and points[0] == points[-1]:
-        del points[-1]
+    given = _list(value, where)
+    points = _pairs(given)
+    if points is None:
+        each = [_point(point, f"{where}[{k}]") for k, point in enumerate(given)]
+        points = np.array(each, np.float64).reshape(-1, 2)
+    if len(points) > 1 and (points[0] == points[-1]).all():
+        points = points[:-1]
     if len(points) < 3:
         raise BadRegion(f"{where}: an outline with {len(points)} corners encloses no area", _FORMS)
-    return np.array(points, np.float64)
+    return points
+
+
+def _pairs(points: list[Any]) -> Ring | None:
+    """Return `points` if each is [x, y], checked quickly for all of them at once, else None."""
+    if set(map(type, points)) != {list} or set(map(len, points)) != {2}:
+        return None
+    if not set(map(type, chain.from_iterable(points))) <= {int, float}:
+        return None
+    try:
+        ring = np.array(points, np.float64)
+    except OverflowError:  # an integer beyond the range of floats
+        return None
+    return ring if np.all(np.abs(ring) <= MAX_COORDINATE) else None  # also rejects NaN
 
 
 def _point(value: object, where: str) -> tuple[float, float]:

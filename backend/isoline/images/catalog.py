@@ -5,10 +5,9 @@ A name is `root/path/below/it`, or `scheme:rest` if there is a resolver for that
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -75,24 +74,18 @@ class Descriptions:
     """Metadata of files, cached until a file changes. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._infos: OrderedDict[tuple[Path, int, int], ImageInfo] = OrderedDict()
+        self._described = lru_cache(_REMEMBERED)(_describe)
 
     def of(self, path: Path) -> ImageInfo:
         """Return the metadata of the file at `path`. Raises Unreadable."""
         state = path.stat()
-        key = (path, state.st_size, state.st_mtime_ns)
-        with self._lock:
-            info = self._infos.get(key)
-        if info is None:
-            source = open_image(path)
-            info = source.info
-            source.close()
-            with self._lock:
-                self._infos[key] = info
-                if len(self._infos) > _REMEMBERED:
-                    self._infos.popitem(last=False)
-        return info
+        return self._described(path, state.st_size, state.st_mtime_ns)
+
+
+def _describe(path: Path, *_unchanged: int) -> ImageInfo:
+    source = open_image(path)
+    source.close()
+    return source.info
 
 
 class Images:

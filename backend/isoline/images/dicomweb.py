@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+from cachetools import LRUCache
 
 from isoline.config.settings import Settings
 from isoline.errors import UnknownImage
@@ -44,7 +45,7 @@ class DicomWebImages:
         self._archives = dict(archives)
         self._cache = cache
         self._lock = threading.Lock()
-        self._known: OrderedDict[DicomWebSeries, tuple[int, ImageInfo]] = OrderedDict()
+        self._known: LRUCache[DicomWebSeries, tuple[int, ImageInfo]] = LRUCache(_REMEMBERED)
 
     def find(self, name: str, caller: Caller) -> Found:
         """Return the series called `name`, checking with the archive each time.
@@ -62,8 +63,6 @@ class DicomWebImages:
         source.close()
         with self._lock:
             self._known[remote] = instances, info
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
         return Found(name, remote, info)
 
     def named(self, series: str) -> str | None:

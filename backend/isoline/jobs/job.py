@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Literal
 
 import orjson
 
@@ -151,7 +152,7 @@ class Job:
         return max(0.0, (self.began or self.ended or time.time()) - self.card.created)
 
     @property
-    def waits_for(self) -> str | None:
+    def waits_for(self) -> Literal["a token", "a place", "tiles"] | None:
         """What keeps it from going on: "a token", "a place" among those that run, "tiles"."""
         if self.state is State.PARKED:
             return "a token"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 
 from isoline.domain.request import Value
-from isoline.errors import BadParameter
+from isoline.errors import BadParameter, nearest
+from isoline.geometry.region import brief
 from isoline.models.base import Choice, ModelSpec, Number, Parameter, Switch
 
 
@@ -19,11 +19,11 @@ def check_parameters(spec: ModelSpec, given: Mapping[str, Value]) -> Mapping[str
     declared = {parameter.name: parameter for parameter in spec.parameters}
     for name in given:
         if name not in declared:
-            near = get_close_matches(name, declared, 1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            near = nearest(name, declared)
+            hint = f"did you mean {near!r}? " if near else ""
             takes = "; ".join(f"{p.name}: {_expected(p)}" for p in spec.parameters)
             raise BadParameter(
-                f"{spec.name} has no parameter {name!r}", f"{hint}it takes {takes or 'none'}"
+                f"{spec.name} has no parameter {brief(name)}", f"{hint}it takes {takes or 'none'}"
             )
     return {
         name: _checked(parameter, given.get(name, parameter.default))

@@ -40,12 +40,14 @@ def check_flat(context: Context, encoder: type[Encoder], kind: ResultKind) -> No
 
 def refuse_prompt_keys(request: SegmentRequest, spec: ModelSpec) -> None:
     """Refuse what only goes with prompts. Raises BadPrompt."""
-    remedy = "leave it out"
-    if not spec.prompts:
+    what, remedy = f"{spec.name} takes no prompts", "leave it out"
+    if spec.prompts:
+        what = "it goes with prompts, and there are none"
+    else:
         remedy += ", or choose a model whose `prompts` are not empty"
     for key in ("frame_of_reference", "initial"):
         if getattr(request, key):
-            raise BadPrompt(f"{key}: {spec.name} was given no prompts", remedy)
+            raise BadPrompt(f"{key}: {what}", remedy)
 
 
 def plane_of(context: Context, grid: Grid | None = None) -> tuple[Plane, XY | None]:

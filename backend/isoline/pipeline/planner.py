@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +34,19 @@ class Planner:
 
         Raises a RequestError, NotFound, Conflict or Unreadable that says what is wrong.
         """
+        return self._plan(request, lambda: self.images.find(request.image, caller))
+
+    def plan_on(self, found: Found, request: SegmentRequest) -> Plan:
+        """Return the plan of `request` on its image, which is `found` already; raises as `plan`."""
+        return self._plan(request, lambda: found)
+
+    def _plan(self, request: SegmentRequest, find: Callable[[], Found]) -> Plan:
+        # mistakes that need no image are found before it is opened
         model = self.models.get(request.model)
         self.models.files(model.spec)
         encoder = EXPORTS.load(request.format)
         parameters = check_parameters(model.spec, request.parameters)
-        found = self.images.find(request.image, caller)
-        context = Context(request, model, parameters, found, self.limits, self.surveys)
+        context = Context(request, model, parameters, find(), self.limits, self.surveys)
         return kind_of(request, model).plan(context, encoder)
 
     def footprint(self, upload: UploadRequest) -> Box:

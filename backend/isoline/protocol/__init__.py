@@ -1,1 +1,1 @@
-"""The HTTP protocol: requests, responses, problems, and their OpenAPI document."""
+"""What travels between a viewer and isoline: `docs/protocol.md`, as types."""

@@ -1,6 +1,13 @@
-"""Errors as answers: RFC 9457 problems and their HTTP statuses."""
+"""What a caller hears when something is wrong: `application/problem+json`, as in RFC 9457."""
 
 from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import orjson
+from pydantic import Field
+from typing_extensions import NotRequired, TypedDict
 
 from isoline.errors import (
     Broken,
@@ -17,6 +24,8 @@ from isoline.errors import (
     Unreadable,
 )
 
+PROBLEM = "application/problem+json"
+
 _STATUS: tuple[tuple[type[IsolineError], int], ...] = (
     (TooLarge, 413),
     (NotAuthenticated, 401),
@@ -32,6 +41,36 @@ _STATUS: tuple[tuple[type[IsolineError], int], ...] = (
 )
 
 
+class ProblemJson(TypedDict):
+    """RFC 9457, with `code` and `remedy`."""
+
+    type: str
+    title: str
+    status: int
+    detail: Annotated[str, Field(description="What is wrong, and where.")]
+    code: Annotated[str, Field(description="Stable across versions.")]
+    remedy: Annotated[str, Field(description="How to mend it.")]
+    position: Annotated[
+        NotRequired[int],
+        Field(ge=0, description="Where it would stand in the queue, if that is full."),
+    ]
+
+
 def http_status(error: IsolineError) -> int:
     """Return the HTTP status of `error`: the first row of the table that it is an instance of."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def problem(error: IsolineError, status: int | None = None, position: int | None = None) -> bytes:
+    """Return the body of an answer that says `error`; `position` is where a full queue ends."""
+    said: ProblemJson = {
+        "type": f"urn:isoline:problem:{error.code}",
+        "title": re.sub(r"(?<=[a-z])(?=[A-Z])", " ", error.code).capitalize(),
+        "status": http_status(error) if status is None else status,
+        "detail": error.what,
+        "code": error.code,
+        "remedy": error.remedy,
+    }
+    if position is not None:
+        said["position"] = position
+    return orjson.dumps(said)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 
-import orjson
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from isoline.errors import Broken, IsolineError
 from isoline.jobs.queue import QueueFull
-from isoline.protocol import requests
-from isoline.protocol.problems import http_status
+from isoline.protocol.problems import PROBLEM, http_status, problem
 from isoline.server.declarations import declaration_of
 
 log = logging.getLogger(__name__)
@@ -55,10 +53,8 @@ def explain(app: Flask) -> None:
 
 def problem_response(status: int, error: IsolineError) -> Response:
     """Return `error` as a problem."""
-    body = requests.problem(error, status)
-    if isinstance(error, QueueFull):
-        body = orjson.dumps(orjson.loads(body) | {"position": error.position})
-    return Response(body, status, content_type="application/problem+json")
+    position = error.position if isinstance(error, QueueFull) else None
+    return Response(problem(error, status, position), status, content_type=PROBLEM)
 
 
 def _largest(app: Flask) -> str:

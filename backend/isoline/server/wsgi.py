@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from flask import Flask
 
+from isoline.config.data_directory import open_data_directory
 from isoline.config.settings import Settings
 from isoline.errors import Conflict, NotSupported
 from isoline.server import stalled
@@ -44,9 +45,10 @@ def _nothing(app: Flask) -> WSGIApplication:
 def serve(settings: Settings, kind: str | None = None, around: Around = _nothing) -> None:
     """Serve until interrupted. `kind` is "gunicorn" or "waitress"; by default what suits here.
 
-    Raises Conflict when the port is taken.
+    Raises Conflict when the port is taken, or when the data directory cannot be used.
     """
     _check_port(settings)
+    open_data_directory(settings.data)
     # with some threads computing, a short request waits for several turns of the interpreter
     sys.setswitchinterval(SWITCH_SECONDS)
     if settings.server.json_log:

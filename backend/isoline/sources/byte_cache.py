@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from threading import Lock
 from typing import TypeVar, cast
 
 import numpy as np
+from cachetools import LRUCache
 
 T = TypeVar("T")
 
@@ -22,32 +23,23 @@ class ByteCache:
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._bytes = 0
-        self._kept: OrderedDict[Hashable, tuple[object, int]] = OrderedDict()
+        self._kept: LRUCache[Hashable, object] = LRUCache(limit, _bytes)
         self._lock = Lock()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return the value of `key`, made now if it is not cached. Callers must not write to it."""
         with self._lock:
             if key in self._kept:
-                self._kept.move_to_end(key)
-                return cast(T, self._kept[key][0])
+                return cast(T, self._kept[key])
         # outside the lock: two threads may make the same value, but neither waits for the other
         value = make()
-        size = _bytes(value)
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = value, size
-                self._bytes += size
-            while self._bytes > self._limit:
-                self._bytes -= self._kept.popitem(last=False)[1][1]
+        with self._lock, suppress(ValueError):  # larger than the whole cache
+            self._kept[key] = value
         return value
 
     def clear(self) -> None:
         with self._lock:
             self._kept.clear()
-            self._bytes = 0
 
 
 def _bytes(value: object) -> int:

@@ -1,1 +1,1 @@
-"""Contracts and the conformance suite, for authors of plugins and viewers."""
+"""For whoever extends isoline: contracts to inherit from, and suites that judge a viewer."""

@@ -47,7 +47,9 @@ from isoline.exports.registry import EXPORTS
 from isoline.geometry.grid import XY, Grid, Rect
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.region import Region, brief
-from isoline.protocol import requests as wire
+from isoline.protocol.events import encode_event
+from isoline.protocol.requests import prompt_json, request_json, request_of
+from isoline.testing.verdict import Verdict
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -67,15 +69,6 @@ class Case:
     """What the adapter reads."""
     expected: object
     """What it should print, as parsed JSON; a request may say the same in other words."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """How an adapter did in one case."""
-
-    case: Case
-    problem: str | None
-    """What it got wrong; None when it passed."""
 
 
 def run(command: Sequence[str], format: str = "geojson") -> Iterator[Verdict]:  # noqa: A002
@@ -120,6 +113,13 @@ def cases(format: str = "geojson") -> tuple[Case, ...]:  # noqa: A002
     return (*requests, *streams)
 
 
+def recorded_stream(name: str, format: str = "geojson") -> list[bytes]:  # noqa: A002
+    """Return the lines of the one stream that the recording `name` holds. Raises UnknownFormat."""
+    shared = _recording("events.json")
+    started = _started(shared, XY(1, 1))
+    return list(_lines(_recording(name), shared["shapes"], started, EXPORTS.load(format)()))
+
+
 def judge(case: Case, printed: bytes) -> str | None:
     """Return what is wrong with what an adapter `printed`, None when it is right."""
     try:
@@ -127,7 +127,7 @@ def judge(case: Case, printed: bytes) -> str | None:
     except orjson.JSONDecodeError as error:
         return f"it did not print JSON: {error}"
     if case.mode == "request":
-        return _judge_request(said, wire.request_of(case.expected))
+        return _judge_request(said, request_of(case.expected))
     return _judge_features(said, {each["id"]: each for each in _features(case.expected)})
 
 
@@ -151,11 +151,11 @@ def _request_case(recorded: Json) -> Case:
 
 def _judge_request(said: object, expected: SegmentRequest) -> str | None:
     try:
-        request = wire.request_of(said)
+        request = request_of(said)
     except IsolineError as error:
         return f"the server would refuse it: {error}"
     # as JSON text, in which false is not 0
-    got, wanted = (wire.request_json(replace(each, region=None)) for each in (request, expected))
+    got, wanted = (request_json(replace(each, region=None)) for each in (request, expected))
     for key in ("image", "model", "focus", "parameters", "spacing_um"):
         if orjson.dumps(got.get(key)) != orjson.dumps(wanted.get(key)):
             off = _off(request.focus, expected.focus) if key == "focus" else ""
@@ -171,7 +171,7 @@ def _judge_prompts(got: Sequence[Prompt], wanted: Sequence[Prompt]) -> str | Non
     for number, (one, other) in enumerate(zip(got, wanted, strict=True)):
         if _same_way_round(one) != _same_way_round(other):
             off = _off(sum(one.points, ()), sum(other.points, ()))
-            said, meant = wire.prompt_json(one), wire.prompt_json(other)
+            said, meant = prompt_json(one), prompt_json(other)
             return f"prompts[{number}]: expected {meant}, got {said}{off}"
     return None
 
@@ -224,8 +224,7 @@ def _where(region: Region | None) -> str:
 
 def _event_case(recorded: Json, shared: Json, encoder: Encoder) -> Case:
     scale = XY(*recorded.get("scale", (1, 1)))
-    labels = tuple(Label(each["name"], tuple(each["color"])) for each in shared["labels"])
-    started = replace(_STARTED, labels=labels, grid=replace(_STARTED.grid, scale=scale))
+    started = _started(shared, scale)
     return Case(
         recorded["name"],
         recorded["why"],
@@ -233,6 +232,11 @@ def _event_case(recorded: Json, shared: Json, encoder: Encoder) -> Case:
         b"".join(_lines(recorded, shared["shapes"], started, encoder)),
         [_expected(name, shared["shapes"][name], scale, encoder) for name in recorded["shown"]],
     )
+
+
+def _started(shared: Json, scale: XY) -> Started:
+    labels = tuple(Label(each["name"], tuple(each["color"])) for each in shared["labels"])
+    return replace(_STARTED, labels=labels, grid=replace(_STARTED.grid, scale=scale))
 
 
 _STARTED = Started(
@@ -261,7 +265,7 @@ def _lines(recorded: Json, shapes: Json, started: Started, encoder: Encoder) -> 
             if "unknown" in step:
                 event = {"seq": seq, **step["unknown"]}
             else:
-                text = wire.encode_event(seq, _event(step, shapes, started), started, encoder)
+                text = encode_event(seq, _event(step, shapes, started), started, encoder)
                 event = {**recorded.get("unknown_keys", {}), **orjson.loads(text)}
             sent.append(orjson.dumps(event) + b"\n")
             yield sent[-1]

@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from isoline.config.settings import MonaiLabel, Settings, Token
+from isoline.domain.request import SegmentRequest
 from isoline.errors import Busy
-from isoline.images.catalog import Images
+from isoline.images.catalog import Caller, Found, Images
+from isoline.images.dicomweb import DicomWebImages
 from isoline.models.catalogue import ModelCatalogue
 from isoline.server.access import Access, new_token
 from isoline.server.app import create_app
@@ -24,7 +28,7 @@ from isoline.server.audit import Audit
 from isoline.server.declarations import check_declared, declaration_of
 from isoline.server.metrics import Metrics
 from isoline.server.monailabel.http import attachment
-from isoline.server.monailabel.runs import Runner
+from isoline.server.monailabel.runs import Run, Runner
 from isoline.server.services import Services
 from tests.planning import planner
 
@@ -32,8 +36,9 @@ SCOPES = {"viewer": ("view",), "runner": ("view", "run"), "keeper": ("view", "ru
 TOKENS = {name: new_token() for name in (*SCOPES, "chief")}
 
 
-def app(folder: Path, **monailabel: Any) -> Flask:
+def app(folder: Path, images: Images | None = None, **monailabel: Any) -> Flask:
     """Return an app without workers: nothing is run."""
+    images = Images({}) if images is None else images
     scopes = {**SCOPES, "chief": ("admin",)}
     configured = Settings(
         data=folder,
@@ -44,10 +49,10 @@ def app(folder: Path, **monailabel: Any) -> Flask:
     return create_app(
         Services(
             settings=configured,
-            images=Images({}),
-            archives=nothing,
+            images=images,
+            archives=DicomWebImages.configured(configured),
             models=ModelCatalogue(folder),
-            planner=planner(Images({}), folder),
+            planner=planner(images, folder),
             engine=nothing,
             jobs=nothing,
             uploads=nothing,
@@ -253,3 +258,29 @@ def test_callers_that_wait_are_counted() -> None:
         pass
     with runner.seat():
         pass
+
+
+def test_an_inference_finds_its_image_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(np.full((40, 50, 3), 200, np.uint8)).save(tmp_path / "a.png")
+    found, planned = list[str](), list[str]()
+    find = Images.find
+
+    def counted(self: Images, name: str, *caller: Caller) -> Found:
+        found.append(name)
+        return find(self, name, *caller)
+
+    def plan_only(self: Runner, asked: SegmentRequest, image: Found, *_: object) -> Run:
+        planned.append(self._planner.plan_on(image, asked).started.image)
+        raise Busy("planned", "that is all")
+
+    monkeypatch.setattr(Images, "find", counted)
+    monkeypatch.setattr(Runner, "run", plan_only)
+    client = app(tmp_path, images=Images({"": tmp_path})).test_client()
+    said = client.post(
+        "/infer/threshold?image=a&output=json",
+        data={"params": '{"spacing_um": 0.5}'},
+        headers=bearer("runner"),
+    )
+    assert (said.status_code, said.get_json()["detail"]) == (429, "planned; that is all")
+    assert planned == ["a.png"]
+    assert found == ["a.png"]

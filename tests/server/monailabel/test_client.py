@@ -19,6 +19,8 @@ from PIL import Image
 from tests.serving import serving
 from tests.slides import Shapes
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "open sesame"
 
 

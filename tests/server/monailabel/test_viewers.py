@@ -26,6 +26,8 @@ from isoline.client import Client
 from tests.serving import serving
 from tests.slides import Shapes
 
+pytestmark = pytest.mark.slow
+
 WHOLE = {"location": [0, 0], "size": [0, 0], "min_poly_area": 0, "params": {"below": 180}}
 SQUARE = {"location": [1000, 900], "size": [512, 400], "params": {"below": 180}}
 

@@ -25,6 +25,8 @@ from tests import volumes
 from tests.orthanc import PASSWORD, USER, orthanc, store
 from tests.serving import serving
 
+pytestmark = pytest.mark.slow
+
 WHERE = volumes.grid(size=(40, 30, 24), axes=volumes.turned(0.4, -0.3, 1.2))
 VOXELS = volumes.ramp(WHERE.shape)
 BRIGHT = {"above": 2000}

@@ -12,7 +12,7 @@ import orjson
 from werkzeug.datastructures import FileStorage
 
 from isoline.errors import Malformed
-from isoline.images.catalog import Images
+from isoline.images.catalog import Found, Images
 from isoline.models.base import ModelSpec
 from isoline.models.catalogue import ModelCatalogue
 from isoline.server.monailabel import forms, masks, points, volumes, wsi
@@ -61,15 +61,15 @@ class Inference:
     """Where files lie for as long as they are read."""
 
     @contextlib.contextmanager
-    def source(self, image: str, session: str, file: FileStorage | None) -> Iterator[str]:
-        """Yield the name of the image that is meant; nothing else in a request can change it."""
+    def source(self, image: str, session: str, file: FileStorage | None) -> Iterator[Found]:
+        """Yield the image that is meant; nothing else in a request can change it."""
         if session:
-            yield f"{SESSION}:{session}"
+            yield self.images.find(f"{SESSION}:{session}")
         elif file is not None and file.filename:
             with self.sessions.passing(file) as name:
-                yield name
+                yield self.images.find(name)
         elif image:
-            yield self.names.find(image)
+            yield self.images.find(self.names.find(image))
         else:
             raise Malformed("neither image nor file nor session_id is given", "give one of them")
 
@@ -77,18 +77,18 @@ class Inference:
         self,
         model: str,
         asked: Asked,
-        name: str,
+        found: Found,
         owner: str,
         is_gone: Callable[[], bool],
         *,
         masked: bool = False,
     ) -> Answer:
-        """Run `model` on the region of the image called `name`, for `owner`.
+        """Run `model` on the region of the image `found`, for `owner`.
 
         Where a mask is wanted of the region, one that would be too large is refused at once.
         """
         spec = self.spec(model)
-        info = self.images.find(name).info
+        name, info = found.name, found.info
         where = wsi.place(asked, name, info)
         if masked:
             masks.check_size(where.size, self.max_mask_pixels)
@@ -96,6 +96,7 @@ class Inference:
         runs = [
             self.runner.run(
                 wsi.request(asked, where, name, info, model, spec, self.assumed_um, each),
+                found,
                 owner,
                 is_gone,
             )
@@ -107,27 +108,23 @@ class Inference:
         """Return what a model declares. Raises UnknownModel or Broken."""
         return self.models.get(model).spec
 
-    def is_volume(self, name: str) -> bool:
-        """Return whether the image called `name` is a volume. Raises what `Images.find` raises."""
-        return self.images.find(name).info.volume is not None
-
     def run_volume(
         self,
         model: str,
         params: Mapping[str, object],
         scribbled: FileStorage | None,
-        name: str,
+        found: Found,
         owner: str,
         is_gone: Callable[[], bool],
     ) -> VolumeAnswer:
-        """Run `model` on the volume called `name`, for `owner`."""
-        spec, found = self.spec(model), self.images.find(name)
+        """Run `model` on the volume `found`, for `owner`."""
+        spec = self.spec(model)
         assert found.info.volume is not None
         pointed = points.prompts(params, spec, 3)
         if scribbled is not None and "scribble" in spec.prompts:
             pointed += points.scribbles(scribbled, found.info.volume.grid, self.scratch)
-        request = volumes.request(name, model, spec, params, pointed)
-        return VolumeAnswer(self.runner.run(request, owner, is_gone), spec, found)
+        request = volumes.request(found.name, model, spec, params, pointed)
+        return VolumeAnswer(self.runner.run(request, found, owner, is_gone), spec, found)
 
     def label(
         self,
@@ -138,11 +135,12 @@ class Inference:
         is_gone: Callable[[], bool],
     ) -> Label:
         """Run `model` on the image called `name`: a mask of a volume, a document of a plane."""
-        if self.is_volume(name):
+        found = self.images.find(name)
+        if found.info.volume is not None:
             kind = volumes.Kind.of(params)
-            found = self.run_volume(model, params, None, name, owner, is_gone)
-            return Label(volumes.as_mask(found, kind), kind.suffix, volumes.explained(found))
-        answer = self.run(model, whole_or_part(params), name, owner, is_gone)
+            labelled = self.run_volume(model, params, None, found, owner, is_gone)
+            return Label(volumes.as_mask(labelled, kind), kind.suffix, volumes.explained(labelled))
+        answer = self.run(model, whole_or_part(params), found, owner, is_gone)
         return Label(wsi.as_dsa(answer), ".json", {"latencies": answer.latencies})
 
 

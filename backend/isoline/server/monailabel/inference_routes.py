@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 from flask import Response, g, request
 
 from isoline.errors import Malformed, NotSupported
+from isoline.images.catalog import Found
 from isoline.server.access import ADMIN, RUN, SAVE, User
 from isoline.server.declarations import Declaration, Routes
 from isoline.server.monailabel import datastore as store
@@ -43,15 +44,15 @@ def serve_inference(
         if output not in ("image", "json", "all", "dicom_seg"):
             raise Malformed(f"output={output} is unknown", "choose image, json, all or dicom_seg")
         params, owner = form.json("params"), g.user.name
-        with inference.runner.seat(), _source(inference, form) as name:
-            if inference.is_volume(name):
+        with inference.runner.seat(), _source(inference, form) as found:
+            if found.info.volume is not None:
                 scribbled = form.file("label")
-                found = inference.run_volume(model, params, scribbled, name, owner, _watch())
-                return _respond(of_volume(found, output, params))
+                labelled = inference.run_volume(model, params, scribbled, found, owner, _watch())
+                return _respond(of_volume(labelled, output, params))
             if output == "dicom_seg":
                 raise NotSupported("DICOM SEG is of volumes, and this is a plane", "ask for image")
             asked, kind, masked = whole_or_part(params), Kind.of(params), output != "json"
-            answer = inference.run(model, asked, name, owner, _watch(), masked=masked)
+            answer = inference.run(model, asked, found, owner, _watch(), masked=masked)
         if output == "json":
             return _respond(inference_as_json(answer))
         return _respond(as_mask(answer, kind) if output == "image" else as_both(answer, kind))
@@ -70,12 +71,12 @@ def serve_inference(
         if output not in wsi.DOCUMENTS:
             raise Malformed(f"output={output} is unknown", f"choose {', '.join(wsi.DOCUMENTS)}")
         write, media_type = wsi.DOCUMENTS[output]
-        with inference.runner.seat(), _source(inference, form) as name:
-            answer = inference.run(model, wsi.parse(given), name, g.user.name, _watch())
+        with inference.runner.seat(), _source(inference, form) as found:
+            answer = inference.run(model, wsi.parse(given), found, g.user.name, _watch())
         return _respond(Reply(write(answer), media_type))
 
 
-def _source(inference: Inference, form: Form) -> AbstractContextManager[str]:
+def _source(inference: Inference, form: Form) -> AbstractContextManager[Found]:
     session = request.args.get("session_id", "")
     return inference.source(request.args.get("image", ""), session, form.file("file"))
 

@@ -20,6 +20,7 @@ from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Contours, Failed, Mask, Objects, Started
 from isoline.domain.request import SegmentRequest
 from isoline.errors import Broken, Busy, Conflict
+from isoline.images.catalog import Found
 from isoline.jobs.queue import Jobs
 from isoline.pipeline.kinds import Plan
 from isoline.pipeline.planner import Planner
@@ -74,14 +75,16 @@ class Runner:
         finally:
             self._seats.release()
 
-    def run(self, asked: SegmentRequest, owner: str, is_gone: Callable[[], bool]) -> Run:
-        """Run `asked` of `owner` to its end; it is cancelled as soon as `is_gone` says so.
+    def run(
+        self, asked: SegmentRequest, image: Found, owner: str, is_gone: Callable[[], bool]
+    ) -> Run:
+        """Run `asked` of `owner` on `image` to its end; cancelled as soon as `is_gone` says so.
 
         Raises what `Planner.plan` raises, Busy when the queue is full, Broken when the job
         fails, and Conflict when it is cancelled.
         """
         began = time.monotonic()
-        plan = self._planner.plan(asked)
+        plan = self._planner.plan_on(image, asked)
         volume, scope = plan.started.volume, plan.started.scope
         job, batches, stop = self._begin(asked, plan, owner)
         self._audit.note(owner, "run", job, image=scope.image, model=scope.model)

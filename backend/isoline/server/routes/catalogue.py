@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from dataclasses import astuple
 from importlib import resources
 
@@ -13,7 +12,16 @@ from PIL import Image
 from isoline import __version__
 from isoline.errors import Broken
 from isoline.models.catalogue import ModelCatalogue
-from isoline.protocol import openapi, requests
+from isoline.protocol import openapi, requests, responses
+from isoline.protocol.responses import (
+    BrokenModelJson,
+    HealthJson,
+    ImagesJson,
+    ModelJson,
+    ModelsJson,
+    ReadinessJson,
+    ServerStatus,
+)
 from isoline.server import metrics, rendering
 from isoline.server.declarations import Routes
 from isoline.server.http import caller, json_response
@@ -27,19 +35,18 @@ def serve_catalogue(routes: Routes, services: Services) -> None:
     @routes.get("/v1/health", scope=None)
     def health() -> Response:
         """Say that this process is alive, and what it is doing."""
-        return json_response(
-            {
-                "status": _status(services),
-                "version": __version__,
-                "workers": services.engine.workers,
-            }
-        )
+        said: HealthJson = {
+            "status": _status(services),
+            "version": __version__,
+            "workers": services.engine.workers,
+        }
+        return json_response(said)
 
     @routes.get("/v1/health/ready", scope=None)
     def ready() -> Response:
         """Say whether requests should be sent here: 503 while they should not."""
-        status = _status(services)
-        return json_response({"status": status}, 200 if status == "ready" else 503)
+        said: ReadinessJson = {"status": _status(services)}
+        return json_response(said, 200 if said["status"] == "ready" else 503)
 
     @routes.get("/metrics")
     def prometheus() -> Response:
@@ -47,19 +54,18 @@ def serve_catalogue(routes: Routes, services: Services) -> None:
 
     @routes.get("/v1/models")
     def models() -> Response:
-        return json_response(
-            {"models": [_model(name, services.models) for name in services.models.names()]}
-        )
+        names = services.models.names()
+        said: ModelsJson = {"models": [_model(name, services.models) for name in names]}
+        return json_response(said)
 
     @routes.get("/v1/images")
     def list_images() -> Response:
-        return json_response(
-            {"images": list(images.names()), "archives": sorted(settings.dicomweb)}
-        )
+        said: ImagesJson = {"images": [*images.names()], "archives": sorted(settings.dicomweb)}
+        return json_response(said)
 
     @routes.get("/v1/images/<path:name>")
     def image(name: str) -> Response:
-        return json_response(requests.image_json(name, images.find(name, caller()).info))
+        return json_response(responses.image_json(name, images.find(name, caller()).info))
 
     @routes.get("/v1/images/<path:name>/region")
     def region(name: str) -> Response:
@@ -84,7 +90,7 @@ def serve_catalogue(routes: Routes, services: Services) -> None:
         return Response(page, content_type="text/html; charset=utf-8")
 
 
-def _status(services: Services) -> str:
+def _status(services: Services) -> ServerStatus:
     if services.engine.broken:
         return "broken"
     if services.jobs.closing:
@@ -92,10 +98,10 @@ def _status(services: Services) -> str:
     return "ready" if services.engine.ready else "starting"
 
 
-def _model(name: str, models: ModelCatalogue) -> Mapping[str, object]:
+def _model(name: str, models: ModelCatalogue) -> ModelJson | BrokenModelJson:
     """Return what a viewer needs to offer the model, and why it cannot run, None where it can."""
     try:
         spec = models.get(name).spec
     except Broken as error:
         return {"name": name, "problem": str(error)}
-    return requests.model_json(spec, models.problem(spec))
+    return responses.model_json(spec, models.problem(spec))

@@ -19,6 +19,8 @@ from isoline.jobs.job import Job, State
 from isoline.jobs.queue import Jobs
 from isoline.pipeline.kinds import Plan
 from isoline.protocol import requests
+from isoline.protocol.events import encode_event
+from isoline.protocol.responses import CreatedJobJson, JobJson, JobsJson
 from isoline.server.access import ADMIN, User
 from isoline.server.declarations import Body, Routes
 from isoline.server.http import caller as who_calls
@@ -115,15 +117,20 @@ def serve_jobs(routes: Routes, services: Services) -> None:
         if job is None:
             asked, plan, _ = parsed()
             job = submit(asked, plan, lasting=True, key=key)
-        links = {"events": f"/v1/jobs/{job.id}/events", "share": job.card.share}
-        return json_response(_job_json(job, jobs.position(job)) | links, 201)
+        said: CreatedJobJson = {
+            **_job_json(job, jobs.position(job)),
+            "events": f"/v1/jobs/{job.id}/events",
+            "share": job.card.share,
+        }
+        return json_response(said, 201)
 
     @routes.get("/v1/jobs")
     def list_jobs() -> Response:
         ended = requests.parse_integer(request.args.get("ended", "100"), "ended", 0, 100_000)
         positions = jobs.positions()
         latest = jobs.latest(partial(_owns, g.user), ended)
-        return json_response({"jobs": [_job_json(job, positions.get(job.id, 0)) for job in latest]})
+        said: JobsJson = {"jobs": [_job_json(job, positions.get(job.id, 0)) for job in latest]}
+        return json_response(said)
 
     @routes.get("/v1/jobs/<job_id>")
     def state(job_id: str) -> Response:
@@ -188,7 +195,7 @@ def _lines(
         for seq, event in batch.numbered(after):
             if isinstance(event, Started | Contours | Mask):
                 started = started or begun()
-            line = requests.encode_event(seq, event, started, encoder)
+            line = encode_event(seq, event, started, encoder)
             yield b"id: %d\ndata: %b\n\n" % (seq, line) if sse else line + b"\n"
 
 
@@ -196,7 +203,7 @@ def _owns(user: User, job: Job) -> bool:
     return user.may(ADMIN) or (user.is_known and job.card.owner == user.name)
 
 
-def _job_json(job: Job, position: int) -> dict[str, object]:
+def _job_json(job: Job, position: int) -> JobJson:
     return {
         "job": job.id,
         "state": job.state.value,

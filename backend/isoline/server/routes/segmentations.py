@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Response, g, request
 
 from isoline.protocol import requests
+from isoline.protocol.responses import saved_json
 from isoline.server.access import SAVE
 from isoline.server.declarations import Body, Routes
 from isoline.server.http import json_response
@@ -22,4 +23,4 @@ def serve_segmentations(routes: Routes, services: Services) -> None:
 
         saved = archive.save(requests.parse_save(request.get_data()), services.archives)
         services.audit.note(g.user.name, "save", saved.instance, series=saved.series)
-        return json_response(requests.saved_json(saved), 201 if saved.is_new else 200)
+        return json_response(saved_json(saved), 201 if saved.is_new else 200)

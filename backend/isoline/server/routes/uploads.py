@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Response, g, request
 
 from isoline.protocol import requests
+from isoline.protocol.responses import upload_json
 from isoline.server.declarations import Body, Routes
 from isoline.server.http import json_response
 from isoline.server.services import Services
@@ -20,7 +21,7 @@ def serve_uploads(routes: Routes, services: Services) -> None:
         asked = requests.parse_upload(request.get_data())
         upload, manifest = uploads.create(asked, services.planner.footprint(asked))
         audit.note(g.user.name, "upload", upload)
-        return json_response(requests.upload_json(upload, manifest), 201)
+        return json_response(upload_json(upload, manifest), 201)
 
     @routes.put(
         "/v1/uploads/<upload>/tiles/<int:level>/<int:column>/<int:row>",

@@ -39,6 +39,7 @@ def started(
     kind: Literal["objects", "regions"] = "objects",
     z: int = 0,
 ) -> Started:
+    """Return `STARTED` of another scale, pixel size, kind or plane."""
     grid = replace(STARTED.grid, scale=scale)
     return replace(STARTED, grid=grid, spacing_um=spacing_um, kind=kind, z=z)
 
@@ -49,6 +50,7 @@ def rectangle(x0: int, y0: int, x1: int, y1: int) -> Ring:
 
 
 def hole(x0: int, y0: int, x1: int, y1: int) -> Ring:
+    """A hole as `Polygons` wants it: counterclockwise on screen."""
     return [(x0, y0), (x0, y1), (x1, y1), (x1, y0)]
 
 
@@ -82,6 +84,7 @@ def _polygons(shapes: Sequence[Shape]) -> Polygons:
 
 
 def ids(first: int, count: int) -> NDArray[np.uint8]:
+    """Return (count, 16): ids that hang on nothing but their numbers, from `first`."""
     space = uuid.UUID(int=7)
     raw = b"".join(uuid.uuid5(space, str(k)).bytes for k in range(first, first + count))
     return np.frombuffer(raw, np.uint8).reshape(count, 16)

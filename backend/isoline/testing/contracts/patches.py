@@ -51,6 +51,7 @@ class Picture:
 
 
 def defaults(model: type[Model], **changed: Value) -> dict[str, Value]:
+    """Return the parameters of `model` by name, its defaults but for `changed`."""
     return {p.name: p.default for p in model.spec.parameters} | changed
 
 

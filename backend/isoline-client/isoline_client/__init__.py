@@ -1,0 +1,57 @@
+"""Talk to an isoline server from Python: results as typed events, as they come.
+
+    client = Client("http://127.0.0.1:8765")
+    for event in client.segment("slide.svs", "nuclei", region=[2600, 3900, 6696, 7996]):
+        if isinstance(event, Contours):
+            print(len(event.features), "contours")
+
+Needs `requests` and nothing else. Coordinates are image coordinates throughout: level-0 pixels,
+x to the right, y down, the origin at the corner of the first pixel.
+"""
+
+from isoline_client.client import Client, Job
+from isoline_client.errors import ClientError
+from isoline_client.events import (
+    Cancelled,
+    Contours,
+    Done,
+    End,
+    Event,
+    Failed,
+    Mask,
+    Progress,
+    Started,
+    Warned,
+    decode_event,
+)
+from isoline_client.options import Json, Options, box, point, polygon, scribble
+from isoline_client.retry import ONCE, PROTOCOL, Listener, Policy
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ONCE",
+    "PROTOCOL",
+    "Cancelled",
+    "Client",
+    "ClientError",
+    "Contours",
+    "Done",
+    "End",
+    "Event",
+    "Failed",
+    "Job",
+    "Json",
+    "Listener",
+    "Mask",
+    "Options",
+    "Policy",
+    "Progress",
+    "Started",
+    "Warned",
+    "box",
+    "decode_event",
+    "point",
+    "polygon",
+    "scribble",
+]

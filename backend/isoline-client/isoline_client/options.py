@@ -1,0 +1,66 @@
+"""What a request says beside its image and its model, and the prompts that it may hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, TypedDict
+
+Json: TypeAlias = dict[str, Any]
+
+
+class Options(TypedDict, total=False):
+    """What a request may say beside image and model; the protocol has the meaning of each."""
+
+    region: Sequence[float] | Mapping[str, Any] | None
+    """[x0, y0, x1, y1] or a GeoJSON geometry; None is the whole image."""
+    focus: Sequence[float] | None
+    parameters: Mapping[str, float | int | bool | str] | None
+    tile: int | None
+    spacing_um: float | Sequence[float] | None
+    at_um: float | None
+    channel: Sequence[str | int] | None
+    z: int | None
+    slice: int | Mapping[str, str | int] | None
+    """Where the user looks in a volume: k, or {"instance": SOPInstanceUID, "frame": 1}."""
+    prompts: Sequence[Mapping[str, Any]] | None
+    """What points at the one object: see `point`, `box`, `scribble` and `polygon`."""
+    frame_of_reference: str | None
+    """FrameOfReferenceUID of prompts in LPS millimetres; None: they are in pixels or voxels."""
+    initial: Sequence[float] | Mapping[str, Any] | None
+    """What the prompts correct: as `region`, or {"slices": [...]} in a volume."""
+    image_size: Sequence[int] | None
+    """[width, height] of the image on the screen; the server refuses a file of another size."""
+    format: str
+    simplify_px: float | None
+    keep: bool
+    """Whether the server keeps the answer to prompts as a job; it is sent once otherwise."""
+
+
+def request_body(image: str, model: str, options: Options) -> Json:
+    """Return the JSON object to send; options that are None are left out."""
+    given = {key: value for key, value in options.items() if value is not None}
+    return {"image": image, "model": model, **given}
+
+
+def point(*at: float, include: bool = True) -> Json:
+    """Return the prompt at x, y, in a volume x, y, z; not `include`: the object is not there."""
+    return _prompt("point", [at], include)
+
+
+def box(first: Sequence[float], last: Sequence[float], include: bool = True) -> Json:
+    """Return the prompt of a box between two opposite corners."""
+    return _prompt("box", [first, last], include)
+
+
+def scribble(way: Iterable[Sequence[float]], include: bool = True) -> Json:
+    """Return the prompt of a line over the object."""
+    return _prompt("scribble", way, include)
+
+
+def polygon(corners: Iterable[Sequence[float]], include: bool = True) -> Json:
+    """Return the prompt of a lasso around the object; its first corner is not repeated."""
+    return _prompt("polygon", corners, include)
+
+
+def _prompt(kind: str, points: Iterable[Sequence[float]], include: bool) -> Json:
+    return {"kind": kind, "points": [[*each] for each in points], "include": include}

@@ -1,0 +1,130 @@
+"""One request over HTTP, and its answer: what fails is a ClientError."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Generator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from isoline_client.errors import ClientError
+from isoline_client.options import Json
+from isoline_client.retry import retry_after_seconds
+
+Headers = Mapping[str, str]
+
+
+class Transport:
+    """Speaks to one server. Safe to use from several threads."""
+
+    def __init__(
+        self, url: str, token: str | None, headers: Callable[[], Headers], silence_seconds: float
+    ) -> None:
+        """`headers` is called for each request: what it returns is sent with it."""
+        self._url = url.rstrip("/")
+        self._is_local = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+        self._token = token
+        self._headers = headers
+        self._silence = silence_seconds
+
+    def answer(
+        self, method: str, path: str, body: Json | None = None, headers: Headers | None = None
+    ) -> Json:
+        """Return the JSON object that answers. Raises ClientError."""
+        with self._open(method, path, body, headers) as response:
+            try:
+                content = response.content
+            except requests.RequestException as error:
+                raise _broken(self._url, error) from error
+            try:
+                answer = json.loads(content)
+            except ValueError:
+                answer = None
+            if not isinstance(answer, dict):
+                raise _not_isoline(response)
+            return answer
+
+    def lines(
+        self, method: str, path: str, body: Json | None = None
+    ) -> Generator[bytes, None, None]:
+        """Yield the whole lines of a stream, empty ones too; one that was cut is no line.
+
+        Raises ClientError. Closing it hangs up.
+        """
+        with self._open(method, path, body) as response:
+            pending: list[bytes] = []
+            try:
+                for chunk in response.iter_content(1 << 16):
+                    *whole, rest = chunk.split(b"\n")
+                    if whole:
+                        yield b"".join([*pending, whole[0]])
+                        yield from whole[1:]
+                        pending = []
+                    pending.append(rest)
+            except requests.RequestException as error:
+                raise _broken(self._url, error) from error
+
+    def _open(
+        self, method: str, path: str, body: Json | None, headers: Headers | None = None
+    ) -> requests.Response:
+        """Return an answer whose body is still to be read. Raises ClientError."""
+        sent = {"Accept": "application/x-ndjson, application/json", **self._headers()}
+        sent.update(headers or {})
+        data = None
+        if body is not None:
+            sent["Content-Type"] = "application/json"
+            data = json.dumps(body, allow_nan=False).encode()
+        with requests.Session() as session:
+            # a proxy that the environment names cannot reach a server on this machine
+            session.trust_env = not self._is_local
+            try:
+                response = session.request(
+                    method,
+                    self._url + path,
+                    data=data,
+                    headers=sent,
+                    auth=self._authorise,
+                    timeout=self._silence,
+                    stream=True,
+                    allow_redirects=False,  # what the headers say is for this server alone
+                )
+            except requests.RequestException as error:
+                raise _unreachable(self._url, error) from error
+        if response.status_code >= 300:
+            raise _refusal(response)
+        return response
+
+    def _authorise(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+def _refusal(response: requests.Response) -> ClientError:
+    wait = retry_after_seconds(response.headers.get("Retry-After"), time.time())
+    with response:
+        try:
+            said: Any = response.json()
+            remedy = said.get("remedy", "")
+            return ClientError(response.status_code, said["code"], said["detail"], remedy, wait)
+        except (requests.RequestException, ValueError, TypeError, KeyError, AttributeError):
+            return _not_isoline(response, wait)
+
+
+def _not_isoline(response: requests.Response, wait: float = 0.0) -> ClientError:
+    what = f"the server answered {response.status_code} {response.reason}"
+    remedy = "is this isoline's URL?"
+    return ClientError(response.status_code, "NotIsoline", what, remedy, wait)
+
+
+def _unreachable(url: str, error: requests.RequestException) -> ClientError:
+    reason = "it does not answer" if isinstance(error, requests.Timeout) else "no connection"
+    remedy = "is `isoline serve` running there?"
+    return ClientError(0, "Unreachable", f"{url} cannot be reached: {reason}", remedy)
+
+
+def _broken(url: str, error: requests.RequestException) -> ClientError:
+    return ClientError(0, "Lost", f"the connection to {url} broke: {error}")
