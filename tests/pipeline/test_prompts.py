@@ -361,9 +361,9 @@ def test_what_is_refused_in_a_volume(
 @pytest.mark.parametrize(
     ("image", "changes", "message"),
     [
-        ("p.png", {"format": "ohif"}, "ohif writes masks"),
+        ("p.png", {"format": "ohif"}, "ohif supports masks"),
         ("p.png", {"slice": 3}, "slice says nothing"),
-        ("ct", {}, "geojson writes outlines"),
+        ("ct", {}, "geojson supports outlines"),
         ("ct", {"format": "ohif", "z": 3}, "z says nothing"),
     ],
 )
