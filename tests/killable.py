@@ -52,8 +52,8 @@ class Server:
         """Start the server; it needs a while before it answers."""
         config = self.data / "isoline.toml"
         config.write_text(
-            f'data = "{self.data.as_posix()}"\n[server]\nport = {self.port}\n'
-            f'[images]\nslides = "{self.images.as_posix()}"\n{self.more}',
+            f'data = "{self.data.as_posix()}"\n[images]\nslides = "{self.images.as_posix()}"\n'
+            f"[server]\nport = {self.port}\n{self.more}",
             encoding="utf-8",
         )
         code = (

@@ -366,6 +366,14 @@ def test_a_click_is_asked_again(server: Server) -> None:
     assert len(server.calls) == 3
 
 
+def test_a_click_whose_job_is_kept_makes_no_second_job(server: Server) -> None:
+    server.scripts["/v1/segment"] = [stream(*LINES[:2], cut=True), stream(*LINES)]
+    events = Client(server.url).segment("a.svs", "click", prompts=[point(5, 6)], keep=True)
+    with pytest.raises(ClientError, match="broke off"):
+        list(events)
+    assert len(server.calls) == 1
+
+
 def test_another_look_takes_the_place_of_one_that_waits(server: Server) -> None:
     refused = threading.Event()
 

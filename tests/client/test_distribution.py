@@ -20,6 +20,8 @@ import isoline
 from isoline.client import Client, Contours, Done
 from tests.serving import serving
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(isoline.__file__).parents[1] / "isoline-client"
 HOOK = "import sys; from setuptools import build_meta; build_meta.build_{}(sys.argv[1])"
 """One of the two builds of PEP 517, run in the folder of a project."""

@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -23,7 +24,9 @@ import requests
 from tests.dsa.builds import GIRDER_3, BuildFailed, Edition, execute, variables_outside
 from tests.serving import free_port
 
-PLUGIN = Path(__file__).parents[2] / "plugins" / "dsa"
+ROOT = Path(__file__).parents[2]
+PLUGIN = ROOT / "plugins" / "dsa"
+CLIENT = ROOT / "backend" / "isoline-client"
 PASSWORD = "isoline-test"
 
 END_SECONDS = 180.0
@@ -80,7 +83,14 @@ class Girder:
         return answer.json() if answer.content else None
 
     def open(
-        self, method: str, route: str, *, json: object = None, stream: bool = False, **query: Any
+        self,
+        method: str,
+        route: str,
+        *,
+        json: object = None,
+        stream: bool = False,
+        idempotency_key: str | None = None,
+        **query: Any,
     ) -> requests.Response:
         """Return the answer of a route, whatever it is."""
         return self._session.request(
@@ -88,7 +98,7 @@ class Girder:
             f"{self.url}/api/v1/{route}",
             params=query,
             json=json,
-            headers={"Girder-Token": self.token},
+            headers={"Girder-Token": self.token, "Idempotency-Key": idempotency_key},
             stream=stream,
             timeout=120,
         )
@@ -134,11 +144,15 @@ def running(home: Path, slide: Path, edition: Edition = GIRDER_3) -> Iterator[St
     venv = edition.environment()
     log = home / "stack.log"
     packages = home / "packages"
-    pip = ("install", "--quiet", "--no-deps", "--no-build-isolation", "--no-cache-dir")
-    source = shutil.copytree(
-        PLUGIN, home / "plugin", ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
-    )  # setuptools would leave a folder beside the sources
-    execute(log, str(venv / "bin/pip"), *pip, "--target", str(packages), str(source))
+    pip = ("install", "--quiet", "--no-deps", "--no-index")
+    ignored = shutil.ignore_patterns("build", "*.egg-info", "__pycache__")
+    for source in (PLUGIN, CLIENT):  # setuptools would leave a folder beside the sources
+        shutil.copytree(source, home / "sources" / source.name, ignore=ignored)
+    sources = [str(each) for each in (home / "sources").iterdir()]
+    build = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(home / "wheels"))
+    execute(log, sys.executable, *build, *sources)  # Girder's own setuptools is too old for that
+    wheels = [str(each) for each in (home / "wheels").iterdir()]
+    execute(log, str(venv / "bin/pip"), *pip, "--target", str(packages), *wheels)
     database, port, redis = free_port(), free_port(), free_port()
     url = f"http://127.0.0.1:{port}"
     variables: dict[str, str] = {}

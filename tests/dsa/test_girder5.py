@@ -16,6 +16,7 @@ from tests.dsa.pages import SLOW, log_in, save_and_test_settings
 from tests.dsa.test_rest import (  # noqa: F401  # pytest runs them here with this file's archive
     test_a_copy_that_was_read_too_early_cannot_be_saved,
     test_a_run_survives_girder,
+    test_a_run_that_is_submitted_again_is_the_same,
     test_a_second_run_replaces_what_nobody_touched,
     test_an_annotation_is_locked_while_it_grows,
     test_discard_leaves_nothing,

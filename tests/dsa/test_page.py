@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.dsa.stack import imported_alone
+from tests.dsa.stack import PLUGIN, imported_alone
 
 page = imported_alone("page")
 
@@ -23,6 +23,12 @@ def test_each_module_follows_those_that_it_imports() -> None:
         text = (page.WEB / f"{name}.js").read_text(encoding="utf-8")
         imported = re.findall(r"^import .* from '\./(\w+)\.js';$", text, re.MULTILINE)
         assert set(imported) <= set(page.MODULES[:place]), name
+
+
+@pytest.mark.parametrize("name", ["attempt.js", "retry.js"])
+def test_requests_are_tried_again_as_in_ohif(name: str) -> None:
+    of_ohif = PLUGIN.parent / "ohif" / "src" / name
+    assert (page.WEB / name).read_bytes() == of_ohif.read_bytes()
 
 
 def test_together_they_are_one_script(tmp_path: Path) -> None:

@@ -34,6 +34,24 @@ def test_a_run_on_a_private_slide_goes_on(archive: Archive, tmp_path: Path) -> N
         archive.admin.call("PUT", f"folder/{folder}/access", access="{}", public=True)
 
 
+def test_a_run_can_be_stopped_while_the_server_is_away(archive: Archive, tmp_path: Path) -> None:
+    more = f'[girder.archive]\nurl = "{archive.stack.url}"\n'
+    setting = {"key": "isoline.url"}
+    try:
+        with running(tmp_path, tmp_path, more=more) as server:
+            archive.admin.call("PUT", "system/setting", **setting, value=server.url)
+            run = archive.start("slow", (5000, 6200, 6536, 7224), parameters={"seconds": 0.5})
+            kept = wait_for(lambda: archive.state(run)["elements"], lambda count: count >= 4)
+            server.kill()
+            archive.admin.call("POST", f"isoline/run/{run['_id']}/cancel")
+            ended = wait_for(lambda: archive.state(run), lambda now: now["state"] != "running", 10)
+    finally:
+        archive.admin.call("PUT", "system/setting", **setting, value=archive.isoline_url)
+    assert ended["state"] == "stopped"
+    assert "did not answer" in ended["message"]
+    assert len(stored(archive, run)) >= kept, "what it found can be accepted"
+
+
 def test_a_run_of_one_girder_is_watched_stopped_and_taken_up_by_another(archive: Archive) -> None:
     region = (5000.0, 6200.0, 6536.0, 7224.0)
     body = {"model": "slow", "region": [*region], "parameters": {"seconds": 0.5}}

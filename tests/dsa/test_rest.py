@@ -55,6 +55,20 @@ def test_what_is_stored_is_what_the_server_found(archive: Archive) -> None:
     assert name == "Nuclei"
 
 
+def test_a_run_that_is_submitted_again_is_the_same(archive: Archive) -> None:
+    body = {"model": "slow", "region": [*REGION], "parameters": {"seconds": 0.1}}
+    route = f"isoline/item/{archive.item}/run"
+    first, again, other = (
+        archive.admin.open("POST", route, json=body, idempotency_key=key).json()
+        for key in ("the-same-key", "the-same-key", "another-key")
+    )
+    assert again["_id"] == first["_id"] != other["_id"]
+    assert archive.ended(other)["state"] == archive.ended(first)["state"] == "done"
+    runs = archive.admin.call("GET", f"isoline/item/{archive.item}")["runs"]
+    assert {run["_id"] for run in runs} == {first["_id"], other["_id"]}
+    assert server_result(archive, first).keys() == stored(archive, first).keys()
+
+
 def test_events_are_passed_on_as_they_come(archive: Archive) -> None:
     run = archive.start("slow", (5000, 6200, 7048, 7224), parameters={"seconds": 0.5})
     events = archive.admin.open("GET", f"isoline/run/{run['_id']}/events", stream=True)

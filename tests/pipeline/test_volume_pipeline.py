@@ -165,11 +165,11 @@ def test_the_slice_that_is_looked_at_comes_first(folder: Path, engine: LocalEngi
     assert 0 not in first.slices
 
 
-@pytest.mark.parametrize(("most_mib", "is_kept"), [(0, False), (1, True)])
+@pytest.mark.parametrize(("most_bytes", "is_kept"), [(1, False), (266_399, False), (266_400, True)])
 def test_a_worker_keeps_so_many_bytes_of_volumes(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, most_mib: int, is_kept: bool
+    folder: Path, monkeypatch: pytest.MonkeyPatch, most_bytes: int, is_kept: bool
 ) -> None:
-    monkeypatch.setattr(resources, "SOURCES_MIB", most_mib)
+    monkeypatch.setattr(resources, "SOURCES_BYTES", most_bytes)
     bench = resources.Resources(ModelCatalogue(folder), "cpu")
     first = VolumeSource.voxels
     read: list[VolumeSource] = []
@@ -256,7 +256,7 @@ def test_mistakes_are_found_before_anything_runs(folder: Path) -> None:
     for kind, changes in wrong:
         with pytest.raises(kind):
             prepared(folder, request(**changes))
-    with pytest.raises(NotSupported, match="no masks"):
+    with pytest.raises(NotSupported, match="does not support masks"):
         GeoJSON().mask(mask_rle.encode(np.zeros((0, 1, 1), np.uint8), []), Any)  # type: ignore[arg-type]
 
 
@@ -266,7 +266,7 @@ def test_a_picture_is_no_volume(tmp_path: Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "p.png")
     with pytest.raises(NotSupported, match="works on volumes"):
         prepared(tmp_path, request("p.png"))
-    with pytest.raises(NotSupported, match="writes masks"):
+    with pytest.raises(NotSupported, match="supports masks"):
         prepared(tmp_path, request("p.png", model="threshold", spacing_um=None))
 
 

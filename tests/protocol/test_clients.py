@@ -29,6 +29,7 @@ CLIENTS = {
     "python": {*Options.__annotations__, "image", "model"},
     # the server in Girder adds these two, and a run's title stays there
     "dsa": DSA - {"title"} | {"image", "format"},
+    "ohif": quoted("ohif/src/client.js", r"REQUEST_KEYS = \[(.*?)\]"),
 }
 
 

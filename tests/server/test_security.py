@@ -30,6 +30,7 @@ pytestmark = pytest.mark.slow
 ANN, BOB, EVE, ROOT = (f"{name}-{'x' * 32}" for name in ("ann", "bob", "eve", "root"))
 SLIDE = "slides/disks.tif"
 JSON = {"Content-Type": "application/json"}
+VIEWER = "https://viewer.example"
 
 
 def tables() -> str:
@@ -44,7 +45,8 @@ def tables() -> str:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     images = tmp_path_factory.mktemp("images")
     disks(images / "disks.tif", (900, 700))
-    more = f"[engine]\nworkers = 1\nurgent_workers = 0\n{tables()}"
+    origins = f'allow_origins = ["{VIEWER}"]\n'
+    more = f"{origins}[engine]\nworkers = 1\nurgent_workers = 0\n{tables()}"
     with running(images, tmp_path_factory.mktemp("data"), more=more) as server:
         yield server
 
@@ -147,6 +149,25 @@ def test_a_page_of_another_site_changes_nothing(server: Server) -> None:
         assert "Access-Control-Allow-Origin" not in answer.headers
     same = {**JSON, "Origin": server.url}
     assert ask(server, "POST", "/v1/jobs", ANN, data=body, headers=same).status_code == 201
+
+
+def test_a_viewer_of_another_site_may_do_all_that_the_protocol_says(server: Server) -> None:
+    wanted = "authorization,content-type,idempotency-key"
+    preflight = {
+        "Origin": VIEWER,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": wanted,
+    }
+    allowed = ask(server, "OPTIONS", "/v1/jobs", headers=preflight)
+    assert allowed.ok
+    names = allowed.headers["Access-Control-Allow-Headers"].lower().replace(" ", "")
+    assert set(wanted.split(",")) <= set(names.split(","))
+    body = json.dumps({"image": SLIDE, "model": "threshold"})
+    headers = {**JSON, "Origin": VIEWER}
+    answer = ask(server, "POST", "/v1/jobs", ANN, data=body, headers=headers)
+    assert answer.status_code == 201
+    assert answer.headers["Access-Control-Allow-Origin"] == VIEWER
+    assert "Retry-After" in answer.headers["Access-Control-Expose-Headers"]
 
 
 @pytest.mark.parametrize(

@@ -80,16 +80,16 @@ class Client:
         """Yield the events of one request in one call.
 
         Leaving the loop hangs up, which cancels it. A request with prompts is asked again when the
-        connection is lost; what it has yielded is not yielded twice. Any other cannot be taken up
-        again once its events have begun. Raises ClientError when the server refuses or the
-        connection is lost.
+        connection is lost; what it has yielded is not yielded twice. Any other, and one whose
+        answer is a job that is kept, cannot be taken up again once its events have begun. Raises
+        ClientError when the server refuses or the connection is lost.
         """
         body = request_body(image, model, options)
         attempts = Attempts(self._policy, self._policy.request_seconds, stop, self._listener)
         said = answer(
             attempts,
             lambda: self._http.lines("POST", "/v1/segment", body),
-            repeatable=bool(body.get("prompts")),
+            repeatable=bool(body.get("prompts")) and not body.get("keep"),
         )
         return _typed(said)
 

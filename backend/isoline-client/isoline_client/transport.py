@@ -89,10 +89,11 @@ class Transport:
                     auth=self._authorise,
                     timeout=self._silence,
                     stream=True,
+                    allow_redirects=False,  # what the headers say is for this server alone
                 )
             except requests.RequestException as error:
                 raise _unreachable(self._url, error) from error
-        if not response.ok:
+        if response.status_code >= 300:
             raise _refusal(response)
         return response
 

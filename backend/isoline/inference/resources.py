@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from functools import lru_cache
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeAlias
+
+from cachetools import LRUCache
 
 from isoline.errors import Unreadable
 from isoline.models.base import Model
@@ -15,48 +16,41 @@ from isoline.sources.byte_cache import ByteCache
 from isoline.sources.registry import open_image
 
 SOURCES = 4
-SOURCES_MIB = 1024
+SOURCES_BYTES = 1 << 30
 """How many images a worker keeps open, and how much of volumes: the one in use in any case."""
 MODELS = 4
 """How many models a worker keeps loaded."""
 
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
+_Key: TypeAlias = tuple[Path | Remote, str]
+"""An image, and the reader to open it with."""
 
 
-class _Recent(Generic[K, V]):
-    """The last few values made by `make`, given up oldest first through `drop`."""
+class _OpenSources(LRUCache[_Key, Source]):
+    """The images that were read last, opened when they are missed, closed when they make room."""
 
-    def __init__(
-        self,
-        most: int,
-        drop: Callable[[V], None] = lambda _: None,
-        *,
-        weigh: Callable[[V], int] = lambda _: 0,
-        most_bytes: int = 0,
-    ) -> None:
-        """Keep `most` values, and no more than `most_bytes` by `weigh`; the newest in any case."""
-        self._most = most
-        self._drop = drop
-        self._weigh = weigh
-        self._most_bytes = most_bytes
-        self._values: OrderedDict[K, V] = OrderedDict()
+    def __init__(self) -> None:
+        super().__init__(SOURCES_BYTES, _weight)
 
-    def get(self, key: K, make: Callable[[], V]) -> V:
-        if key not in self._values:
-            self._values[key] = make()
-            while len(self._values) > 1 and self._is_full():
-                self._drop(self._values.popitem(last=False)[1])
-        self._values.move_to_end(key)
-        return self._values[key]
+    def __missing__(self, key: _Key) -> Source:
+        self[key] = source = open_image(*key)
+        if len(self) > SOURCES:
+            self.popitem()
+        return source
 
-    def _is_full(self) -> bool:
-        held = sum(map(self._weigh, self._values.values()))
-        return len(self._values) > self._most or held > self._most_bytes
+    def popitem(self) -> tuple[_Key, Source]:
+        key, source = super().popitem()
+        source.close()
+        return key, source
 
     def clear(self) -> None:
-        while self._values:
-            self._drop(self._values.popitem()[1])
+        while self:
+            self.popitem()
+
+
+def _weight(source: Source) -> int:
+    """Return what a source takes of `SOURCES_BYTES`: all of them where it needs more."""
+    # at least one: beside a source that takes all of them there is room for no other
+    return min(max(source.memory_bytes, 1), SOURCES_BYTES)
 
 
 class Resources:
@@ -67,21 +61,15 @@ class Resources:
         self.catalogue = models
         self.seen = ByteCache(seen_mib << 20)
         self._device = device
-        self._sources: _Recent[tuple[Path | Remote, str], Source] = _Recent(
-            SOURCES,
-            lambda old: old.close(),
-            weigh=lambda source: source.memory_bytes,
-            most_bytes=SOURCES_MIB << 20,
-        )
-        self._models: _Recent[tuple[str, str], Model] = _Recent(MODELS)
+        self._sources = _OpenSources()
+        self._model = lru_cache(MODELS)(self._load)
 
     def close(self) -> None:
         self._sources.clear()
 
     def source(self, path: Path | Remote, reader: str, fingerprint: str) -> Source:
         """Return an image, open. Raises Unreadable, also where its content is another."""
-        key = (path, reader)
-        source = self._sources.get(key, lambda: open_image(*key))
+        source = self._sources[path, reader]
         if source.info.fingerprint != fingerprint:
             raise Unreadable(
                 f"{path.name} changed after the job was accepted", "submit the job again"
@@ -90,9 +78,8 @@ class Resources:
 
     def model(self, name: str, version: str) -> Model:
         """Return a model of that version, its weights loaded."""
+        return self._model(name, version)
 
-        def load() -> Model:
-            kind = self.catalogue.get(name)
-            return kind(self.catalogue.files(kind.spec), self._device)
-
-        return self._models.get((name, version), load)
+    def _load(self, name: str, version: str) -> Model:
+        kind = self.catalogue.get(name)
+        return kind(self.catalogue.files(kind.spec), self._device)

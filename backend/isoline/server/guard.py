@@ -46,6 +46,7 @@ def guard(app: Flask, access: Access, metrics: Metrics, settings: Settings) -> N
             response.headers["Access-Control-Allow-Headers"] = (
                 "Authorization, Content-Type, Idempotency-Key"
             )
+            response.headers["Access-Control-Expose-Headers"] = "Retry-After"
             response.vary.add("Origin")
         return response
 

@@ -1,56 +1,49 @@
-"""Values that are dear to make, kept up to so many bytes."""
+"""A cache for expensive values, limited by their size in bytes."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
+from contextlib import suppress
 from threading import Lock
 from typing import TypeVar, cast
 
 import numpy as np
+from cachetools import LRUCache
 
 T = TypeVar("T")
 
 
 class ByteCache:
-    """The least recently used values are thrown out beyond `limit` bytes. Thread-safe.
+    """An LRU cache that evicts the least recently used values beyond `limit` bytes. Thread-safe.
 
-    Values of different types may share one cache, as long as a key always names the same type.
+    Values of different types may share one cache, as long as a key always has the same type of
+    value.
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._bytes = 0
-        self._kept: OrderedDict[Hashable, tuple[object, int]] = OrderedDict()
+        self._kept: LRUCache[Hashable, object] = LRUCache(limit, _bytes)
         self._lock = Lock()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return the value under `key`, made now if it isn't here. Not to be written to."""
+        """Return the value of `key`, made now if it is not cached. Callers must not write to it."""
         with self._lock:
             if key in self._kept:
-                self._kept.move_to_end(key)
-                return cast(T, self._kept[key][0])
-        # outside the lock: two threads may make the same value, none waits for another's
+                return cast(T, self._kept[key])
+        # outside the lock: two threads may make the same value, but neither waits for the other
         value = make()
-        size = _bytes(value)
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = value, size
-                self._bytes += size
-            while self._bytes > self._limit:
-                self._bytes -= self._kept.popitem(last=False)[1][1]
+        with self._lock, suppress(ValueError):  # larger than the whole cache
+            self._kept[key] = value
         return value
 
     def clear(self) -> None:
         with self._lock:
             self._kept.clear()
-            self._bytes = 0
 
 
 def _bytes(value: object) -> int:
-    """Return what `value` takes, the arrays in it above all."""
+    """Return the approximate size of `value`, which is mostly that of its arrays."""
     if isinstance(value, np.ndarray):
         return value.nbytes
     if isinstance(value, Mapping):

@@ -1,7 +1,7 @@
 """The Girder plugin: one source for Girder 3.2 and Girder 5.
 
 settings     the server's address and token
-server       requests to the isoline server
+server       the isoline server as Girder passes it on
 images       an item as the isoline server sees it
 runs         what was asked for, kept in the database; a thread per run stores what arrives
 annotations  elements appended at flat cost, locked while they grow, replaced by a later run

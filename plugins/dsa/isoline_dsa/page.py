@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 WEB = Path(__file__).parent / "web"
 MODULES = (
-    *("page", "dom", "api", "shapes", "layers", "fields", "pointer", "objects"),
+    *("page", "attempt", "retry", "dom", "api", "shapes", "layers", "fields", "pointer", "objects"),
     *("prompting", "regions", "runs", "panel", "settings", "main"),
 )
 """Files of the panel, each after those that it imports."""

@@ -6,13 +6,13 @@ right to write to the item.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cherrypy
-import requests
 from girder.api import access
 from girder.api.describe import Description, autoDescribeRoute
 from girder.api.rest import Resource, setResponseHeader
@@ -23,7 +23,7 @@ from girder.models.item import Item
 
 from isoline_dsa import images, settings
 from isoline_dsa.runs import RUNNING, Run
-from isoline_dsa.server import Server, ServerError, lines
+from isoline_dsa.server import Lines, ServerError
 
 REQUEST_KEYS = ("model", "title", "region", "focus", "parameters", "simplify_px")
 """What a browser may say in a request; the image is the route's item, never its own choice."""
@@ -52,12 +52,12 @@ class IsolineResource(Resource):  # type: ignore[misc]
     @access.admin
     @autoDescribeRoute(Description("Say whether the isoline server answers."))
     def server(self) -> Any:
-        return _asked(lambda: Server().health())
+        return _asked(lambda: settings.server().health())
 
     @access.user(scope=TokenScope.DATA_READ)
     @autoDescribeRoute(Description("List the models of the isoline server."))
     def models(self) -> Any:
-        return _asked(lambda: Server().models())
+        return _asked(lambda: settings.server().models())
 
     @access.public(scope=TokenScope.DATA_READ)
     @autoDescribeRoute(
@@ -104,7 +104,8 @@ class IsolineResource(Resource):  # type: ignore[misc]
         _check_keys(request, REQUEST_KEYS)
         title = str(request.pop("title", None) or request["model"])[:100]
         user = self.getCurrentUser()
-        return Run().filter(_asked(lambda: Run().begin(item, user, request, title)), user)
+        key = cherrypy.request.headers.get("Idempotency-Key", "")
+        return Run().filter(_asked(lambda: Run().begin(item, user, request, title, key)), user)
 
     @access.user(scope=TokenScope.DATA_WRITE)
     @autoDescribeRoute(
@@ -117,7 +118,7 @@ class IsolineResource(Resource):  # type: ignore[misc]
     def prompt(self, item: Any, request: dict[str, Any]) -> Any:
         _check_keys(request, PROMPT_KEYS)
         asked, token = images.segmenting(item, request), images.read_token(self.getCurrentUser())
-        return _streamed(_asked(lambda: Server().segment(asked, token)))
+        return _streamed(_asked(lambda: settings.server().segment(asked, token)))
 
     @access.public(scope=TokenScope.DATA_READ)
     @autoDescribeRoute(Description("Say how far a run is.").param("id", "", paramType="path"))
@@ -136,7 +137,7 @@ class IsolineResource(Resource):  # type: ignore[misc]
         run, _ = self._run(id, AccessType.READ)
         user = self.getCurrentUser()
         token = images.read_token(user) if user else ""
-        return _streamed(_asked(lambda: Server().open_events(run["job"], after, token)))
+        return _streamed(_asked(lambda: settings.server().events(run["job"], after, token)))
 
     @access.user(scope=TokenScope.DATA_WRITE)
     @autoDescribeRoute(
@@ -146,7 +147,7 @@ class IsolineResource(Resource):  # type: ignore[misc]
     )
     def focus(self, id: str, point: list[float]) -> None:  # noqa: A002
         run, _ = self._run(id, AccessType.WRITE)
-        _asked(lambda: Server().focus(run["job"], point))
+        _asked(lambda: settings.server().focus(run["job"], point))
 
     @access.user(scope=TokenScope.DATA_WRITE)
     @autoDescribeRoute(
@@ -154,7 +155,7 @@ class IsolineResource(Resource):  # type: ignore[misc]
     )
     def cancel(self, id: str) -> None:  # noqa: A002
         run, _ = self._run(id, AccessType.WRITE)
-        _asked(lambda: Server().cancel(run["job"]))
+        _asked(lambda: Run().stop(run))
 
     @access.user(scope=TokenScope.DATA_WRITE)
     @autoDescribeRoute(
@@ -197,20 +198,16 @@ def _check_keys(request: dict[str, Any], known: tuple[str, ...]) -> None:
         raise RestException(f"The request has {what}.", 400)
 
 
-def _streamed(response: requests.Response) -> Callable[[], Iterator[bytes]]:
-    """Return what has Girder pass on the lines of `response` as they come."""
+def _streamed(lines: Lines) -> Callable[[], Lines]:
+    """Return what has Girder pass on `lines` as they come."""
     setResponseHeader("Content-Type", "application/x-ndjson")
     setResponseHeader("Cache-Control", "no-store")
     setResponseHeader("X-Accel-Buffering", "no")  # nginx would hold events back
 
-    def stream() -> Iterator[bytes]:
-        try:
-            for line in lines(response):
+    def stream() -> Lines:
+        with contextlib.closing(lines):
+            for line in lines:
                 yield line + b"\n"
-        except requests.RequestException:
-            return  # the panel asks again from where it is
-        finally:
-            response.close()
 
     return stream
 
@@ -220,6 +217,6 @@ def _asked(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except ServerError as error:
-        # 401 and 403 would have the page log its user out: it is we who were refused
-        status = 502 if error.status in (401, 403) else error.status
-        raise RestException(str(error), status) from error
+        if error.retry_after:
+            setResponseHeader("Retry-After", error.retry_after)
+        raise RestException(str(error), error.status) from error

@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import logging
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
-import requests
 from bson import ObjectId
 from girder.constants import AccessType
+from girder.exceptions import ValidationException
 from girder.models.item import Item
 from girder.models.model_base import Model
 from girder.models.user import User
 from pymongo.errors import PyMongoError
 
-from isoline_dsa import annotations, images
+from isoline_client import Client, ClientError
+from isoline_dsa import annotations, images, settings
 from isoline_dsa.elements import MAX_ELEMENTS, parts
-from isoline_dsa.server import Server, ServerError, lines
+from isoline_dsa.server import NO_ANSWER, ServerError, explained
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +36,6 @@ BEAT_SECONDS = 2.0
 """How often a follower shows that it lives."""
 DEAD_SECONDS = 10.0
 """After this long without a sign a run may be taken over."""
-PATIENCE_SECONDS = 60.0
-"""How long a follower waits for a server that went away."""
 
 _PROCESS = uuid.uuid4().hex
 
@@ -49,7 +46,7 @@ class Run(Model):  # type: ignore[misc]
     def initialize(self) -> None:
         """Name the collection, its indices, and what users may see."""
         self.name = "isoline_run"
-        self.ensureIndices(["itemId", "annotations", "state"])
+        self.ensureIndices(["itemId", "annotations", "state", ("job", {"unique": True})])
         self.exposeFields(
             AccessType.READ,
             (
@@ -62,19 +59,35 @@ class Run(Model):  # type: ignore[misc]
         """Accept every document: only this module makes them."""
         return doc
 
-    def begin(self, item: Any, user: Any, request: dict[str, Any], title: str) -> Any:
+    def begin(
+        self, item: Any, user: Any, request: dict[str, Any], title: str, key: str = ""
+    ) -> Any:
         """Send `request` to the isoline server and follow its job. Raises ServerError.
 
-        `title` is what users will call the run and its annotation.
+        `title` is what users will call the run and its annotation. However often a run is begun
+        with the same `key`, there is one.
         """
-        job = Server().submit(images.segmenting(item, request), images.read_token(user))
-        run = self.save(
+        job = settings.server().submit(
+            images.segmenting(item, request), key or uuid.uuid4().hex, images.read_token(user)
+        )
+        try:
+            run = self._create(item, user, request["model"], title, job)
+        except ValidationException:  # Girder's word for a duplicate: an earlier attempt came as far
+            earlier = self.findOne({"job": job})
+            if earlier is None:
+                raise
+            return self.revived(earlier)
+        _follow_in_thread(run)
+        return run
+
+    def _create(self, item: Any, user: Any, model: str, title: str, job: str) -> Any:
+        return self.save(
             {
                 "itemId": item["_id"],
                 "creatorId": user["_id"],
                 "created": _now(),
                 "job": job,
-                "model": request["model"],
+                "model": model,
                 "title": title,
                 "scope": None,
                 "state": RUNNING,
@@ -91,8 +104,6 @@ class Run(Model):  # type: ignore[misc]
                 "beat": _now(),
             }
         )
-        _follow_in_thread(run)
-        return run
 
     def open_runs(self, item: Any) -> list[Any]:
         """Return the runs of `item` that nobody has accepted or discarded, the newest first."""
@@ -128,6 +139,18 @@ class Run(Model):  # type: ignore[misc]
             self.collection.find_one({**growing, "beat": {"$gte": stale}}, {"_id": 1}) is not None
         )
 
+    def stop(self, run: Any) -> None:
+        """Cancel the job. Where no server answers, the run ends without it.
+
+        Raises ServerError when the server refuses.
+        """
+        try:
+            settings.server().cancel(run["job"])
+        except ServerError as error:
+            if error.status != NO_ANSWER:
+                raise
+            self.set(run, stopping=True)  # its follower looks for this
+
     def accept(self, run: Any) -> Any:
         """Make the results ordinary annotations, in place of earlier ones of the same scope."""
         if run["scope"] and run["annotations"]:
@@ -158,7 +181,10 @@ class Follower:
     def __init__(self, run: Any) -> None:
         self._run = run
         self._runs = Run()
-        self._server = Server()
+        client = Client(settings.url(), settings.token(), headers=self._headers)
+        self._job = client.job(run["job"])
+        self._stopped = threading.Event()
+        """Set when a user has stopped the run and no server answers."""
         self._known: set[str] = set()
         self._ours = {"_id": run["_id"], "process": _PROCESS}
         """Finds the run unless another process has taken it over, as while this one was asleep."""
@@ -173,43 +199,22 @@ class Follower:
             for annotation_id in self._run["annotations"]:
                 self._known |= annotations.recount(annotation_id)
             self._run["elements"] = len(self._known)
-            for event in self._events():
+            seq = self._run["seq"]
+            for event in self._job.events_json(seq, format="dsa", stop=self._stopped):
                 if event["event"] != "progress" and not self._is_ours():
                     return
                 self._take(event)
-            if self._run["state"] == RUNNING:
-                self._end(STOPPED, "The connection to the isoline server was lost.")
-        except ServerError as error:
-            self._end(STOPPED, str(error))
+            if self._stopped.is_set():
+                self._end(STOPPED, "The isoline server did not answer, so it may still be at work.")
+                self._job.cancel()
+        except ClientError as error:
+            self._end(STOPPED, str(explained(error, settings.url())))
         except Exception as error:
             log.exception("run %s", self._run["_id"])
             self._end("failed", f"Girder could not store the results: {error}")
 
-    def _events(self) -> Iterator[dict[str, Any]]:
-        """Yield the events that are not stored yet; a lost stream is taken up again.
-
-        Raises ServerError when the server does not know the job, or stays away.
-        """
-        lost_since = None
-        while True:
-            try:
-                token = images.read_token(self._creator())
-                job, seq = self._run["job"], self._run["seq"]
-                with self._server.open_events(job, seq, token) as response:
-                    for line in lines(response):
-                        lost_since = None
-                        if line.strip():
-                            yield json.loads(line)
-                        if self._run["state"] != RUNNING:
-                            return
-            except requests.RequestException:
-                pass
-            except ServerError as error:
-                waited = 0.0 if lost_since is None else time.monotonic() - lost_since
-                if error.status not in (429, 502, 503) or waited > PATIENCE_SECONDS:
-                    raise
-            lost_since = lost_since or time.monotonic()
-            time.sleep(0.5)
+    def _headers(self) -> dict[str, str]:
+        return {"Girder-Token": images.read_token(self._creator())}
 
     def _take(self, event: dict[str, Any]) -> None:
         run, kind = self._run, event["event"]
@@ -262,7 +267,7 @@ class Follower:
 
     def _end(self, state: str, message: str) -> None:
         run = self._run
-        if not self._is_ours():
+        if run["state"] != RUNNING or not self._is_ours():
             return
         for place, annotation_id in enumerate(run["annotations"]):
             name = f"{_name(run, place)} (to accept)"
@@ -286,7 +291,11 @@ class Follower:
             while not ended.wait(BEAT_SECONDS):
                 alive = {"beat": _now(), "tilesDone": run["tilesDone"]}
                 with contextlib.suppress(PyMongoError):  # the follower meets it too, and says so
-                    self._runs.collection.update_one(self._ours, {"$set": alive})
+                    now = self._runs.collection.find_one_and_update(
+                        self._ours, {"$set": alive}, {"stopping": 1}
+                    )
+                    if now and now.get("stopping"):
+                        self._stopped.set()
 
         threading.Thread(target=beat, daemon=True).start()
         try:

@@ -10,6 +10,8 @@ from girder.models.setting import Setting
 from girder.settings import SettingDefault
 from girder.utility import setting_utilities
 
+from isoline_dsa.server import Server
+
 URL = "isoline.url"
 TOKEN = "isoline.token"
 NAME = "isoline.name"
@@ -33,6 +35,11 @@ def url() -> str:
 def token() -> str:
     """Return what the isoline server wants to hear, "" for nothing."""
     return str(Setting().get(TOKEN))
+
+
+def server() -> Server:
+    """Return the isoline server."""
+    return Server(url(), token())
 
 
 def name() -> str:

@@ -2,191 +2,122 @@
  * An isoline server: requests, and events that survive a lost connection. See docs/protocol.md.
  */
 
-const LAST = ['done', 'failed', 'cancelled'];
-const SILENCE_MS = 15_000; // there is a heartbeat each second
-const ANSWER_MS = 120_000; // an archive may be slow to take what is stored
-const STOP_MS = 5000;
-const LONGEST_WAIT_MS = 5000;
+import {newKey, Policy} from './retry.js';
 
-/** What went wrong, in words for the user. */
-export class Problem extends Error {
-    constructor(message, {status = 0, code = ''} = {}) {
-        super(message);
-        this.status = status;
-        this.code = code;
-    }
+const SAVING_MS = 120_000; // an archive may be slow to take what is stored
 
-    /** Whether there was no answer, so that it may help to ask again. */
-    get isSilence() {
-        return this.status === 0 || this.status === 502 || this.status === 503 || this.status === 504;
+/** What users hear of the server. */
+export const ISOLINE = {
+    name: 'The isoline server',
+    words: ({detail, remedy}) => [detail, remedy].filter(Boolean).map(sentence).join(' ')
+};
+
+/** What this plugin says when it asks for a segmentation, as in docs/protocol.md#a-request. */
+export const REQUEST_KEYS = [
+    'image', 'model', 'parameters', 'slice', 'prompts', 'initial', 'frame_of_reference', 'format'
+];
+
+/** Return the body of a request; what is undefined is left out. Throws TypeError for any other key. */
+export function requestOf(values) {
+    const unknown = Object.keys(values).filter((key) => !REQUEST_KEYS.includes(key));
+    if (unknown.length) {
+        throw new TypeError(`not among the keys of a request: ${unknown}`);
     }
+    return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined));
 }
 
+/**
+ * Every method rejects with a Problem. Those that take `patience`, see Policy, try again.
+ */
 export class Client {
     /**
      * @param {string} server its address
      * @param {() => string} authorization the header of that name, '' for none
      */
-    constructor(server, authorization = () => '') {
+    constructor(server, authorization = () => '', policy = new Policy(ISOLINE)) {
         this._server = server.endsWith('/') ? server : `${server}/`;
         this._authorization = authorization;
+        this._policy = policy;
     }
 
     /** Resolve to the models, each as in docs/protocol.md#models. */
-    async models() {
-        return (await this._ask('GET', 'v1/models')).models;
+    async models(patience) {
+        return (await this._ask('GET', 'v1/models', {}, patience)).models;
     }
 
     /** Resolve to the names of the archives that the server reads series from. */
-    async archives() {
-        return (await this._ask('GET', 'v1/images')).archives ?? [];
+    async archives(patience) {
+        return (await this._ask('GET', 'v1/images', {}, patience)).archives ?? [];
     }
 
-    /** Start a job and resolve to {job, position}: its id, and how many wait before it. */
-    create(request) {
-        return this._ask('POST', 'v1/jobs', request);
+    /** Start one job and resolve to {job, position}: its id, and how many wait before it. */
+    create(request, patience) {
+        const headers = {'Idempotency-Key': newKey()}; // the same with each attempt
+        return this._ask('POST', 'v1/jobs', {body: request, headers}, patience);
     }
 
-    /** Yield the events of a request that is answered at once, until `signal` says otherwise. */
-    async* segment(request, signal) {
-        const answer = await this._fetch('POST', 'v1/segment', request, {signal});
-        for await (const line of linesOf(answer.body)) {
-            if (line) {
-                yield JSON.parse(line);
-            }
-        }
+    /** Resolve to the events of a request that is answered at once, such as one with prompts. */
+    segment(request, patience) {
+        return this._policy.answer((attempt) => this._open(attempt, 'POST', 'v1/segment', {body: request}), patience);
     }
 
     /** Say where the user looks now: {slice}. */
-    look(job, body) {
-        return this._ask('PATCH', `v1/jobs/${job}`, body);
+    look(job, body, patience) {
+        return this._ask('PATCH', `v1/jobs/${job}`, {body}, patience);
     }
 
-    /** Stop a job; `last` when the page goes away. */
-    cancel(job, {last = false} = {}) {
-        return this._ask('DELETE', `v1/jobs/${job}`, undefined, {
-            keepalive: last, signal: AbortSignal.timeout(STOP_MS)
-        });
+    /** Stop a job. */
+    cancel(job, patience) {
+        return this._ask('DELETE', `v1/jobs/${job}`, {}, patience);
     }
 
-    /** Store a segmentation in the archive and resolve to the names of what was stored. */
-    save(segmentation) {
-        return this._ask('POST', 'v1/segmentations', segmentation);
+    /** Stop a job while the page goes away: there is no time to wait for an answer. */
+    abandon(job) {
+        fetch(this._server + `v1/jobs/${job}`, {...this._options('DELETE'), keepalive: true}).catch(() => {});
     }
 
     /**
-     * Yield the events of a job, each once and in order; a lost stream is taken up again until
-     * `signal` says otherwise.
-     *
-     * @param {string} job
-     * @param {AbortSignal} signal
-     * @param {(silent: boolean) => void} onSilence told when the server is lost and found
+     * Store a segmentation in the archive and resolve to the names of what was stored. An archive that
+     * refuses it answers as one that is down, so it is for the user to try again.
      */
-    async* events(job, signal, onSilence = () => {}) {
-        let after = -1;
-        let failures = 0;
-        while (!signal.aborted) {
-            const stream = new AbortController();
-            const stop = () => stream.abort();
-            signal.addEventListener('abort', stop);
-            try {
-                const answer = await this._fetch(
-                    'GET', `v1/jobs/${job}/events?after=${after}`, undefined, {signal: stream.signal});
-                for await (const line of linesOf(answer.body, stop)) {
-                    if (failures) {
-                        failures = 0;
-                        onSilence(false);
-                    }
-                    const event = line ? JSON.parse(line) : null; // an empty line is a heartbeat
-                    if (event && event.seq > after) {
-                        after = event.seq;
-                        yield event;
-                    }
-                    if (event && LAST.includes(event.event)) {
-                        return;
-                    }
-                }
-            } catch (error) {
-                const isLost = error instanceof Problem ? error.isSilence : !(error instanceof SyntaxError);
-                if (!isLost) {
-                    throw error;
-                }
-            } finally {
-                signal.removeEventListener('abort', stop);
-                stop();
-            }
-            if (!signal.aborted) {
-                failures += 1;
-                onSilence(true);
-                await pause(Math.min(LONGEST_WAIT_MS, 100 * 2 ** failures), signal);
-            }
-        }
+    save(segmentation) {
+        return this._policy.once(
+            (attempt) => this._json(attempt, 'POST', 'v1/segmentations', {body: segmentation}), {silence: SAVING_MS});
     }
 
-    async _ask(method, route, body, options) {
-        const answer = await this._fetch(
-            method, route, body, {signal: AbortSignal.timeout(ANSWER_MS), ...options});
-        return answer.status === 204 ? null : answer.json();
+    /** Yield the events of a job, each once and in order. */
+    events(job, patience) {
+        return this._policy.events(
+            (attempt, after) => this._open(attempt, 'GET', `v1/jobs/${job}/events?after=${after}`), patience);
     }
 
-    async _fetch(method, route, body, options = {}) {
-        const headers = {};
+    _ask(method, route, options, patience) {
+        return this._policy.request((attempt) => this._json(attempt, method, route, options), patience);
+    }
+
+    async _json(attempt, method, route, options) {
+        return attempt.json(await this._open(attempt, method, route, options));
+    }
+
+    _open(attempt, method, route, options) {
+        return attempt.fetch(this._server + route, this._options(method, options));
+    }
+
+    _options(method, {body, headers = {}} = {}) {
         const authorization = this._authorization();
-        if (authorization) {
-            headers.Authorization = authorization;
-        }
-        if (body !== undefined) {
-            headers['Content-Type'] = 'application/json';
-        }
-        let answer;
-        try {
-            answer = await fetch(this._server + route, {
-                method, headers, body: body === undefined ? undefined : JSON.stringify(body), ...options
-            });
-        } catch (error) {
-            throw new Problem(`The isoline server does not answer: ${error.message}.`);
-        }
-        if (!answer.ok) {
-            throw await problemOf(answer);
-        }
-        return answer;
+        return {
+            method,
+            headers: {
+                ...headers,
+                ...(authorization && {Authorization: authorization}),
+                ...(body !== undefined && {'Content-Type': 'application/json'})
+            },
+            body: JSON.stringify(body)
+        };
     }
-}
-
-async function problemOf(answer) {
-    const {detail, remedy, code} = await answer.json().catch(() => ({}));
-    const message = [detail, remedy].filter(Boolean).map(sentence).join(' ');
-    const silent = `The isoline server does not answer (${answer.status}).`;
-    return new Problem(message || silent, {status: answer.status, code});
 }
 
 function sentence(text) {
     const capital = text[0].toUpperCase() + text.slice(1);
     return /[.!?]$/.test(capital) ? capital : `${capital}.`;
-}
-
-/** Yield the whole lines of a stream of bytes; `giveUp` is called when it falls silent. */
-export async function* linesOf(stream, giveUp = () => {}) {
-    const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
-    let pending = '';
-    for (;;) {
-        const timer = setTimeout(giveUp, SILENCE_MS);
-        const {value, done} = await reader.read().finally(() => clearTimeout(timer));
-        if (done) {
-            return;
-        }
-        const lines = (pending + value).split('\n');
-        pending = lines.pop();
-        yield* lines;
-    }
-}
-
-function pause(milliseconds, signal) {
-    return new Promise((resolve) => {
-        const timer = setTimeout(resolve, milliseconds);
-        signal.addEventListener('abort', () => {
-            clearTimeout(timer);
-            resolve();
-        }, {once: true});
-    });
 }

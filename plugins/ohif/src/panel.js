@@ -140,7 +140,7 @@ class Panel {
     }
 
     _show() {
-        const {models, run, busy, notice, labelmap} = this._session;
+        const {models, run, busy, notice, waiting, labelmap} = this._session;
         if (models !== this._shown) {
             this._shown = models;
             this._model.replaceChildren(...(models ?? []).map((each) => (
@@ -153,25 +153,25 @@ class Panel {
         const active = Boolean(run?.active);
         this._run.hidden = active;
         this._run.disabled = busy || !model || Boolean(model.problem) || !this._session.hasSeries;
-        this._stop.hidden = !active;
+        this._stop.hidden = !active && !waiting;
         this._undo.hidden = !run?.labelmap.exists;
         this._undo.disabled = busy;
         this._again.hidden = busy || models !== null;
         this._progress.hidden = !active;
         this._progress.value = run?.percent ?? 0;
-        this._tell(notice, run);
+        this._tell(notice ?? said(run, models), waiting);
         this._pointing.show();
         this._segments.show(labelmap);
         this._results.hidden = !labelmap;
         this._save.disabled = busy || active;
     }
 
-    _tell(notice, run) {
-        const {text, isError} = notice ?? said(run, this._session.models);
+    _tell({text: told, isError}, waiting) {
+        const text = [told, waiting].filter(Boolean).join(' · ');
         if (this._said.textContent !== text) { // each change is read aloud
             this._said.textContent = text;
         }
-        this._said.classList.toggle('error', isError);
+        this._said.classList.toggle('error', isError || Boolean(waiting));
     }
 }
 
@@ -181,8 +181,8 @@ function said(run, models) {
         return {text: models?.length === 0 ? 'The server has no model for volumes.' : '', isError: false};
     }
     const parts = [VERDICTS[run.state]];
-    if (run.silent) {
-        parts.push('the server does not answer; trying again');
+    if (run.waiting) {
+        parts.push(run.waiting);
     } else if (run.state === 'waiting' && run.position > 0) {
         parts.push(`${run.position} before you`);
     } else if (run.state === 'running') {
@@ -191,5 +191,5 @@ function said(run, models) {
         parts.push(run.slices ? `${run.slices} slices are final` : 'nothing was final yet');
     }
     parts.push(...run.messages);
-    return {text: parts.filter(Boolean).join(' · '), isError: run.silent || run.state === 'failed'};
+    return {text: parts.filter(Boolean).join(' · '), isError: Boolean(run.waiting) || run.state === 'failed'};
 }

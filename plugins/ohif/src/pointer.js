@@ -2,7 +2,7 @@
  * How a user points at objects: which model answers, into which segment, one object after another.
  */
 
-import {Problem} from './client.js';
+import {requestOf} from './client.js';
 import {freeSegment} from './labels.js';
 import {Pointing} from './pointing.js';
 
@@ -87,7 +87,6 @@ export class Pointer {
     /** Take the marks of the prompts away; what was found stays. */
     finish() {
         this._asking.abort();
-        this._asking = new AbortController();
         this.current?.steps.forEach(({mark}) => this._viewer.unmark(mark));
         this.current = null;
     }
@@ -106,19 +105,19 @@ export class Pointer {
     async _pointing() {
         const screen = this._viewer.onScreen();
         if (!screen || !this.model) {
-            throw new Problem(screen ? 'The server has no model that takes prompts.' : 'There is no series on screen.');
+            throw new Error(screen ? 'The server has no model that takes prompts.' : 'There is no series on screen.');
         }
-        const request = {
-            image: await this._session.nameOf(screen.displaySet),
+        const request = requestOf({
+            image: await this._session.nameOf(screen.displaySet, this._patience()),
             model: this.model.name,
             parameters: this.parameters,
             frame_of_reference: this._viewer.frameOfReference(screen),
             format: 'ohif'
-        };
+        });
         const {labelmap} = await this._session.target(screen, this.model);
         const segment = labelmap.list().find((each) => each.active) ?? labelmap.list()[0];
         if (!segment || segment.locked) {
-            throw new Problem(segment
+            throw new Error(segment
                 ? `${segment.label} is locked. Unlock it, or choose another segment.`
                 : 'There is no segment to draw in. Press "Next object".');
         }
@@ -149,8 +148,7 @@ export class Pointer {
     /** Resolve to what the server finds. */
     async _ask(request) {
         const answer = {slices: [], started: null};
-        const {signal} = this._asking;
-        for await (const event of this._client.segment(request, signal)) {
+        for (const event of await this._client.segment(requestOf(request), this._patience())) {
             if (event.event === 'started') {
                 answer.started = event;
             } else if (event.event === 'mask') {
@@ -158,10 +156,18 @@ export class Pointer {
             } else if (event.event === 'warned') {
                 this._session.tell(event.message);
             } else if (event.event === 'failed') {
-                throw new Problem([event.message, event.remedy].filter(Boolean).join('; '), {status: 500});
+                throw new Error([event.message, event.remedy].filter(Boolean).join('; '));
             }
         }
         return answer;
+    }
+
+    /** Return how what it asks is tried again: until it is finished, or Stop is pressed. */
+    _patience() {
+        if (this._asking.signal.aborted) {
+            this._asking = new AbortController();
+        }
+        return this._session.patience(this._asking);
     }
 
     async _doing(action) {

@@ -103,7 +103,7 @@ export class Pointing {
                 step.slices = answer.slices;
                 this._started = answer.started;
             } catch (error) {
-                if (!error.isSilence) {
+                if (!error.isTransient) {
                     this.steps = this.steps.filter((each) => each !== step);
                     error.step = step;
                 }

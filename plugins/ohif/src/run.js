@@ -4,6 +4,7 @@
 
 import {Drawing} from './drawing.js';
 import {segmentFor} from './labels.js';
+import {Latest} from './retry.js';
 
 const FRAME_MS = 12; // of work before the viewer gets its turn
 const SETTLED_MS = 500;
@@ -22,6 +23,7 @@ export class Run {
         this._client = client;
         this._changed = changed;
         this._following = new AbortController();
+        this._looks = new Latest();
         this.job = job;
         this.model = model;
         this.labelmap = labelmap;
@@ -30,8 +32,8 @@ export class Run {
         this.position = position;
         this.percent = 0;
         this.secondsLeft = null;
-        /** Whether the server does not answer, and is asked again. */
-        this.silent = false;
+        /** What to tell while the server does not answer, and is asked again. */
+        this.waiting = '';
         /** What the server warned of, or why it failed. */
         this.messages = [];
         this._targets = new Map(); // label: index of its segment
@@ -58,12 +60,13 @@ export class Run {
 
     /** Draw what the job finds until it ends. */
     async follow() {
-        const onSilence = (silent) => {
-            this.silent = silent;
+        const {signal} = this._following;
+        const onWait = (text) => {
+            this.waiting = text;
             this._changed();
         };
         try {
-            for await (const event of this._client.events(this.job, this._following.signal, onSilence)) {
+            for await (const event of this._client.events(this.job, {signal, onWait})) {
                 await this._take(event);
                 this._changed();
             }
@@ -73,27 +76,27 @@ export class Run {
         if (this.active) {
             this.state = 'stopped';
         }
+        this._looks.stop();
         await this._turn;
-        this.silent = false;
         this.labelmap.show(this.labelmap.exists ? this._drawing.settle() : []);
         this._changed();
         await this._settle();
     }
 
     /** Stop at once; what is final stays. Resolves when the server knows, rejects with a Problem. */
-    async stop() {
+    async stop(patience) {
         if (this.active) {
             this.state = 'stopped';
             this._following.abort();
             this._changed();
-            await this._client.cancel(this.job);
+            await this._client.cancel(this.job, patience);
         }
     }
 
     /** Stop because the page goes away. */
     abandon() {
         if (this.active) {
-            this._client.cancel(this.job, {last: true}).catch(() => {});
+            this._client.abandon(this.job);
         }
     }
 
@@ -102,8 +105,8 @@ export class Run {
         const key = JSON.stringify(slice);
         if (this.state === 'running' && slice && this._looked !== key && !this._deaf) {
             this._looked = key;
-            await this._client.look(this.job, {slice}).catch((error) => {
-                this._deaf = !error.isSilence;
+            await this._looks.send((signal) => this._client.look(this.job, {slice}, {signal})).catch((error) => {
+                this._deaf = !error.isTransient;
             });
         }
     }
@@ -266,6 +269,7 @@ export class Run {
     }
 }
 
-function pause(milliseconds = 0) {
+/** Resolve after a while. */
+export function pause(milliseconds = 0) {
     return new Promise((resolve) => { setTimeout(resolve, milliseconds); });
 }

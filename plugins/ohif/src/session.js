@@ -3,12 +3,13 @@
  * it; it goes on while the panel is hidden.
  */
 
-import {Problem} from './client.js';
+import {requestOf} from './client.js';
 import {Pointer} from './pointer.js';
-import {Run} from './run.js';
+import {pause, Run} from './run.js';
 import {segmentationOf} from './segmentation.js';
 
 const LOOK_MS = 500;
+const UNDO_MS = 5000; // for the server to stop a run that is taken back
 
 export class Session {
     /**
@@ -31,6 +32,7 @@ export class Session {
         this.notice = null;
         /** Whether something is under way during which nothing else may begin. */
         this.busy = false;
+        this._waiting = null; // {text, stopping} while something is tried again
     }
 
     /** Call `listener` when there is something new to show; return how to stop that. */
@@ -54,6 +56,11 @@ export class Session {
         return screen && this._viewer.labelmap(screen);
     }
 
+    /** What to tell while a request is tried again, '' while none is. */
+    get waiting() {
+        return this._waiting?.text ?? '';
+    }
+
     /** Whether there is a series on screen to segment. */
     get hasSeries() {
         return Boolean(this._viewer.onScreen());
@@ -61,9 +68,9 @@ export class Session {
 
     /** Ask the server what it can do. */
     load() {
-        return this._doing('Asking the server for its models', async () => {
+        return this._doing('Asking the server for its models', async (patience) => {
             this.models = null;
-            const models = await this._client.models();
+            const models = await this._client.models(patience);
             const ofVolumes = models.filter((each) => each.dimensions?.includes(3));
             this.models = ofVolumes.filter((each) => !each.prompts.length);
             this.pointer.offer(ofVolumes.filter((each) => each.prompts.length));
@@ -73,19 +80,20 @@ export class Session {
     /** Segment the series on screen. */
     async start(model, parameters) {
         let run = null;
-        await this._doing('Starting', async () => {
+        await this._doing('Starting', async (patience) => {
             const screen = this._viewer.onScreen();
             if (!screen) {
-                throw new Problem('There is no series on screen.');
+                throw new Error('There is no series on screen.');
             }
             this.runs.forEach((each) => each.noteEdits());
-            const job = await this._client.create({
-                image: await this.nameOf(screen.displaySet),
+            const request = requestOf({
+                image: await this.nameOf(screen.displaySet, patience),
                 model: model.name,
                 parameters,
                 slice: this._viewer.look(screen) ?? undefined,
                 format: 'ohif'
             });
+            const job = await this._client.create(request, patience);
             const target = await this.target(screen, model);
             run = new Run(this._client, job, model, target, () => this.changed());
             this.runs = [...this.runs.filter((each) => each.labelmap.exists), run];
@@ -97,16 +105,20 @@ export class Session {
         }
     }
 
-    /** Stop the run; what is final stays. */
-    stop() {
-        return this._doing('Stopping', () => this.run.stop());
+    /** Stop the run, or what is tried again; what is final stays. */
+    async stop() {
+        this._waiting?.stopping.abort();
+        if (this.run?.active) {
+            await this._doing('Stopping', (patience) => this.run.stop(patience));
+        }
     }
 
     /** Take the last run back. */
     undo() {
         return this._doing('', async () => {
             const run = this.runs.pop();
-            await run.stop().catch(() => {}); // without the server the labelmap is the user's still
+            // without the server the labelmap is the user's still
+            await Promise.race([run.stop().catch(() => {}), pause(UNDO_MS)]);
             run.undo();
             this.notice = {text: `${run.model.title} was undone.`, isError: false};
         });
@@ -114,11 +126,12 @@ export class Session {
 
     /** Store the labelmap on screen in the archive. */
     save(description) {
-        return this._doing('Storing', async () => {
+        return this._doing('Storing', async (patience) => {
             const screen = this._viewer.onScreen();
             const {StudyInstanceUID: study} = screen.displaySet;
             this.runs.forEach((each) => each.noteEdits());
-            const body = segmentationOf(this.labelmap, await this.nameOf(screen.displaySet), description);
+            const image = await this.nameOf(screen.displaySet, patience);
+            const body = segmentationOf(this.labelmap, image, description);
             const stored = await this._client.save({...body, format: this._viewer.storeFormat});
             this.notice = {text: `Stored in the archive as "${description}".`, isError: false};
             await this._viewer.discover(study, stored.series);
@@ -128,6 +141,7 @@ export class Session {
     /** Stop what runs: the page goes away. */
     leave() {
         this.pointer.finish();
+        this._waiting?.stopping.abort();
         this.runs.forEach((run) => run.abandon());
         this.runs = [];
     }
@@ -155,21 +169,35 @@ export class Session {
     }
 
     /** Resolve to what the server calls a series. */
-    async nameOf({StudyInstanceUID, SeriesInstanceUID}) {
-        this._archive ||= chosen(await this._client.archives(), this._viewer.archive);
+    async nameOf({StudyInstanceUID, SeriesInstanceUID}, patience) {
+        this._archive ||= chosen(await this._client.archives(patience), this._viewer.archive);
         return `dicomweb:${this._archive}/${StudyInstanceUID}/${SeriesInstanceUID}`;
+    }
+
+    /** Return how a request is tried again: the panel tells of it, and Stop aborts `stopping`. */
+    patience(stopping) {
+        return {
+            signal: stopping.signal,
+            onWait: (text) => {
+                this._waiting = text ? {text, stopping} : null;
+                this.changed();
+            }
+        };
     }
 
     /** Do something during which nothing else may begin; `text` says what. */
     async _doing(text, action) {
         const meanwhile = {text, isError: false};
+        const stopping = new AbortController();
         this.busy = true;
         this.notice = meanwhile;
         this.changed();
         try {
-            await action();
+            await action(this.patience(stopping));
         } catch (error) {
-            this.notice = {text: error.message, isError: true};
+            this.notice = stopping.signal.aborted
+                ? {text: 'Stopped', isError: false}
+                : {text: error.message, isError: true};
         }
         if (this.notice === meanwhile) {
             this.notice = null;
@@ -190,7 +218,7 @@ export class Session {
 function chosen(archives, called) {
     const name = archives.length === 1 ? archives[0] : archives.find((each) => each === called);
     if (!name) {
-        throw new Problem(archives.length
+        throw new Error(archives.length
             ? `The isoline server knows several archives: ${archives.join(', ')}. ` +
               'Set isoline.source in OHIF\'s app-config.js to the one that OHIF shows.'
             : 'The isoline server knows no archive. Add [dicomweb.NAME] to its isoline.toml.');

@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import http from 'node:http';
 import test from 'node:test';
 
-import {Client, Problem} from '../src/client.js';
+import {Problem} from '../src/attempt.js';
+import {Client, ISOLINE} from '../src/client.js';
+import {Policy} from '../src/retry.js';
 
 /** Serve `answer(request, response, body)` for the length of `use(client, address)`. */
 async function serving(answer, use, authorization) {
@@ -35,8 +37,6 @@ async function collected(events) {
     return all;
 }
 
-const FOREVER = new AbortController().signal;
-
 test('a request carries its body and who asks', async () => {
     await serving((request, response, body) => {
         json(response, {job: `${request.method} ${request.url} ${request.headers.authorization} ${body}`, position: 0}, 201);
@@ -54,7 +54,7 @@ test('a problem is told with its remedy', async () => {
             assert.ok(error instanceof Problem);
             assert.equal(error.message, 'Parameters.above: expected a number. Leave it out.');
             assert.equal(error.code, 'BadParameter');
-            return !error.isSilence;
+            return !error.isTransient;
         });
     });
 });
@@ -62,14 +62,16 @@ test('a problem is told with its remedy', async () => {
 test('a server that is not there', async () => {
     let address = '';
     await serving(() => {}, (client, at) => { address = at; });
-    await assert.rejects(new Client(address).models(), (error) => error.isSilence);
+    const policy = new Policy(ISOLINE, {request: 300});
+    await assert.rejects(new Client(address, undefined, policy).models(), (error) => (
+        error.isTransient && /^The isoline server does not answer: /.test(error.message)));
 });
 
 test('each event comes once, over lost connections and in any pieces', async () => {
     const events = [0, 1, 2, 3].map((seq) => ({event: seq === 3 ? 'done' : 'mask', seq, text: 'grün'}));
     const lines = events.map((event) => `${JSON.stringify(event)}\n`);
     const asked = [];
-    const silences = [];
+    const told = [];
     await serving((request, response) => {
         const after = Number(new URL(request.url, 'http://x').searchParams.get('after'));
         asked.push(after);
@@ -84,16 +86,16 @@ test('each event comes once, over lost connections and in any pieces', async () 
             response.end(lines.slice(1).join('')); // one more than was asked for
         }
     }, async (client) => {
-        const got = await collected(client.events('j', FOREVER, (silent) => silences.push(silent)));
+        const got = await collected(client.events('j', {onWait: (text) => told.push(text)}));
         assert.deepEqual(got, events);
     });
     assert.deepEqual(asked, [-1, 1, 1]);
-    assert.deepEqual(silences, [true, true, false]);
+    assert.deepEqual(told, [...Array(2).fill('the server does not answer; trying again'), '']);
 });
 
 test('a job that is not there any more is an error', async () => {
     await serving((request, response) => json(response, {detail: 'no such job', code: 'UnknownJob'}, 404), async (client) => {
-        await assert.rejects(collected(client.events('j', FOREVER)), /No such job\./);
+        await assert.rejects(collected(client.events('j')), /No such job\./);
     });
 });
 
@@ -102,7 +104,7 @@ test('following ends at once when it is told to', async () => {
         const following = new AbortController();
         setTimeout(() => following.abort(), 50);
         const began = performance.now();
-        assert.deepEqual(await collected(client.events('j', following.signal)), []);
+        assert.deepEqual(await collected(client.events('j', {signal: following.signal})), []);
         assert.ok(performance.now() - began < 1000);
     });
 });

@@ -145,8 +145,8 @@ test('prompts that come while the server thinks are asked about together', async
 
 test('a prompt that is refused is taken out, one that nobody heard stays', async () => {
     const slices = new Slices('......');
-    const refused = Object.assign(new Error('outside'), {isSilence: false});
-    const silent = Object.assign(new Error('gone'), {isSilence: true});
+    const refused = Object.assign(new Error('outside'), {isTransient: false});
+    const silent = Object.assign(new Error('gone'), {isTransient: true});
     const {ask, asked} = server(refused, silent, answer({0: '11....'}));
     const pointing = new Pointing(ask, {}, slices, 1);
     pointing.add(A, 'a');

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import re
-import secrets
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from urllib.parse import parse_qsl
 
 import orjson
 from flask import request
+from urllib3.fields import RequestField
+from urllib3.filepost import encode_multipart_formdata
 from werkzeug.datastructures import FileStorage
 from werkzeug.formparser import MultiPartParser
 from werkzeug.wrappers import Request
@@ -127,17 +128,11 @@ def multipart(params: bytes, name: str, content: bytes, media_type: str) -> tupl
 
     Part `params` is JSON without a file name, part `image` a file called `name`.
     """
-    boundary = secrets.token_hex(16)
-    body = (
-        b'--%b\r\nContent-Disposition: form-data; name="params"\r\n'
-        b"Content-Type: application/json\r\n\r\n%b\r\n"
-        b'--%b\r\nContent-Disposition: form-data; name="image"; filename="%b"\r\n'
-        b"Content-Type: %b\r\n\r\n%b\r\n--%b--\r\n"
-    ) % (
-        *(boundary.encode(), params),
-        *(boundary.encode(), name.encode(), media_type.encode(), content, boundary.encode()),
-    )
-    return body, f"multipart/form-data; boundary={boundary}"
+    said = RequestField("params", params)
+    said.make_multipart(content_type="application/json")
+    file = RequestField("image", content, filename=name)
+    file.make_multipart(content_type=media_type)
+    return encode_multipart_formdata([said, file])
 
 
 def _sent_name(file: FileStorage) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from PIL import Image
 
 from isoline.domain.events import Objects
 from isoline.errors import NotSupported, TooLarge
+from isoline.exports import nrrd
 from isoline.geometry.grid import XY, Grid
 from isoline.geometry.polygons import successors
 
@@ -106,7 +106,7 @@ def encode(mask: NDArray[np.int32], kind: Kind) -> tuple[bytes, str]:
     dtype = kind.dtype or ("uint8" if mask.max(initial=0) < 256 else "uint16")
     pixels = mask.astype(dtype)
     if kind.suffix == ".nrrd":
-        return _nrrd(pixels, dtype, compress=kind.compress), "application/octet-stream"
+        return nrrd.encode(pixels, compress=kind.compress), "application/octet-stream"
     buffer = io.BytesIO()
     if kind.suffix == ".png":
         Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
@@ -115,14 +115,3 @@ def encode(mask: NDArray[np.int32], kind: Kind) -> tuple[bytes, str]:
 
     tifffile.imwrite(buffer, pixels, compression="deflate", photometric="minisblack")
     return buffer.getvalue(), "image/tiff"
-
-
-def _nrrd(pixels: NDArray[np.generic], kind: str, *, compress: bool) -> bytes:
-    """Return a NRRD file of (y, x) pixels (format definition, section 3: sizes go x first)."""
-    height, width = pixels.shape
-    header = (
-        f"NRRD0004\ntype: {kind}\ndimension: 2\nsizes: {width} {height}\n"
-        f"kinds: domain domain\nendian: little\nencoding: {'gzip' if compress else 'raw'}\n\n"
-    )
-    raw = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
-    return header.encode() + (gzip.compress(raw, 1) if compress else raw)

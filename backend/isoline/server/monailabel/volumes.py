@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,10 +14,9 @@ from numpy.typing import NDArray
 from isoline.domain.prompts import Prompt
 from isoline.domain.request import SegmentRequest
 from isoline.errors import NotSupported
-from isoline.exports import labelmap
+from isoline.exports import labelmap, nrrd
 from isoline.exports.labelmap import Segmented
 from isoline.exports.ohif import OHIF
-from isoline.geometry.volume_grid import VolumeGrid
 from isoline.images.catalog import Found
 from isoline.models.base import ModelSpec
 from isoline.server.monailabel.runs import Run
@@ -94,7 +92,8 @@ def as_mask(answer: VolumeAnswer, kind: Kind) -> bytes:
     """Return the mask as a file, on the grid of the image."""
     if kind.suffix == ".nrrd":
         assert answer.run.started.volume is not None
-        return _nrrd(answer.labels, answer.run.started.volume.grid, kind)
+        labels = answer.labels.astype(kind.dtype, copy=False)
+        return nrrd.encode(labels, answer.run.started.volume.grid, compress=kind.compress)
     return _written(Segmented.found(answer.labels, answer.run.started), "nifti", kind.suffix)
 
 
@@ -127,28 +126,3 @@ def _written(result: Segmented, format_: str, suffix: str) -> bytes:
         path = Path(folder) / f"mask{suffix}"
         labelmap.writer(format_)(result, path)
         return path.read_bytes()
-
-
-def _nrrd(labels: NDArray[np.uint8], grid: VolumeGrid, kind: Kind) -> bytes:
-    """Return a NRRD file (format definition, section 6: i first, one direction for each axis)."""
-
-    def triple(xyz: tuple[float, float, float]) -> str:
-        return "({})".format(",".join(f"{float(value):.17g}" for value in xyz))
-
-    directions = " ".join(map(triple, (grid.step_i_mm, grid.step_j_mm, grid.step_k_mm)))
-    lines = (
-        "NRRD0004",
-        f"type: {kind.dtype}",
-        "dimension: 3",
-        "space: left-posterior-superior",
-        "sizes: {} {} {}".format(*grid.size),
-        f"space directions: {directions}",
-        "kinds: domain domain domain",
-        "endian: little",
-        f"encoding: {'gzip' if kind.compress else 'raw'}",
-        f"space origin: {triple(grid.origin_mm)}",
-    )
-    header = "\n".join(lines) + "\n\n"
-    raw = np.ascontiguousarray(labels).astype(np.dtype(kind.dtype).newbyteorder("<"))
-    body = raw.tobytes()
-    return header.encode() + (gzip.compress(body, 1) if kind.compress else body)

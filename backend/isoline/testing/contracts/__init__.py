@@ -5,9 +5,12 @@ Needs what `isoline[testing]` installs.
 
 import pytest
 
-pytest.register_assert_rewrite(*(f"{__name__}.{each}" for each in ("exports", "models", "sources")))
+pytest.register_assert_rewrite(
+    *(f"{__name__}.{each}" for each in ("engines", "exports", "models", "sources"))
+)
 
 from isoline.testing.contracts.array_scene import ArrayScene  # noqa: E402
+from isoline.testing.contracts.engines import EngineContract  # noqa: E402
 from isoline.testing.contracts.exports import (  # noqa: E402
     EncoderContract,
     MaskEncoderContract,
@@ -26,6 +29,7 @@ from isoline.testing.contracts.sources import (  # noqa: E402
 __all__ = [
     "ArrayScene",
     "EncoderContract",
+    "EngineContract",
     "MaskEncoderContract",
     "ModelContract",
     "PromptableModelContract",

@@ -209,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
         last = len(lines) if fault is None or fault.events is None else fault.events
         first = attempt.told - (case.repeats if attempt.after >= 0 else 0)
         for seq in range(max(0, first), last):
-            self._wait_before(seq)
+            self._wait_before(seq, is_resumed=attempt.after >= 0)
             self._send(lines[seq])
             attempt.is_alive, attempt.told = True, max(attempt.told, seq + 1)
             attempt.failed = time.monotonic()
@@ -217,16 +217,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._break(fault, attempt)
         self._chunk(b"")
 
-    def _wait_before(self, seq: int) -> None:
-        """Send heartbeats while the client has something to do, before the last event."""
+    def _wait_before(self, seq: int, is_resumed: bool) -> None:
+        """Leave the client time to look elsewhere, and keep the last event until it has."""
         case = self.server.case
-        is_last = seq == len(self.server.lines) - 1
-        beats = case.heartbeats_seconds if is_last else PACE_SECONDS if case.looks else 0.0
-        until = time.monotonic() + beats
-        patience = time.monotonic() + PATIENCE_SECONDS
-        while time.monotonic() < until or (
-            is_last and not self.server.has_looked() and time.monotonic() < patience
-        ):
+        if case.looks:
+            self._beat(PACE_SECONDS)
+        if seq == len(self.server.lines) - 1:
+            self._beat(0.0 if is_resumed else case.heartbeats_seconds)
+            self._beat(PATIENCE_SECONDS, self.server.has_looked)
+
+    def _beat(self, seconds: float, is_enough: Callable[[], bool] = lambda: False) -> None:
+        """Send heartbeats for `seconds`, or until there is enough of it."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not is_enough():
             self._send(b"\n")
             if self.server.over.wait(HEARTBEAT_SECONDS):
                 raise _HungUp

@@ -1,91 +1,62 @@
-/* Requests to Girder. */
-import {pause} from './dom.js';
+/* Requests to Girder, tried again by the policy of isoline: it passes on what the isoline server says. */
 import {girder} from './page.js';
+import {newKey, Policy} from './retry.js';
 
-/** The last events of a job; each is the last. */
-export const ENDS = ['done', 'failed', 'cancelled'];
+const STORING_MS = 120000; // Girder may be slow to store what was found
 
-export const Api = {
-    /** Resolve to what a route answers; reject with an Error whose message is for the user. */
-    async call(method, route, body) {
-        const answer = await this._fetch(method, route, body);
-        return answer.status === 204 ? null : answer.json();
-    },
+/** What users hear of it. */
+export const GIRDER = {name: 'Girder', words: ({message}) => message};
 
-    /** Yield the events of a run, each once; a lost stream is taken up again. */
-    async* events(runId, signal) {
-        let after = -1;
-        let failures = 0;
-        while (!signal.aborted && failures < 20) {
-            try {
-                const route = `isoline/run/${runId}/events?after=${after}`;
-                for await (const event of this.stream('GET', route, undefined, signal)) {
-                    failures = 0;
-                    if (event.seq > after) {
-                        after = event.seq;
-                        yield event;
-                    }
-                    if (ENDS.includes(event.event)) {
-                        return;
-                    }
-                }
-            } catch (error) {
-                if (signal.aborted) {
-                    return;
-                }
-                if (error.status === 404) {
-                    throw error;
-                }
-            }
-            failures += 1;
-            await pause(Math.min(5000, 100 * 2 ** failures));
-        }
-    },
-
-    /** Yield the events of one answer as they come; none is asked for again. */
-    async* stream(method, route, body, signal) {
-        const answer = await this._fetch(method, route, body, signal);
-        for await (const line of linesOf(answer.body)) {
-            if (line) { // else a heartbeat
-                yield JSON.parse(line);
-            }
-        }
-    },
-
-    async _fetch(method, route, body, signal) {
-        const headers = {'Girder-Token': girder.auth.getCurrentToken() || ''};
-        if (body !== undefined) {
-            headers['Content-Type'] = 'application/json';
-        }
-        let answer;
-        try {
-            answer = await fetch(`${girder.rest.getApiRoot()}/${route}`, {
-                method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body)
-            });
-        } catch (error) {
-            throw signal && signal.aborted ? error : new Error('Girder does not answer.');
-        }
-        if (!answer.ok) {
-            const said = await answer.json().catch(() => ({}));
-            const error = new Error(said.message || `Girder answered ${answer.status}.`);
-            error.status = answer.status;
-            throw error;
-        }
-        return answer;
+/** Every method rejects with a Problem. Those that take `patience`, see Policy, try again. */
+export class GirderApi {
+    constructor(policy = new Policy(GIRDER)) {
+        this._policy = policy;
     }
-};
 
-/** Yield the whole lines of a stream of bytes. */
-async function* linesOf(stream) {
-    const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
-    let pending = '';
-    for (;;) {
-        const {value, done} = await reader.read();
-        if (done) {
-            return;
-        }
-        const lines = (pending + value).split('\n');
-        pending = lines.pop();
-        yield* lines;
+    /** Resolve to what a route answers. */
+    call(method, route, body, patience) {
+        return this._policy.request((attempt) => this._json(attempt, method, route, body), patience);
+    }
+
+    /** Resolve to what a route answers that may not be asked twice. */
+    once(method, route, body) {
+        return this._policy.once((attempt) => this._json(attempt, method, route, body), {silence: STORING_MS});
+    }
+
+    /** Start one run, however often that has to be asked for, and resolve to it. */
+    start(itemId, request, patience) {
+        const key = newKey();
+        return this._policy.request(
+            (attempt) => this._json(attempt, 'POST', `isoline/item/${itemId}/run`, request, key), patience);
+    }
+
+    /** Yield the events of a run, each once and in order. */
+    events(runId, patience) {
+        return this._policy.events(
+            (attempt, after) => this._open(attempt, 'GET', `isoline/run/${runId}/events?after=${after}`), patience);
+    }
+
+    /** Resolve to the events that answer a request with prompts. */
+    prompt(itemId, request, patience) {
+        return this._policy.answer(
+            (attempt) => this._open(attempt, 'POST', `isoline/item/${itemId}/prompt`, request), patience);
+    }
+
+    async _json(attempt, ...request) {
+        return attempt.json(await this._open(attempt, ...request));
+    }
+
+    _open(attempt, method, route, body, key) {
+        return attempt.fetch(`${girder.rest.getApiRoot()}/${route}`, {
+            method,
+            headers: {
+                'Girder-Token': girder.auth.getCurrentToken() || '',
+                ...(body !== undefined && {'Content-Type': 'application/json'}),
+                ...(key && {'Idempotency-Key': key})
+            },
+            body: JSON.stringify(body)
+        });
     }
 }
+
+export const Api = new GirderApi();

@@ -9,7 +9,7 @@
  *   runs       one run: progress, Stop, Accept, Discard
  *   prompting  pointing at objects: clicks, boxes, scribbles; what is accepted (objects)
  *   layers     what is drawn on the slide
- *   api        requests
+ *   api        requests; when they are tried again is told by two files of isoline's plugin for OHIF
  *   settings   for administrators
  */
 import {girder} from './page.js';

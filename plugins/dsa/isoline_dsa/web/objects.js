@@ -38,12 +38,12 @@ export async function store(elements, model, itemId) {
         .find(({annotation, _elementCount}) => _elementCount + elements.length <= MOST &&
             ((annotation.attributes || {}).isoline || {}).prompted === model.name);
     if (mine) {
-        await Api.call('PATCH', `annotation/${mine._id}`, elements.map(
+        await Api.once('PATCH', `annotation/${mine._id}`, elements.map(
             (value) => ({op: 'replace', path: `elements/id:${value.id}`, value})));
         return mine._id;
     }
     const {name, title, version} = model;
-    const made = await Api.call('POST', `annotation?itemId=${itemId}`, {
+    const made = await Api.once('POST', `annotation?itemId=${itemId}`, {
         name: title || name,
         description: `isoline, ${name} ${version}`,
         attributes: {isoline: {prompted: name, version}},

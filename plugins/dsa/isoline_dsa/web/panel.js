@@ -36,6 +36,7 @@ export class Panel {
         this._host.removeEventListener('click', this._onClick, true);
         this.element.remove();
         this._disposed = true;
+        this._giveUp();
     }
 
     get viewer() {
@@ -48,13 +49,13 @@ export class Panel {
         this.complain(null);
         this._busy(true);
         try {
-            const run = await Api.call('POST', `isoline/item/${this.itemId}/run`, {
+            const run = await Api.start(this.itemId, {
                 model: this._model.name,
                 title: this._model.title,
                 parameters: this.parameters(),
                 region: ring && {type: 'Polygon', coordinates: [[...ring, ring[0]]]},
                 focus: this._centre()
-            });
+            }, this.patience());
             this._add(new RunRow(this, run, ring));
         } catch (error) {
             this.complain(error);
@@ -118,9 +119,28 @@ export class Panel {
         this._status.textContent = text;
     }
 
+    /** Show what went wrong, null for nothing; that somebody pressed Stop did not. */
     complain(error) {
-        this._alert.textContent = error ? error.message : '';
-        this._alert.hidden = !error;
+        this._warn(error && error.name !== 'AbortError' ? error.message : '');
+    }
+
+    /** Return how a request is tried again: the panel tells of it, and its Stop aborts `stopping`. */
+    patience(stopping = new AbortController()) {
+        return {
+            signal: stopping.signal,
+            onWait: (text) => {
+                this._giveUp = () => stopping.abort();
+                this._stop.hidden = !text;
+                this._warn(text && `${text[0].toUpperCase()}${text.slice(1)}.`);
+            }
+        };
+    }
+
+    _warn(text) {
+        if (this._alert.textContent !== text) { // each change is read aloud
+            this._alert.textContent = text;
+        }
+        this._alert.hidden = !text;
     }
 
     _build() {
@@ -133,6 +153,9 @@ export class Panel {
         this._tools.off = true;
         this._place = make('div', {}, [this._tools.element]);
         this._alert = make('p', {class: 'isoline-alert', role: 'alert', hidden: ''});
+        this._giveUp = () => {};
+        this._stop = button('Stop', () => this._giveUp(), 'btn-default', 'Do not try again');
+        this._stop.hidden = true;
         this._status = make('p', {class: 'isoline-status', role: 'status'});
         this._list = make('ul', {class: 'isoline-runs'});
         const chevron = make('span', {class: 'icon-up-open'});
@@ -146,7 +169,7 @@ export class Panel {
             make('div', {class: 'isoline-field isoline-wide'}, [
                 make('label', {for: 'isoline-model'}, ['Model']), this._select
             ]),
-            this._about, this._details, this._place, this._alert, this._status, this._list
+            this._about, this._details, this._place, this._alert, this._stop, this._status, this._list
         ]);
         toggle.setAttribute('aria-expanded', 'true');
         toggle.addEventListener('click', (event) => {
@@ -162,14 +185,14 @@ export class Panel {
 
     async _load() {
         try {
-            const {runs, mayWrite} = await Api.call('GET', `isoline/item/${this.itemId}`);
+            const {runs, mayWrite} = await Api.call('GET', `isoline/item/${this.itemId}`, undefined, this.patience());
             if (this._disposed) {
                 return;
             }
             this.mayWrite = mayWrite;
             this._rows.forEach((row) => this.drop(row)); // of an earlier try
             runs.reverse().forEach((run) => this._add(new RunRow(this, run)));
-            this._models = (await Api.call('GET', 'isoline/models'))
+            this._models = (await Api.call('GET', 'isoline/models', undefined, this.patience()))
                 .filter(({dimensions}) => !dimensions || dimensions.includes(2));
             this._select.replaceChildren(...this._models.map((model) => make(
                 'option', {value: model.name}, [model.title || model.name])));

@@ -1,5 +1,5 @@
 /* Pointing at objects: each click is answered with the whole object, which is on the slide at once. */
-import {Api, ENDS} from './api.js';
+import {Api} from './api.js';
 import {button, make} from './dom.js';
 import {LiveLayer, PromptLayer} from './layers.js';
 import {classesOf, store, styleOf} from './objects.js';
@@ -169,7 +169,7 @@ export class Prompting {
         this._panel.complain(null);
         this._show();
         try {
-            const {elements, warning} = await this._question(asking.signal);
+            const {elements, warning} = await this._question(this._panel.patience(asking));
             this._answers[last] = elements;
             this._panel.announce(warning || '');
         } catch (error) {
@@ -183,27 +183,24 @@ export class Prompting {
         }
     }
 
-    async _question(signal) {
-        const route = `isoline/item/${this._panel.itemId}/prompt`;
-        const body = {
+    async _question(patience) {
+        const request = {
             model: this._model.name,
             parameters: this._panel.parameters(),
             prompts: this._prompts
         };
         let elements = [];
         let warning = '';
-        for await (const event of Api.stream('POST', route, body, signal)) {
+                for (const event of await Api.prompt(this._panel.itemId, request, patience)) {
             if (event.event === 'contours' && !event.provisional) {
                 elements = elements.concat(event.features);
             } else if (event.event === 'warned') {
                 warning = event.message;
             } else if (event.event === 'failed') {
                 throw new Error(`Isoline: ${event.message}`);
-            } else if (ENDS.includes(event.event)) {
-                return {elements, warning};
             }
         }
-        throw new Error('The connection was lost. Take back the last prompt and draw it again.');
+        return {elements, warning};
     }
 
     _stopAsking() {

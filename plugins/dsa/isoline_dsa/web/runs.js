@@ -2,6 +2,7 @@
 import {Api} from './api.js';
 import {button, make, pause} from './dom.js';
 import {LiveLayer} from './layers.js';
+import {Latest} from './retry.js';
 
 const VERDICTS = {
     done: 'Finished',
@@ -16,6 +17,9 @@ export class RunRow {
         this._panel = panel;
         this.run = run;
         this._following = new AbortController();
+        this._streaming = new AbortController();
+        this._looks = new Latest();
+        this._waiting = ''; // what to tell while the stream is lost
         this._layer = null;
         this._region = region;
         this.element = make('li', {class: 'isoline-run'}, [
@@ -42,12 +46,20 @@ export class RunRow {
         if (this._region) {
             this._layer.outline(this._region);
         }
+        const {signal} = this._streaming;
+        const onWait = (text) => {
+            this._waiting = text;
+            this._show();
+        };
         try {
-            for await (const event of Api.events(this.run._id, this._following.signal)) {
+            for await (const event of Api.events(this.run._id, {signal, onWait})) {
                 this._take(event);
             }
             await this._stored();
         } catch (error) {
+            if (this._following.signal.aborted) {
+                return;
+            }
             this._panel.complain(error);
             this.run.state = 'stopped';
             this.run.message = error.message;
@@ -64,13 +76,16 @@ export class RunRow {
 
     focus(point) {
         if (this.running) {
+            const route = `isoline/run/${this.run._id}/focus`;
             // where to look first is a wish: when it fails nothing is lost
-            Api.call('PUT', `isoline/run/${this.run._id}/focus`, point).catch(() => {});
+            this._looks.send((signal) => Api.call('PUT', route, point, {signal})).catch(() => {});
         }
     }
 
     dispose() {
         this._following.abort();
+        this._streaming.abort();
+        this._looks.stop();
         this._dropLayer();
         this.element.remove();
     }
@@ -93,11 +108,12 @@ export class RunRow {
 
     /** Wait until Girder has stored what has been shown. */
     async _stored() {
+        const {signal} = this._following;
         this._storing = true;
         this._show();
         for (;;) {
-            this.run = await Api.call('GET', `isoline/run/${this.run._id}`);
-            if (!this.running || this._following.signal.aborted) {
+            this.run = await Api.call('GET', `isoline/run/${this.run._id}`, undefined, {signal});
+            if (!this.running || signal.aborted) {
                 this._storing = false;
                 return;
             }
@@ -112,7 +128,10 @@ export class RunRow {
         this._stopping = true; // not disabled, or it would lose the keyboard
         this._show();
         try {
-            await Api.call('POST', `isoline/run/${this.run._id}/cancel`);
+            await Api.call('POST', `isoline/run/${this.run._id}/cancel`, undefined, this._panel.patience());
+            if (this._waiting) {
+                this._streaming.abort(); // Girder ends the run without the isoline server
+            }
         } catch (error) {
             this._stopping = false;
             this._show();
@@ -124,7 +143,7 @@ export class RunRow {
         const held = this.element.contains(document.activeElement);
         this._accept.disabled = this._discard.disabled = true;
         try {
-            this.run = await Api.call('POST', `isoline/run/${this.run._id}/${verb}`);
+            this.run = await Api.once('POST', `isoline/run/${this.run._id}/${verb}`);
             this._panel.drop(this);
             if (held) {
                 this._panel.focus();
@@ -167,7 +186,9 @@ export class RunRow {
                 .join('. ');
             return;
         }
-        if (this._storing) {
+        if (this._waiting) {
+            this._text.textContent = `${this._waiting[0].toUpperCase()}${this._waiting.slice(1)}`;
+        } else if (this._storing) {
             this._text.textContent = 'Storing';
             this._bar.removeAttribute('value');
         } else if (tiles && tilesDone) {

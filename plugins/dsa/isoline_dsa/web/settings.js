@@ -44,7 +44,7 @@ function settingsForm() {
         try {
             const list = SETTINGS.map(({key}) => ({key, value: form.elements[key].value}));
             await settings('PUT', {list: JSON.stringify(list)});
-            const {status, version, workers} = await Api.call('GET', 'isoline/server');
+            const {status, version, workers} = await Api.once('GET', 'isoline/server');
             said.textContent = `Saved. isoline ${version} is ${status}, with ${workers} workers.`;
         } catch (error) {
             said.textContent = error.message;

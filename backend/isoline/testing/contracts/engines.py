@@ -1,0 +1,165 @@
+"""What every engine does with the tiles of a job, wherever it runs them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from isoline.domain.events import Scope
+from isoline.engines.base import Agenda, Engine
+from isoline.errors import Unreadable
+from isoline.geometry.grid import XY, Grid, Overlap
+from isoline.geometry.tiling import Lattice, Tile
+from isoline.inference.resources import Resources
+from isoline.inference.task import Attention, Result, Task, TileFailed
+from isoline.models.base import ModelSpec
+
+LATTICE = Lattice(Grid((40, 30), XY(1, 1)), tile_px=10, halo_px=0)
+TILES = LATTICE.tiles(LATTICE.grid.bounds, lambda _: Overlap.ALL)
+PARTS = 3
+"""How many results each tile gives."""
+
+
+@dataclass(frozen=True)
+class Found(Result):
+    """The `part`-th result of a tile, or what a survey saw, where there is no tile."""
+
+    name: str
+    tile: Tile | None = None
+    part: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work(Task):
+    """Work that needs no image, and whose every result can be told from any other."""
+
+    name: str
+    seconds: float = 0.0
+    """How long each result takes."""
+    damaged: tuple[int, int] | None = None
+    """The place of a tile at which the model raises; with it, no survey can be made."""
+
+    def compute(self, resources: Resources, tile: Tile, attention: Attention) -> Iterator[Result]:
+        for part in range(PARTS):
+            time.sleep(self.seconds)
+            if tile.place == self.damaged:
+                raise ValueError("the model trips")
+            yield Found(self.name, tile, part)
+
+    def survey(self, resources: Resources) -> Result:
+        time.sleep(self.seconds)
+        if self.damaged is not None:
+            raise Unreadable("the image is damaged")
+        return Found(self.name)
+
+
+def work(name: str, seconds: float = 0.0, damaged: tuple[int, int] | None = None) -> Work:
+    """Return a task of the contract."""
+    spec = ModelSpec("work", "Work", "Results that can be told apart.", "1", ())
+    return Work(
+        path=Path("nowhere.tif"),
+        reader="none",
+        fingerprint="f1" * 16,
+        model="work",
+        spec=spec,
+        parameters={},
+        scope=Scope("f1" * 16, "work", "1", ()),
+        name=name,
+        seconds=seconds,
+        damaged=damaged,
+    )
+
+
+def agenda(tiles: list[Tile]) -> Agenda:
+    """Return `tiles` in reading order, of one lattice."""
+    return Agenda(LATTICE, tiles, None)
+
+
+class EngineContract(ABC):
+    """What every engine does. Inherit, and give one of two workers at most."""
+
+    @pytest.fixture
+    @abstractmethod
+    def engine(self) -> Iterator[Engine]:
+        """Yield an engine that is ready, and close it."""
+
+    def test_every_tile_gives_its_results_once_and_in_their_order(self, engine: Engine) -> None:
+        found = list(engine.run(work("a"), agenda(TILES)))
+        assert len(found) == len(TILES) * PARTS
+        for tile in TILES:
+            mine = [each for each in found if isinstance(each, Found) and each.tile == tile]
+            assert mine == [Found("a", tile, part) for part in range(PARTS)]
+
+    def test_tiles_that_are_added_meanwhile_are_computed(self, engine: Engine) -> None:
+        first, *others = TILES
+        waiting = agenda([first])
+        seen: list[Tile] = []
+        for each in engine.run(work("a"), waiting):
+            assert isinstance(each, Found)
+            assert each.tile is not None
+            if each.tile == first and each.part == 0:
+                waiting.add(others)
+            seen.append(each.tile)
+        assert sorted(seen) == sorted(TILES * PARTS)
+
+    def test_the_focus_brings_a_tile_next(self, engine: Engine) -> None:
+        waiting, last = agenda(TILES), TILES[-1]
+        seen: list[Tile | None] = []
+        for each in engine.run(work("a", 0.02), waiting):
+            assert isinstance(each, Found)
+            if not seen:
+                waiting.focus(XY(35, 25))
+            seen.append(each.tile)
+        assert seen.index(last) < len(seen) / 2
+
+    def test_what_the_model_raises_costs_one_tile(self, engine: Engine) -> None:
+        bad, *good = TILES
+        found = list(engine.run(work("a", damaged=bad.place), agenda(TILES)))
+        (failed,) = [each for each in found if isinstance(each, TileFailed)]
+        assert failed.tile == bad
+        assert "the model trips" in failed.message
+        whole = [each.tile for each in found if isinstance(each, Found)]
+        assert sorted(map(str, whole)) == sorted(map(str, good * PARTS))
+
+    def test_a_job_that_is_cancelled_ends_soon(self, engine: Engine) -> None:
+        waiting, found = agenda(TILES), []
+        for each in engine.run(work("a", 0.02), waiting):
+            found.append(each)
+            waiting.cancel()
+        assert 0 < len(found) < len(TILES) * PARTS
+
+    def test_leaving_the_loop_gives_up_what_is_in_flight(self, engine: Engine) -> None:
+        left = engine.run(work("left", 0.05), agenda(TILES))
+        next(left)
+        left.close()  # type: ignore[attr-defined]
+        found = list(engine.run(work("b"), agenda(TILES)))
+        assert {each.name for each in found if isinstance(each, Found)} == {"b"}
+        assert len(found) == len(TILES) * PARTS
+
+    def test_jobs_that_run_together_are_kept_apart(self, engine: Engine) -> None:
+        with ThreadPoolExecutor(2) as threads:
+            a, b = threads.map(lambda name: [*engine.run(work(name), agenda(TILES))], "ab")
+        for name, found in (("a", a), ("b", b)):
+            assert {each.name for each in found if isinstance(each, Found)} == {name}
+            assert len(found) == len(TILES) * PARTS
+
+    def test_a_survey_is_made(self, engine: Engine) -> None:
+        assert engine.survey(work("a"), agenda(TILES)) == Found("a")
+
+    def test_a_survey_raises_what_the_image_raises(self, engine: Engine) -> None:
+        with pytest.raises(Unreadable, match="the image is damaged"):
+            engine.survey(work("a", damaged=(0, 0)), agenda(TILES))
+
+    def test_a_survey_ends_when_nobody_waits_for_it(self, engine: Engine) -> None:
+        waiting = agenda(TILES)
+        timer = threading.Timer(0.3, waiting.cancel)
+        timer.start()
+        assert engine.survey(work("a", seconds=5), waiting) is None
+        timer.join()

@@ -1,0 +1,1 @@
+../../../ohif/src/attempt.js
