@@ -31,7 +31,6 @@ CLIENTS = {
     "dsa": DSA - {"title"} | {"image", "format"},
     "ohif": quoted("ohif/src/client.js", r"REQUEST_KEYS = \[(.*?)\]"),
     "qupath": quoted("qupath/src/isoline/qupath/RequestKeys.java", r'String \w+ = ("\w+");'),
-    "ohif": quoted("ohif/src/client.js", r"REQUEST_KEYS = \[(.*?)\]"),
 }
 
 
