@@ -153,6 +153,9 @@ class NotStored(IsolineError):
 class Busy(IsolineError):
     """The queue or the streams are full."""
 
+    retry_after = 5
+    """In how many seconds it is worth another try."""
+
 
 class Broken(IsolineError):
     """Our own side failed: a model raised, a worker died, a disk is full."""

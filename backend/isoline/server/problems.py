@@ -7,7 +7,7 @@ import logging
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from isoline.errors import Broken, IsolineError
+from isoline.errors import Broken, Busy, IsolineError, NotAuthenticated
 from isoline.jobs.queue import QueueFull
 from isoline.protocol.problems import PROBLEM, http_status, problem
 from isoline.server.declarations import declaration_of
@@ -23,11 +23,7 @@ def explain(app: Flask) -> None:
         if isinstance(error, Broken):
             log.error("%s", error)
         response = problem_response(http_status(error), error)
-        if response.status_code == 401:
-            response.headers["WWW-Authenticate"] = "Bearer"
-        if response.status_code == 429:
-            wait = error.retry_after if isinstance(error, QueueFull) else 5
-            response.headers["Retry-After"] = str(wait)
+        say_what_helps(response, error)
         return response
 
     @app.errorhandler(HTTPException)
@@ -49,6 +45,14 @@ def explain(app: Flask) -> None:
     def bug(error: Exception) -> Response:
         log.exception("%s %s", request.method, request.path)
         return problem_response(500, Broken(f"{type(error).__name__} in the server", "see its log"))
+
+
+def say_what_helps(response: Response, error: IsolineError) -> None:
+    """Add the headers that tell a client what to do about `error`."""
+    if isinstance(error, NotAuthenticated):
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, Busy):
+        response.headers["Retry-After"] = str(error.retry_after)
 
 
 def problem_response(status: int, error: IsolineError) -> Response:

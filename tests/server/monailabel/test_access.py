@@ -21,6 +21,7 @@ from isoline.domain.request import SegmentRequest
 from isoline.errors import Busy
 from isoline.images.catalog import Caller, Found, Images
 from isoline.images.dicomweb import DicomWebImages
+from isoline.jobs.queue import QueueFull
 from isoline.models.catalogue import ModelCatalogue
 from isoline.server.access import Access, new_token
 from isoline.server.app import create_app
@@ -286,3 +287,30 @@ def test_an_inference_finds_its_image_once(tmp_path: Path, monkeypatch: pytest.M
     assert (said.status_code, said.get_json()["detail"]) == (429, "planned; that is all")
     assert planned == ["a.png"]
     assert found == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("error", "wait"), [(Busy("no place", "come back"), "5"), (QueueFull(7, 42), "42")]
+)
+def test_who_comes_too_early_is_told_when_to_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Busy, wait: str
+) -> None:
+    Image.fromarray(np.full((40, 50, 3), 200, np.uint8)).save(tmp_path / "a.png")
+
+    def refuse(*_: object) -> Run:
+        raise error
+
+    monkeypatch.setattr(Runner, "run", refuse)
+    client = app(tmp_path, images=Images({"": tmp_path})).test_client()
+    said = client.post(
+        "/infer/threshold?image=a&output=json",
+        data={"params": '{"spacing_um": 0.5}'},
+        headers=bearer("runner"),
+    )
+    assert (said.status_code, said.headers["Retry-After"]) == (429, wait)
+
+
+def test_who_is_not_known_is_told_what_to_send(client: FlaskClient) -> None:
+    said = client.get("/info/")
+    assert (said.status_code, said.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert said.get_json()["detail"].startswith("Could not validate credentials: ")

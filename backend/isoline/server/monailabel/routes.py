@@ -36,6 +36,7 @@ from isoline.server.monailabel.runs import Runner
 from isoline.server.monailabel.sessions import SCHEME as SESSION
 from isoline.server.monailabel.sessions import Sessions
 from isoline.server.monailabel.store_routes import serve_images, serve_labels, serve_sessions
+from isoline.server.problems import say_what_helps
 from isoline.server.services import Services
 
 log = logging.getLogger(__name__)
@@ -91,13 +92,10 @@ def _handle_errors(routes: Blueprint) -> None:
     def isoline_error(error: IsolineError) -> Response:
         if isinstance(error, Broken):
             log.error("%s", error)
-        if isinstance(error, NotAuthenticated):
-            response = detail(f"Could not validate credentials: {error}", 401)
-            response.headers["WWW-Authenticate"] = "Bearer"
-            return response
-        response = detail(str(error), http_status(error))
-        if response.status_code == 429:
-            response.headers["Retry-After"] = "5"
+        is_unknown = isinstance(error, NotAuthenticated)
+        said = f"Could not validate credentials: {error}" if is_unknown else str(error)
+        response = detail(said, http_status(error))
+        say_what_helps(response, error)
         return response
 
     @routes.errorhandler(HTTPException)
