@@ -232,7 +232,7 @@ LAYER = {"label": 3, "box": [2, 2, 4, 4], "runs": base64.b64encode(b"\x00\x04").
         (400, "two labels on one voxel", [LAYER, {**LAYER, "label": 7}]),
         (422, "not in 24 x 20 voxels", [{**LAYER, "box": [23, 2, 25, 4]}]),
         (422, "not in 24 x 20 voxels", [{**LAYER, "box": [4, 2, 2, 4]}]),
-        (400, "the runs hold", [{**LAYER, "box": [2, 2, 4, 5]}]),
+        (400, "the runs contain", [{**LAYER, "box": [2, 2, 4, 5]}]),
     ],
 )
 def test_mistakes_in_a_slice_are_named(
@@ -268,9 +268,7 @@ def test_an_archive_that_is_down(instance: Dataset) -> None:
 
 
 def test_an_archive_that_does_not_know_the_server(place: Place, instance: Dataset) -> None:
-    with pytest.raises(
-        NotStored, match=r"not allow this server to store .*401.*headers"
-    ):
+    with pytest.raises(NotStored, match=r"not allow this server to store .*401.*headers"):
         stow.store(Archive(place.archive), instance)
 
 
