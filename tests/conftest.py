@@ -23,8 +23,13 @@ from tests.serving import serving
 from tests.slides import Shapes, disks
 
 # a loaded machine is slow, which says nothing about the code
-settings.register_profile("isoline", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("isoline")
+settings.register_profile(
+    "check", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+settings.register_profile(
+    "explore", settings.get_profile("check"), derandomize=False, max_examples=1000, print_blob=True
+)
+settings.load_profile("explore" if os.environ.get("ISOLINE_EXPLORE") == "1" else "check")
 
 STACKS = ("dsa", "ohif", "qupath")
 """Folders whose tests need Girder, OHIF, Java or a browser."""

@@ -34,7 +34,6 @@ import java.awt.image.WritableRaster
 import java.io.ByteArrayInputStream
 import java.io.ByteArrayOutputStream
 import java.io.IOException
-import java.io.InputStream
 import java.net.ConnectException
 import java.net.URI
 import java.net.http.HttpClient
@@ -42,9 +41,14 @@ import java.net.http.HttpConnectTimeoutException
 import java.net.http.HttpRequest
 import java.net.http.HttpResponse
 import java.net.http.HttpTimeoutException
+import java.nio.ByteBuffer
 import java.nio.channels.UnresolvedAddressException
 import java.nio.charset.StandardCharsets
 import java.time.Duration
+import java.time.Instant
+import java.time.ZonedDateTime
+import java.time.format.DateTimeFormatter
+import java.time.format.DateTimeParseException
 import java.util.ArrayList
 import java.util.Collection
 import java.util.HashMap
@@ -56,18 +60,23 @@ import java.util.Map
 import java.util.Optional
 import java.util.Set
 import java.util.UUID
-import java.util.concurrent.ArrayBlockingQueue
 import java.util.concurrent.BlockingQueue
 import java.util.concurrent.Callable
 import java.util.concurrent.CancellationException
+import java.util.concurrent.CompletableFuture
+import java.util.concurrent.CompletionService
+import java.util.concurrent.CompletionStage
 import java.util.concurrent.ExecutionException
 import java.util.concurrent.Executor
+import java.util.concurrent.ExecutorCompletionService
 import java.util.concurrent.ExecutorService
 import java.util.concurrent.Executors
-import java.util.concurrent.Future
+import java.util.concurrent.Flow
 import java.util.concurrent.FutureTask
+import java.util.concurrent.LinkedBlockingQueue
+import java.util.concurrent.ThreadLocalRandom
 import java.util.concurrent.TimeUnit
-import java.util.function.BooleanSupplier
+import java.util.concurrent.TimeoutException
 import java.util.function.Consumer
 import java.util.function.Predicate
 import java.util.function.Supplier
@@ -131,7 +140,7 @@ if (gui != null) {
     Platform.runLater { Attended.ask(gui, image, client.getUrl(), secret ?: '', binding) }
     return
 }
-client.models().each { model ->
+client.telling { words -> Unattended.tell(words) }.models().each { model ->
     println model.get('name').getAsString() + ': ' + model.get('description').getAsString()
     println '    ' + model.get('parameters')
 }
@@ -181,9 +190,9 @@ class Unattended {
             throw new IllegalArgumentException("--objects: one of ${Isoline.WHERE.join(', ')}")
         }
         JsonObject options = JsonParser.parseString(given['options'] ?: '{}').getAsJsonObject()
-        options.addProperty('model', given['model'])
+        options.addProperty(RequestKeys.MODEL, given['model'])
         if (given['parameters']) {
-            options.add('parameters', JsonParser.parseString(given['parameters']))
+            options.add(RequestKeys.PARAMETERS, JsonParser.parseString(given['parameters']))
         }
         List<Run> runs = given['prompts'] ? prompted(client, image, options, where, given['prompts'])
             : Isoline.parents(image, where).collect { new Run(client, image, it, options) }
@@ -195,7 +204,7 @@ class Unattended {
             if (hasWindow) {
                 run.on { work -> Platform.runLater(work) }
             }
-            RunStatus end = run.call()
+            RunStatus end = run.telling { status -> tell(status.waiting) }.call()
             println "Isoline: ${end.message} ${end.objects} objects"
             objects += end.objects
             if (end.state != 'done') {
@@ -204,6 +213,13 @@ class Unattended {
         }
         Step.record(client, image, options, given.subMap(['prompts']) + [objects: where], binding)
         return objects
+    }
+
+    /** Print what a call waits for; an empty text says that the wait is over. */
+    static void tell(String words) {
+        if (words) {
+            println "Isoline: ${words}"
+        }
     }
 
     /** Return a run for what all prompts point at, or one for each. */
@@ -217,9 +233,9 @@ class Unattended {
             JsonArray prompts = Prompts.of(drawn)
             for (JsonArray request in (how == 'each' ? Prompts.oneByOne(prompts) : [prompts])) {
                 JsonObject asked = options.deepCopy()
-                asked.add('prompts', request)
+                asked.add(RequestKeys.PROMPTS, request)
                 if (image.getServer().nZSlices() > 1) {
-                    asked.addProperty('z', z)
+                    asked.addProperty(RequestKeys.Z, z)
                 }
                 runs.add(new Run(client, image, image.getHierarchy().getRootObject(), asked))
             }
@@ -234,9 +250,9 @@ class Step {
     static void record(IsolineClient client, ImageData<BufferedImage> image, JsonObject options,
             Map<String, String> more, Object binding) {
         JsonObject others = options.deepCopy()
-        Map<String, String> given = [server: client.getUrl(), model: others.remove('model').getAsString()]
-        if (others.has('parameters')) {
-            given['parameters'] = others.remove('parameters').toString()
+        Map<String, String> given = [server: client.getUrl(), model: others.remove(RequestKeys.MODEL).getAsString()]
+        if (others.has(RequestKeys.PARAMETERS)) {
+            given['parameters'] = others.remove(RequestKeys.PARAMETERS).toString()
         }
         if (others.size() > 0) {
             given['options'] = others.toString()
@@ -259,25 +275,20 @@ class Attended {
             return
         }
         IsolineClient client = new IsolineClient(server[0], server[1])
-        Thread.startDaemon('isoline-models') {
-            try {
-                List<JsonObject> models = client.models()
-                Platform.runLater { choose(gui, image, client, models, binding) }
-            } catch (IOException e) {
-                Platform.runLater { say(gui, client.explain(e)) }
-            }
-        }
+        WaitingWindow.models(client, gui.getStage(),
+            { List<JsonObject> models -> choose(gui, image, client, models, binding) },
+            { String words -> say(gui, words) })
     }
 
     static void choose(QuPathGUI gui, ImageData<BufferedImage> image, IsolineClient client,
             List<JsonObject> models, Object binding) {
-        List<JsonObject> offered = Isoline.models(models, false) + Isoline.models(models, true)
+        List<JsonObject> offered = (Isoline.models(models, false) + Isoline.models(models, true)).unique()
         JsonObject options = RunForm.ask(offered, gui.getStage(), !image.getServer().isRGB())
         if (options == null) {
             return
         }
-        String name = options.get('model').getAsString()
-        if (Isoline.isPrompted(offered.find { it.get('name').getAsString() == name })) {
+        String name = options.get(RequestKeys.MODEL).getAsString()
+        if (!Isoline.isAutomatic(offered.find { it.get('name').getAsString() == name })) {
             ClickWindow.open(client, image, options, gui.getStage(),
                 { JsonObject request -> Step.record(client, image, request, [objects: 'slide'], binding) })
             return
@@ -301,7 +312,7 @@ class Attended {
     }
 }
 
-/** What scripts call, and what the menu and the script have in common. */
+/** What scripts call, and what the menu and the script share. */
 @CompileStatic
 final class Isoline {
 
@@ -329,7 +340,7 @@ final class Isoline {
         JsonObject request = JsonParser.parseString(options).getAsJsonObject();
         long objects = 0;
         for (PathObject parent : parents(image, where)) {
-            RunStatus end = new Run(client, image, parent, request).call();
+            RunStatus end = new Run(client, image, parent, request).telling(status -> log(status.waiting)).call();
             objects += end.objects;
             if (!end.state.equals("done")) {
                 throw new IllegalStateException(end.message);
@@ -337,6 +348,12 @@ final class Isoline {
         }
         record(image, url, request, where, scriptFor(url, request, where));
         return objects;
+    }
+
+    private static void log(String words) {
+        if (!words.isEmpty()) {
+            System.getLogger("isoline").log(System.Logger.Level.INFO, words);
+        }
     }
 
     /** Return what to run on; empty where nothing suitable is selected. */
@@ -352,7 +369,7 @@ final class Isoline {
         for (PathObject object : objects) {
             boolean isResult = object.getMetadata().containsKey(Marks.MODEL);
             boolean isArea = object.getROI() != null && object.getROI().isArea();
-            // a region that a run made is no place to run again, unless someone selects it
+            // a region that a run made is not to be run on again, unless someone selects it
             if (isArea && !(isResult && where.equals("annotations"))) {
                 parents.add(object);
             }
@@ -370,21 +387,22 @@ final class Isoline {
         return drawn;
     }
 
-    /** Return the models for pictures that take prompts, or those that take regions. */
+    /** Return the models for pictures: those that take prompts, or those that take regions. */
     public static List<JsonObject> models(List<JsonObject> all, boolean prompted) {
         List<JsonObject> models = new ArrayList<>();
         for (JsonObject model : all) {
             boolean isForPictures = model.getAsJsonArray("dimensions").contains(new JsonPrimitive(2));
-            if (isForPictures && isPrompted(model) == prompted) {
+            boolean does = prompted ? model.getAsJsonArray("prompts").size() > 0 : isAutomatic(model);
+            if (isForPictures && does) {
                 models.add(model);
             }
         }
         return models;
     }
 
-    /** Return whether `model` segments the one object that prompts point at. */
-    public static boolean isPrompted(JsonObject model) {
-        return model.getAsJsonArray("prompts").size() > 0;
+    /** Return whether `model` segments regions by itself; it may take prompts too. */
+    public static boolean isAutomatic(JsonObject model) {
+        return model.get("automatic").getAsBoolean();
     }
 
     /** Record a step that makes the same run again when the workflow becomes a script. */
@@ -396,7 +414,7 @@ final class Isoline {
         for (Map.Entry<String, JsonElement> option : options.entrySet()) {
             shown.put(option.getKey(), option.getValue().toString());
         }
-        String name = "Isoline: " + options.get("model").getAsString();
+        String name = "Isoline: " + options.get(RequestKeys.MODEL).getAsString();
         image.getHistoryWorkflow().addStep(new DefaultScriptableWorkflowStep(name, shown, script));
     }
 
@@ -413,19 +431,25 @@ final class Isoline {
 }
 
 /**
- * One run of a model: from the request to the last object in the hierarchy. No window.
+ * One run of a model: from the request to the last object in the hierarchy; has no window.
  *
- * `call` blocks; `cancel` may be called meanwhile from any thread, the rest when it has returned.
- * `Submission` asks, `JobStream` listens, `Results` changes the hierarchy.
+ * A region is a job of the server, which is followed; prompts are one question, which is answered.
+ * `call` blocks; `cancel` may be called meanwhile from any thread, everything else once it has
+ * returned. `Submission` makes the request, `JobStream` brings the events, `Results` changes the
+ * hierarchy.
  */
 @CompileStatic
 final class Run {
 
     private static final long SECOND = 1_000_000_000L;
     private static final long PATIENCE = 15 * SECOND;
+    private static final long A_MOMENT_MS = 1000;
     private static final double FOCUS_PX = 64;
 
+    private final IsolineClient server;
+    /** The same, until the user stops this run, and heard while it waits. */
     private final IsolineClient client;
+    private final Cancellation stop = new Cancellation();
     private final Submission submission;
     private final Results results;
     private Consumer<RunStatus> listener = status -> { };
@@ -433,14 +457,18 @@ final class Run {
     private Supplier<double[]> view = () -> null;
 
     private volatile String job;
-    private volatile boolean isStopped;
     private volatile long stoppedAt;
     private boolean hasEnded;
+    private LatestFocus latestFocus;
     private double[] focus;
     private long looked;
 
+    private long submittedAt;
+    /** How many jobs waited before this one when it was submitted. */
+    private long before;
     private String state = "starting";
     private String message = "";
+    private String waiting = "";
     private String warning = "";
     private long tilesDone;
     private long tiles;
@@ -453,8 +481,9 @@ final class Run {
      */
     public Run(IsolineClient client, ImageData<BufferedImage> image, PathObject parent,
             JsonObject options) {
-        this.client = client;
-        this.submission = new Submission(client, image, parent, options);
+        this.server = client;
+        this.client = client.until(stop).telling(words -> await(words));
+        this.submission = new Submission(image, parent, options);
         this.results = new Results(image, parent, options);
     }
 
@@ -464,7 +493,7 @@ final class Run {
         return this;
     }
 
-    /** Tell `listener` how far it is, from the thread of `call`. */
+    /** Tell `listener` how far it is, from the thread of `call`, or one that uploads for it. */
     public Run telling(Consumer<RunStatus> listener) {
         this.listener = listener;
         return this;
@@ -476,7 +505,7 @@ final class Run {
         return this;
     }
 
-    /** Compute first what is near the x, y that `view` gives, asked again each second. */
+    /** Compute what is near the x, y of `view` first; `view` is asked every second. */
     public Run lookingAt(Supplier<double[]> view) {
         this.view = view;
         return this;
@@ -488,7 +517,7 @@ final class Run {
         return this;
     }
 
-    /** Use what an earlier run has uploaded, if there is enough of it; null where there is nothing. */
+    /** Use what an earlier run has uploaded, if that is enough; null for nothing. */
     Run reusing(Upload.Sent sent) {
         submission.setSent(sent);
         return this;
@@ -498,13 +527,23 @@ final class Run {
     public RunStatus call() {
         boolean isInterrupted = false;
         try {
-            submit();
-            follow();
+            stop.check();
+            report("starting", "Asking " + server.getUrl());
+            if (submission.isPrompted()) {
+                click();
+            } else {
+                submit();
+                follow();
+            }
         } catch (InterruptedException | CancellationException e) {
             isInterrupted = e instanceof InterruptedException;
             end("cancelled", "Cancelled.");
+        } catch (Attempts.GaveUp e) {
+            boolean isFollowed = job != null;
+            end(isFollowed ? "lost" : "failed",
+                    (isFollowed ? "The connection was lost; what arrived stays. " : "") + server.explain(e));
         } catch (IOException e) {
-            end("failed", client.explain(e));
+            end("failed", server.explain(e));
         } catch (RuntimeException e) {
             System.getLogger("isoline").log(System.Logger.Level.WARNING, "a run ended", e);
             end("failed", e.getMessage() == null ? e.toString() : e.getMessage());
@@ -518,13 +557,12 @@ final class Run {
         return status();
     }
 
-    /** Stop within one tile. What was received stays. */
+    /** Stop: at once while it waits, else within one tile. What was received stays. */
     public void cancel() {
         stoppedAt = System.nanoTime();
-        isStopped = true;
-        String running = job;
-        if (running != null) {
-            background(() -> client.cancel(running));
+        stop.cancel();
+        if (job != null) {
+            tellToStop();
         }
     }
 
@@ -543,7 +581,7 @@ final class Run {
         return results.getAdded();
     }
 
-    /** Return what the server has of the image; null where it sees the file. */
+    /** Return what was uploaded of the image; null where the server sees the file. */
     Upload.Sent getSent() {
         return submission.getSent();
     }
@@ -555,40 +593,54 @@ final class Run {
 
     /** Return how far it is. */
     public RunStatus status() {
-        return new RunStatus(state, message, results.count(), tilesDone, tiles, secondsLeft,
-                results.getReader().getRefused());
+        return new RunStatus(state, waiting.isEmpty() ? message : waiting, waiting, results.count(), tilesDone, tiles,
+                secondsLeft, results.getReader().getRefused());
     }
+
+    // --- Clicks --------------------------------------------------------------------------------
+
+    /** Ask what the prompts point at. The answer is taken up whole, so that it can be asked for again. */
+    private void click() throws IOException, InterruptedException {
+        List<JobEvent> answer = submission.send(null, client, words -> report("starting", words), agree,
+                request -> client.segment(request));
+        waiting = "";
+        for (JobEvent event : answer) {
+            take(event);
+        }
+    }
+
+    // --- Jobs ----------------------------------------------------------------------------------
 
     private void submit() throws IOException, InterruptedException {
         focus = view.get();
-        report("starting", "Asking " + client.getUrl());
-        job = submission.submit(focus, words -> report("starting", words), agree, () -> isStopped);
-        if (isStopped) {
-            cancel();
+        JsonObject submitted = submission.send(focus, client, words -> report("starting", words), agree,
+                request -> client.submit(request));
+        job = submitted.get("job").getAsString();
+        latestFocus = new LatestFocus(server, job);
+        if (stop.isCancelled()) {
+            tellToStop(); // `cancel` did not know the job yet
         }
+        submittedAt = System.nanoTime();
+        before = submitted.get("position").getAsLong();
     }
 
     /** Take in events to the end of the job, or until the connection is lost for good. */
     private void follow() throws IOException, InterruptedException {
-        try (JobStream stream = new JobStream(client, job)) {
-            while (!hasEnded && !stream.isLost()) {
+        try (JobStream stream = client.follow(job)) {
+            while (!hasEnded) {
                 JobEvent event = stream.next();
-                if (isStopped && (stream.isBroken() || isPatienceOver())) {
+                if (stop.isCancelled() && (stream.isBroken() || isPatienceOver())) {
                     throw new CancellationException(); // the server cannot say that it has stopped
                 }
                 look();
                 if (event != null) {
                     take(event);
+                } else if (state.equals("starting") && !stream.isBroken()) {
+                    tellPlace();
                 }
-                boolean isShown = stream.isBroken() ? results.flush() : results.flushIfDue();
-                if (stream.isBroken()) {
-                    report(state, "Connection lost, trying again");
-                } else if (isShown) {
+                if (stream.isBroken() ? results.flush() : results.flushIfDue()) {
                     report(state, message);
                 }
-            }
-            if (!hasEnded) {
-                end("lost", "The connection was lost, what arrived stays: " + stream.getReason());
             }
         }
     }
@@ -618,8 +670,8 @@ final class Run {
                 report("running", warning);
                 break;
             case "done":
-                long bad = said.get("tiles_failed").getAsLong();
-                String done = bad == 0 ? "Done." : "Done, but " + bad + " tiles failed.";
+                long failed = said.get("tiles_failed").getAsLong();
+                String done = failed == 0 ? "Done." : "Done, but " + failed + " tiles failed.";
                 endJob("done", warning.isEmpty() ? done : done + " " + warning);
                 break;
             case "cancelled":
@@ -631,7 +683,17 @@ final class Run {
                         (remedy.isEmpty() ? "" : ". Remedy: " + remedy));
                 break;
             default:
-                break; // of a newer server
+                break; // one of a newer server
+        }
+    }
+
+    /** Tell the user who waits for what and how long, until the server begins. */
+    private void tellPlace() {
+        long seconds = Math.floorDiv(System.nanoTime() - submittedAt, SECOND);
+        String others = before == 0 ? "" : before == 1 ? "; 1 job came before this one"
+                : "; " + before + " jobs came before this one";
+        if (seconds > 0) {
+            await("Waiting for a place on the server: " + seconds + " s so far" + others + ".");
         }
     }
 
@@ -645,7 +707,7 @@ final class Run {
         looked = System.nanoTime();
         if (focus == null || Math.hypot(there[0] - focus[0], there[1] - focus[1]) > FOCUS_PX) {
             focus = there;
-            background(() -> client.focus(job, there[0], there[1]));
+            latestFocus.look(there[0], there[1]);
         }
     }
 
@@ -653,12 +715,21 @@ final class Run {
         return System.nanoTime() - stoppedAt > PATIENCE;
     }
 
+    /** Have the server stop the job, in the background: it may take several attempts. */
+    private Thread tellToStop() {
+        String running = job;
+        return Background.run(() -> {
+            server.cancel(running);
+            return null;
+        }, server);
+    }
+
     // --- The end -------------------------------------------------------------------------------
 
     private void endJob(String how, String words) {
         hasEnded = true;
         if (!how.equals("failed")) {
-            results.dropPieces(); // the server has said all of their unions
+            results.dropPieces(); // their unions have all arrived
         }
         end(how, words);
     }
@@ -666,6 +737,7 @@ final class Run {
     private void end(String how, String words) {
         state = how;
         message = words;
+        waiting = "";
         long refused = results.getReader().getRefused();
         if (refused > 0) {
             message += " QuPath could not read " + refused + " objects: " + results.getReader().getFirstRefusal();
@@ -675,15 +747,12 @@ final class Run {
     /** Stop what still runs and show what is still pending. */
     private void finish() {
         try {
-            if (job != null && !hasEnded && !state.equals("lost")) {
-                client.cancel(job);
+            if (job != null) {
+                latestFocus.stop();
             }
-        } catch (IOException e) {
-            message += " The server could not be told to stop: " + client.explain(e);
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-        }
-        try {
+            if (job != null && !hasEnded && !stop.isCancelled() && !state.equals("lost")) {
+                tellToStop().join(A_MOMENT_MS); // a process without a window may end right after this
+            }
             if (state.equals("done")) {
                 results.replaceEarlier();
             }
@@ -694,29 +763,17 @@ final class Run {
         report(state, message);
     }
 
-    private void report(String how, String words) {
+    private synchronized void report(String how, String words) {
         state = how;
         message = words;
+        waiting = "";
         listener.accept(status());
     }
 
-    /** A call of the server whose failure changes nothing. */
-    private interface Attempt {
-        void make() throws IOException, InterruptedException;
-    }
-
-    private void background(Attempt attempt) {
-        Thread thread = new Thread(() -> {
-            try {
-                attempt.make();
-            } catch (IOException e) {
-                System.getLogger("isoline").log(System.Logger.Level.DEBUG, client.explain(e));
-            } catch (InterruptedException e) {
-                Thread.currentThread().interrupt();
-            }
-        }, "isoline-call");
-        thread.setDaemon(true);
-        thread.start();
+    /** Tell what it waits for and how long; an empty text says that this is over. */
+    private synchronized void await(String words) {
+        waiting = words;
+        listener.accept(status());
     }
 }
 
@@ -782,18 +839,21 @@ final class RunStatus {
     public final String state;
     /** In words, for the user. */
     public final String message;
+    /** What it waits for and how long, in words; empty where it does not wait. */
+    public final String waiting;
     public final long objects;
     public final long tilesDone;
     public final long tiles;
-    /** Seconds; negative where nobody knows. */
+    /** Seconds; negative where that is not known. */
     public final double secondsLeft;
     /** Features that QuPath could not read. */
     public final long refused;
 
-    RunStatus(String state, String message, long objects, long tilesDone, long tiles,
+    RunStatus(String state, String message, String waiting, long objects, long tilesDone, long tiles,
             double secondsLeft, long refused) {
         this.state = state;
         this.message = message;
+        this.waiting = waiting;
         this.objects = objects;
         this.tilesDone = tilesDone;
         this.tiles = tiles;
@@ -803,127 +863,140 @@ final class RunStatus {
 
     /** Return this as that of one run among others, which have found `before` objects so far. */
     RunStatus among(String which, long before) {
-        return new RunStatus(state, which + message, before + objects, tilesDone, tiles, secondsLeft, refused);
+        return new RunStatus(state, which + message, waiting.isEmpty() ? "" : which + waiting, before + objects,
+                tilesDone, tiles, secondsLeft, refused);
     }
 }
 
-/** From what the user asks for to a job of the server; its pixels are uploaded if they must be. */
+/** Turns what the user asks for into a request; its pixels are uploaded if they must be. */
 @CompileStatic
 final class Submission {
 
-    private final IsolineClient client;
+    /** Sends a request and returns what the server makes of it. */
+    interface Sender<T> {
+        T send(JsonObject request) throws IOException, InterruptedException;
+    }
+
     private final ImageServer<BufferedImage> server;
     private final PathObject parent;
     private final JsonObject options;
     private Upload.Sent sent;
 
     /** `options` are keys of a request: `model`, and `parameters` and others where given. */
-    Submission(IsolineClient client, ImageData<BufferedImage> image, PathObject parent, JsonObject options) {
-        this.client = client;
+    Submission(ImageData<BufferedImage> image, PathObject parent, JsonObject options) {
         this.server = image.getServer();
         this.parent = parent;
         this.options = options;
     }
 
-    /** Use what was uploaded before, if there is enough of it; null where nothing was. */
+    /** Use what was uploaded before, if that is enough; null for nothing. */
     void setSent(Upload.Sent sent) {
         this.sent = sent;
     }
 
-    /** Return what the server has of the image; null where it sees the file. */
+    /** Return what was uploaded of the image; null where the server sees the file. */
     Upload.Sent getSent() {
         return sent;
     }
 
+    /** Return whether it points at one object, rather than naming a region. */
+    boolean isPrompted() {
+        return options.has(RequestKeys.PROMPTS);
+    }
+
     /**
-     * Return the job. Tiles near the x, y of `focus` come first; null is nowhere.
+     * Send the request with `sender` and return what that returns.
      *
-     * `say` hears how far an upload is; `agree` is asked before a large one; `stopped` ends it.
+     * Tiles near the x, y of `focus` come first; null is nowhere. `client` takes an upload, `say`
+     * hears how far that is, and `agree` is asked before a large one.
      */
-    String submit(double[] focus, Consumer<String> say, Predicate<String> agree, BooleanSupplier stopped)
-            throws IOException, InterruptedException {
+    <T> T send(double[] focus, IsolineClient client, Consumer<String> say, Predicate<String> agree,
+            Sender<T> sender) throws IOException, InterruptedException {
+        JsonObject request = request(focus);
         try {
-            return submitOrUpload(request(focus), say, agree, stopped);
-        } catch (IsolineClient.Refused e) {
-            if (e.code.equals("BadSpacing") && spacing() == null) {
-                throw e.with(". In QuPath: double-click on Pixel width in the Image tab");
-            }
-            throw e;
-        }
-    }
-
-    private String submitOrUpload(JsonObject request, Consumer<String> say, Predicate<String> agree,
-            BooleanSupplier stopped) throws IOException, InterruptedException {
-        try {
-            if (sent != null && sent.isAround(request.getAsJsonArray("prompts"))) {
+            if (sent != null && sent.isAround(request.getAsJsonArray(RequestKeys.PROMPTS))) {
                 pointAtUpload(request);
-            } else if (!request.has("image")) {
-                upload(request, say, agree, stopped);
+            } else if (!request.has(RequestKeys.IMAGE)) {
+                upload(request, client, say, agree);
             }
-            return client.submit(request).get("job").getAsString();
-        } catch (IsolineClient.Refused e) {
-            if (!e.code.equals("UnknownImage") && !e.code.equals("WrongImage")) {
-                throw e;
+            return sender.send(request);
+        } catch (Refused e) {
+            if (!isUnseen(e)) {
+                throw withRemedy(e);
             }
         }
-        upload(request, say, agree, stopped);
-        return client.submit(request).get("job").getAsString();
+        try {
+            upload(request, client, say, agree);
+            return sender.send(request);
+        } catch (Refused e) {
+            throw withRemedy(e);
+        }
     }
 
-    private void upload(JsonObject request, Consumer<String> say, Predicate<String> agree,
-            BooleanSupplier stopped) throws IOException, InterruptedException {
+    /** Return whether the server does not have the file, or another one under its name. */
+    private static boolean isUnseen(Refused refused) {
+        return refused.code.equals("UnknownImage") || refused.code.equals("WrongImage");
+    }
+
+    private Refused withRemedy(Refused refused) {
+        boolean isSizeless = refused.code.equals("BadSpacing") && spacing() == null;
+        return isSizeless ? refused.with(". In QuPath: double-click on Pixel width in the Image tab") : refused;
+    }
+
+    private void upload(JsonObject request, IsolineClient client, Consumer<String> say, Predicate<String> agree)
+            throws IOException, InterruptedException {
         int t = parent.getROI() == null ? 0 : parent.getROI().getT();
         Upload upload = new Upload(client, server, plane(), t);
-        sent = upload.send(request, spacing(), say, agree, stopped);
+        sent = upload.send(request, spacing(), say, agree);
         pointAtUpload(request);
     }
 
     private void pointAtUpload(JsonObject request) {
-        request.addProperty("image", sent.image);
-        request.remove("image_size"); // those are of the file that the server does not see
-        request.remove("z");
+        request.addProperty(RequestKeys.IMAGE, sent.image);
+        request.remove(RequestKeys.IMAGE_SIZE); // these describe the file that the server does not see
+        request.remove(RequestKeys.Z);
     }
 
     private JsonObject request(double[] focus) {
         JsonObject request = options.deepCopy();
-        request.addProperty("format", "qupath");
+        request.addProperty(RequestKeys.FORMAT, "qupath");
         String uri = fileUri();
         if (uri != null) {
             JsonArray size = new JsonArray();
             size.add(server.getWidth());
             size.add(server.getHeight());
-            request.addProperty("image", uri);
-            request.add("image_size", size);
+            request.addProperty(RequestKeys.IMAGE, uri);
+            request.add(RequestKeys.IMAGE_SIZE, size);
         }
         JsonArray spacing = spacing();
         if (spacing != null) {
-            request.add("spacing_um", spacing);
+            request.add(RequestKeys.SPACING_UM, spacing);
         }
         if (server.nZSlices() > 1) {
-            request.addProperty("z", plane());
+            request.addProperty(RequestKeys.Z, plane());
         }
         if (parent.getROI() != null && parent.getROI().isArea()) {
             // toJsonTree throws in QuPath 0.6 and 0.7
             String feature = GsonTools.getInstance().toJson(parent, PathObject.class);
-            request.add("region", JsonParser.parseString(feature).getAsJsonObject().get("geometry"));
+            request.add(RequestKeys.REGION, JsonParser.parseString(feature).getAsJsonObject().get("geometry"));
         }
         if (focus != null) {
             JsonArray point = new JsonArray();
             point.add(focus[0]);
             point.add(focus[1]);
-            request.add("focus", point);
+            request.add(RequestKeys.FOCUS, point);
         }
         return request;
     }
 
     private int plane() {
-        if (options.has("z")) {
-            return options.get("z").getAsInt();
+        if (options.has(RequestKeys.Z)) {
+            return options.get(RequestKeys.Z).getAsInt();
         }
         return parent.getROI() == null ? 0 : parent.getROI().getZ();
     }
 
-    /** Return where the file is, null where there is none that shows what the viewer shows. */
+    /** Return where the file is; null where no file shows what the viewer shows. */
     private String fileUri() {
         // a slide that QuPath shows turned has the size and the URI of the file and other pixels
         String type = server.getServerType().toLowerCase();
@@ -947,185 +1020,655 @@ final class Submission {
     }
 }
 
-/** Follows what a job says; a connection that breaks is taken up where it broke off. */
+/**
+ * The keys that this client writes into a request; a user's own options may have others.
+ *
+ * The tests read this file and compare it with the server's schema.
+ */
+@CompileStatic
+final class RequestKeys {
+
+    static final String IMAGE = "image";
+    static final String IMAGE_SIZE = "image_size";
+    static final String SPACING_UM = "spacing_um";
+    static final String CHANNEL = "channel";
+    static final String Z = "z";
+    static final String MODEL = "model";
+    static final String PARAMETERS = "parameters";
+    static final String REGION = "region";
+    static final String PROMPTS = "prompts";
+    static final String FOCUS = "focus";
+    static final String FORMAT = "format";
+
+    private RequestKeys() {}
+}
+
+/** Sends the pixels of a region to a server that does not see the file, in lossless tiles. */
+@CompileStatic
+final class Upload {
+
+    /** For this many pixels or more the user is asked first. */
+    public static final long ASK_FROM_PIXELS = 30_000_000;
+
+    private static final int THREADS = 4;
+    private static final int AROUND_PX = 512;
+
+    /** Pixels that a server has. */
+    static final class Sent {
+
+        /** The name of the image there. */
+        final String image;
+        private final JsonArray area;
+        private final JsonArray size;
+
+        Sent(String image, JsonArray area, JsonArray size) {
+            this.image = image;
+            this.area = area;
+            this.size = size;
+        }
+
+        /** Return whether there is enough around each of `prompts` to ask about them again. */
+        boolean isAround(JsonArray prompts) {
+            for (JsonElement prompt : prompts) {
+                for (JsonElement point : prompt.getAsJsonObject().getAsJsonArray("points")) {
+                    for (int axis = 0; axis < 2; axis++) {
+                        double at = point.getAsJsonArray().get(axis).getAsDouble();
+                        double low = area.get(axis).getAsDouble();
+                        double high = area.get(axis + 2).getAsDouble();
+                        boolean isNear = at >= low && at <= high
+                                && (low == 0 || at - low >= AROUND_PX)
+                                && (high == size.get(axis).getAsDouble() || high - at >= AROUND_PX);
+                        if (!isNear) {
+                            return false;
+                        }
+                    }
+                }
+            }
+            return true;
+        }
+    }
+
+    private final IsolineClient client;
+    private final ImageServer<BufferedImage> server;
+    private final int z;
+    private final int t;
+
+    /** Upload from plane `z` and time `t` of `server`. */
+    public Upload(IsolineClient client, ImageServer<BufferedImage> server, int z, int t) {
+        this.client = client;
+        this.server = server;
+        this.z = z;
+        this.t = t;
+    }
+
+    /**
+     * Send what `request` needs and return what the server then has.
+     *
+     * `say` is told how far it is; `agree` is asked before a large upload.
+     */
+    Sent send(JsonObject request, JsonArray spacing, Consumer<String> say, Predicate<String> agree)
+            throws IOException, InterruptedException {
+        JsonObject announced = announcement(request, spacing);
+        JsonObject wanted = client.announce(announced);
+        long pixels = wanted.get("pixels").getAsLong();
+        String size = Math.round(pixels / 1e6d) + " million pixels (about " +
+                Math.round(pixels * 1.7d / 1e6d) + " MB)";
+        if (pixels >= ASK_FROM_PIXELS && !agree.test("The server does not see the file of this " +
+                "image. Upload " + size + "? A smaller region, or [file_uris] in the server's " +
+                "configuration, is faster.")) {
+            throw new CancellationException("nothing was uploaded");
+        }
+        say.accept("The server does not see the file: uploading " + size);
+        ExecutorService threads = Executors.newFixedThreadPool(THREADS);
+        try {
+            CompletionService<Void> sending = new ExecutorCompletionService<>(threads);
+            List<Callable<Void>> tiles = tiles(wanted);
+            tiles.forEach(tile -> sending.submit(tile));
+            for (int done = 1; done <= tiles.size(); done++) {
+                sending.take().get(); // the first that fails ends the upload
+                say.accept("Uploading: " + done + " of " + tiles.size() + " tiles");
+            }
+        } catch (ExecutionException e) {
+            if (e.getCause() instanceof IOException) {
+                throw (IOException) e.getCause();
+            }
+            if (e.getCause() instanceof CancellationException) {
+                throw (CancellationException) e.getCause();
+            }
+            throw new IllegalStateException("QuPath cannot read the pixels of this image: " + e.getCause(), e);
+        } finally {
+            threads.shutdownNow();
+        }
+        JsonArray area = wanted.getAsJsonArray("levels").get(0).getAsJsonObject().getAsJsonArray("area");
+        return new Sent(wanted.get("image").getAsString(), area, announced.getAsJsonArray("size"));
+    }
+
+    private JsonObject announcement(JsonObject request, JsonArray spacing) {
+        JsonArray size = new JsonArray();
+        size.add(server.getWidth());
+        size.add(server.getHeight());
+        JsonObject announcement = new JsonObject();
+        announcement.add("size", size);
+        if (spacing != null) {
+            announcement.add("spacing_um", spacing);
+        }
+        if (!server.isRGB()) {
+            String type = server.getPixelType().name().toLowerCase();
+            if (!type.equals("uint8") && !type.equals("uint16")) {
+                throw new IllegalStateException("The server does not see the file of this image, and pixels of " +
+                        "type " + type + " cannot be uploaded. Remedy: [file_uris] in the server's configuration");
+            }
+            JsonArray channels = new JsonArray();
+            for (int c = 0; c < server.nChannels(); c++) {
+                channels.add(server.getChannel(c).getName());
+            }
+            announcement.add("channels", channels);
+            announcement.addProperty("dtype", type);
+        }
+        JsonObject purpose = request.deepCopy();
+        // these describe the file that the server does not see
+        for (String key : List.of(RequestKeys.IMAGE, RequestKeys.IMAGE_SIZE, RequestKeys.SPACING_UM, RequestKeys.Z)) {
+            purpose.remove(key);
+        }
+        announcement.add("request", purpose);
+        return announcement;
+    }
+
+    private List<Callable<Void>> tiles(JsonObject wanted) {
+        String upload = wanted.get("upload").getAsString();
+        int side = wanted.get("tile_px").getAsInt();
+        List<Callable<Void>> tiles = new ArrayList<>();
+        int level = 0;
+        for (JsonElement each : wanted.getAsJsonArray("levels")) {
+            JsonArray area = each.getAsJsonObject().getAsJsonArray("area");
+            int downsample = each.getAsJsonObject().get("downsample").getAsInt();
+            int x0 = area.get(0).getAsInt();
+            int y0 = area.get(1).getAsInt();
+            int x1 = area.get(2).getAsInt();
+            int y1 = area.get(3).getAsInt();
+            for (int row = Math.floorDiv(y0, side); row * side < y1; row++) {
+                for (int column = Math.floorDiv(x0, side); column * side < x1; column++) {
+                    int left = Math.max(x0, column * side);
+                    int top = Math.max(y0, row * side);
+                    int width = Math.min(x1, (column + 1) * side) - left;
+                    int height = Math.min(y1, (row + 1) * side) - top;
+                    int c = column;
+                    int r = row;
+                    int l = level;
+                    tiles.add(() -> {
+                        client.sendTile(upload, l, c, r, png(downsample, left, top, width, height));
+                        return null;
+                    });
+                }
+            }
+            level += 1;
+        }
+        return tiles;
+    }
+
+    /** Return a tile, `x`, `y`, `width` and `height` in pixels of its level, as the server wants it. */
+    private byte[] png(int downsample, int x, int y, int width, int height) throws IOException {
+        int left = x * downsample;
+        int top = y * downsample;
+        RegionRequest region = RegionRequest.createInstance(server.getPath(), downsample, left, top,
+                Math.min(width * downsample, server.getWidth() - left),
+                Math.min(height * downsample, server.getHeight() - top), z, t);
+        BufferedImage pixels = server.readRegion(region);
+        BufferedImage tile = server.isRGB() ? opaque(pixels, width, height) : stacked(pixels, width, height);
+        ByteArrayOutputStream png = new ByteArrayOutputStream();
+        ImageIO.write(tile, "PNG", png);
+        return png.toByteArray();
+    }
+
+    /** Return `pixels` as RGB without alpha; an overview may be a pixel too large or too small. */
+    private static BufferedImage opaque(BufferedImage pixels, int width, int height) {
+        BufferedImage rgb = new BufferedImage(width, height, BufferedImage.TYPE_3BYTE_BGR);
+        Graphics2D graphics = rgb.createGraphics();
+        graphics.drawImage(pixels, 0, 0, width, height, null);
+        graphics.dispose();
+        return rgb;
+    }
+
+    /** Return the channels of `pixels`, one below the other, as grey of the same depth. */
+    private BufferedImage stacked(BufferedImage pixels, int width, int height) {
+        int bands = server.nChannels();
+        boolean deep = server.getPixelType().name().equals("UINT16");
+        BufferedImage grey = new BufferedImage(width, height * bands,
+                deep ? BufferedImage.TYPE_USHORT_GRAY : BufferedImage.TYPE_BYTE_GRAY);
+        WritableRaster raster = grey.getRaster();
+        for (int band = 0; band < bands; band++) {
+            for (int y = 0; y < height; y++) {
+                for (int x = 0; x < width; x++) {
+                    raster.setSample(x, band * height + y, 0, pixels.getRaster().getSample(
+                            Math.min(x, pixels.getWidth() - 1), Math.min(y, pixels.getHeight() - 1), band));
+                }
+            }
+        }
+        return grey;
+    }
+}
+
+/**
+ * The routes of one isoline server, each tried again by the policy of the protocol.
+ *
+ * Knows neither QuPath nor a window; safe to use from any thread.
+ */
+@CompileStatic
+final class IsolineClient {
+
+    /** A large tile on a slow line takes longer than the silence that is allowed before an answer. */
+    private static final long SLOWEST_UPLOAD_BYTES_PER_S = 65_536;
+
+    private final ServerConnection server;
+    private final RetryPolicy policy;
+    private final Cancellation stop;
+    private final Consumer<String> say;
+
+    /** `url` may be what a user types: without http://, with a slash or /v1 at the end. */
+    public IsolineClient(String url, String token) {
+        this(new ServerConnection(url, token), RetryPolicy.ofProtocol(), new Cancellation(), words -> { });
+    }
+
+    private IsolineClient(ServerConnection server, RetryPolicy policy, Cancellation stop, Consumer<String> say) {
+        this.server = server;
+        this.policy = policy;
+        this.stop = stop;
+        this.say = say;
+    }
+
+    /** Return a client of the same server that follows `policy`. */
+    public IsolineClient following(RetryPolicy policy) {
+        return new IsolineClient(server, policy, stop, say);
+    }
+
+    /** Return a client of the same server whose calls end at once, with a CancellationException, with `stop`. */
+    public IsolineClient until(Cancellation stop) {
+        return new IsolineClient(server, policy, stop, say);
+    }
+
+    /**
+     * Return a client of the same server that tells `say` what it waits for and how long.
+     *
+     * `say` hears an empty text when the wait is over, and is called in the thread that waits.
+     */
+    public IsolineClient telling(Consumer<String> say) {
+        return new IsolineClient(server, policy, stop, say);
+    }
+
+    /** Return the address of the server, as it is used. */
+    public String getUrl() {
+        return server.url;
+    }
+
+    /** Say in words what went wrong when this server was called. */
+    public String explain(Exception error) {
+        return Explanation.of(error, server.url, !server.token.isEmpty());
+    }
+
+    // --- Routes --------------------------------------------------------------------------------
+
+    /** Return what the server can run: each with `name`, `title`, `parameters`, `problem`. */
+    public List<JsonObject> models() throws IOException, InterruptedException {
+        List<JsonObject> models = new ArrayList<>();
+        for (JsonElement model : answer(Question.of("GET", "/v1/models")).getAsJsonArray("models")) {
+            models.add(model.getAsJsonObject());
+        }
+        return models;
+    }
+
+    /** Queue a request and return its job; every attempt has the same `Idempotency-Key`. */
+    public JsonObject submit(JsonObject request) throws IOException, InterruptedException {
+        stop.check();
+        Question submission = Question.of("POST", "/v1/jobs", request)
+                .with("Idempotency-Key", UUID.randomUUID().toString());
+        try {
+            return answer(submission);
+        } catch (InterruptedException | CancellationException e) {
+            // the server may have created the job without saying so, and nobody would follow it
+            Background.run(() -> withdraw(submission), this);
+            throw e;
+        }
+    }
+
+    /**
+     * Ask what prompts point at and return the events of the answer, from the first to the last.
+     *
+     * Nothing is stored. Stopping hangs up, which ends the work on the server too.
+     */
+    List<JobEvent> segment(JsonObject request) throws IOException, InterruptedException {
+        Question question = Question.of("POST", "/v1/segment", request);
+        return attempts(policy.request).run(() -> readToEnd(server.open(question, policy, stop)));
+    }
+
+    /** Follow the events of a job, resumed whenever the connection breaks. */
+    JobStream follow(String job) {
+        return new JobStream(job, (after) -> events(job, after), attempts(policy.stream));
+    }
+
+    /** Look at a point of the image from now on: tiles nearest to it run first. */
+    public void focus(String job, double x, double y) throws IOException, InterruptedException {
+        JsonArray point = new JsonArray();
+        point.add(x);
+        point.add(y);
+        JsonObject body = new JsonObject();
+        body.add(RequestKeys.FOCUS, point);
+        answer(Question.of("PATCH", "/v1/jobs/" + job, body));
+    }
+
+    /** Stop a job; what it has found stays. */
+    public void cancel(String job) throws IOException, InterruptedException {
+        answer(Question.of("DELETE", "/v1/jobs/" + job));
+    }
+
+    /** Say which pixels are about to be uploaded and for what; return which are wanted. */
+    public JsonObject announce(JsonObject upload) throws IOException, InterruptedException {
+        return answer(Question.of("POST", "/v1/uploads", upload));
+    }
+
+    /** Send one tile of an upload; as patient as a stream, since the tiles before it would be lost too. */
+    public void sendTile(String upload, int level, int column, int row, byte[] png)
+            throws IOException, InterruptedException {
+        String place = String.join("/", "/v1/uploads", upload, "tiles",
+                String.valueOf(level), String.valueOf(column), String.valueOf(row));
+        Question tile = new Question("PUT", place, png).with("Content-Type", "image/png");
+        Duration silence = policy.silence.plusSeconds(Math.floorDiv((long) tile.size(), SLOWEST_UPLOAD_BYTES_PER_S));
+        attempts(policy.stream).run(() -> server.send(tile, silence, policy, stop));
+    }
+
+    /** Say in words whether this server can be used now, and if not, why. Never throws, never tries again. */
+    public String test() {
+        IsolineClient once = following(policy.once());
+        try {
+            JsonObject health = once.answer(Question.of("GET", "/v1/health"));
+            if (!health.has("workers")) {
+                throw server.notIsoline(200, Duration.ZERO);
+            }
+            int usable = 0;
+            for (JsonObject model : once.models()) {
+                usable += model.get("problem") == null || model.get("problem").isJsonNull() ? 1 : 0;
+            }
+            boolean isReady = "ready".equals(health.get("status").getAsString());
+            return "Connected to isoline " + health.get("version").getAsString() + ": " + usable +
+                    " models" + (isReady ? "." : ", its workers are still starting.");
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+            return "The test was interrupted.";
+        } catch (IOException | RuntimeException e) {
+            return explain(e);
+        }
+    }
+
+    // --- Attempts ------------------------------------------------------------------------------
+
+    private JsonObject answer(Question question) throws IOException, InterruptedException {
+        return attempts(policy.request).run(() -> server.json(server.send(question, policy.silence, policy, stop)));
+    }
+
+    private LineReader events(String job, long after) throws IOException, InterruptedException {
+        return server.open(Question.of("GET", "/v1/jobs/" + job + "/events?after=" + after), policy, stop);
+    }
+
+    private List<JobEvent> readToEnd(LineReader answer) throws IOException, InterruptedException {
+        List<JobEvent> events = new ArrayList<>();
+        long began = policy.nanoTime();
+        try (LineReader lines = answer) {
+            stop.whenCancelled(() -> lines.close());
+            while (events.isEmpty() || !events.get(events.size() - 1).isLast()) {
+                String line = lines.next();
+                stop.check();
+                if (line != null && !line.isEmpty()) {
+                    events.add(JobEvent.read(line));
+                } else {
+                    long seconds = Duration.ofNanos(policy.nanoTime() - began).toSeconds();
+                    say.accept("Waiting for " + server.url + " to answer: " + seconds + " s so far.");
+                }
+            }
+        }
+        return events;
+    }
+
+    /** Cancel the job of a submission whose answer nobody waited for. */
+    private Void withdraw(Question submission) throws IOException, InterruptedException {
+        IsolineClient unhurried = until(new Cancellation()).telling(words -> { });
+        byte[] answer = server.send(submission, policy.silence, policy, unhurried.stop);
+        unhurried.cancel(server.json(answer).get("job").getAsString());
+        return null;
+    }
+
+    private Attempts attempts(Duration patience) {
+        return new Attempts(policy, patience, stop, new Attempts.Listener() {
+
+            @Override
+            public void lost(IOException failure, Duration pause, Duration left) {
+                say.accept(Explanation.sentence(explain(failure)) + " Trying again in " + wholeSeconds(pause) +
+                        " s, for another " + wholeSeconds(left) + " s at most.");
+            }
+
+            @Override
+            public void back() {
+                say.accept("");
+            }
+        });
+    }
+
+    private static long wholeSeconds(Duration duration) {
+        return duration.plusMillis(999).toSeconds();
+    }
+}
+
+/** The events of a job, each once and in order; a stream that breaks is resumed where it broke. */
 @CompileStatic
 final class JobStream implements AutoCloseable {
 
-    private static final long SILENCE_S = 15;
-    private static final long LONGEST_WAIT_MS = 4000;
-    private static final int RETRIES = 12; // half a minute in all: a server that starts again
+    /** Opens the events after a number. */
+    interface Source {
+        LineReader open(long after) throws IOException, InterruptedException;
+    }
 
-    private final IsolineClient client;
     private final String job;
+    private final Source source;
+    private final Attempts attempts;
     private LineReader lines;
-    /** The number of the last event. */
+    /** The number of the last event that was read whole. */
     private long after = -1;
-    private int failures;
-    private String reason = "";
-    private long heard;
+    /** Why the connection broke, until the next attempt. */
+    private IOException broken;
 
-    JobStream(IsolineClient client, String job) {
-        this.client = client;
+    JobStream(String job, Source source, Attempts attempts) {
         this.job = job;
+        this.source = source;
+        this.attempts = attempts;
     }
 
-    /** Return whether the connection has broken and was not made again yet. */
+    /** Return the id of the job. */
+    String getJob() {
+        return job;
+    }
+
+    /** Return whether the connection has broken, so that the next call of `next` begins with a pause. */
     boolean isBroken() {
-        return lines == null && failures > 0;
-    }
-
-    /** Return whether it has broken so often that there is no sense in going on. */
-    boolean isLost() {
-        return failures > RETRIES;
-    }
-
-    /** Return why the connection broke last, in words. */
-    String getReason() {
-        return reason;
+        return broken != null;
     }
 
     /**
      * Return the next event; null where a second passes without one, and when the connection breaks.
      *
-     * Raises IsolineClient.Refused where the server does not let this job be followed.
+     * Throws Refused if the server does not let this job be followed, Attempts.GaveUp if the
+     * connection is lost for good, and a CancellationException if the user stops a pause.
      */
     JobEvent next() throws IOException, InterruptedException {
+        if (broken != null) {
+            IOException failure = broken;
+            broken = null;
+            attempts.pause(failure);
+        }
         try {
             if (lines == null) {
-                connect();
+                lines = source.open(after);
             }
-            return nextOf(lines);
-        } catch (IsolineClient.Refused e) {
-            if (e.status != 429 && e.status < 502) {
-                throw e;
-            }
-            broke(e.getMessage());
+            return read(lines.next());
         } catch (IOException e) {
-            broke(client.explain(e));
+            broken = e;
+            close();
+            return null;
         }
-        return null;
     }
 
     @Override
-    public void close() throws IOException {
+    public void close() {
         if (lines != null) {
             lines.close();
             lines = null;
         }
     }
 
-    private void connect() throws IOException, InterruptedException {
-        if (failures > 0) {
-            Thread.sleep(Math.min(LONGEST_WAIT_MS, 100L << failures));
-        }
-        lines = new LineReader(client.events(job, after));
-        heard = System.nanoTime();
-    }
-
-    private JobEvent nextOf(LineReader lines) throws IOException, InterruptedException {
-        String line = lines.next();
+    private JobEvent read(String line) throws IOException {
         if (line == null) {
-            if (System.nanoTime() - heard > SILENCE_S * 1_000_000_000L) {
-                throw new IOException("nothing was heard of the server");
-            }
             return null;
         }
-        heard = System.nanoTime();
-        if (line.equals(LineReader.END)) {
-            throw new IOException("the server closed the stream");
-        }
         JobEvent event = line.isEmpty() ? null : JobEvent.read(line); // a heartbeat is empty
+        attempts.alive();
         if (event == null || event.seq <= after) {
             return null;
         }
         after = event.seq;
-        failures = 0;
         return event;
-    }
-
-    private void broke(String why) throws IOException {
-        reason = why;
-        failures += 1;
-        close();
     }
 }
 
 /**
- * Lines of a stream, read ahead by a few in a thread of its own.
+ * The lines of an answer as they come, a few ahead of whoever reads them.
  *
- * In Java 17 a blocked read swallows the interrupt with which QuPath kills a script; waiting for a
- * line here does not.
+ * Java's own stream of an answer forgets what it has received when the connection breaks, and in
+ * Java 17 reading it swallows the interrupt with which QuPath kills a script.
  */
 @CompileStatic
-final class LineReader implements AutoCloseable {
+final class LineReader implements HttpResponse.BodySubscriber<byte[]>, AutoCloseable {
 
     /** What comes after the last line; no line can be this. */
-    static final String END = "\n";
-
+    private static final String END = "\n";
     private static final int MOST_LINES = 16;
+    private static final long SECOND = 1_000_000_000L;
 
-    private final InputStream body;
-    private final BlockingQueue<String> lines = new ArrayBlockingQueue<>(MOST_LINES);
-    private final Thread thread = new Thread(() -> read(), "isoline-reader");
+    private final Duration silence;
+    private final BlockingQueue<String> lines = new LinkedBlockingQueue<>();
+    private final ByteArrayOutputStream line = new ByteArrayOutputStream();
+    private Flow.Subscription subscription;
+    private boolean isAsking;
+    private boolean isClosed;
+    private volatile long heard = System.nanoTime();
 
-    /** Read the lines of `body`, which is closed with this. */
-    LineReader(InputStream body) {
-        this.body = body;
-        thread.setDaemon(true);
-        thread.start();
+    /** Read an answer that is dead after `silence`. */
+    LineReader(Duration silence) {
+        this.silence = silence;
     }
 
-    /** Return the next line, `END` after the last, null if a second passes without one. */
-    String next() throws InterruptedException {
-        return lines.poll(1, TimeUnit.SECONDS);
+    /**
+     * Return the next line; null where a second passes without one.
+     *
+     * Throws IOException at the end of the answer, and after a silence.
+     */
+    String next() throws IOException, InterruptedException {
+        long left = silence.toNanos() - (System.nanoTime() - heard);
+        String next = lines.poll(Math.max(0, Math.min(SECOND, left)), TimeUnit.NANOSECONDS);
+        if (next == null && System.nanoTime() - heard >= silence.toNanos()) {
+            throw new HttpTimeoutException("silent for " + silence.toSeconds() + " s");
+        }
+        if (END.equals(next)) {
+            throw new IOException("the stream ended before the job did");
+        }
+        askForMore();
+        return next;
+    }
+
+    /** Return whether an answer that is fine has begun. */
+    synchronized boolean hasBegun() {
+        return subscription != null;
+    }
+
+    /** Hang up; whoever waits for a line finds the end. */
+    @Override
+    public synchronized void close() {
+        isClosed = true;
+        if (subscription != null) {
+            subscription.cancel();
+        }
+        lines.clear();
+        lines.add(END);
+    }
+
+    // --- Called by Java's HTTP client ----------------------------------------------------------
+
+    /** The head of the answer is all that is waited for. */
+    @Override
+    public CompletionStage<byte[]> getBody() {
+        return CompletableFuture.completedFuture(new byte[0]);
     }
 
     @Override
-    public void close() throws IOException {
-        thread.interrupt();
-        body.close();
-    }
-
-    private void read() {
-        try {
-            try {
-                readLines();
-            } catch (IOException e) {
-                System.getLogger("isoline").log(System.Logger.Level.DEBUG, e.toString());
-            }
-            lines.put(END);
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt(); // nobody listens any more
+    public synchronized void onSubscribe(Flow.Subscription given) {
+        subscription = given;
+        if (isClosed) {
+            given.cancel();
         }
+        askForMore();
     }
 
-    /** A last line that has no end was torn by the network: it is not one. */
-    private void readLines() throws IOException, InterruptedException {
-        byte[] bytes = new byte[1 << 16];
-        ByteArrayOutputStream line = new ByteArrayOutputStream();
-        for (int count = body.read(bytes); count >= 0; count = body.read(bytes)) {
-            int start = 0;
-            for (int k = 0; k < count; k++) {
-                if (bytes[k] == 10) {
-                    line.write(bytes, start, k - start);
-                    lines.put(line.toString(StandardCharsets.UTF_8));
-                    line.reset();
-                    start = k + 1;
-                }
+    @Override
+    public synchronized void onNext(List<ByteBuffer> buffers) {
+        isAsking = false;
+        heard = System.nanoTime();
+        for (ByteBuffer buffer : buffers) {
+            byte[] bytes = new byte[buffer.remaining()];
+            buffer.get(bytes);
+            take(bytes);
+        }
+        askForMore();
+    }
+
+    @Override
+    public void onError(Throwable error) {
+        System.getLogger("isoline").log(System.Logger.Level.DEBUG, error.toString());
+        lines.add(END);
+    }
+
+    /** A last line without its end was torn by the network: it is not one. */
+    @Override
+    public void onComplete() {
+        lines.add(END);
+    }
+
+    private void take(byte[] bytes) {
+        int start = 0;
+        for (int k = 0; k < bytes.length; k++) {
+            if (bytes[k] == 10) {
+                line.write(bytes, start, k - start);
+                lines.add(line.toString(StandardCharsets.UTF_8));
+                line.reset();
+                start = k + 1;
             }
-            line.write(bytes, start, count - start);
+        }
+        line.write(bytes, start, bytes.length - start);
+    }
+
+    private synchronized void askForMore() {
+        if (!isAsking && !isClosed && subscription != null && lines.size() < MOST_LINES) {
+            isAsking = true;
+            heard = System.nanoTime(); // whoever reads was slow, not the server
+            subscription.request(1);
         }
     }
 }
 
-/** One thing that a job says: a line of its stream. */
+/** One event of a job: a line of its stream. */
 @CompileStatic
 final class JobEvent {
 
     private static final String FEATURES = ",\"features\":[";
+    private static final Set<String> LAST = Set.of("done", "failed", "cancelled");
 
-    final long seq;
-    final String kind;
+    public final long seq;
+    public final String kind;
     /** Everything but the features. */
     final JsonObject said;
     /** A JSON list. It stays text until QuPath reads it: parsed once, not twice. */
@@ -1138,7 +1681,12 @@ final class JobEvent {
         this.features = features;
     }
 
-    /** Return what `line` says. Raises IOException for what is no event. */
+    /** Return whether nothing comes after this event. */
+    boolean isLast() {
+        return LAST.contains(kind);
+    }
+
+    /** Return the event in `line`. Throws IOException if it is not one. */
     static JobEvent read(String line) throws IOException {
         try {
             int at = line.indexOf(FEATURES); // always the last key
@@ -1147,9 +1695,663 @@ final class JobEvent {
             }
             JsonObject head = JsonParser.parseString(line.substring(0, at) + "}").getAsJsonObject();
             return new JobEvent(head, line.substring(at + FEATURES.length() - 1, line.length() - 1));
-        } catch (JsonParseException | IllegalStateException | NullPointerException e) {
-            throw new IOException("the server sent something that is no event");
+        } catch (RuntimeException e) { // Gson has a different one for each mistake
+            throw new IOException("a line of the stream is not an event");
         }
+    }
+}
+
+/**
+ * Tells the server where the user looks, without keeping anyone waiting.
+ *
+ * Of several changes only the latest is tried again. Used from one thread.
+ */
+@CompileStatic
+final class LatestFocus {
+
+    private final IsolineClient client;
+    private final String job;
+    private Cancellation sending = new Cancellation();
+
+    LatestFocus(IsolineClient client, String job) {
+        this.client = client;
+        this.job = job;
+    }
+
+    /** Look at `x`, `y` in image coordinates from now on. */
+    void look(double x, double y) {
+        stop();
+        Cancellation mine = new Cancellation();
+        sending = mine;
+        Background.run(() -> {
+            client.until(mine).focus(job, x, y);
+            return null;
+        }, client);
+    }
+
+    /** Give up telling it. */
+    void stop() {
+        sending.cancel();
+    }
+}
+
+/** Calls of a server whose failure changes nothing, off the thread that wants them. */
+@CompileStatic
+final class Background {
+
+    private Background() {}
+
+    /** Make `call` in a thread of its own; what `client` says of a failure goes into the log. */
+    static Thread run(Attempts.Attempt<Void> call, IsolineClient client) {
+        Thread thread = new Thread(() -> {
+            try {
+                call.make();
+            } catch (IOException e) {
+                System.getLogger("isoline").log(System.Logger.Level.DEBUG, client.explain(e));
+            } catch (InterruptedException | CancellationException e) {
+                Thread.currentThread().interrupt(); // nobody wants it any more
+            }
+        }, "isoline-call");
+        thread.setDaemon(true);
+        thread.start();
+        return thread;
+    }
+}
+
+/** What is tried again, after which pause and for how long: "Trying again" in docs/protocol.md. */
+@CompileStatic
+final class RetryPolicy {
+
+    /** Time and chance, which tests replace. */
+    public interface Surroundings {
+
+        /** Return nanoseconds since some moment. */
+        long nanoTime();
+
+        /** Return the time of day. */
+        Instant now();
+
+        /** Return a number from 0 to 1. */
+        double random();
+
+        /** Sleep for `pause`. Throws a CancellationException as soon as `stop` is cancelled. */
+        void sleep(Duration pause, Cancellation stop) throws InterruptedException;
+    }
+
+    private static final class Machine implements Surroundings {
+
+        @Override
+        public long nanoTime() {
+            return System.nanoTime();
+        }
+
+        @Override
+        public Instant now() {
+            return Instant.now();
+        }
+
+        @Override
+        public double random() {
+            return ThreadLocalRandom.current().nextDouble();
+        }
+
+        @Override
+        public void sleep(Duration pause, Cancellation stop) throws InterruptedException {
+            stop.sleep(pause);
+        }
+    }
+
+    private static final Set<Integer> TRANSIENT = Set.of(429, 502, 503, 504);
+    private static final double FIRST_PAUSE_S = 0.25d;
+    private static final double LONGEST_PAUSE_S = 8d;
+    private static final int MOST_DOUBLINGS = 5;
+    /** Of a pause, up and down: clients that were cut off together do not come back together. */
+    private static final double SPREAD = 0.25d;
+    /** Of the pause that the server asked for, only up. */
+    private static final double SPREAD_OF_RETRY_AFTER = 0.1d;
+
+    /** After this long without a byte the connection is dead. */
+    public final Duration silence;
+    /** A short request is given up when its next attempt would begin this long after the first. */
+    public final Duration request;
+    /** A stream is given up when the next attempt would begin this long after the last sign of life. */
+    public final Duration stream;
+
+    private final Surroundings surroundings;
+
+    /** Be as patient as this; see the fields. */
+    public RetryPolicy(Duration silence, Duration request, Duration stream, Surroundings surroundings) {
+        this.silence = silence;
+        this.request = request;
+        this.stream = stream;
+        this.surroundings = surroundings;
+    }
+
+    /** Return the protocol's own policy. */
+    public static RetryPolicy ofProtocol() {
+        return new RetryPolicy(Duration.ofSeconds(15), Duration.ofSeconds(30), Duration.ofSeconds(300), machine());
+    }
+
+    /** Return the time and the chance of this machine. */
+    public static Surroundings machine() {
+        return new Machine();
+    }
+
+    /** Return this policy without a second attempt. */
+    RetryPolicy once() {
+        return new RetryPolicy(silence, Duration.ZERO, Duration.ZERO, surroundings);
+    }
+
+    /** Return whether another attempt may succeed: there was no answer, or one of a busy server. */
+    boolean isTransient(IOException failure) {
+        return !(failure instanceof Refused) || TRANSIENT.contains(((Refused) failure).status);
+    }
+
+    /** Return the pause before the next attempt after `failures` in a row, the last of them `failure`. */
+    Duration pause(int failures, IOException failure) {
+        Duration asked = failure instanceof Refused ? ((Refused) failure).retryAfter : Duration.ZERO;
+        double chance = surroundings.random();
+        if (!asked.isZero()) {
+            return scaled(asked, 1 + SPREAD_OF_RETRY_AFTER * chance);
+        }
+        double doubled = FIRST_PAUSE_S * (1 << Math.min(failures - 1, MOST_DOUBLINGS));
+        double seconds = Math.min(doubled, LONGEST_PAUSE_S);
+        return scaled(Duration.ofSeconds(1), seconds * (1 - SPREAD + 2 * SPREAD * chance));
+    }
+
+    /** Return how long a `Retry-After` (RFC 9110, 10.2.3) asks to wait; zero where it does not say. */
+    Duration retryAfter(String header) {
+        String text = header.trim();
+        if (text.matches("[0-9]{1,9}")) {
+            return Duration.ofSeconds(Long.parseLong(text));
+        }
+        try {
+            Instant moment = ZonedDateTime.parse(text, DateTimeFormatter.RFC_1123_DATE_TIME).toInstant();
+            Duration left = Duration.between(surroundings.now(), moment);
+            return left.isNegative() ? Duration.ZERO : left;
+        } catch (DateTimeParseException e) {
+            return Duration.ZERO;
+        }
+    }
+
+    /** Return nanoseconds since some moment. */
+    long nanoTime() {
+        return surroundings.nanoTime();
+    }
+
+    /** Sleep for `pause`. Throws a CancellationException as soon as `stop` is cancelled. */
+    void sleep(Duration pause, Cancellation stop) throws InterruptedException {
+        surroundings.sleep(pause, stop);
+    }
+
+    private static Duration scaled(Duration duration, double factor) {
+        return Duration.ofNanos(Math.round(duration.toNanos() * factor));
+    }
+}
+
+/** The attempts at one request or one stream: how many have failed in a row, and since when. */
+@CompileStatic
+final class Attempts {
+
+    /** One attempt. */
+    interface Attempt<T> {
+        T make() throws IOException, InterruptedException;
+    }
+
+    /** Hears that a connection is lost, and that it is found again. */
+    interface Listener {
+
+        /** `failure` is followed by `pause`; after `left` from now there are no more attempts. */
+        void lost(IOException failure, Duration pause, Duration left);
+
+        /** The first sign of life after a pause. */
+        void back();
+    }
+
+    /** No attempt is left; the cause is the reason of the last failure. */
+    static final class GaveUp extends IOException {
+
+        private static final long serialVersionUID = 1L;
+
+        /** How long the attempts had failed. */
+        final Duration tried;
+
+        GaveUp(IOException failure, Duration tried) {
+            super(failure.getMessage(), failure);
+            this.tried = tried;
+        }
+    }
+
+    private final RetryPolicy policy;
+    private final Duration patience;
+    private final Cancellation stop;
+    private final Listener listener;
+    private int failures;
+    private long since;
+
+    /** Begin with the first attempt; the last begins before `patience` has passed. */
+    Attempts(RetryPolicy policy, Duration patience, Cancellation stop, Listener listener) {
+        this.policy = policy;
+        this.patience = patience;
+        this.stop = stop;
+        this.listener = listener;
+        this.since = policy.nanoTime();
+    }
+
+    /** Return what `attempt` returns in the end. Throws what `pause` throws. */
+    <T> T run(Attempt<T> attempt) throws IOException, InterruptedException {
+        while (true) {
+            stop.check();
+            try {
+                T answer = attempt.make();
+                alive();
+                return answer;
+            } catch (IOException e) {
+                pause(e);
+            }
+        }
+    }
+
+    /** Note a sign of life: the count starts again. */
+    void alive() {
+        since = policy.nanoTime();
+        if (failures > 0) {
+            failures = 0;
+            listener.back();
+        }
+    }
+
+    /**
+     * Pause before the next attempt.
+     *
+     * Throws `failure` if it is final, GaveUp if the next attempt would come too late, and a
+     * CancellationException as soon as the user asks to stop.
+     */
+    void pause(IOException failure) throws IOException, InterruptedException {
+        stop.check(); // what failed may have failed because of that
+        if (!policy.isTransient(failure)) {
+            throw failure;
+        }
+        failures += 1;
+        Duration pause = policy.pause(failures, failure);
+        Duration tried = Duration.ofNanos(policy.nanoTime() - since);
+        Duration left = patience.minus(tried);
+        if (pause.compareTo(left) > 0) {
+            throw new GaveUp(failure, tried);
+        }
+        listener.lost(failure, pause, left);
+        policy.sleep(pause, stop);
+    }
+}
+
+/** The user's request to stop, which ends every wait at once. Safe to use from any thread. */
+@CompileStatic
+final class Cancellation {
+
+    private final CompletableFuture<Void> requested = new CompletableFuture<>();
+
+    /** Ask everything that waits on this to stop. */
+    public void cancel() {
+        requested.complete(null);
+    }
+
+    /** Return whether the user has asked to stop. */
+    public boolean isCancelled() {
+        return requested.isDone();
+    }
+
+    /** Throw a CancellationException if the user has asked to stop. */
+    void check() {
+        if (isCancelled()) {
+            throw new CancellationException("stopped by the user");
+        }
+    }
+
+    /** Run `action` as soon as the user asks to stop: in that thread, or here if that was before. */
+    void whenCancelled(Runnable action) {
+        requested.thenRun(action);
+    }
+
+    /** Sleep for `pause`. Throws a CancellationException as soon as the user asks to stop. */
+    void sleep(Duration pause) throws InterruptedException {
+        try {
+            requested.get(pause.toNanos(), TimeUnit.NANOSECONDS);
+        } catch (TimeoutException e) {
+            return; // the pause is over
+        } catch (ExecutionException e) {
+            throw new IllegalStateException(e); // nobody completes it with one
+        }
+        check();
+    }
+
+    /**
+     * Return what `answer` brings, and abandon it otherwise.
+     *
+     * Throws an HttpTimeoutException after `silence`, and a CancellationException as soon as the
+     * user asks to stop.
+     */
+    <T> T await(CompletableFuture<T> answer, Duration silence) throws IOException, InterruptedException {
+        try {
+            CompletableFuture.anyOf(answer, requested).get(silence.toNanos(), TimeUnit.NANOSECONDS);
+            check();
+            return answer.get();
+        } catch (TimeoutException e) {
+            throw new HttpTimeoutException("silent for " + silence.toSeconds() + " s");
+        } catch (ExecutionException e) {
+            if (e.getCause() instanceof IOException) {
+                throw (IOException) e.getCause();
+            }
+            throw new IOException(e.getCause().getMessage(), e.getCause());
+        } finally {
+            answer.cancel(true);
+        }
+    }
+}
+
+/** HTTP to one isoline server, one attempt at a time. Safe to use from any thread. */
+@CompileStatic
+final class ServerConnection {
+
+    private static final Duration CONNECT = Duration.ofSeconds(5);
+
+    /** The address of the server, without a slash at its end. */
+    final String url;
+    final String token;
+    private final HttpClient http = HttpClient.newBuilder()
+            .version(HttpClient.Version.HTTP_1_1).connectTimeout(CONNECT).build();
+
+    /** `typed` is what a user types: perhaps without http://, with a slash or /v1 at the end. */
+    ServerConnection(String typed, String token) {
+        String trimmed = typed == null ? "" : typed.trim();
+        String whole = trimmed.contains("://") ? trimmed : "http://" + trimmed;
+        this.url = whole.replaceFirst("/+(v1(/.*)?)?\\z", "");
+        this.token = token == null ? "" : token.trim();
+    }
+
+    /**
+     * Return the lines of the answer as they come.
+     *
+     * Throws Refused for an answer that says no, and an HttpTimeoutException where none begins
+     * within `policy.silence`.
+     */
+    LineReader open(Question question, RetryPolicy policy, Cancellation stop)
+            throws IOException, InterruptedException {
+        LineReader lines = new LineReader(policy.silence);
+        boolean isOpen = false;
+        try {
+            checkFine(exchange(question, policy.silence, stop, info ->
+                    isFine(info.statusCode()) ? lines : HttpResponse.BodySubscribers.ofByteArray()), policy);
+            isOpen = true;
+        } catch (IOException e) {
+            isOpen = lines.hasBegun(); // it broke off already, and what came before counts
+            if (!isOpen) {
+                throw e;
+            }
+        } finally {
+            if (!isOpen) {
+                lines.close();
+            }
+        }
+        return lines;
+    }
+
+    /**
+     * Return the body of the answer, which is to be complete within `silence`.
+     *
+     * Throws Refused for an answer that says no.
+     */
+    byte[] send(Question question, Duration silence, RetryPolicy policy, Cancellation stop)
+            throws IOException, InterruptedException {
+        HttpResponse<byte[]> answer =
+                exchange(question, silence, stop, HttpResponse.BodyHandlers.ofByteArray());
+        checkFine(answer, policy);
+        return answer.body();
+    }
+
+    /** Return the JSON object in the body of an answer. Throws IOException for half of one. */
+    JsonObject json(byte[] body) throws IOException {
+        String text = new String(body, StandardCharsets.UTF_8).trim();
+        try {
+            return JsonParser.parseString(text).getAsJsonObject();
+        } catch (JsonParseException | IllegalStateException e) {
+            if (text.isEmpty() || text.startsWith("{")) {
+                throw new IOException("the answer broke off");
+            }
+            throw notIsoline(200, Duration.ZERO);
+        }
+    }
+
+    /** Return what to say where something other than isoline answers. */
+    Refused notIsoline(int status, Duration retryAfter) {
+        if (status == 429 || status > 500) {
+            return new Refused(status, "NotIsoline",
+                    "HTTP " + status + " from " + url + ": a proxy answers there instead of isoline", retryAfter);
+        }
+        return new Refused(status, "NotIsoline",
+                "Something answers at " + url + " (HTTP " + status + "), but it is not isoline. " +
+                "Is the port right" + (status == 400 && url.startsWith("http:") ? ", or is it https://?" : "?"),
+                retryAfter);
+    }
+
+    /** The silence begins when the request is sent; until then, there is the time to connect. */
+    private HttpResponse<byte[]> exchange(Question question, Duration silence, Cancellation stop,
+            HttpResponse.BodyHandler<byte[]> handler) throws IOException, InterruptedException {
+        HttpRequest.Builder request = request(question.path);
+        Outgoing outgoing = question.write(request);
+        CompletableFuture<HttpResponse<byte[]>> answer = http.sendAsync(request.build(), handler);
+        try {
+            stop.await(CompletableFuture.anyOf(outgoing.begun, answer), silence);
+            return stop.await(answer, silence);
+        } finally {
+            answer.cancel(true);
+        }
+    }
+
+    private HttpRequest.Builder request(String path) throws Refused {
+        HttpRequest.Builder request;
+        try {
+            request = HttpRequest.newBuilder(URI.create(url + path));
+        } catch (IllegalArgumentException e) {
+            throw new Refused(0, "NoAddress",
+                    "\"" + url + "\" is not an address; write one like http://127.0.0.1:8765", Duration.ZERO);
+        }
+        request.header("Accept", "application/x-ndjson, application/json");
+        if (!token.isEmpty()) {
+            request.header("Authorization", "Bearer " + token);
+        }
+        return request;
+    }
+
+    private static boolean isFine(int status) {
+        return status >= 200 && status < 300;
+    }
+
+    private void checkFine(HttpResponse<byte[]> answer, RetryPolicy policy) throws Refused {
+        if (!isFine(answer.statusCode())) {
+            throw refusal(answer, policy);
+        }
+    }
+
+    private Refused refusal(HttpResponse<byte[]> answer, RetryPolicy policy) {
+        int status = answer.statusCode();
+        Duration retryAfter = policy.retryAfter(answer.headers().firstValue("Retry-After").orElse(""));
+        if (status >= 300 && status < 400) {
+            String elsewhere = answer.headers().firstValue("Location").orElse("another address");
+            return new Refused(status, "Moved", url + " points to " + elsewhere + ": write that address", retryAfter);
+        }
+        try {
+            String text = new String(answer.body(), StandardCharsets.UTF_8);
+            JsonObject said = JsonParser.parseString(text).getAsJsonObject();
+            String remedy = said.get("remedy").getAsString();
+            return new Refused(status, said.get("code").getAsString(),
+                    said.get("detail").getAsString() + (remedy.isEmpty() ? "" : ". Remedy: " + remedy), retryAfter);
+        } catch (JsonParseException | IllegalStateException | NullPointerException e) {
+            return notIsoline(status, retryAfter);
+        }
+    }
+}
+
+/** What a server is asked, for as many attempts as it takes. */
+@CompileStatic
+final class Question {
+
+    private static final byte[] NOTHING = new byte[0];
+
+    final String path;
+    private final String method;
+    private final byte[] body;
+    private final Map<String, String> headers = new LinkedHashMap<>();
+
+    /** Ask with `method` for `path`, which begins with a slash. */
+    Question(String method, String path, byte[] body) {
+        this.method = method;
+        this.path = path;
+        this.body = body;
+    }
+
+    /** Ask without a body. */
+    static Question of(String method, String path) {
+        return new Question(method, path, NOTHING);
+    }
+
+    /** Ask with `json` as the body. */
+    static Question of(String method, String path, JsonObject json) {
+        return new Question(method, path, json.toString().getBytes(StandardCharsets.UTF_8))
+                .with("Content-Type", "application/json");
+    }
+
+    /** Add a header. */
+    Question with(String name, String value) {
+        headers.put(name, value);
+        return this;
+    }
+
+    /** Return how many bytes the body has. */
+    int size() {
+        return body.length;
+    }
+
+    /** Write this into `request`; return the body that goes with this one attempt. */
+    Outgoing write(HttpRequest.Builder request) {
+        Outgoing outgoing = new Outgoing(body);
+        request.method(method, outgoing);
+        headers.forEach((name, value) -> request.header(name, value));
+        return outgoing;
+    }
+}
+
+/**
+ * The body of one attempt, which knows when that begins and that there is only one.
+ *
+ * Java repeats a GET by itself, at once, where the server closes the connection without an answer;
+ * the attempts are this client's to count.
+ */
+@CompileStatic
+final class Outgoing implements HttpRequest.BodyPublisher {
+
+    /** Completed when there is a connection and the request is about to be sent. */
+    final CompletableFuture<Void> begun = new CompletableFuture<>();
+    private final HttpRequest.BodyPublisher body;
+
+    Outgoing(byte[] bytes) {
+        this.body = HttpRequest.BodyPublishers.ofByteArray(bytes);
+    }
+
+    @Override
+    public long contentLength() {
+        if (!begun.complete(null)) {
+            throw new IllegalStateException("the server closed the connection without an answer");
+        }
+        return body.contentLength();
+    }
+
+    @Override
+    public void subscribe(Flow.Subscriber<? super ByteBuffer> subscriber) {
+        body.subscribe(subscriber);
+    }
+}
+
+/** The server understood and said no, or something other than isoline answered. */
+@CompileStatic
+final class Refused extends IOException {
+
+    private static final long serialVersionUID = 1L;
+
+    /** HTTP status; 0 where nothing was sent. */
+    public final int status;
+    /** What to compare: stable across versions. */
+    public final String code;
+    /** How long the server asks to wait before the next attempt; zero where it does not say. */
+    public final Duration retryAfter;
+
+    Refused(int status, String code, String message, Duration retryAfter) {
+        super(message);
+        this.status = status;
+        this.code = code;
+        this.retryAfter = retryAfter;
+    }
+
+    /** Return this with more to say. */
+    Refused with(String words) {
+        return new Refused(status, code, getMessage() + words, retryAfter);
+    }
+}
+
+/** What went wrong when a server was called, in words for the user. */
+@CompileStatic
+final class Explanation {
+
+    private Explanation() {}
+
+    /** Return what `error` means to someone who uses the server at `url`, with or without a token. */
+    static String of(Exception error, String url, boolean hasToken) {
+        if (error instanceof Attempts.GaveUp) {
+            Duration tried = ((Attempts.GaveUp) error).tried;
+            String reason = of((IOException) error.getCause(), url, hasToken);
+            return tried.toSeconds() < 1 ? reason
+                    : sentence(reason) + " Gave up after " + tried.toSeconds() + " s.";
+        }
+        if (error instanceof Refused) {
+            Refused refused = (Refused) error;
+            if (refused.status == 401) {
+                return (hasToken ? "The server does not accept this token."
+                        : "The server requires a token, and none is set.") + " Enter the one for " + url +
+                        "; ask whoever runs the server.";
+            }
+            return refused.getMessage();
+        }
+        if (error instanceof HttpConnectTimeoutException) {
+            return url + " does not answer. Is the address right, and does a firewall let it through?";
+        }
+        if (error instanceof HttpTimeoutException) {
+            return url + " does not answer: " + error.getMessage() + ".";
+        }
+        if (error instanceof ConnectException) {
+            return isUnresolved(error)
+                    ? "There is no machine of that name: " + url
+                    : "Nothing answers at " + url +
+                            ". Is `isoline serve` running there, and is the port right?";
+        }
+        if (error instanceof SSLException) {
+            return url + " does not speak https properly; if it speaks http, write http:// (" +
+                    error.getMessage() + ")";
+        }
+        String said = error.getMessage() == null ? error.getClass().getSimpleName() : error.getMessage();
+        return "No proper answer from " + url + ": " + said +
+                (url.startsWith("http:") ? ". If it is a server with https, write https://" : "");
+    }
+
+    /** Return `words` with a full stop, where they do not end with a mark of their own. */
+    static String sentence(String words) {
+        return words.matches("(?s).*[.?!]\\z") ? words : words + ".";
+    }
+
+    private static boolean isUnresolved(Throwable error) {
+        Throwable cause = error;
+        while (cause != null && !(cause instanceof UnresolvedAddressException)) {
+            cause = cause.getCause();
+        }
+        return cause != null;
     }
 }
 
@@ -1317,7 +2519,7 @@ final class Results {
     /** Remove what an earlier run of this model and these prompts left, except what the user changed. */
     private void removeEarlier() {
         // prompts give annotations; to look through a million cells at each click takes its time
-        Collection<PathObject> there = request.has("prompts") ? image.getHierarchy().getAnnotationObjects()
+        Collection<PathObject> there = request.has(RequestKeys.PROMPTS) ? image.getHierarchy().getAnnotationObjects()
                 : parent.getChildObjects();
         List<PathObject> earlier = new ArrayList<>();
         for (PathObject object : there) {
@@ -1486,7 +2688,7 @@ final class Marks {
         Map<String, String> metadata = object.getMetadata();
         // parsed anew for each object; a million copies of the same words cost hundreds of megabytes
         metadata.replaceAll((key, value) -> value.intern());
-        if (request.has("prompts")) {
+        if (request.has(RequestKeys.PROMPTS)) {
             metadata.put(PROMPTS, prompts(request));
         }
         metadata.put(STAMP, stamp(object));
@@ -1502,13 +2704,13 @@ final class Marks {
         if (isForgetful(object)) {
             return classes.contains(String.valueOf(object.getPathClass()));
         }
-        return request.get("model").getAsString().equals(object.getMetadata().get(MODEL));
+        return request.get(RequestKeys.MODEL).getAsString().equals(object.getMetadata().get(MODEL));
     }
 
     /** Return whether `object` came from the same prompts as are in `request`, or both from none. */
     static boolean hasPromptsOf(PathObject object, JsonObject request) {
         String its = object.getMetadata().get(PROMPTS);
-        return request.has("prompts") ? prompts(request).equals(its) : its == null;
+        return request.has(RequestKeys.PROMPTS) ? prompts(request).equals(its) : its == null;
     }
 
     /** Return whether nobody has changed `object`, locked it or drawn something in it since. */
@@ -1524,7 +2726,7 @@ final class Marks {
     }
 
     private static String prompts(JsonObject request) {
-        byte[] text = request.get("prompts").toString().getBytes(StandardCharsets.UTF_8);
+        byte[] text = request.get(RequestKeys.PROMPTS).toString().getBytes(StandardCharsets.UTF_8);
         return UUID.nameUUIDFromBytes(text).toString();
     }
 
@@ -1670,11 +2872,11 @@ final class Prompts {
 }
 
 /**
- * Segments one object after another from what the user draws. No window.
+ * Segments one object after another from what the user draws; has no window.
  *
- * Every annotation that was drawn since the last object is a prompt. Whatever is drawn, moved,
- * given another class or deleted: all of them are asked again, and the answer takes the place of
- * the one before. Everything happens on the thread of `gui`, and its methods are called there.
+ * Every annotation drawn since the last object is a prompt. Whenever one is drawn, moved,
+ * reclassified or deleted, the question is asked again with all of them, and its answer replaces
+ * the one before. Everything happens on the thread of `gui`, where its methods are called too.
  */
 @CompileStatic
 final class ClickSession implements PathObjectHierarchyListener {
@@ -1689,7 +2891,7 @@ final class ClickSession implements PathObjectHierarchyListener {
     private final Consumer<JsonObject> recorder;
     private final Consumer<String> say;
 
-    /** Annotations that are no prompts. */
+    /** Annotations that are not prompts. */
     private final Set<UUID> others = new HashSet<>();
     /** Selected at the start: prompts of the first object that the user keeps. */
     private final Set<UUID> given = new HashSet<>();
@@ -1706,7 +2908,7 @@ final class ClickSession implements PathObjectHierarchyListener {
      * Prepare a session; `options` are keys of a request: `model`, and `parameters` where given.
      *
      * `gui` is the JavaFX thread, where there is a window; `recorder` is given the request of each
-     * object that is kept; `say` hears how things stand.
+     * object that is kept; `say` is told how things stand.
      */
     public ClickSession(IsolineClient client, ImageData<BufferedImage> image, JsonObject options,
             Executor gui, Consumer<JsonObject> recorder, Consumer<String> say) {
@@ -1719,7 +2921,7 @@ final class ClickSession implements PathObjectHierarchyListener {
         this.say = say;
     }
 
-    /** Begin; points and lines that are selected are the first object's prompts. */
+    /** Begin; selected points and lines are the first object's prompts. */
     public void start() {
         Set<PathObject> selected = hierarchy.getSelectionModel().getSelectedObjects();
         for (PathObject object : hierarchy.getAnnotationObjects()) {
@@ -1762,7 +2964,7 @@ final class ClickSession implements PathObjectHierarchyListener {
     /**
      * Keep the object, as an ordinary one, and begin with another; return what was kept.
      *
-     * It takes the class of the first prompt that has one, else it has the model's. Nothing
+     * It takes the class of the first prompt that has one, or else the model's. Nothing
      * happens while an answer is awaited.
      */
     public List<PathObject> next() {
@@ -1797,7 +2999,7 @@ final class ClickSession implements PathObjectHierarchyListener {
 
     // --- Prompts -------------------------------------------------------------------------------
 
-    /** Ask anew if the prompts are others than those that were asked. */
+    /** Ask again if the prompts have changed since the last question. */
     private void look() {
         notice();
         JsonArray prompts = Prompts.of(drawn.values());
@@ -1805,10 +3007,10 @@ final class ClickSession implements PathObjectHierarchyListener {
             return;
         }
         asked = prompts;
-        // else the points tool adds the next point to this object, and undo takes both
+        // otherwise the points tool would add the next point to this one, and undo would remove both
         hierarchy.getSelectionModel().clearSelection();
         if (isBusy()) {
-            running.cancel(); // `take` asks when it has ended
+            running.cancel(); // hangs up; `take` asks again
         } else {
             ask();
         }
@@ -1868,6 +3070,7 @@ final class ClickSession implements PathObjectHierarchyListener {
         JsonArray prompts = asked;
         Run run = new Run(client, image, hierarchy.getRootObject(), request()).on(gui)
                 .replacing(answer).reusing(sent);
+        run.telling(status -> gui.execute(() -> tell(run, status)));
         running = run;
         say.accept("Asking");
         Thread thread = new Thread(() -> {
@@ -1878,11 +3081,18 @@ final class ClickSession implements PathObjectHierarchyListener {
         thread.start();
     }
 
+    /** Say what the answer waits for. */
+    private void tell(Run asking, RunStatus status) {
+        if (asking == running && status.state.equals("starting")) {
+            say.accept(status.message);
+        }
+    }
+
     private JsonObject request() {
         JsonObject request = options.deepCopy();
-        request.add("prompts", asked);
+        request.add(RequestKeys.PROMPTS, asked);
         if (image.getServer().nZSlices() > 1) {
-            request.addProperty("z", drawn.values().iterator().next().getROI().getZ());
+            request.addProperty(RequestKeys.Z, drawn.values().iterator().next().getROI().getZ());
         }
         return request;
     }
@@ -1902,436 +3112,6 @@ final class ClickSession implements PathObjectHierarchyListener {
             boolean isFine = end.message.equals("Done.") && !answer.isEmpty();
             say.accept(isFine ? "Add prompts to correct it, or go on to the next object." : end.message);
         }
-    }
-}
-
-/** Sends the pixels of a region to a server that does not see the file, in lossless tiles. */
-@CompileStatic
-final class Upload {
-
-    /** From this many pixels on the user is asked first. */
-    public static final long ASK_FROM_PIXELS = 30_000_000;
-
-    private static final int THREADS = 4;
-    private static final int AROUND_PX = 512;
-
-    /** Pixels that a server has. */
-    static final class Sent {
-
-        /** The name of the image there. */
-        final String image;
-        private final JsonArray area;
-        private final JsonArray size;
-
-        Sent(String image, JsonArray area, JsonArray size) {
-            this.image = image;
-            this.area = area;
-            this.size = size;
-        }
-
-        /** Return whether there is enough around each of `prompts` to ask about them again. */
-        boolean isAround(JsonArray prompts) {
-            for (JsonElement prompt : prompts) {
-                for (JsonElement point : prompt.getAsJsonObject().getAsJsonArray("points")) {
-                    for (int axis = 0; axis < 2; axis++) {
-                        double at = point.getAsJsonArray().get(axis).getAsDouble();
-                        double low = area.get(axis).getAsDouble();
-                        double high = area.get(axis + 2).getAsDouble();
-                        boolean isNear = at >= low && at <= high
-                                && (low == 0 || at - low >= AROUND_PX)
-                                && (high == size.get(axis).getAsDouble() || high - at >= AROUND_PX);
-                        if (!isNear) {
-                            return false;
-                        }
-                    }
-                }
-            }
-            return true;
-        }
-    }
-
-    private final IsolineClient client;
-    private final ImageServer<BufferedImage> server;
-    private final int z;
-    private final int t;
-
-    /** Upload from plane `z` and time `t` of `server`. */
-    public Upload(IsolineClient client, ImageServer<BufferedImage> server, int z, int t) {
-        this.client = client;
-        this.server = server;
-        this.z = z;
-        this.t = t;
-    }
-
-    /**
-     * Send what `request` needs and return what the server then has.
-     *
-     * `say` hears how far it is; `agree` is asked before a large upload; `stopped` ends it.
-     */
-    Sent send(JsonObject request, JsonArray spacing, Consumer<String> say,
-            Predicate<String> agree, BooleanSupplier stopped) throws IOException, InterruptedException {
-        JsonObject announced = announcement(request, spacing);
-        JsonObject wanted = client.announce(announced);
-        long pixels = wanted.get("pixels").getAsLong();
-        String size = Math.round(pixels / 1e6d) + " million pixels (about " +
-                Math.round(pixels * 1.7d / 1e6d) + " MB)";
-        if (pixels >= ASK_FROM_PIXELS && !agree.test("The server does not see the file of this " +
-                "image. Upload " + size + "? A smaller region, or [file_uris] in the server's " +
-                "configuration, is faster.")) {
-            throw new CancellationException("nothing was uploaded");
-        }
-        say.accept("The server does not see the file: uploading " + size);
-        List<Callable<Void>> tiles = tiles(wanted, say, stopped);
-        ExecutorService threads = Executors.newFixedThreadPool(THREADS);
-        try {
-            for (Future<Void> tile : threads.invokeAll(tiles)) {
-                tile.get();
-            }
-        } catch (ExecutionException e) {
-            if (e.getCause() instanceof IOException) {
-                throw (IOException) e.getCause();
-            }
-            if (e.getCause() instanceof CancellationException) {
-                throw (CancellationException) e.getCause();
-            }
-            throw new IllegalStateException("QuPath cannot read the pixels of this image: " + e.getCause(), e);
-        } finally {
-            threads.shutdownNow();
-        }
-        JsonArray area = wanted.getAsJsonArray("levels").get(0).getAsJsonObject().getAsJsonArray("area");
-        return new Sent(wanted.get("image").getAsString(), area, announced.getAsJsonArray("size"));
-    }
-
-    private JsonObject announcement(JsonObject request, JsonArray spacing) {
-        JsonArray size = new JsonArray();
-        size.add(server.getWidth());
-        size.add(server.getHeight());
-        JsonObject asked = new JsonObject();
-        asked.add("size", size);
-        if (spacing != null) {
-            asked.add("spacing_um", spacing);
-        }
-        if (!server.isRGB()) {
-            String type = server.getPixelType().name().toLowerCase();
-            if (!type.equals("uint8") && !type.equals("uint16")) {
-                throw new IllegalStateException("The server does not see the file of this image, and pixels of " +
-                        "type " + type + " cannot be uploaded. Remedy: [file_uris] in the server's configuration");
-            }
-            JsonArray channels = new JsonArray();
-            for (int c = 0; c < server.nChannels(); c++) {
-                channels.add(server.getChannel(c).getName());
-            }
-            asked.add("channels", channels);
-            asked.addProperty("dtype", type);
-        }
-        JsonObject purpose = request.deepCopy();
-        // those are of the file that the server does not see
-        for (String key : List.of("image", "image_size", "spacing_um", "z")) {
-            purpose.remove(key);
-        }
-        asked.add("request", purpose);
-        return asked;
-    }
-
-    private List<Callable<Void>> tiles(JsonObject wanted, Consumer<String> say, BooleanSupplier stopped) {
-        String upload = wanted.get("upload").getAsString();
-        int side = wanted.get("tile_px").getAsInt();
-        List<Callable<Void>> tiles = new ArrayList<>();
-        int[] sent = new int[1];
-        int level = 0;
-        for (JsonElement each : wanted.getAsJsonArray("levels")) {
-            JsonArray area = each.getAsJsonObject().getAsJsonArray("area");
-            int downsample = each.getAsJsonObject().get("downsample").getAsInt();
-            int x0 = area.get(0).getAsInt();
-            int y0 = area.get(1).getAsInt();
-            int x1 = area.get(2).getAsInt();
-            int y1 = area.get(3).getAsInt();
-            for (int row = Math.floorDiv(y0, side); row * side < y1; row++) {
-                for (int column = Math.floorDiv(x0, side); column * side < x1; column++) {
-                    int left = Math.max(x0, column * side);
-                    int top = Math.max(y0, row * side);
-                    int width = Math.min(x1, (column + 1) * side) - left;
-                    int height = Math.min(y1, (row + 1) * side) - top;
-                    int c = column;
-                    int r = row;
-                    int l = level;
-                    tiles.add(() -> {
-                        if (stopped.getAsBoolean()) {
-                            throw new CancellationException("the upload was stopped");
-                        }
-                        client.sendTile(upload, l, c, r, png(downsample, left, top, width, height));
-                        synchronized (sent) {
-                            sent[0] += 1;
-                            say.accept("Uploading: " + sent[0] + " of " + tiles.size() + " tiles");
-                        }
-                        return null;
-                    });
-                }
-            }
-            level += 1;
-        }
-        return tiles;
-    }
-
-    /** Return a tile, `x`, `y`, `width` and `height` in pixels of its level, as the server wants it. */
-    private byte[] png(int downsample, int x, int y, int width, int height) throws IOException {
-        int left = x * downsample;
-        int top = y * downsample;
-        RegionRequest region = RegionRequest.createInstance(server.getPath(), downsample, left, top,
-                Math.min(width * downsample, server.getWidth() - left),
-                Math.min(height * downsample, server.getHeight() - top), z, t);
-        BufferedImage pixels = server.readRegion(region);
-        BufferedImage tile = server.isRGB() ? opaque(pixels, width, height) : stacked(pixels, width, height);
-        ByteArrayOutputStream png = new ByteArrayOutputStream();
-        ImageIO.write(tile, "PNG", png);
-        return png.toByteArray();
-    }
-
-    /** Return `pixels` as RGB without alpha; an overview may be a pixel too large or too small. */
-    private static BufferedImage opaque(BufferedImage pixels, int width, int height) {
-        BufferedImage rgb = new BufferedImage(width, height, BufferedImage.TYPE_3BYTE_BGR);
-        Graphics2D graphics = rgb.createGraphics();
-        graphics.drawImage(pixels, 0, 0, width, height, null);
-        graphics.dispose();
-        return rgb;
-    }
-
-    /** Return the channels of `pixels` below each other, in grey of their depth. */
-    private BufferedImage stacked(BufferedImage pixels, int width, int height) {
-        int bands = server.nChannels();
-        boolean deep = server.getPixelType().name().equals("UINT16");
-        BufferedImage grey = new BufferedImage(width, height * bands,
-                deep ? BufferedImage.TYPE_USHORT_GRAY : BufferedImage.TYPE_BYTE_GRAY);
-        WritableRaster raster = grey.getRaster();
-        for (int band = 0; band < bands; band++) {
-            for (int y = 0; y < height; y++) {
-                for (int x = 0; x < width; x++) {
-                    raster.setSample(x, band * height + y, 0, pixels.getRaster().getSample(
-                            Math.min(x, pixels.getWidth() - 1), Math.min(y, pixels.getHeight() - 1), band));
-                }
-            }
-        }
-        return grey;
-    }
-}
-
-/** One isoline server, over HTTP. Knows neither QuPath nor a window; safe to use from any thread. */
-@CompileStatic
-final class IsolineClient {
-
-    /** The server understood and said no, or something else than isoline answered. */
-    public static final class Refused extends IOException {
-
-        private static final long serialVersionUID = 1L;
-
-        /** HTTP status. */
-        public final int status;
-        /** What to compare: stable across versions. */
-        public final String code;
-
-        Refused(int status, String code, String message) {
-            super(message);
-            this.status = status;
-            this.code = code;
-        }
-
-        /** Return this with more to say. */
-        Refused with(String words) {
-            return new Refused(status, code, getMessage() + words);
-        }
-    }
-
-    private static final Duration CONNECT = Duration.ofSeconds(5);
-    private static final Duration ANSWER = Duration.ofSeconds(60);
-
-    private final String url;
-    private final String token;
-    private final HttpClient http = HttpClient.newBuilder()
-            .version(HttpClient.Version.HTTP_1_1).connectTimeout(CONNECT).build();
-
-    /** `url` may be what a user types: without http://, with a slash or /v1 at the end. */
-    public IsolineClient(String url, String token) {
-        String typed = url == null ? "" : url.trim();
-        String whole = typed.contains("://") ? typed : "http://" + typed;
-        this.url = whole.replaceFirst("/+(v1(/.*)?)?\\z", "");
-        this.token = token == null ? "" : token.trim();
-    }
-
-    /** Return the address of the server, as it is used. */
-    public String getUrl() {
-        return url;
-    }
-
-    /** Return what the server can run: each with `name`, `title`, `parameters`, `problem`. */
-    public List<JsonObject> models() throws IOException, InterruptedException {
-        List<JsonObject> models = new ArrayList<>();
-        for (JsonElement model : call("GET", "/v1/models", null).getAsJsonArray("models")) {
-            models.add(model.getAsJsonObject());
-        }
-        return models;
-    }
-
-    /** Queue a request and return its job. */
-    public JsonObject submit(JsonObject request) throws IOException, InterruptedException {
-        return call("POST", "/v1/jobs", request);
-    }
-
-    /** Say which pixels are about to be uploaded and for what; return which are wanted. */
-    public JsonObject announce(JsonObject upload) throws IOException, InterruptedException {
-        return call("POST", "/v1/uploads", upload);
-    }
-
-    /** Send one tile of an upload. */
-    public void sendTile(String upload, int level, int column, int row, byte[] png)
-            throws IOException, InterruptedException {
-        String place = String.join("/", "/v1/uploads", upload, "tiles",
-                String.valueOf(level), String.valueOf(column), String.valueOf(row));
-        HttpRequest request = to(place).PUT(HttpRequest.BodyPublishers.ofByteArray(png))
-                .timeout(ANSWER).build();
-        try (InputStream body = send(request)) {
-            body.readAllBytes();
-        }
-    }
-
-    /** Return the stream of what a job says after event number `after`: one event a line. */
-    public InputStream events(String job, long after) throws IOException, InterruptedException {
-        return send(to("/v1/jobs/" + job + "/events?after=" + after).GET().build());
-    }
-
-    /** Look at a point of the image from now on: tiles nearest to it run first. */
-    public void focus(String job, double x, double y) throws IOException, InterruptedException {
-        JsonArray point = new JsonArray();
-        point.add(x);
-        point.add(y);
-        JsonObject body = new JsonObject();
-        body.add("focus", point);
-        call("PATCH", "/v1/jobs/" + job, body);
-    }
-
-    /** Stop a job; what it has found stays. */
-    public void cancel(String job) throws IOException, InterruptedException {
-        call("DELETE", "/v1/jobs/" + job, null);
-    }
-
-    /** Say in words whether this server can be used, and if not, why. Never throws. */
-    public String test() {
-        try {
-            JsonObject health = call("GET", "/v1/health", null);
-            if (!health.has("workers")) {
-                throw notIsoline(200);
-            }
-            int usable = 0;
-            for (JsonObject model : models()) {
-                usable += model.get("problem") == null || model.get("problem").isJsonNull() ? 1 : 0;
-            }
-            boolean ready = "ready".equals(health.get("status").getAsString());
-            return "Connected to isoline " + health.get("version").getAsString() + ": " + usable +
-                    " models" + (ready ? "." : ", its workers are still starting.");
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-            return "The test was interrupted.";
-        } catch (IOException | RuntimeException e) {
-            return explain(e);
-        }
-    }
-
-    /** Say in words what went wrong when this server was called. */
-    public String explain(Exception error) {
-        if (error instanceof Refused) {
-            Refused refused = (Refused) error;
-            if (refused.status == 401) {
-                return (token.isEmpty() ? "The server wants a token, and none is set."
-                        : "The server does not accept this token.") + " Enter the one of " + url +
-                        ": whoever runs the server knows it.";
-            }
-            return refused.getMessage();
-        }
-        if (error instanceof HttpConnectTimeoutException || error instanceof HttpTimeoutException) {
-            return url + " does not answer. Is the address right, and does a firewall let it through?";
-        }
-        if (error instanceof ConnectException) {
-            return isUnresolved(error)
-                    ? "There is no machine of that name: " + url
-                    : "Nothing answers at " + url +
-                            ". Is `isoline serve` running there, and is the port right?";
-        }
-        if (error instanceof SSLException) {
-            return url + " does not speak https properly; if it speaks http, write http:// (" +
-                    error.getMessage() + ")";
-        }
-        String said = error.getMessage() == null ? error.getClass().getSimpleName() : error.getMessage();
-        return "No proper answer from " + url + ": " + said + httpsHint();
-    }
-
-    private String httpsHint() {
-        return url.startsWith("http:") ? ". If it is a server with https, write https://" : "";
-    }
-
-    private static boolean isUnresolved(Throwable error) {
-        Throwable cause = error;
-        while (cause != null && !(cause instanceof UnresolvedAddressException)) {
-            cause = cause.getCause();
-        }
-        return cause != null;
-    }
-
-    private JsonObject call(String method, String path, JsonObject body)
-            throws IOException, InterruptedException {
-        HttpRequest.BodyPublisher sent = body == null ? HttpRequest.BodyPublishers.noBody()
-                : HttpRequest.BodyPublishers.ofString(body.toString());
-        HttpRequest.Builder request = to(path).timeout(ANSWER).method(method, sent);
-        if (body != null) {
-            request.header("Content-Type", "application/json");
-        }
-        try (InputStream answer = send(request.build())) {
-            String text = new String(answer.readAllBytes(), StandardCharsets.UTF_8);
-            return JsonParser.parseString(text).getAsJsonObject();
-        } catch (JsonParseException | IllegalStateException e) {
-            throw notIsoline(200);
-        }
-    }
-
-    private HttpRequest.Builder to(String path) throws Refused {
-        HttpRequest.Builder request;
-        try {
-            request = HttpRequest.newBuilder(URI.create(url + path));
-        } catch (IllegalArgumentException e) {
-            throw new Refused(0, "NoAddress",
-                    "\"" + url + "\" is no address; write one like http://127.0.0.1:8765");
-        }
-        request.header("Accept", "application/x-ndjson, application/json");
-        if (!token.isEmpty()) {
-            request.header("Authorization", "Bearer " + token);
-        }
-        return request;
-    }
-
-    private InputStream send(HttpRequest request) throws IOException, InterruptedException {
-        HttpResponse<InputStream> response =
-                http.send(request, HttpResponse.BodyHandlers.ofInputStream());
-        int status = response.statusCode();
-        if (status >= 200 && status < 300) {
-            return response.body();
-        }
-        if (status >= 300 && status < 400) {
-            String elsewhere = response.headers().firstValue("Location").orElse("another address");
-            throw new Refused(status, "Moved", url + " points to " + elsewhere + ": write that address");
-        }
-        try (InputStream body = response.body()) {
-            String text = new String(body.readAllBytes(), StandardCharsets.UTF_8);
-            JsonObject said = JsonParser.parseString(text).getAsJsonObject();
-            String remedy = said.get("remedy").getAsString();
-            throw new Refused(status, said.get("code").getAsString(),
-                    said.get("detail").getAsString() + (remedy.isEmpty() ? "" : ". Remedy: " + remedy));
-        } catch (JsonParseException | IllegalStateException | NullPointerException e) {
-            throw notIsoline(status);
-        }
-    }
-
-    private Refused notIsoline(int status) {
-        return new Refused(status, "NotIsoline",
-                "Something answers at " + url + " (HTTP " + status + "), but it is not isoline. " +
-                "Is the port right" + (status == 400 && url.startsWith("http:") ? ", or is it https://?" : "?"));
     }
 }
 
@@ -2513,10 +3293,10 @@ final class RunForm {
         JsonObject parameters = new JsonObject();
         values.forEach((name, value) -> parameters.add(name, value.get()));
         JsonObject options = new JsonObject();
-        options.addProperty("model", model().get("name").getAsString());
-        options.add("parameters", parameters);
+        options.addProperty(RequestKeys.MODEL, model().get("name").getAsString());
+        options.add(RequestKeys.PARAMETERS, parameters);
         if (!channels.getText().isBlank()) {
-            options.add("channel", channels(channels.getText()));
+            options.add(RequestKeys.CHANNEL, channels(channels.getText()));
         }
         return options;
     }
@@ -2637,7 +3417,7 @@ final class ProgressWindow {
     }
 }
 
-/** A small window beside the viewer while the user clicks: what a click means, undo, next object. */
+/** A small window beside the viewer while the user clicks: what a prompt means, undo, next object. */
 @CompileStatic
 final class ClickWindow {
 
@@ -2676,7 +3456,7 @@ final class ClickWindow {
         all.setPadding(new Insets(12));
         all.setPrefWidth(360);
         stage.initOwner(owner);
-        stage.setTitle("Isoline: " + options.get("model").getAsString());
+        stage.setTitle("Isoline: " + options.get(RequestKeys.MODEL).getAsString());
         stage.setScene(new Scene(all));
         for (Scene scene : List.of(stage.getScene(), owner.getScene())) { // the viewer has the focus
             scene.getAccelerators().put(NEXT, () -> next.fire());
@@ -2703,6 +3483,83 @@ final class ClickWindow {
     private void say(String text) {
         words.setText(text);
         next.setDisable(session.isBusy());
+    }
+}
+
+/** A small window that appears when a server keeps the user waiting: what for, how long, and Cancel. */
+@CompileStatic
+final class WaitingWindow {
+
+    private static final long A_MOMENT_MS = 800;
+
+    private final Stage stage = new Stage();
+    private final Label words = new Label();
+    private boolean isOver;
+
+    private WaitingWindow(Window owner, Cancellation stop) {
+        words.setWrapText(true);
+        words.setMinHeight(60);
+        Button cancel = new Button("Cancel");
+        cancel.setOnAction(event -> stage.close());
+        VBox all = new VBox(8, words, cancel);
+        all.setPadding(new Insets(12));
+        all.setPrefWidth(420);
+        stage.initOwner(owner);
+        stage.setTitle("Isoline: waiting");
+        stage.setScene(new Scene(all));
+        stage.setOnHidden(event -> {
+            isOver = true;
+            stop.cancel();
+        });
+    }
+
+    /**
+     * Ask `client` for its models and give them to `next`, or what went wrong to `say`.
+     *
+     * Called on the JavaFX thread, which is not kept; `next` and `say` are called there too, unless
+     * the user cancels.
+     */
+    public static void models(IsolineClient client, Window owner, Consumer<List<JsonObject>> next,
+            Consumer<String> say) {
+        Cancellation stop = new Cancellation();
+        WaitingWindow window = new WaitingWindow(owner, stop);
+        IsolineClient patient = client.until(stop).telling(words -> Platform.runLater(() -> window.show(words)));
+        CompletableFuture.delayedExecutor(A_MOMENT_MS, TimeUnit.MILLISECONDS).execute(() ->
+                Platform.runLater(() -> window.begin("Asking " + client.getUrl() + " for its models")));
+        Thread thread = new Thread(() -> {
+            try {
+                List<JsonObject> models = patient.models();
+                Platform.runLater(() -> window.finish(() -> next.accept(models)));
+            } catch (CancellationException | InterruptedException e) {
+                Thread.currentThread().interrupt(); // the window was closed
+            } catch (IOException | RuntimeException e) {
+                Platform.runLater(() -> window.finish(() -> say.accept(client.explain(e))));
+            }
+        }, "isoline-models");
+        thread.setDaemon(true);
+        thread.start();
+    }
+
+    private void begin(String text) {
+        if (words.getText().isEmpty()) {
+            show(text);
+        }
+    }
+
+    private void show(String text) {
+        if (isOver || text.isEmpty()) {
+            return;
+        }
+        words.setText(text);
+        stage.show();
+    }
+
+    private void finish(Runnable last) {
+        if (!isOver) {
+            isOver = true;
+            stage.close();
+            last.run();
+        }
     }
 }
 

@@ -132,7 +132,9 @@ def test_any_file_is_understood_or_refused(
         prompts = prompts_of(str(path), 2)
     except BadPrompt:
         return
-    assert all(prompt.points or prompt.kind != "point" for prompt in prompts)
+    kinds = [prompt.kind for prompt in prompts]
+    assert set(kinds) <= {"point", "scribble", "polygon"}
+    assert [prompt.points for prompt in prompts if prompt.kind == "point"].count(()) == 0
 
 
 def test_the_page_means_what_it_says() -> None:

@@ -210,7 +210,7 @@ WRONG: Sequence[tuple[int, str, dict[str, Any]]] = [
     (404, "in an archive as 'nifti'", {"format": "nifti"}),
     (400, "two segments have the label 3", {"segments": [BRAIN, {**LESION, "label": 3}]}),
     (400, "has the label 7", {"segments": [BRAIN]}),
-    (400, "whole number from 0 to 255", {"segments": [{**BRAIN, "label": 256}]}),
+    (400, "whole number from 1 to 255, got 256", {"segments": [{**BRAIN, "label": 256}]}),
     (400, "did you mean 'color'", {"segments": [{**BRAIN, "colour": [1, 2, 3]}]}),
     (422, "nothing was found", {"slices": []}),
 ]

@@ -107,7 +107,9 @@ class TestQuPath(EncoderContract):
         kind = "annotation" if provisional else "detection"
         if objects.nuclei is not None:
             kind = "cell"
-        for feature in self.encoded(objects, started, provisional):
+        features = self.encoded(objects, started, provisional)
+        assert len(features) == len(objects)
+        for feature in features:
             required = {"type", "id", "geometry", "properties"}
             assert required <= feature.keys() <= required | {"nucleusGeometry"}
             assert feature["type"] == "Feature"

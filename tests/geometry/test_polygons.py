@@ -237,6 +237,17 @@ def test_simplifying_takes_corners_away() -> None:
     np.testing.assert_array_equal(simplify(exact, 0).corners, exact.corners)
 
 
+def test_a_ring_is_simplified_to_four_corners_and_to_no_fewer() -> None:
+    notched = np.ones((10, 20), np.int32)
+    notched[0, 8:10] = 0
+    exact = trace(notched).polygons
+    assert len(exact.corners) == 8
+    (ring,) = parts(simplify(exact, 1.5), 0)[0]
+    assert ring == ((0, 0), (20, 0), (20, 10), (0, 10))
+    small = trace(np.ones((1, 2), np.int32)).polygons
+    np.testing.assert_array_equal(simplify(small, 5).corners, small.corners)
+
+
 def test_a_spiral_is_one_ring() -> None:
     traced = trace(spiral(61, 47).astype(np.int32))
     assert len(traced.polygons.ring_start) - 1 == 1

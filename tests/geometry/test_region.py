@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from isoline.errors import BadRegion
 from isoline.geometry.grid import XY, Box, Grid, Overlap, Rect
-from isoline.geometry.region import MAX_VERTICES, Region
+from isoline.geometry.region import MAX_VERTICES, Region, brief
 from isoline.geometry.tiling import Lattice
 
 Corner = tuple[float, float]
@@ -25,6 +26,8 @@ coordinate = st.one_of(
     st.integers(-8, 88).map(lambda n: n / 2),  # on pixel centres
     st.floats(-5, 45, allow_nan=False, width=32),
 )
+length = st.one_of(st.integers(1, 90).map(lambda n: n / 2), st.floats(1e-3, 45))
+"""Of a side of a rectangle: one of 1e-38 encloses no area that is worth the name."""
 lasso = st.lists(st.tuples(coordinate, coordinate), min_size=3, max_size=12)
 grids = st.sampled_from(
     [XY(1.0, 1.0), XY(4.0004, 3.9996), XY(0.7, 1.3), XY(2.0, 2.0), XY(16.006, 16.006)]
@@ -34,6 +37,11 @@ grids = st.sampled_from(
 def polygon(*rings: Sequence[Corner]) -> dict[str, object]:
     closed = [[*map(list, ring), list(ring[0])] for ring in rings]
     return {"type": "Polygon", "coordinates": closed}
+
+
+def polygons(*several: Sequence[Sequence[Corner]]) -> dict[str, object]:
+    coordinates = [polygon(*rings)["coordinates"] for rings in several]
+    return {"type": "MultiPolygon", "coordinates": coordinates}
 
 
 def region_of(*rings: Sequence[Corner]) -> Region | None:
@@ -119,14 +127,11 @@ def test_tiles_are_chosen_as_one_by_one(
     assert chosen == [tile for tile, met in zip(every, one_by_one, strict=True) if met]
 
 
-@given(grid=grids, sides=st.tuples(*[coordinate] * 4))
+@given(grid=grids, x0=coordinate, y0=coordinate, size=st.tuples(length, length))
 def test_a_rectangle_meets_every_tile_of_its_area(
-    grid: Grid, sides: tuple[float, float, float, float]
+    grid: Grid, x0: float, y0: float, size: tuple[float, float]
 ) -> None:
-    (x0, x1), (y0, y1) = sorted(sides[:2]), sorted(sides[2:])
-    if x0 == x1 or y0 == y1:
-        return
-    region, lattice = Region.rectangle(x0, y0, x1, y1), Lattice(grid, 3, 1)
+    region, lattice = Region.rectangle(x0, y0, x0 + size[0], y0 + size[1]), Lattice(grid, 3, 1)
     assert region.is_rectangle
     area = grid.cover(region.bounds).intersect(grid.bounds)
     every = lattice.tiles(area, lambda _: Overlap.ALL)
@@ -250,7 +255,154 @@ def test_an_empty_rectangle_is_refused(box: tuple[float, float, float, float]) -
         Region.rectangle(*box)
 
 
+@pytest.mark.parametrize("width", [1e-38, 0.9e-8])
+def test_a_sliver_is_refused(width: float) -> None:
+    """Its sides are told apart, but it is a thousand million times as long as it is wide."""
+    with pytest.raises(BadRegion, match="encloses no area"):
+        Region.rectangle(0, 0, width, 10)
+
+
+def test_what_is_a_little_wider_than_a_sliver_is_not() -> None:
+    assert Region.rectangle(0, 0, 1.1e-8, 10).bounds == Rect(0, 0, 1.1e-8, 10)
+    assert region_of([(0, 0), (2e-8, 10), (0, 10), (2e-8, 0)]) is not None  # a figure of eight
+    assert region_of([(0, 0), (1.5e-8, 10), (0, 10), (1.5e-8, 0)]) is None
+
+
+def test_a_rectangle_with_a_hole_is_no_rectangle() -> None:
+    square = [(0, 0), (30, 0), (30, 30), (0, 30)]
+    region = region_of(square, [(10, 10), (20, 10), (20, 20), (10, 20)])
+    assert region is not None
+    assert not region.is_rectangle
+    assert region.overlap(Rect(12, 12, 18, 18)) is Overlap.NONE
+    assert region.overlap(Rect(2, 2, 8, 8)) is Overlap.ALL
+    assert region.overlap(Rect(8, 8, 12, 12)) is Overlap.SOME
+    assert not Region.from_geojson(polygons([square], [square])).is_rectangle
+    assert not Region.from_geojson(polygon([(0, 0), (30, 0), (30, 31), (0, 30)])).is_rectangle
+    assert Region.from_geojson(polygon(square)).is_rectangle
+
+
+def test_rectangles_overlap_as_their_sides_say() -> None:
+    region = Region.rectangle(10, 20, 30, 50)
+    for box in ((11, 21, 29, 49), (10.5, 20.5, 29.5, 49.5)):
+        assert region.overlap(Rect(*box)) is Overlap.ALL
+    for box in ((10, 21, 29, 49), (11, 20, 29, 49), (11, 21, 30, 49), (11, 21, 29, 50)):
+        assert region.overlap(Rect(*box)) is Overlap.SOME  # the edge is in it
+    for box in ((5, 21, 10, 49), (30, 21, 35, 49), (11, 15, 29, 20), (11, 50, 29, 55)):
+        assert region.overlap(Rect(*box)) is Overlap.SOME  # it may be, on the edge
+    for box in ((5, 21, 9, 49), (31, 21, 35, 49), (11, 15, 29, 19), (11, 51, 29, 55)):
+        assert region.overlap(Rect(*box)) is Overlap.NONE
+
+
+def test_an_edge_in_a_box_or_on_its_side_is_some_overlap() -> None:
+    """As shapely sees it, on whole numbers, where both are exact."""
+    rng = np.random.default_rng(7)
+    seen: Counter[Overlap] = Counter()
+    for corners in rng.integers(0, 24, (60, 5, 2)).astype(float):
+        region = region_of([(x, y) for x, y in corners.tolist()])
+        if region is None:
+            continue
+        outline = shapely.LinearRing(corners)
+        for x, y in rng.integers(0, 22, (20, 2)).tolist():
+            touched = outline.intersects(shapely.box(x, y, x + 3, y + 2))
+            found = region.overlap(Rect(x, y, x + 3, y + 2))
+            assert (found is Overlap.SOME) == touched, (corners, x, y)
+            if not touched:
+                inside = region.contains(np.array([(x + 1.5, y + 1)]))[0]
+                assert found is (Overlap.ALL if inside else Overlap.NONE)
+            seen[found] += 1
+    assert min(seen[overlap] for overlap in Overlap) > 10
+
+
+def test_masks_of_rectangles_are_half_open_at_pixel_centres() -> None:
+    grid = Grid((12, 9), XY(2.0, 1.0))
+    for box, columns, rows in (
+        ((3, 1.5, 7, 4.5), (1, 3), (1, 4)),
+        ((2.9, 1.4, 7.1, 4.6), (1, 4), (1, 5)),
+        ((3.1, 1.6, 6.9, 4.4), (2, 3), (2, 4)),
+    ):
+        expected = np.zeros((9, 6), np.bool_)
+        expected[slice(*rows), slice(*columns)] = True
+        mask = Region.rectangle(*box).mask(grid, grid.bounds)
+        np.testing.assert_array_equal(mask, expected)
+
+
+def test_the_bounds_are_those_of_all_polygons() -> None:
+    far, near = [(50, 60), (70, 65), (55, 80)], [(5, 6), (7, 65), (9, 20)]
+    region = Region.from_geojson(polygons([near], [far]))
+    assert region.bounds == Rect(5, 6, 70, 80)
+    inside = region.contains(np.array([(57, 70), (7, 30), (30, 40)]))
+    assert inside.tolist() == [True, True, False]
+
+
+def test_one_outline_of_several_that_crosses_itself_is_warned_about() -> None:
+    eight = [(0, 0), (10, 10), (10, 0), (0, 10)]
+    square = [(20, 0), (30, 0), (30, 10), (20, 10)]
+    for one, other in ((eight, square), (square, eight)):
+        region = Region.from_geojson(polygons([one], [other]))
+        assert region.warnings == (
+            "the outline crosses or touches itself; filled by the non-zero rule",
+        )
+
+
+@given(shell=lasso, grid=grids)
+def test_crossings_may_be_counted_in_chunks(shell: list[Corner], grid: Grid) -> None:
+    region = region_of(shell)
+    if region is None:
+        return
+    box = grid.bounds.grow(2)
+    points, mask = centres(grid, box), region.mask(grid, box)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("isoline.geometry.region._PAIRS_AT_ONCE", 3)
+        assert np.array_equal(region.mask(grid, box), mask)
+        assert np.array_equal(region.contains(points), mask.ravel())
+
+
+def test_a_region_is_written_as_geojson_with_closed_rings() -> None:
+    square, hole = [(0, 0), (30, 0), (30, 30), (0, 30)], [(10, 10), (20, 10), (20, 20)]
+    region = region_of(square, hole)
+    assert region is not None
+    rings = [[list(corner) for corner in (*ring, ring[0])] for ring in (square, hole)]
+    assert region.to_geojson() == {"type": "MultiPolygon", "coordinates": [rings]}
+    open_ring = {"type": "Polygon", "coordinates": [rings[0][:-1]]}
+    assert Region.from_geojson(open_ring).bounds == region.bounds
+
+
+def test_a_height_is_passed_over_and_a_coordinate_has_a_bound() -> None:
+    deep = [[0, 0, 7], [1e9, 0, 8], [0, 1e9, 9]]
+    region = Region.from_geojson({"type": "Polygon", "coordinates": [deep]})
+    assert region.bounds == Rect(0, 0, 1e9, 1e9)
+    with pytest.raises(BadRegion, match=r"region\.coordinates\[0\]\[1\]: expected two numbers"):
+        Region.from_geojson(polygon([(0, 0), (1.01e9, 0), (0, 1)]))
+    with pytest.raises(BadRegion, match="not finite or far too large"):
+        Region.rectangle(0, 0, 1.01e9, 1)
+    with pytest.raises(BadRegion, match=r"coordinates\[0\]\[1\]: expected two numbers"):
+        Region.from_geojson({"type": "Polygon", "coordinates": [[[0, 0], [1], [0, 1]]]})
+
+
+def test_a_mistake_in_a_collection_is_refused_with_its_place() -> None:
+    good = polygon([(0, 0), (5, 0), (5, 5)])
+    bad = polygon([(0, 0), (5, 0), (5, "x")])  # type: ignore[list-item]
+    features = [{"type": "Feature", "geometry": each} for each in (good, bad)]
+    with pytest.raises(BadRegion) as caught:
+        Region.from_geojson({"type": "FeatureCollection", "features": features}, "initial")
+    assert caught.value.what.startswith("initial.features[1].geometry.coordinates[0][2]: expected")
+    several = {"type": "MultiPolygon", "coordinates": [good["coordinates"], bad["coordinates"]]}
+    with pytest.raises(BadRegion, match=r"region\.coordinates\[1\]\[0\]\[2\]: expected"):
+        Region.from_geojson(several)
+    with pytest.raises(BadRegion, match=r"region\.features: expected a list, got None"):
+        Region.from_geojson({"type": "FeatureCollection"})
+
+
+@pytest.mark.parametrize(("length", "shown"), [(38, 40), (39, 40)])
+def test_a_value_is_quoted_in_forty_letters_at_most(length: int, shown: int) -> None:
+    text = brief("x" * length)
+    assert len(text) == shown
+    assert text.endswith("..." if length == 39 else "'")
+
+
 def test_an_outline_of_too_many_corners_is_refused() -> None:
+    angle = np.linspace(0, 6, MAX_VERTICES)
+    Region(((np.stack([np.cos(angle), np.sin(angle)], axis=1),),))
     angle = np.linspace(0, 6, MAX_VERTICES + 1)
     with pytest.raises(BadRegion, match="vertices"):
         Region(((np.stack([np.cos(angle), np.sin(angle)], axis=1),),))

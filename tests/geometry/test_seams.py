@@ -286,6 +286,8 @@ def test_a_region_closes_with_its_last_open_side(tiling: tuple[Classes, int, lis
         assert bool(union.wanted()) == bool(pieces)
         # no more than twice the boundary of what is open
         assert union.held_corners <= 2 * sum(pieces.values())
+    assert open_regions == {}
+    assert union.held_corners == 0
 
 
 @settings(max_examples=100, deadline=None)
@@ -337,6 +339,20 @@ def test_wanted_leads_to_the_rest_of_an_object() -> None:
     united = Closed.concatenate(closed)
     assert sorted(regions(united)) == whole(classes)
     assert not united.incomplete.any()
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("order", [1, -1])
+def test_one_long_run_meets_several_short_ones(turns: int, order: int) -> None:
+    """A bar on one side of a seam, the teeth of a comb on the other, some of them joined again."""
+    bar = np.ones((8, 8), np.uint8)
+    teeth = np.zeros((8, 8), np.uint8)
+    teeth[:, ::2] = 1
+    teeth[5, 2:5] = 1
+    classes = np.ascontiguousarray(np.rot90(np.concatenate([bar, teeth]), turns))
+    closed, _ = unite(classes, 8, places_of(lattice_of(classes, 8))[::order])
+    assert regions(closed) == whole(classes)
+    assert len(closed) == 1
 
 
 def test_seams_between_classes_stay() -> None:

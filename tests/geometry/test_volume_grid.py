@@ -10,8 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from isoline.errors import BadSeries
-from isoline.geometry.volume_grid import LPS, Plane, SliceName, VolumeGrid, stack, swap_ras
+from isoline.errors import BadRegion, BadSeries
+from isoline.geometry.volume_grid import (
+    LPS,
+    Plane,
+    SliceName,
+    VolumeGrid,
+    VolumeInfo,
+    stack,
+    swap_ras,
+)
 
 
 def rotation(a: float, b: float, c: float) -> NDArray[np.float64]:
@@ -165,6 +173,137 @@ def test_a_slice_unlike_the_others_is_named(change, problem) -> None:  # type: i
     said = refused(planes)
     assert problem in said
     assert "1.2.3.3" in said
+
+
+@pytest.mark.parametrize(("count", "told"), [(1, "1 of the slices"), (3, "3 of the slices")])
+def test_missing_slices_are_counted(count: int, told: str) -> None:
+    planes = series(12)
+    del planes[4 : 4 + count]
+    said = refused(planes)
+    assert said.startswith(f"{told} between slice 97 (1.2.3.3, frame 1) and slice")
+    assert f"{2.5 * (count + 1):.2f} mm apart, the others 2.50 mm" in said
+
+
+@pytest.mark.parametrize(
+    ("gap_mm", "told"),
+    [
+        (0.12, "same place"),  # less than a twentieth of the widest gap
+        (0.14, "spacing varies"),
+        (2.36, "spacing varies"),
+        (2.39, ""),
+        (2.61, ""),
+        (2.64, "spacing varies"),
+        (3.7, "spacing varies"),
+        (3.8, "1 of the slices"),  # more than one and a half
+    ],
+)
+def test_how_far_a_gap_may_be_from_the_others(gap_mm: float, told: str) -> None:
+    """Of 2.5 mm; the slices after the gap follow evenly."""
+    planes = [moved(p, 0, 0, gap_mm - 2.5) if n > 5 else p for n, p in enumerate(series(12))]
+    if told:
+        assert told in refused(planes)
+    else:
+        assert stack(planes).grid.size == (40, 30, 12)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize(("off_mm", "is_refused"), [(0.065, False), (0.075, True)])
+def test_how_far_a_slice_may_be_off_the_line(axis: int, off_mm: float, is_refused: bool) -> None:
+    """A tenth of the finest step: 0.7 mm along i."""
+    planes = series(9)
+    planes[3] = moved(planes[3], *((off_mm, 0, 0) if axis == 0 else (0, off_mm, 0)))
+    if is_refused:
+        assert "lies 0.07 mm off" in refused(planes) or "lies 0.08 mm off" in refused(planes)
+    else:
+        assert stack(planes).order == tuple(range(9))
+
+
+@pytest.mark.parametrize(("lean_mm", "is_tilted"), [(0.004, False), (0.005, True)])
+def test_from_where_on_a_series_is_tilted(lean_mm: float, is_tilted: bool) -> None:
+    """A twentieth of a pixel from the first to the last slice: 8 x lean against 0.035 mm."""
+    assert stack(series(9, lean=(lean_mm, 0.0))).is_tilted is is_tilted
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"spacing_mm": (0.7 * 1.0009, 1.3)}, ""),
+        ({"spacing_mm": (0.7 * 1.0012, 1.3)}, "pixels of"),
+        ({"spacing_mm": (0.7, 1.3 * 1.0012)}, "pixels of"),
+        ({"along_i": LPS(1, 0.0009, 0)}, ""),
+        ({"along_i": LPS(1, 0.0012, 0)}, "another orientation"),
+        ({"along_j": LPS(0.0012, 1, 0)}, "another orientation"),
+    ],
+)
+def test_how_much_slices_may_differ(change: dict[str, object], told: str) -> None:
+    planes = series(5)
+    planes[1] = replace(planes[1], **change)  # type: ignore[arg-type]
+    if told:
+        assert told in refused(planes)
+    else:
+        assert stack(planes).grid.size == (40, 30, 5)
+
+
+@pytest.mark.parametrize("spacing", [(0.0, 1.3), (0.7, 0.0), (-0.7, 1.3)])
+def test_pixels_without_a_size_are_refused(spacing: tuple[float, float]) -> None:
+    said = refused([replace(plane, spacing_mm=spacing) for plane in series(3)])
+    assert said.startswith("slice 100 (1.2.3.0, frame 1) has no PixelSpacing above 0")
+
+
+@pytest.mark.parametrize("thickness", [None, 0.0, -2.5])
+def test_one_slice_without_thickness_is_refused(thickness: float | None) -> None:
+    (plane,) = series(1)
+    assert "no SliceThickness" in refused([replace(plane, thickness_mm=thickness)])
+
+
+def test_axes_are_unit_vectors_at_right_angles() -> None:
+    for along_i, is_refused in (
+        (LPS(1.004, 0, 0), False),  # its square is 0.008 too long
+        (LPS(1.006, 0, 0), True),
+        (LPS(1, 0.009, 0), False),
+        (LPS(0.9999, 0.011, 0), True),
+        (LPS(float("nan"), 0, 0), True),
+    ):
+        planes = [replace(plane, along_i=along_i) for plane in series(3)]
+        if is_refused:
+            assert "not two unit vectors" in refused(planes)
+        else:
+            assert stack(planes).grid.size == (40, 30, 3)
+
+
+def test_a_volume_of_two_phases_is_told_from_a_doubled_slice() -> None:
+    planes = [replace(p, name=SliceName(p.name.instance, t)) for p in series(3) for t in (1, 2)]
+    assert "2 volumes of 3 slices" in refused(planes)
+    assert "same place" in refused(planes[:-1])
+
+
+def test_slices_go_by_number_or_by_name() -> None:
+    planes = series(4)
+    names = tuple(plane.name for plane in planes)
+    info = VolumeInfo(stack(planes).grid, names)
+    assert [info.k_of(name, "ct") for name in names] == [0, 1, 2, 3]
+    assert [info.k_of(k, "ct") for k in (0, 3)] == [0, 3]
+    for k in (-1, 4):
+        with pytest.raises(BadRegion, match=f"ct has no slice {k}") as caught:
+            info.k_of(k, "ct")
+        assert caught.value.remedy == "it has 0 to 3"
+    with pytest.raises(BadRegion, match=r"ct has no instance 1\.2\.3\.0 with a frame 2"):
+        info.k_of(SliceName("1.2.3.0", 2), "ct")
+
+
+def test_a_plane_without_a_number_is_named_all_the_same() -> None:
+    plane = series(1)[0]
+    assert str(plane) == "slice 100 (1.2.3.0, frame 1)"
+    assert str(replace(plane, number=None)) == "a slice (1.2.3.0, frame 1)"
+
+
+def test_the_normal_is_a_unit_vector_across_the_slices() -> None:
+    axes = rotation(0.3, -0.2, 0.7)
+    grid = stack(series(5, axes, lean=(0.4, 0.1))).grid
+    np.testing.assert_allclose(grid.normal, axes[:, 2], atol=1e-9)
+    assert grid.frame_of_reference == "1.9"
+    affine = np.array(grid.affine)
+    assert VolumeGrid.from_affine(affine, grid.size, "1.9") == grid
 
 
 def test_axes_that_are_none_are_refused() -> None:

@@ -118,6 +118,7 @@ class TestPlace:
 
     def test_native_pixels_come_straight_from_their_level(self) -> None:
         source = rgb_source()
+        assert len(source.info.levels) == len(source.arrays) > 1
         for index, native in enumerate(source.info.levels):
             sampler = Sampler(source, Grid(SIZE, native.downsample))
             assert sampler.level == index

@@ -95,11 +95,12 @@ def test_a_click_on_one_pixel() -> None:
     assert found.sum() < 40
 
 
-def test_a_click_on_nothing() -> None:
-    for flat in (picture((np.zeros((80, 80), np.bool_), 0), noise=noise) for noise in (0, 3)):
-        answer = ask(flat, point(40, 40))
-        assert not answer.mask.any()
-        assert answer.reason == NO_BORDER
+@pytest.mark.parametrize("noise", [0, 3])
+def test_a_click_on_nothing(noise: int) -> None:
+    flat = picture((np.zeros((80, 80), np.bool_), 0), noise=noise)
+    answer = ask(flat, point(40, 40))
+    assert not answer.mask.any()
+    assert answer.reason == NO_BORDER
 
 
 def test_reasons() -> None:
@@ -175,6 +176,7 @@ def test_including_takes_nothing_and_excluding_adds_nothing() -> None:
         lost, won = (before & ~after).any(), (after & ~before).any()
         assert not (lost if n % 2 == 0 else won)
         before = after
+    assert len(prompts) == 1 + 8
 
 
 def spotted() -> tuple[ArrayScene, Mask]:

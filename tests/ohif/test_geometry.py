@@ -111,6 +111,7 @@ def tabs(stored: Stack, chromium: Browser) -> Iterator[dict[str, Tab]]:
 
 
 def test_users_do_not_disturb_each_other(tabs: dict[str, Tab]) -> None:
+    assert len(tabs) == len(GRIDS) > 1
     for tab in tabs.values():
         tab.panel.choose("threshold3d", above=tab.above)
     for tab in tabs.values():

@@ -155,6 +155,7 @@ def test_a_server_that_goes_away_leaves_the_viewer_usable(
     panel.page.unroute_all()
     expect(panel.said).to_contain_text("Finished")
     (found,) = shown(panel.page)
+    assert len(found.slices) == len(voxels)
     assert all(each.all() for each in found.slices.values())
 
     panel.page.route(gone, lambda route: route.abort())
@@ -205,6 +206,7 @@ def test_it_draws_in_every_plane(panel: Panel, voxels: dict[str, NDArray[np.int1
     panel.show_planes()
     panel.run("threshold3d", above=ABOVE)
     (found,) = shown(page)
+    assert found.slices.keys() == voxels.keys()
     for name, values in voxels.items():
         np.testing.assert_array_equal(found.slices[name], values >= ABOVE)
     panel.drawn_in_planes()

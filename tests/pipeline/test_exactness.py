@@ -153,6 +153,7 @@ def test_a_scale_that_is_not_whole(
 def test_every_geometry_is_valid_and_has_the_area_of_its_pixels(
     untiled: dict[str, Outcome],
 ) -> None:
+    assert untiled["instances"].count > 3900
     for objects in untiled["instances"].final:
         geometries = np.array(shapes(objects))
         assert shapely.is_valid(geometries).all()

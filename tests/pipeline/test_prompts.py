@@ -182,6 +182,7 @@ def test_beyond_the_image_the_nearest_pixels_are_repeated(images: Images, bench:
         at = (1, 1) if name == "p.png" else (1, 1, 1)
         task = prompt_plan(asking(name, point(*at), **changes), images, Path()).task
         scene = task.view(bench)
+        assert scene.levels > 0
         for level in range(scene.levels):
             size = scene.size(level)
             whole = scene.read(Window(level, (0,) * len(size), size))

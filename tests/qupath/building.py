@@ -7,16 +7,18 @@ import hashlib
 import http.client
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -26,6 +28,8 @@ from isoline.config.data_directory import default_directory
 PLUGIN = Path(__file__).parents[2] / "plugins" / "qupath"
 GROOVY = "npm-groovy-lint@16.2.0"
 GROOVY_SHA256 = "6f4ba8b5baf52ccb9eb7cf6d7baf9cea52affb574918fca5c09f95bc34f6823e"
+MAIN_CLASSES = ("Harness", "Retrying", "Driver")
+"""What the tests run, compiled against the jar and against the script."""
 JARS = Path(os.environ.get("JARS", "/usr/share/java"))
 
 
@@ -67,11 +71,31 @@ class Build:
         assert result.returncode == 0, result.stderr
         return result.stdout
 
+    def main(self, kind: str, name: str, *arguments: str) -> str:
+        """Run one of MAIN_CLASSES that is in the client's package and return what it prints."""
+        return self.java(self.harness(kind), _qualified(kind, name), *arguments)
+
+    def driver(self, kind: str) -> list[str]:
+        """Return the command of the driver for `isoline conformance --reconnecting`."""
+        command = ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+        return [*command, "-cp", joined(self.harness(kind)), _qualified(kind, "Driver")]
+
     def run(self, kind: str, **asked: object) -> dict[str, Any]:
         """Run the harness with `asked` and return what it says."""
         said = self.java(self.harness(kind), "Harness", json.dumps(asked)).splitlines()[-1]
         answer: dict[str, Any] = json.loads(said)
         return answer
+
+
+def request_keys() -> set[str]:
+    """Return the keys that the client writes into a request, as its source has them."""
+    source = (PLUGIN / "src" / "isoline" / "qupath" / "RequestKeys.java").read_text("utf-8")
+    return set(re.findall(r'static final String \w+ = "(\w+)";', source))
+
+
+def _qualified(kind: str, name: str) -> str:
+    """The classes of the script are in no package."""
+    return f"isoline.qupath.{name}" if kind == "java" else name
 
 
 def joined(classpath: list[Path]) -> str:
@@ -120,15 +144,16 @@ def _make(made: Build) -> None:
     (made.directory / "script").mkdir()
     run("java", "-cp", joined(made.libraries), compiler,
         "-d", made.directory / "script", made.script)  # fmt: skip
-    harness = (PLUGIN / "test" / "Harness.java").read_text("utf-8")
     for kind in ("java", "script"):
-        # the classes of the script are in no package
-        text = harness if kind == "java" else harness.replace("import isoline.qupath.*;\n", "")
         folder = made.directory / f"harness-{kind}"
         folder.mkdir()
-        (folder / "Harness.java").write_text(text, "utf-8")
-        run("javac", "--release", "17", "-cp", joined(made.harness(kind)),
-            "-d", folder, folder / "Harness.java")  # fmt: skip
+        for name in MAIN_CLASSES:
+            text = (PLUGIN / "test" / f"{name}.java").read_text("utf-8")
+            if kind == "script":  # whose classes are in no package
+                text = re.sub(r"^(import|package) isoline\.qupath(\.\*)?;\n", "", text, flags=re.M)
+            (folder / f"{name}.java").write_text(text, "utf-8")
+        sources = (folder / f"{name}.java" for name in MAIN_CLASSES)
+        run("javac", "--release", "17", "-cp", joined(made.harness(kind)), "-d", folder, *sources)
 
 
 def _groovy(tools: Path) -> Path:
@@ -150,6 +175,10 @@ def _groovy(tools: Path) -> Path:
     return folder
 
 
+STREAMS = ("/v1/jobs/", "/v1/segment")
+"""Paths whose answers come line by line."""
+
+
 @dataclass
 class Proxy:
     """Stands between a client and a server, and does what networks do."""
@@ -163,12 +192,32 @@ class Proxy:
     """How much of the next line still comes through, as with broken connections."""
     tearable: Callable[[bytes], bool] = lambda line: True
     """Which line the next may be; those before it come through whole."""
+    refusals: list[tuple[str, int, str]] = field(default_factory=list)
+    """How the next calls that begin so are refused: a status, and a `Retry-After` or nothing."""
+    delays: list[tuple[str, float]] = field(default_factory=list)
+    """For how many seconds the answers to the next calls that begin so are held back."""
     calls: list[str] = field(default_factory=list)
     """Method and path of each call."""
+    keys: list[str] = field(default_factory=list)
+    """The `Idempotency-Key` of each call that has one."""
+    ends: list[str] = field(default_factory=list)
+    """Calls in the order in which they ended; "hung up" is added where the client did that."""
     sent: int = 0
     """Bytes of the bodies that clients sent."""
     moves: list[Any] = field(default_factory=list)
     """What each PATCH said."""
+
+
+T = TypeVar("T", bound=tuple[Any, ...])
+
+
+def _taken(planned: list[T], call: str) -> T | None:
+    """Return the first of `planned` that `call` begins with, and take it out."""
+    for each in planned:
+        if call.startswith(each[0]):
+            planned.remove(each)
+            return each
+    return None
 
 
 @contextlib.contextmanager
@@ -182,25 +231,45 @@ def proxied(proxy: Proxy) -> Iterator[str]:
             pass
 
         def _pass_on(self) -> None:
-            proxy.calls.append(f"{self.command} {self.path}")
+            call = f"{self.command} {self.path}"
+            proxy.calls.append(call)
+            proxy.keys += filter(None, [self.headers.get("Idempotency-Key")])
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            if refusal := _taken(proxy.refusals, call):
+                self._refuse(*refusal[1:])
+                return
             proxy.sent += len(body)
             if self.command == "PATCH":
                 proxy.moves.append(json.loads(body))
             target = http.client.HTTPConnection(urlsplit(proxy.server).netloc, timeout=60)
             target.request(self.command, self.path, body, dict(self.headers))
             answer = target.getresponse()
-            self.send_response(answer.status)
-            self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
-            self.send_header("Connection", "close")
-            self.end_headers()
+            if delay := _taken(proxy.delays, call):
+                time.sleep(delay[1])
             self.close_connection = True
-            with contextlib.suppress(ConnectionError):
-                if "/events" in self.path and answer.status == 200:
+            try:
+                self.send_response(answer.status)
+                self.send_header("Content-Type", answer.headers.get("Content-Type", ""))
+                self.send_header("Connection", "close")
+                self.end_headers()
+                if self.path.startswith(STREAMS) and answer.status == 200:
                     self._stream(answer)
                 else:
                     self.wfile.write(answer.read())
+                proxy.ends.append(call)
+            except ConnectionError:
+                proxy.ends.append(f"{call}, hung up")
             target.close()
+
+        def _refuse(self, status: int, retry_after: str) -> None:
+            """As a proxy does that knows nothing of isoline."""
+            body = b"<html><body>busy</body></html>"
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            if retry_after:
+                self.send_header("Retry-After", retry_after)
+            self.end_headers()
+            self.wfile.write(body)
 
         def _stream(self, answer: http.client.HTTPResponse) -> None:
             left = proxy.cuts.pop(0) if proxy.cuts else None

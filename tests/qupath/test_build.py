@@ -94,7 +94,9 @@ def test_the_jar_needs_only_java_17_and_what_qupath_ships(jar_code: str) -> None
 def test_the_head_of_the_script_uses_only_what_is_listed() -> None:
     main = (PLUGIN / "script" / "main.groovy").read_text()
     api = (PLUGIN / "API.md").read_text()
-    for call in re.findall(r"\b(?:gui|viewer|image|QuPathGUI|QP)\.(\w+)\(", main):
+    calls = re.findall(r"\b(?:gui|viewer|image|QuPathGUI|QP)\.(\w+)\(", main)
+    assert len(calls) > 5
+    for call in calls:
         assert f"`{call}`" in api or f"{call}()" in api, call
 
 
@@ -196,7 +198,7 @@ class TestScript:
             (["--modell", "nuclei"], "--modell: known are --server"),
             (["--model"], "--model: known are"),
             (["--model", "nuclei", "--objects", "all"], "--objects: one of selected"),
-            (["--model", "nuclei", "--server", "{server}"], "wants a token"),
+            (["--model", "nuclei", "--server", "{server}"], "requires a token"),
         ],
     )
     def test_mistakes_are_said(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,7 +112,11 @@ def session(
     return build.run(kind, do="click", url=url, options=options, steps=list(steps), **asked)
 
 
-@pytest.mark.parametrize("kind", ["java", "script"])
+@pytest.fixture(params=["java", "script"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 def test_one_object_after_another(build: Build, kind: str, server: str, at: Places) -> None:
     steps = {
         "click": draw(at.one, name="Tumor"),
@@ -150,18 +155,52 @@ def test_one_object_after_another(build: Build, kind: str, server: str, at: Plac
     assert included == [[True, False], [True]]
 
 
+def test_a_click_is_no_job(build: Build, kind: str, server: str, at: Places) -> None:
+    proxy = Proxy(server)
+    with proxied(proxy) as url:
+        (said,) = session(build, kind, url, draw(at.one))["after"]
+    assert len(said["results"]) == 1
+    assert proxy.calls == ["POST /v1/segment"]
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(
+    build: Build, kind: str, server: str, at: Places
+) -> None:
+    undisturbed = session(build, kind, server, draw(at.one))["after"]
+    proxy = Proxy(server, cuts=[0, 1, 2], refusals=[("POST", 503, "1")])
+    with proxied(proxy) as url:
+        said = session(build, kind, url, draw(at.one))
+    assert said["after"][0]["results"] == undisturbed[0]["results"] != []
+    assert proxy.calls == ["POST /v1/segment"] * 5
+    assert not proxy.cuts
+    waited = [words for words in said["words"] if "Trying again" in words]
+    assert re.match(r"HTTP 503 .* Trying again in 2 s, for another (30|2\d) s at most", waited[0])
+    assert len(waited) == 4
+
+
+def test_the_next_prompt_hangs_up_on_the_one_before(build: Build, server: str, at: Places) -> None:
+    proxy = Proxy(server)
+    steps = [{**draw(at.one), "hurry": 1.5}, UNDO, draw(at.other)]
+    with proxied(proxy) as url:
+        said = session(build, "java", url, *steps, seconds=4)
+    hurried, undone, other = said["after"]
+    assert hurried["results"] == undone["results"] == []
+    assert undone["seconds"] < 2
+    assert len(other["results"]) == 1
+    assert proxy.ends == ["POST /v1/segment, hung up", "POST /v1/segment"]
+    assert any(
+        re.match(r"Waiting for http\S+ to answer: [1-9] s so far", each) for each in said["words"]
+    )
+
+
 def test_who_clicks_fast_gets_the_answer_to_all_clicks(
     build: Build, server: str, at: Places
 ) -> None:
-    proxy = Proxy(server)
-    with proxied(proxy) as url:
-        one, other = draw(at.one), draw(at.other)
-        both, _ = session(build, "java", url, draw(at.one, at.other), UNDO, seconds=0.3)["after"]
-        _, hurried = session(build, "java", url, {**one, "hurry": True}, other, seconds=0.3)[
-            "after"
-        ]
-    assert hurried["results"] == both["results"]
-    assert any(call.startswith("DELETE") for call in proxy.calls)
+    one, other = draw(at.one), draw(at.other)
+    both, _ = session(build, "java", server, draw(at.one, at.other), UNDO, seconds=0.3)["after"]
+    steps = [{**one, "hurry": 0}, other]
+    _, hurried = session(build, "java", server, *steps, seconds=0.3)["after"]
+    assert hurried["results"] == both["results"] != []
 
 
 def test_what_was_drawn_before_is_kept(build: Build, server: str, at: Places) -> None:

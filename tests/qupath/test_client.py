@@ -180,10 +180,80 @@ def test_a_run_outlives_the_server(build: Build, disk_slide: Shapes, tmp_path: P
 
 def test_what_arrived_stays_when_the_connection_is_lost_for_good(build: Build, server: str) -> None:
     with proxied(Proxy(server, cuts=[8] + 14 * [0])) as url:
-        said = build.run("java", **asked(url, OBJECTS))
+        said = build.run("java", **asked(url, OBJECTS), seconds=3)
     assert said["state"] == "lost"
     assert said["children"] > 0
-    assert "what arrived stays" in said["message"]
+    assert re.search(r"what arrived stays.*stream ended.*Gave up after [1-3] s", said["message"])
+
+
+def test_a_busy_server_is_left_alone_as_long_as_it_asks(
+    build: Build, kind: str, server: str, expected: set[str]
+) -> None:
+    refusals = [("POST /v1/jobs", 503, "1"), ("POST /v1/jobs", 429, ""), ("GET /v1/jobs", 503, "1")]
+    proxy = Proxy(server, refusals=refusals)
+    with proxied(proxy) as url:
+        said = build.run(kind, **asked(url, OBJECTS))
+    assert said["state"] == "done", said["message"]
+    assert set(said["ids"]) == expected
+    assert not proxy.refusals
+    assert len(proxy.keys) == 3
+    assert len(set(proxy.keys)) == 1
+    assert re.fullmatch("[A-Za-z0-9_-]{16,64}", proxy.keys[0])
+    waited = " ".join(said["waited"])
+    assert re.search(
+        r"HTTP 503 from http\S+: .* Trying again in 2 s, for another (30|2\d) s at most", waited
+    )
+    assert re.search(r"HTTP 429.* Trying again in 1 s, for another 2\d s at most", waited)
+    assert re.search(r"for another (300|29\d) s at most", waited)
+
+
+@pytest.mark.parametrize("how", ["give up: cancel", "give up: interrupt"])
+def test_a_wait_is_stopped_at_once(build: Build, kind: str, server: str, how: str) -> None:
+    proxy = Proxy(server, refusals=[("POST /v1/jobs", 503, "25")])
+    with proxied(proxy) as url:
+        said = build.run(kind, **asked(url, OBJECTS, how))
+    assert said["state"] == "cancelled"
+    assert said["interrupted"] is how.endswith("interrupt")
+    assert said["seconds"] < 10
+    assert said["children"] == 0
+
+
+def test_a_job_that_was_created_unseen_is_withdrawn(build: Build, server: str) -> None:
+    """The user stops while the answer is under way: nobody would follow the job."""
+    proxy = Proxy(server, refusals=[("POST /v1/jobs", 503, "")], delays=[("POST /v1/jobs", 3)])
+    with proxied(proxy) as url:
+        said = build.run("java", **asked(url, SLOW, "give up: cancel"), linger=4)
+    assert said["state"] == "cancelled"
+    assert said["seconds"] < 3
+    assert len(proxy.keys) >= 2
+    assert len(set(proxy.keys)) == 1
+    assert proxy.calls[-1].startswith("DELETE /v1/jobs/")
+
+
+def test_waiting_for_a_place_is_said(build: Build, server: str) -> None:
+    others = [Client(server).submit("slides/disks.tif", "slow") for _ in range(6)]
+    try:
+        said = build.run("java", **asked(server, OBJECTS, "give up: cancel"))
+    finally:
+        for job in others:
+            job.cancel()
+    assert said["state"] == "cancelled"
+    assert re.fullmatch(
+        r"Waiting for a place on the server: \d s so far; \d jobs? came before this one\.",
+        said["waited"][0],
+    )
+
+
+def test_the_models_are_asked_for_again_and_a_test_of_the_connection_is_not(
+    build: Build, server: str
+) -> None:
+    proxy = Proxy(server, refusals=[("GET", 503, ""), ("GET", 502, ""), ("GET", 504, "")])
+    with proxied(proxy) as url:
+        words = build.run("java", do="test", url=url)["words"]
+        models = build.run("java", do="models", url=url)["models"]
+    assert re.search("HTTP 503 from .*: a proxy answers there instead of isoline", words)
+    assert models > 3
+    assert proxy.calls == ["GET /v1/health", *["GET /v1/models"] * 3]
 
 
 def test_a_feature_that_qupath_refuses_costs_only_itself(
@@ -310,6 +380,33 @@ def test_grey_pixels_are_uploaded_as_they_are(
     assert said["children"] == 1
 
 
+def test_an_upload_goes_on_when_the_server_is_back(
+    build: Build, server: str, tmp_path: Path
+) -> None:
+    grey = np.zeros((500, 700), np.uint8)
+    grey[100:200, 300:340] = 200
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    options = {"model": "threshold", "parameters": {"below": 0, "above": 90}}
+    more: dict[str, Any] = {"size": [700, 500], "pixels": str(tmp_path / "grey.png"), "grey": True}
+    refusals = [
+        ("POST /v1/uploads", 429, "1"),
+        *[("PUT", status, "") for status in (502, 503, 504)],
+    ]
+    proxy = Proxy(server, refusals=refusals)
+    with proxied(proxy) as url:
+        request = {**asked(url, options, **more), "uri": "omero:7"}
+        del request["region"]
+        said = build.run("java", **request)
+        failing = Proxy(server, refusals=[("PUT", 500, "")])
+        with proxied(failing) as bad:
+            failed = build.run("java", **{**request, "url": bad})
+    assert said["state"] == "done", said["message"]
+    assert said["children"] == 1
+    assert not proxy.refusals
+    assert failed["state"] == "failed"
+    assert "HTTP 500" in failed["message"]
+
+
 def test_objects_come_in_the_order_in_which_the_user_looks(build: Build, server: str) -> None:
     """At the right upper corner first, and then, panning, at the left lower one."""
     proxy = Proxy(server)
@@ -333,9 +430,9 @@ def test_objects_come_in_the_order_in_which_the_user_looks(build: Build, server:
         ("http://127.0.0.1:{free}", "Nothing answers at .*isoline serve"),
         ("https://{host}", "does not speak https"),
         ("http://no.such.machine.invalid", "no machine of that name"),
-        ("http://bad address", "is no address"),
-        ("ftp://{host}", "is no address"),
-        ("", "is no address"),
+        ("http://bad address", "is not an address"),
+        ("ftp://{host}", "is not an address"),
+        ("", "is not an address"),
     ],
 )
 def test_the_connection_is_judged_in_words(
@@ -385,8 +482,8 @@ def test_a_token_is_asked_for_and_refused_in_words(
         ]
         run = build.run("script", **asked(url, OBJECTS), token="wrong")
         guest = build.run("java", **asked(url, OBJECTS), token="guest")
-    assert words[0].startswith("The server wants a token, and none is set. Enter the one of")
-    assert words[1].startswith("The server does not accept this token. Enter the one of")
+    assert words[0].startswith("The server requires a token, and none is set. Enter the one for")
+    assert words[1].startswith("The server does not accept this token. Enter the one for")
     assert words[1] == run["message"]
     assert words[2].startswith("Connected")
     assert "guest may not do this" in guest["message"]  # that token is known: another is no remedy

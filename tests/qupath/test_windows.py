@@ -15,6 +15,7 @@ import pytest
 from tests.qupath import building as qupath
 from tests.qupath.building import PLUGIN, Proxy, joined, proxied
 from tests.qupath.test_client import REGION, URI
+from tests.serving import free_port
 from tests.slides import Shapes
 
 NATIVE = "/usr/lib/*/jni/libglass.so"
@@ -35,6 +36,7 @@ def test_every_window_does_what_it_says(server: str, disk_slide: Shapes) -> None
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     asked: dict[str, Any] = {
         "pictures": str(SCREENSHOTS),
+        "nobody": f"http://127.0.0.1:{free_port()}",
         "pan": [2400, 2200],
         "uri": URI,
         "size": [6007, 5003],
@@ -54,6 +56,7 @@ def test_every_window_does_what_it_says(server: str, disk_slide: Shapes) -> None
     assert result.returncode == 0, result.stdout + result.stderr
     said = json.loads(result.stdout.splitlines()[-1])
     assert said["menu"][:3] == ["Run model...", "Segment selected objects", "Click to segment"]
+    assert said["waiting"].startswith(f"Nothing answers at {asked['nobody']}")
     assert said["connection"].startswith("Connected to isoline")
     assert "Threshold" in said["models"]
     assert not {"Flood", "Threshold in volumes"} & set(said["models"])

@@ -44,7 +44,7 @@ def test_arrays_count_wherever_they_are() -> None:
     for limit, is_kept in ((299, False), (300, True)):
         cache = ByteCache(limit)
         cache.get("pair", lambda: pair)
-        assert (cache.get("pair", lambda: None) is pair) == is_kept, limit  # type: ignore[arg-type, return-value]
+        assert (cache.get("pair", lambda: None) is pair) == is_kept, limit
     cache = ByteCache(599)
     cache.get("both", lambda: {"first": pair, "second": [pair.left, *pair.right]})
     assert cache.get("both", int) == 0

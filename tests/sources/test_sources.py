@@ -237,6 +237,7 @@ class TestOpenSlideErrors:
 
         with ThreadPoolExecutor(4) as threads:
             answers = list(threads.map(read, [good, bad] * 6))
+        assert len(answers) == 12
         for pixels, error in zip(answers[::2], answers[1::2], strict=True):
             np.testing.assert_array_equal(pixels, expected)
             assert isinstance(error, Unreadable)
@@ -430,8 +431,7 @@ class TestRegistry:
     ) -> None:
         fluorescence(tmp_path / "f.tif")
         expected = {small_disks.path: "openslide", dicom: "openslide", tmp_path / "f.tif": "tiff"}
-        for path, reader in expected.items():
-            assert open_image(path).info.reader == reader
+        assert {path: open_image(path).info.reader for path in expected} == expected
 
     def test_when_none_can_read_each_says_why(self, tmp_path: Path) -> None:
         junk = tmp_path / "junk.tif"

@@ -22,6 +22,7 @@ from isoline.testing import driver as own_driver
 from isoline.testing import reconnecting
 from isoline.testing.conformance import recorded_stream
 from isoline.testing.reconnecting import CASES, Command, Driver, OwnClient
+from isoline.testing.reconnecting.judge import Json, Outcome
 from isoline.testing.reconnecting.server import FaultyServer
 
 ROOT = Path(__file__).parents[2]
@@ -246,6 +247,32 @@ def test_a_refusal_must_be_told_to_the_user(tmp_path: Path) -> None:
     )
     driver = Command((sys.executable, str(tmp_path / "driver.py")))
     assert "without saying why" in wrong(driver, case_of("submit: refused"))["submit: refused"]
+
+
+class Crowded(OwnClient):
+    """Has no time the first few times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.played = 0
+
+    def follow(self, assignment: Json) -> Outcome:
+        self.played += 1
+        if self.played <= self.times:
+            return Outcome(problem="no time")
+        return super().follow(assignment)
+
+
+def test_a_few_that_go_wrong_are_played_again_alone() -> None:
+    quick = [
+        case for case in CASES if case.name.startswith(("submit: no", "submit: c", "events: g"))
+    ]
+    assert len(quick) > reconnecting.PLAYED_AGAIN
+    few, many = Crowded(reconnecting.PLAYED_AGAIN), Crowded(reconnecting.PLAYED_AGAIN + 1)
+    assert wrong(few, quick) == {}
+    assert few.played == len(quick) + reconnecting.PLAYED_AGAIN
+    assert set(wrong(many, quick).values()) == {"no time"}
+    assert many.played == len(quick)
 
 
 def test_a_command_that_is_not_there() -> None:

@@ -25,14 +25,14 @@ SCOPES = ("view", "run", "save", "admin")
 """What a token may allow: read; run and cancel jobs; keep results; see what is not one's own."""
 
 
-class Strict:
+class Section:
     """What is read from a table of `isoline.toml`: no other keys, and no type for another."""
 
     __pydantic_config__: ClassVar[Mapping[str, object]] = {"extra": "forbid", "strict": True}
 
 
 @dataclass(frozen=True)
-class Server(Strict):
+class Server(Section):
     """[server]: where it listens and who may call."""
 
     host: str = "127.0.0.1"
@@ -51,7 +51,7 @@ class Server(Strict):
 
 
 @dataclass(frozen=True)
-class Token(Strict):
+class Token(Section):
     """[tokens.NAME]: a caller who presents a token."""
 
     sha256: str
@@ -60,7 +60,7 @@ class Token(Strict):
 
 
 @dataclass(frozen=True)
-class Oidc(Strict):
+class Oidc(Section):
     """[oidc]: an OpenID Connect issuer whose tokens are accepted."""
 
     issuer: str = ""
@@ -76,7 +76,7 @@ class Oidc(Strict):
 
 
 @dataclass(frozen=True)
-class Engine(Strict):
+class Engine(Section):
     """[engine]: where tiles run."""
 
     workers: int = 0
@@ -98,7 +98,7 @@ class Engine(Strict):
 
 
 @dataclass(frozen=True)
-class Limits(Strict):
+class Limits(Section):
     """[limits]: how much one server takes on."""
 
     body_mib: int = 8
@@ -135,7 +135,7 @@ class Limits(Strict):
 
 
 @dataclass(frozen=True)
-class MonaiLabel(Strict):
+class MonaiLabel(Section):
     """[monailabel]: the API of MONAI Label, for the clients that speak it."""
 
     enabled: bool = True
@@ -158,7 +158,7 @@ class MonaiLabel(Strict):
 
 
 @dataclass(frozen=True)
-class Girder(Strict):
+class Girder(Section):
     """[girder.NAME]: a Digital Slide Archive whose slides are called `girder:NAME/ITEM`."""
 
     url: str
@@ -171,7 +171,7 @@ class Girder(Strict):
 
 
 @dataclass(frozen=True)
-class DicomWeb(Strict):
+class DicomWeb(Section):
     """[dicomweb.NAME]: an archive whose series are called `dicomweb:NAME/STUDY/SERIES`."""
 
     url: str
@@ -187,7 +187,7 @@ BUNDLE_PREFIX = "bundle:"
 
 
 @dataclass(frozen=True)
-class BundleSettings(Strict):
+class BundleSettings(Section):
     """[bundles.NAME]: where a MONAI bundle lies, and whether its configuration may run code."""
 
     path: Path
@@ -198,7 +198,7 @@ class BundleSettings(Strict):
 
 
 @dataclass(frozen=True)
-class Settings(Strict):
+class Settings(Section):
     """Everything in `isoline.toml`."""
 
     images: Mapping[str, Path] = field(default_factory=dict)

@@ -390,5 +390,7 @@ def _list(value: object, where: str) -> list[object]:
 
 def brief(value: object) -> str:
     """Return `value` shortened for quoting in an error message."""
+    if isinstance(value, str | list):
+        value = value[:40]  # no more is shown, and there may be megabytes
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + "..."

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 from isoline.domain.events import Scope
 from isoline.domain.request import Value
@@ -47,6 +47,18 @@ class Attention:
     """Of a volume: the slice k that the user has turned to, None where they have not."""
     threads: int = 1
     """How many cores it may use."""
+
+
+class TaskHead(TypedDict):
+    """What every task says, as keyword arguments."""
+
+    path: Path | Remote
+    reader: str
+    fingerprint: str
+    model: str
+    spec: ModelSpec
+    parameters: Mapping[str, Value]
+    scope: Scope
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,9 +12,8 @@ import hashlib
 import logging
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypedDict
 
 import numba
 import numpy as np
@@ -26,7 +25,6 @@ from isoline.config.data_directory import default_directory
 from isoline.config.file_lock import Exclusive
 from isoline.domain.events import Scope
 from isoline.domain.prompts import Prompt
-from isoline.domain.request import Value
 from isoline.errors import Conflict
 from isoline.geometry import polygons, seams
 from isoline.geometry.grid import XY, Box, Grid
@@ -36,8 +34,9 @@ from isoline.inference.image_views import FlatView, VolumeView
 from isoline.inference.prompts import FlatPromptTask, VolumePromptTask
 from isoline.inference.results import Plane
 from isoline.inference.sampling import Sampler, Selection
+from isoline.inference.task import TaskHead
 from isoline.kernels import expand
-from isoline.models.base import Model, ModelSpec, Patch
+from isoline.models.base import Model, Patch
 from isoline.models.catalogue import MODELS
 from isoline.models.parameters import check_parameters
 from isoline.models.promptable import PromptableModel
@@ -159,7 +158,7 @@ class _Volume(VolumeSource):
 def _answer(name: str, kind: type[PromptableModel], pixels: NDArray[np.uint8]) -> None:
     try:
         model = kind({}, "cpu")
-        head = _Head(
+        head = TaskHead(
             path=Path(),
             reader="",
             fingerprint="",
@@ -176,19 +175,7 @@ def _answer(name: str, kind: type[PromptableModel], pixels: NDArray[np.uint8]) -
         log.info("%s was not warmed: %s", name, error)
 
 
-class _Head(TypedDict):
-    """What every task says."""
-
-    path: Path
-    reader: str
-    fingerprint: str
-    model: str
-    spec: ModelSpec
-    parameters: Mapping[str, Value]
-    scope: Scope
-
-
-def _point_at_picture(model: PromptableModel, head: _Head, pixels: NDArray[np.uint8]) -> None:
+def _point_at_picture(model: PromptableModel, head: TaskHead, pixels: NDArray[np.uint8]) -> None:
     with _picture(pixels) as source:
         selection = Selection(tuple(range(len(source.info.channels))), 0)
         plane = Plane(selection, Grid(source.info.size, XY(1.0, 1.0)), None)
@@ -198,7 +185,7 @@ def _point_at_picture(model: PromptableModel, head: _Head, pixels: NDArray[np.ui
         task.found(view, model.answer(view, task.question(view.size(0))))
 
 
-def _point_at_volume(model: PromptableModel, head: _Head, pixels: NDArray[np.uint8]) -> None:
+def _point_at_volume(model: PromptableModel, head: TaskHead, pixels: NDArray[np.uint8]) -> None:
     prompts = (Prompt("point", ((48.5, 16.5, 12.5),)),)
     task = VolumePromptTask(**head, prompts=prompts, initial=None)
     view = VolumeView("", head["model"], _Volume(pixels), ByteCache(1 << 26))

@@ -16,14 +16,16 @@ from typing import ClassVar, TypeVar
 
 from isoline.config.settings import Limits
 from isoline.domain.batch import Batch
-from isoline.domain.events import Started
+from isoline.domain.events import Scope, Started
 from isoline.domain.request import SegmentRequest, Value
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import NotSupported
 from isoline.exports.base import Encoder
 from isoline.geometry.grid import XY, Box
+from isoline.geometry.tiling import Lattice, Tile
 from isoline.geometry.volume_grid import SliceName
 from isoline.images.catalog import Found
+from isoline.inference.task import TaskHead
 from isoline.models.base import Model, ModelSpec
 from isoline.pipeline.surveys import Surveys
 from isoline.plugins import Plugins
@@ -61,6 +63,19 @@ class Context:
     @property
     def spec(self) -> ModelSpec:
         return self.model.spec
+
+    def task_head(self, scope: Scope) -> TaskHead:
+        """Return what the task of this request says like every other; results depend on `scope`."""
+        info = self.found.info
+        return TaskHead(
+            path=self.found.path,
+            reader=info.reader,
+            fingerprint=info.fingerprint,
+            model=self.request.model,
+            spec=self.spec,
+            parameters=self.parameters,
+            scope=scope,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +129,27 @@ class Plan(ABC):
     def named(self: P, job: str) -> P:
         """Return the plan of the job with this id."""
         return replace(self, started=replace(self.started, job=job))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneTilePlan(Plan):
+    """A request whose work is one tile: the whole image."""
+
+    @property
+    def lattice(self) -> Lattice:
+        grid = self.started.grid
+        return Lattice(grid, max(grid.size), 0)
+
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        return (self.lattice.tile(0, 0),)
+
+    @property
+    def tile_count(self) -> int:
+        return 1
+
+    def agenda(self, owner: str = "") -> Agenda:
+        return Agenda(self.lattice, self.tiles, None, urgent=self.lane.urgent, owner=owner)
 
 
 class Kind(ABC):

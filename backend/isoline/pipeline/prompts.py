@@ -19,9 +19,8 @@ from isoline.domain.request import SegmentRequest
 from isoline.engines.base import Agenda, Engine
 from isoline.errors import BadPrompt
 from isoline.exports.base import Encoder
-from isoline.geometry.grid import XY, Box, Grid
+from isoline.geometry.grid import XY, Box
 from isoline.geometry.region import Region
-from isoline.geometry.tiling import Lattice, Tile
 from isoline.geometry.volume_grid import SliceName, VolumeInfo
 from isoline.inference.prompts import (
     FlatPromptTask,
@@ -36,7 +35,7 @@ from isoline.inference.task import TileFailed
 from isoline.models.base import Model, ModelSpec
 from isoline.models.promptable import Index
 from isoline.pipeline.flat import check_flat, flat_started, look_at_point, plane_of, scope_of
-from isoline.pipeline.kinds import Context, Kind, Lane, Plan
+from isoline.pipeline.kinds import Context, Kind, Lane, OneTilePlan
 from isoline.pipeline.volumes import check_volume, look_at_slice, volume_scope, volume_started
 
 MAX_INITIAL_PX = 1 << 26
@@ -49,11 +48,10 @@ _FLAT = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptPlan(Plan):
+class PromptPlan(OneTilePlan):
     """One question, answered from memory."""
 
     task: PromptTask
-    lattice: Lattice
     volume: VolumeInfo | None
 
     transient: ClassVar[bool] = True
@@ -62,20 +60,9 @@ class PromptPlan(Plan):
     def lane(self) -> Lane:
         return Lane.INTERACTIVE
 
-    @property
-    def tiles(self) -> tuple[Tile, ...]:
-        return (self.lattice.tile(0, 0),)
-
-    @property
-    def tile_count(self) -> int:
-        return 1
-
-    def agenda(self, owner: str = "") -> Agenda:
-        return Agenda(self.lattice, self.tiles, None, urgent=self.lane.urgent, owner=owner)
-
     def look(self, agenda: Agenda, at: XY | SliceName | int) -> None:
         if self.volume is None:
-            look_at_point(self.lattice.grid, agenda, at)
+            look_at_point(self.started.grid, agenda, at)
         else:
             look_at_slice(self.volume, self.started.image, agenda, at)
 
@@ -123,13 +110,7 @@ class PromptWork(Kind):
         scope = scope_of(context, plane)
         prompts = _place_in_picture(context)
         task = FlatPromptTask(
-            path=found.path,
-            reader=found.info.reader,
-            fingerprint=found.info.fingerprint,
-            model=request.model,
-            spec=spec,
-            parameters=context.parameters,
-            scope=scope,
+            **context.task_head(scope),
             prompts=prompts,
             plane=plane,
             initial=_outline(context),
@@ -138,7 +119,6 @@ class PromptWork(Kind):
             started=flat_started(context, scope, plane.grid, stated, "objects", 1, prompted=True),
             format=request.format,
             task=task,
-            lattice=Lattice(plane.grid, max(found.info.size), 0),
             volume=None,
         )
 
@@ -153,15 +133,9 @@ class PromptWork(Kind):
 def _plan_volume(context: Context, encoder: type[Encoder]) -> PromptPlan:
     request, found = context.request, context.found
     volume, _ = check_volume(context, encoder)
-    scope, grid = volume_scope(context), Grid(found.info.size, XY(1.0, 1.0))
+    scope = volume_scope(context)
     task = VolumePromptTask(
-        path=found.path,
-        reader=found.info.reader,
-        fingerprint=found.info.fingerprint,
-        model=request.model,
-        spec=context.spec,
-        parameters=context.parameters,
-        scope=scope,
+        **context.task_head(scope),
         prompts=_place_in_volume(request, found.name, volume),
         initial=_slices(request.initial, found.name, volume),
     )
@@ -169,7 +143,6 @@ def _plan_volume(context: Context, encoder: type[Encoder]) -> PromptPlan:
         started=volume_started(context, scope, volume, 1),
         format=request.format,
         task=task,
-        lattice=Lattice(grid, max(found.info.size), 0),
         volume=volume,
     )
 

@@ -76,7 +76,7 @@ def _suitable_scale(name: str, spec: ModelSpec, spacing_um: XY) -> XY:
 
 
 def _whole(scale: float) -> float:
-    nearest = max(1, round(scale))
+    nearest = round(scale)  # never 0: the tolerance keeps the scale above 1 / 1.25
     return float(nearest) if abs(nearest / scale - 1) <= TOLERANCE else scale
 
 

@@ -146,13 +146,7 @@ class TiledWork(Kind):
         tiles = _tiles(found.name, lattice, request.region)
         scope = scope_of(context, plane)
         task = TiledTask(
-            path=found.path,
-            reader=found.info.reader,
-            fingerprint=found.info.fingerprint,
-            model=request.model,
-            spec=spec,
-            parameters=context.parameters,
-            scope=scope,
+            **context.task_head(scope),
             plane=plane,
             output=output,
             region=request.region,

@@ -18,13 +18,12 @@ from isoline.errors import NotSupported
 from isoline.exports.base import Encoder
 from isoline.exports.registry import check_kind
 from isoline.geometry.grid import XY, Grid
-from isoline.geometry.tiling import Lattice, Tile
 from isoline.geometry.volume_grid import SliceName, VolumeInfo
 from isoline.inference.task import TileFailed
 from isoline.inference.volumes import VolumePart, VolumeTask
 from isoline.models.base import Model, Voxels
 from isoline.pipeline.flat import refuse_prompt_keys
-from isoline.pipeline.kinds import Context, Kind, Lane, Plan
+from isoline.pipeline.kinds import Context, Kind, Lane, OneTilePlan
 from isoline.sources.volume import check_size
 
 PERCENT = 100
@@ -32,27 +31,15 @@ PERCENT = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class VolumePlan(Plan):
+class VolumePlan(OneTilePlan):
     """A whole volume."""
 
     task: VolumeTask
     volume: VolumeInfo
-    lattice: Lattice
 
     @property
     def lane(self) -> Lane:
         return Lane.LARGE
-
-    @property
-    def tiles(self) -> tuple[Tile, ...]:
-        return (self.lattice.tile(0, 0),)
-
-    @property
-    def tile_count(self) -> int:
-        return 1
-
-    def agenda(self, owner: str = "") -> Agenda:
-        return Agenda(self.lattice, self.tiles, None, urgent=self.lane.urgent, owner=owner)
 
     def look(self, agenda: Agenda, at: XY | SliceName | int) -> None:
         look_at_slice(self.volume, self.started.image, agenda, at)
@@ -118,26 +105,14 @@ class VolumeWork(Kind):
 
     @classmethod
     def plan(cls, context: Context, encoder: type[Encoder]) -> VolumePlan:
-        request, spec, found = context.request, context.spec, context.found
-        refuse_prompt_keys(request, spec)
+        refuse_prompt_keys(context.request, context.spec)
         volume, look = check_volume(context, encoder)
-        scope, grid = volume_scope(context), Grid(found.info.size, XY(1.0, 1.0))
-        task = VolumeTask(
-            path=found.path,
-            reader=found.info.reader,
-            fingerprint=found.info.fingerprint,
-            model=request.model,
-            spec=spec,
-            parameters=context.parameters,
-            scope=scope,
-            look=look,
-        )
+        scope = volume_scope(context)
         return VolumePlan(
             started=volume_started(context, scope, volume, PERCENT),
-            format=request.format,
-            task=task,
+            format=context.request.format,
+            task=VolumeTask(**context.task_head(scope), look=look),
             volume=volume,
-            lattice=Lattice(grid, max(found.info.size), 0),
         )
 
 

@@ -24,32 +24,22 @@ from isoline.domain.events import (
 from isoline.domain.request import Value
 from isoline.exports.base import Encoder, scope_key
 from isoline.models.base import ResultKind
-from isoline.protocol.responses import (
-    Color,
-    Corners,
-    Count,
-    LabelJson,
-    Pair,
-    Positive,
-    Size,
-    VolumeJson,
-    label_json,
-    volume_json,
-)
+from isoline.protocol.responses import LabelJson, VolumeJson, label_json, volume_json
+from isoline.protocol.values import Color, Corners, Pair, Positive, Size, VoxelBox, Whole
 
-Number = Annotated[int, Field(ge=0, description="Without gaps, from 0.")]
+Seq = Annotated[int, Field(ge=0, description="Without gaps, from 0.")]
 
 
 class StartedJson(TypedDict):
     """The request was understood."""
 
     event: Literal["started"]
-    seq: Number
+    seq: Seq
     job: str
     image: str
     image_size: Size
     spacing_um: Annotated[Pair | None, Field(description="Micrometres per image pixel.")]
-    z: Count
+    z: Whole
     model: str
     version: Annotated[str, Field(description="Of the model, with its weights.")]
     parameters: dict[str, Value]
@@ -58,7 +48,7 @@ class StartedJson(TypedDict):
     kind: ResultKind
     labels: Annotated[list[LabelJson], Field(min_length=1)]
     scale: Annotated[tuple[Positive, Positive], Field(description="Image per working pixel.")]
-    tiles: Count
+    tiles: Whole
     format: str
     volume: NotRequired[VolumeJson]
 
@@ -67,7 +57,7 @@ class ContoursJson(TypedDict):
     """Objects that are final, or pieces that a later union will replace."""
 
     event: Literal["contours"]
-    seq: Number
+    seq: Seq
     provisional: Annotated[
         bool, Field(description="Pieces whose seams are still open: shown, never stored.")
     ]
@@ -82,9 +72,7 @@ class LayerJson(TypedDict):
     """One label in one slice."""
 
     label: Annotated[int, Field(ge=1)]
-    box: Annotated[
-        tuple[Count, Count, Count, Count], Field(description="i0, j0, i1, j1, half-open.")
-    ]
+    box: VoxelBox
     runs: Annotated[
         str,
         Field(description="Base64 of LEB128 lengths, beginning with a run of pixels without it."),
@@ -95,8 +83,8 @@ class MaskSliceJson(TypedDict):
     """The labels of one slice, whole."""
 
     instance: str | None
-    frame: Count | None
-    k: Count
+    frame: Whole | None
+    k: Whole
     layers: list[LayerJson]
 
 
@@ -104,7 +92,7 @@ class MaskJson(TypedDict):
     """The labels of some slices of a volume."""
 
     event: Literal["mask"]
-    seq: Number
+    seq: Seq
     provisional: Annotated[bool, Field(description="A first impression: shown, never stored.")]
     slices: list[MaskSliceJson]
 
@@ -113,9 +101,9 @@ class ProgressJson(TypedDict):
     """How far the job is."""
 
     event: Literal["progress"]
-    seq: Number
-    tiles_done: Count
-    tiles: Count
+    seq: Seq
+    tiles_done: Whole
+    tiles: Whole
     seconds_left: float | None
 
 
@@ -123,7 +111,7 @@ class WarnedJson(TypedDict):
     """Something went wrong and the job goes on."""
 
     event: Literal["warned"]
-    seq: Number
+    seq: Seq
     code: str
     message: str
     area: Annotated[Corners | None, Field(description="Where.")]
@@ -133,11 +121,11 @@ class DoneJson(TypedDict):
     """The job ran to its end."""
 
     event: Literal["done"]
-    seq: Number
-    objects: Count
-    tiles: Count
-    tiles_failed: Count
-    tiles_skipped: Annotated[Count, Field(description="Glass, not computed.")]
+    seq: Seq
+    objects: Whole
+    tiles: Whole
+    tiles_failed: Whole
+    tiles_skipped: Annotated[Whole, Field(description="Glass, not computed.")]
     seconds: float
 
 
@@ -145,7 +133,7 @@ class FailedJson(TypedDict):
     """The job could not go on."""
 
     event: Literal["failed"]
-    seq: Number
+    seq: Seq
     code: str
     message: str
     remedy: str
@@ -155,9 +143,9 @@ class CancelledJson(TypedDict):
     """Someone stopped the job."""
 
     event: Literal["cancelled"]
-    seq: Number
-    tiles_done: Count
-    tiles: Count
+    seq: Seq
+    tiles_done: Whole
+    tiles: Whole
 
 
 EventJson: TypeAlias = Annotated[

@@ -32,15 +32,25 @@ from isoline.geometry.grid import XY, Rect
 from isoline.geometry.region import Region, brief
 from isoline.geometry.volume_grid import SliceName
 from isoline.protocol.strict import Expected, Reads, expected, read, strict, tag, tagged
+from isoline.protocol.values import (
+    Color,
+    Corners,
+    Flag,
+    LabelNumber,
+    NotNegative,
+    Pair,
+    Position,
+    Positive,
+    Size,
+    Text,
+    VoxelBox,
+    Whole,
+)
 from isoline.sources.upload import UploadRequest
 
 MAX_BODY_BYTES = 16 << 20
-MAX_TEXT = 4096
-MAX_SIDE = 1 << 24
 MAX_CHANNELS = 64
 MAX_PARAMETERS = 1000
-_FAR = 1e300
-"""No number is larger: sums and products of a few stay finite."""
 
 Json: TypeAlias = Mapping[str, object]
 
@@ -48,42 +58,7 @@ Json: TypeAlias = Mapping[str, object]
 # --- Values ------------------------------------------------------------------------------------
 
 
-Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), Expected("a text")]
-Switch = Annotated[bool, Expected("true or false")]
-Whole = Annotated[int, Field(ge=0), Expected("a whole number from 0")]
-Shade = Annotated[int, Field(ge=0, le=255), Expected("a whole number from 0 to 255")]
-LabelNumber = Annotated[int, Field(ge=1, le=255), Expected("a whole number from 1 to 255")]
-Side = Annotated[int, Field(ge=1, le=MAX_SIDE), Expected(f"a whole number from 1 to {MAX_SIDE}")]
-Number = Annotated[float, Field(gt=-_FAR, lt=_FAR), Expected("a number")]
-Positive = Annotated[float, Field(gt=0, lt=_FAR), Expected("a number above 0")]
-NotNegative = Annotated[float, Field(ge=0, lt=_FAR), Expected("a number from 0")]
-
-Pair = Annotated[tuple[Number, Number], Expected("[x, y]")]
 Point = Annotated[XY, Reads(Pair, lambda pair: XY(*pair))]
-Size = Annotated[
-    tuple[Side, Side], Expected("[width, height]"), Field(description="Width, height in pixels.")
-]
-Position = Annotated[
-    tuple[Number, ...],
-    Field(min_length=2, max_length=3),
-    Expected("[x, y], or [x, y, z] in a volume"),
-]
-VoxelBox = Annotated[
-    tuple[Whole, Whole, Whole, Whole],
-    Expected("[i0, j0, i1, j1] in voxels"),
-    Field(description="i0, j0, i1, j1, half-open."),
-]
-Color = Annotated[
-    tuple[Shade, Shade, Shade],
-    Expected("[red, green, blue]"),
-    Field(description="Red, green, blue."),
-]
-Corners = Annotated[
-    tuple[Number, Number, Number, Number],
-    Expected("[x0, y0, x1, y1] or a GeoJSON geometry"),
-    Field(description="x0, y0, x1, y1 in image pixels."),
-]
-
 Spacing = Annotated[
     Annotated[XY, Reads(Positive, lambda both: XY(both, both)), tag("number")]
     | Annotated[
@@ -212,7 +187,7 @@ class PromptJson(TypedDict):
         ),
     ]
     include: NotRequired[
-        Annotated[Switch, Field(description="Whether it is on the object; by default it is.")]
+        Annotated[Flag, Field(description="Whether it is on the object; by default it is.")]
     ]
 
 
@@ -313,7 +288,7 @@ class OptionsJson(TypedDict, total=False):
         NotNegative | None, Field(description="How far outlines may stray; null: not at all.")
     ]
     keep: Annotated[
-        Switch | None,
+        Flag | None,
         Field(
             description="Whether the answer to prompts by `/v1/segment` is kept as a job; by "
             "default it is not. Jobs are always kept."
@@ -410,7 +385,7 @@ class UploadRequestJson(TypedDict):
     dtype: NotRequired[Annotated[Literal["uint8", "uint16"], Expected('"uint8" or "uint16"')]]
     is_slide: NotRequired[
         Annotated[
-            Switch, Field(description="Whether there is glass around the tissue; true by default.")
+            Flag, Field(description="Whether there is glass around the tissue; true by default.")
         ]
     ]
     request: Annotated[SegmentRequest, Reads(UploadPurposeJson, _upload_purpose)]
@@ -465,7 +440,7 @@ class SegmentJson(TypedDict):
         ]
     ]
     edited: NotRequired[
-        Annotated[Switch, Field(description="Whether a person changed what the algorithm found.")]
+        Annotated[Flag, Field(description="Whether a person changed what the algorithm found.")]
     ]
 
 

@@ -18,20 +18,12 @@ from isoline.domain.segments import Saved
 from isoline.geometry.grid import Box
 from isoline.geometry.volume_grid import LPS, SliceName, VolumeInfo
 from isoline.models.base import Choice, ModelSpec, Number, Parameter, ResultKind
+from isoline.protocol.values import Color, Pair, Positive, Size, Whole
 from isoline.sources.base import ImageInfo
 from isoline.sources.upload import Manifest
 
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-Pair = Annotated[tuple[float, float], Field(description="x, y.")]
-Size = Annotated[tuple[Count, Count], Field(description="Width, height in pixels.")]
-Corners = Annotated[
-    tuple[float, float, float, float], Field(description="x0, y0, x1, y1 in image pixels.")
-]
 Area = Annotated[tuple[int, int, int, int], Field(description="x0, y0, x1, y1 in its pixels.")]
-Point = Annotated[tuple[float, float, float], Field(description="LPS, millimetres.")]
-Shade = Annotated[int, Field(ge=0, le=255)]
-Color = Annotated[tuple[Shade, Shade, Shade], Field(description="Red, green, blue.")]
+Millimetres = Annotated[tuple[float, float, float], Field(description="LPS, millimetres.")]
 
 
 # --- The server --------------------------------------------------------------------------------
@@ -45,7 +37,7 @@ class HealthJson(TypedDict):
 
     status: ServerStatus
     version: str
-    workers: Annotated[Count, Field(description="Processes that compute tiles.")]
+    workers: Annotated[Whole, Field(description="Processes that compute tiles.")]
 
 
 class ReadinessJson(TypedDict):
@@ -120,12 +112,12 @@ class ModelJson(TypedDict):
     spacings_um: Annotated[
         tuple[Positive, ...], Field(description="It was made for these; empty: for any.")
     ]
-    channels: Annotated[tuple[Count, ...], Field(description="How many channels it takes.")]
+    channels: Annotated[tuple[Whole, ...], Field(description="How many channels it takes.")]
     dimensions: Annotated[
         tuple[Literal[2, 3], ...],
         Field(description="2: slides and pictures, 3: volumes; one or both."),
     ]
-    tile_px: Annotated[Count, Field(description="Default side of a tile.")]
+    tile_px: Annotated[Whole, Field(description="Default side of a tile.")]
     fixed_tile: Annotated[bool, Field(description="Whether it refuses any other tile.")]
     prompts: Annotated[
         tuple[Kind, ...], Field(description="What it understands; empty: it takes no prompts.")
@@ -164,17 +156,17 @@ class SliceNameJson(TypedDict):
     """What a viewer calls a slice."""
 
     instance: Annotated[str, Field(description="SOPInstanceUID.")]
-    frame: Annotated[Count, Field(description="From 1.")]
+    frame: Annotated[Whole, Field(description="From 1.")]
 
 
 class VolumeJson(TypedDict):
     """Where the voxels of a volume lie, in LPS millimetres, and its slices' names."""
 
-    size: Annotated[tuple[Count, Count, Count], Field(description="Along i, j, k.")]
-    origin_mm: Point
-    step_i_mm: Point
-    step_j_mm: Point
-    step_k_mm: Point
+    size: Annotated[tuple[Whole, Whole, Whole], Field(description="Along i, j, k.")]
+    origin_mm: Millimetres
+    step_i_mm: Millimetres
+    step_j_mm: Millimetres
+    step_k_mm: Millimetres
     frame_of_reference: Annotated[str, Field(description="Empty where there is none.")]
     modality: Annotated[str, Field(description="Empty where unknown.")]
     slices: Annotated[list[SliceNameJson], Field(description="By k; empty without names.")]
@@ -195,7 +187,7 @@ class ImageJson(TypedDict):
     levels: Annotated[list[LevelJson], Field(min_length=1)]
     channels: tuple[str, ...]
     dtype: str
-    z_planes: Count
+    z_planes: Whole
     problems: Annotated[tuple[str, ...], Field(description="Sentences for the user.")]
     volume: NotRequired[VolumeJson]
 
@@ -213,7 +205,7 @@ class ImagesJson(TypedDict):
 class UploadLayerJson(TypedDict):
     """Pixels that are wanted at one resolution."""
 
-    downsample: Annotated[Count, Field(description="Image pixels per pixel.")]
+    downsample: Annotated[Whole, Field(description="Image pixels per pixel.")]
     area: Area
 
 
@@ -223,13 +215,13 @@ class UploadJson(TypedDict):
     upload: Annotated[str, Field(description="The id.")]
     image: Annotated[str, Field(description="What a request calls this image.")]
     tile_px: Annotated[
-        Count, Field(description="Side of a tile; at the edges of an area tiles are smaller.")
+        Whole, Field(description="Side of a tile; at the edges of an area tiles are smaller.")
     ]
     levels: Annotated[
         list[UploadLayerJson],
         Field(min_length=1, description="Full resolution, then the overview."),
     ]
-    pixels: Annotated[Count, Field(description="To be sent in all.")]
+    pixels: Annotated[Whole, Field(description="To be sent in all.")]
 
 
 class SavedJson(TypedDict):
@@ -251,7 +243,7 @@ class JobJson(TypedDict):
     state: Literal["queued", "parked", "running", "done", "failed", "cancelled"]
     image: str
     model: str
-    position: Annotated[Count, Field(description="How many jobs wait before it.")]
+    position: Annotated[Whole, Field(description="How many jobs wait before it.")]
     urgent: Annotated[bool, Field(description="A small region: it goes before all others.")]
     waits_for: Annotated[
         Literal["a token", "a place", "tiles"] | None,
@@ -261,12 +253,12 @@ class JobJson(TypedDict):
         ),
     ]
     seconds_waiting: Annotated[float, Field(ge=0, description="Before it began.")]
-    tiles_done: Count
-    tiles: Count
+    tiles_done: Whole
+    tiles: Whole
     seconds_left: Annotated[
         float | None, Field(description="Null until the first tile has been timed.")
     ]
-    objects: Annotated[Count, Field(description="Final ones, so far.")]
+    objects: Annotated[Whole, Field(description="Final ones, so far.")]
 
 
 class CreatedJobJson(JobJson):

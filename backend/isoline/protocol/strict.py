@@ -151,7 +151,7 @@ def _explained(error: ValidationError, name: str) -> Malformed:
         key, known = first["ctx"]["key"], first["ctx"]["known"]
         known_keys = f"known keys: {', '.join(known)}"
         if kind == _MISSING_KEY:
-            return Malformed(f"{place or name} has no {key!r}", known_keys)
+            return Malformed(f"{place or name} has no {key!r}", f'add "{key}"; {known_keys}')
         near = nearest(key, known)
         return Malformed(
             f"{place or name} has an unknown key {brief(key)}",

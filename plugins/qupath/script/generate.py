@@ -13,9 +13,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 SOURCES = HERE.parent / "src" / "isoline" / "qupath"
 CLASSES = (
-    "Isoline", "Run", "Runs", "RunStatus", "Submission", "JobStream", "LineReader", "JobEvent",
-    "Results", "FeatureReader", "Pace", "Marks", "Prompts", "ClickSession", "Upload",
-    "IsolineClient", "RunForm", "ProgressWindow", "ClickWindow", "SettingsDialog",
+    "Isoline", "Run", "Runs", "RunStatus", "Submission", "RequestKeys", "Upload",
+    "IsolineClient", "JobStream", "LineReader", "JobEvent", "LatestFocus", "Background",
+    "RetryPolicy", "Attempts", "Cancellation", "ServerConnection", "Question", "Outgoing",
+    "Refused", "Explanation",
+    "Results", "FeatureReader", "Pace", "Marks", "Prompts", "ClickSession",
+    "RunForm", "ProgressWindow", "ClickWindow", "WaitingWindow", "SettingsDialog",
 )  # fmt: skip
 MAIN_IMPORTS = ("javafx.scene.control.Alert", "qupath.lib.gui.QuPathGUI")
 

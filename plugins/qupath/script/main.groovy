@@ -37,7 +37,7 @@ if (gui != null) {
     Platform.runLater { Attended.ask(gui, image, client.getUrl(), secret ?: '', binding) }
     return
 }
-client.models().each { model ->
+client.telling { words -> Unattended.tell(words) }.models().each { model ->
     println model.get('name').getAsString() + ': ' + model.get('description').getAsString()
     println '    ' + model.get('parameters')
 }
@@ -87,9 +87,9 @@ class Unattended {
             throw new IllegalArgumentException("--objects: one of ${Isoline.WHERE.join(', ')}")
         }
         JsonObject options = JsonParser.parseString(given['options'] ?: '{}').getAsJsonObject()
-        options.addProperty('model', given['model'])
+        options.addProperty(RequestKeys.MODEL, given['model'])
         if (given['parameters']) {
-            options.add('parameters', JsonParser.parseString(given['parameters']))
+            options.add(RequestKeys.PARAMETERS, JsonParser.parseString(given['parameters']))
         }
         List<Run> runs = given['prompts'] ? prompted(client, image, options, where, given['prompts'])
             : Isoline.parents(image, where).collect { new Run(client, image, it, options) }
@@ -101,7 +101,7 @@ class Unattended {
             if (hasWindow) {
                 run.on { work -> Platform.runLater(work) }
             }
-            RunStatus end = run.call()
+            RunStatus end = run.telling { status -> tell(status.waiting) }.call()
             println "Isoline: ${end.message} ${end.objects} objects"
             objects += end.objects
             if (end.state != 'done') {
@@ -110,6 +110,13 @@ class Unattended {
         }
         Step.record(client, image, options, given.subMap(['prompts']) + [objects: where], binding)
         return objects
+    }
+
+    /** Print what a call waits for; an empty text says that the wait is over. */
+    static void tell(String words) {
+        if (words) {
+            println "Isoline: ${words}"
+        }
     }
 
     /** Return a run for what all prompts point at, or one for each. */
@@ -123,9 +130,9 @@ class Unattended {
             JsonArray prompts = Prompts.of(drawn)
             for (JsonArray request in (how == 'each' ? Prompts.oneByOne(prompts) : [prompts])) {
                 JsonObject asked = options.deepCopy()
-                asked.add('prompts', request)
+                asked.add(RequestKeys.PROMPTS, request)
                 if (image.getServer().nZSlices() > 1) {
-                    asked.addProperty('z', z)
+                    asked.addProperty(RequestKeys.Z, z)
                 }
                 runs.add(new Run(client, image, image.getHierarchy().getRootObject(), asked))
             }
@@ -140,9 +147,9 @@ class Step {
     static void record(IsolineClient client, ImageData<BufferedImage> image, JsonObject options,
             Map<String, String> more, Object binding) {
         JsonObject others = options.deepCopy()
-        Map<String, String> given = [server: client.getUrl(), model: others.remove('model').getAsString()]
-        if (others.has('parameters')) {
-            given['parameters'] = others.remove('parameters').toString()
+        Map<String, String> given = [server: client.getUrl(), model: others.remove(RequestKeys.MODEL).getAsString()]
+        if (others.has(RequestKeys.PARAMETERS)) {
+            given['parameters'] = others.remove(RequestKeys.PARAMETERS).toString()
         }
         if (others.size() > 0) {
             given['options'] = others.toString()
@@ -165,25 +172,20 @@ class Attended {
             return
         }
         IsolineClient client = new IsolineClient(server[0], server[1])
-        Thread.startDaemon('isoline-models') {
-            try {
-                List<JsonObject> models = client.models()
-                Platform.runLater { choose(gui, image, client, models, binding) }
-            } catch (IOException e) {
-                Platform.runLater { say(gui, client.explain(e)) }
-            }
-        }
+        WaitingWindow.models(client, gui.getStage(),
+            { List<JsonObject> models -> choose(gui, image, client, models, binding) },
+            { String words -> say(gui, words) })
     }
 
     static void choose(QuPathGUI gui, ImageData<BufferedImage> image, IsolineClient client,
             List<JsonObject> models, Object binding) {
-        List<JsonObject> offered = Isoline.models(models, false) + Isoline.models(models, true)
+        List<JsonObject> offered = (Isoline.models(models, false) + Isoline.models(models, true)).unique()
         JsonObject options = RunForm.ask(offered, gui.getStage(), !image.getServer().isRGB())
         if (options == null) {
             return
         }
-        String name = options.get('model').getAsString()
-        if (Isoline.isPrompted(offered.find { it.get('name').getAsString() == name })) {
+        String name = options.get(RequestKeys.MODEL).getAsString()
+        if (!Isoline.isAutomatic(offered.find { it.get('name').getAsString() == name })) {
             ClickWindow.open(client, image, options, gui.getStage(),
                 { JsonObject request -> Step.record(client, image, request, [objects: 'slide'], binding) })
             return

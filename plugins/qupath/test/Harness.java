@@ -8,6 +8,7 @@ import java.awt.image.BufferedImage;
 import java.io.ByteArrayInputStream;
 import java.io.File;
 import java.net.URI;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collection;
 import java.util.List;
@@ -46,6 +47,11 @@ public final class Harness {
         }
         Map<String, Object> said = new TreeMap<>();
         IsolineClient client = new IsolineClient(text(asked, "url"), text(asked, "token"));
+        if (asked.has("seconds")) { // of a request, and of a stream
+            Duration seconds = Duration.ofSeconds(asked.get("seconds").getAsLong());
+            client = client.following(new RetryPolicy(RetryPolicy.ofProtocol().silence, seconds, seconds,
+                    RetryPolicy.machine()));
+        }
         if (text(asked, "do").equals("test")) {
             said.put("words", client.test());
         } else if (text(asked, "do").equals("models")) {
@@ -118,6 +124,9 @@ public final class Harness {
                 }
                 return null;
             }).get();
+            if (step.has("hurry")) { // and do not wait for the answer
+                Thread.sleep(Math.round(step.get("hurry").getAsDouble() * 1000));
+            }
             while (!step.has("hurry") && gui.submit(session::isBusy).get()) {
                 Thread.sleep(2);
             }
@@ -139,6 +148,7 @@ public final class Harness {
             after.add(now);
         }
         said.put("after", after);
+        said.put("words", words);
         said.put("recorded", recorded);
         gui.shutdown();
     }
@@ -173,7 +183,17 @@ public final class Harness {
         Run run = new Run(client, image, parent, asked.getAsJsonObject("options")).on(gui);
         Thread caller = Thread.currentThread();
         String action = text(asked, "do");
+        TreeSet<String> waited = new TreeSet<>();
         run.telling(status -> {
+            if (!status.waiting.isEmpty() && waited.add(status.waiting) && action.startsWith("give up")) {
+                later(() -> {
+                    if (action.endsWith("interrupt")) {
+                        caller.interrupt();
+                    } else {
+                        run.cancel();
+                    }
+                });
+            }
             if (status.objects > 0 && image.getHierarchy().events.size() > 0 && firstSeen.isEmpty()) {
                 firstSeen.add(System.nanoTime());
                 if (action.equals("cancel")) {
@@ -192,6 +212,10 @@ public final class Harness {
         said.put("interrupted", Thread.interrupted());
         report(said, end, below, image);
         said.put("seconds", (System.nanoTime() - began) / 1e9);
+        said.put("waited", waited);
+        if (asked.has("linger")) { // for what it still does in the background
+            Thread.sleep(asked.get("linger").getAsLong() * 1000);
+        }
         said.put("first", firstSeen.isEmpty() ? -1 : (firstSeen.get(0) - began) / 1e9);
         said.put("flushes", run.getFlushes());
         said.put("megabytes", usedMegabytes());
@@ -211,6 +235,18 @@ public final class Harness {
             said.put("again_ids", ids);
         }
         gui.shutdown();
+    }
+
+    /** Do `action` in a moment, from another thread. */
+    private static void later(Runnable action) {
+        new Thread(() -> {
+            try {
+                Thread.sleep(200);
+            } catch (InterruptedException e) {
+                return;
+            }
+            action.run();
+        }).start();
     }
 
     /** Lock one object, name another, draw in a third, move a corner of a fourth; return their ids. */

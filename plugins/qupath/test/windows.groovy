@@ -81,6 +81,18 @@ fx { extension.installExtension(gui) }
 said.menu = fx { gui.extensions.items*.text }
 def choose = { String item -> Platform.runLater { gui.extensions.items.find { it.text == item }.fire() } }
 
+// a server that is not there
+choose('Settings...')
+Window wrong = window('Isoline: settings')
+fx { nodes(wrong, TextField)[0].text = asked.get('nobody').asString }
+press(wrong, 'OK')
+choose('Run model...')
+Window waiting = window('Isoline: waiting')
+said.waiting = says(waiting, 'Trying again')
+picture(waiting, 'waiting')
+press(waiting, 'Cancel')
+until('the wait to end') { !waiting.showing }
+
 // settings
 choose('Settings...')
 Window settings = window('Isoline: settings')

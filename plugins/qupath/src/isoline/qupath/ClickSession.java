@@ -20,11 +20,11 @@ import qupath.lib.objects.hierarchy.events.PathObjectHierarchyEvent;
 import qupath.lib.objects.hierarchy.events.PathObjectHierarchyListener;
 
 /**
- * Segments one object after another from what the user draws. No window.
+ * Segments one object after another from what the user draws; has no window.
  *
- * Every annotation that was drawn since the last object is a prompt. Whatever is drawn, moved,
- * given another class or deleted: all of them are asked again, and the answer takes the place of
- * the one before. Everything happens on the thread of `gui`, and its methods are called there.
+ * Every annotation drawn since the last object is a prompt. Whenever one is drawn, moved,
+ * reclassified or deleted, the question is asked again with all of them, and its answer replaces
+ * the one before. Everything happens on the thread of `gui`, where its methods are called too.
  */
 public final class ClickSession implements PathObjectHierarchyListener {
 
@@ -38,7 +38,7 @@ public final class ClickSession implements PathObjectHierarchyListener {
     private final Consumer<JsonObject> recorder;
     private final Consumer<String> say;
 
-    /** Annotations that are no prompts. */
+    /** Annotations that are not prompts. */
     private final Set<UUID> others = new HashSet<>();
     /** Selected at the start: prompts of the first object that the user keeps. */
     private final Set<UUID> given = new HashSet<>();
@@ -55,7 +55,7 @@ public final class ClickSession implements PathObjectHierarchyListener {
      * Prepare a session; `options` are keys of a request: `model`, and `parameters` where given.
      *
      * `gui` is the JavaFX thread, where there is a window; `recorder` is given the request of each
-     * object that is kept; `say` hears how things stand.
+     * object that is kept; `say` is told how things stand.
      */
     public ClickSession(IsolineClient client, ImageData<BufferedImage> image, JsonObject options,
             Executor gui, Consumer<JsonObject> recorder, Consumer<String> say) {
@@ -68,7 +68,7 @@ public final class ClickSession implements PathObjectHierarchyListener {
         this.say = say;
     }
 
-    /** Begin; points and lines that are selected are the first object's prompts. */
+    /** Begin; selected points and lines are the first object's prompts. */
     public void start() {
         Set<PathObject> selected = hierarchy.getSelectionModel().getSelectedObjects();
         for (PathObject object : hierarchy.getAnnotationObjects()) {
@@ -111,7 +111,7 @@ public final class ClickSession implements PathObjectHierarchyListener {
     /**
      * Keep the object, as an ordinary one, and begin with another; return what was kept.
      *
-     * It takes the class of the first prompt that has one, else it has the model's. Nothing
+     * It takes the class of the first prompt that has one, or else the model's. Nothing
      * happens while an answer is awaited.
      */
     public List<PathObject> next() {
@@ -146,7 +146,7 @@ public final class ClickSession implements PathObjectHierarchyListener {
 
     // --- Prompts -------------------------------------------------------------------------------
 
-    /** Ask anew if the prompts are others than those that were asked. */
+    /** Ask again if the prompts have changed since the last question. */
     private void look() {
         notice();
         JsonArray prompts = Prompts.of(drawn.values());
@@ -154,10 +154,10 @@ public final class ClickSession implements PathObjectHierarchyListener {
             return;
         }
         asked = prompts;
-        // else the points tool adds the next point to this object, and undo takes both
+        // otherwise the points tool would add the next point to this one, and undo would remove both
         hierarchy.getSelectionModel().clearSelection();
         if (isBusy()) {
-            running.cancel(); // `take` asks when it has ended
+            running.cancel(); // hangs up; `take` asks again
         } else {
             ask();
         }
@@ -217,6 +217,7 @@ public final class ClickSession implements PathObjectHierarchyListener {
         JsonArray prompts = asked;
         Run run = new Run(client, image, hierarchy.getRootObject(), request()).on(gui)
                 .replacing(answer).reusing(sent);
+        run.telling(status -> gui.execute(() -> tell(run, status)));
         running = run;
         say.accept("Asking");
         Thread thread = new Thread(() -> {
@@ -227,11 +228,18 @@ public final class ClickSession implements PathObjectHierarchyListener {
         thread.start();
     }
 
+    /** Say what the answer waits for. */
+    private void tell(Run asking, RunStatus status) {
+        if (asking == running && status.state.equals("starting")) {
+            say.accept(status.message);
+        }
+    }
+
     private JsonObject request() {
         JsonObject request = options.deepCopy();
-        request.add("prompts", asked);
+        request.add(RequestKeys.PROMPTS, asked);
         if (image.getServer().nZSlices() > 1) {
-            request.addProperty("z", drawn.values().iterator().next().getROI().getZ());
+            request.addProperty(RequestKeys.Z, drawn.values().iterator().next().getROI().getZ());
         }
         return request;
     }

@@ -19,7 +19,7 @@ import javafx.stage.Stage;
 import javafx.stage.Window;
 import qupath.lib.images.ImageData;
 
-/** A small window beside the viewer while the user clicks: what a click means, undo, next object. */
+/** A small window beside the viewer while the user clicks: what a prompt means, undo, next object. */
 public final class ClickWindow {
 
     private static final KeyCombination NEXT = KeyCombination.valueOf("Shortcut+Enter");
@@ -57,7 +57,7 @@ public final class ClickWindow {
         all.setPadding(new Insets(12));
         all.setPrefWidth(360);
         stage.initOwner(owner);
-        stage.setTitle("Isoline: " + options.get("model").getAsString());
+        stage.setTitle("Isoline: " + options.get(RequestKeys.MODEL).getAsString());
         stage.setScene(new Scene(all));
         for (Scene scene : List.of(stage.getScene(), owner.getScene())) { // the viewer has the focus
             scene.getAccelerators().put(NEXT, () -> next.fire());

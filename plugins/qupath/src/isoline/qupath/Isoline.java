@@ -16,7 +16,7 @@ import qupath.lib.objects.PathObject;
 import qupath.lib.plugins.workflow.DefaultScriptableWorkflowStep;
 import qupath.lib.scripting.QP;
 
-/** What scripts call, and what the menu and the script have in common. */
+/** What scripts call, and what the menu and the script share. */
 public final class Isoline {
 
     /** Objects to run on: the selected ones, every annotation, or the whole slide. */
@@ -43,7 +43,7 @@ public final class Isoline {
         JsonObject request = JsonParser.parseString(options).getAsJsonObject();
         long objects = 0;
         for (PathObject parent : parents(image, where)) {
-            RunStatus end = new Run(client, image, parent, request).call();
+            RunStatus end = new Run(client, image, parent, request).telling(status -> log(status.waiting)).call();
             objects += end.objects;
             if (!end.state.equals("done")) {
                 throw new IllegalStateException(end.message);
@@ -51,6 +51,12 @@ public final class Isoline {
         }
         record(image, url, request, where, scriptFor(url, request, where));
         return objects;
+    }
+
+    private static void log(String words) {
+        if (!words.isEmpty()) {
+            System.getLogger("isoline").log(System.Logger.Level.INFO, words);
+        }
     }
 
     /** Return what to run on; empty where nothing suitable is selected. */
@@ -66,7 +72,7 @@ public final class Isoline {
         for (PathObject object : objects) {
             boolean isResult = object.getMetadata().containsKey(Marks.MODEL);
             boolean isArea = object.getROI() != null && object.getROI().isArea();
-            // a region that a run made is no place to run again, unless someone selects it
+            // a region that a run made is not to be run on again, unless someone selects it
             if (isArea && !(isResult && where.equals("annotations"))) {
                 parents.add(object);
             }
@@ -84,21 +90,22 @@ public final class Isoline {
         return drawn;
     }
 
-    /** Return the models for pictures that take prompts, or those that take regions. */
+    /** Return the models for pictures: those that take prompts, or those that take regions. */
     public static List<JsonObject> models(List<JsonObject> all, boolean prompted) {
         List<JsonObject> models = new ArrayList<>();
         for (JsonObject model : all) {
             boolean isForPictures = model.getAsJsonArray("dimensions").contains(new JsonPrimitive(2));
-            if (isForPictures && isPrompted(model) == prompted) {
+            boolean does = prompted ? model.getAsJsonArray("prompts").size() > 0 : isAutomatic(model);
+            if (isForPictures && does) {
                 models.add(model);
             }
         }
         return models;
     }
 
-    /** Return whether `model` segments the one object that prompts point at. */
-    public static boolean isPrompted(JsonObject model) {
-        return model.getAsJsonArray("prompts").size() > 0;
+    /** Return whether `model` segments regions by itself; it may take prompts too. */
+    public static boolean isAutomatic(JsonObject model) {
+        return model.get("automatic").getAsBoolean();
     }
 
     /** Record a step that makes the same run again when the workflow becomes a script. */
@@ -110,7 +117,7 @@ public final class Isoline {
         for (Map.Entry<String, JsonElement> option : options.entrySet()) {
             shown.put(option.getKey(), option.getValue().toString());
         }
-        String name = "Isoline: " + options.get("model").getAsString();
+        String name = "Isoline: " + options.get(RequestKeys.MODEL).getAsString();
         image.getHistoryWorkflow().addStep(new DefaultScriptableWorkflowStep(name, shown, script));
     }
 

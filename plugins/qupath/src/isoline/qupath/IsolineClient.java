@@ -3,104 +3,108 @@ package isoline.qupath;
 import com.google.gson.JsonArray;
 import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
-import com.google.gson.JsonParseException;
-import com.google.gson.JsonParser;
 import java.io.IOException;
-import java.io.InputStream;
-import java.net.ConnectException;
-import java.net.URI;
-import java.net.http.HttpClient;
-import java.net.http.HttpConnectTimeoutException;
-import java.net.http.HttpRequest;
-import java.net.http.HttpResponse;
-import java.net.http.HttpTimeoutException;
-import java.nio.channels.UnresolvedAddressException;
-import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
-import javax.net.ssl.SSLException;
+import java.util.UUID;
+import java.util.concurrent.CancellationException;
+import java.util.function.Consumer;
 
-/** One isoline server, over HTTP. Knows neither QuPath nor a window; safe to use from any thread. */
+/**
+ * The routes of one isoline server, each tried again by the policy of the protocol.
+ *
+ * Knows neither QuPath nor a window; safe to use from any thread.
+ */
 public final class IsolineClient {
 
-    /** The server understood and said no, or something else than isoline answered. */
-    public static final class Refused extends IOException {
+    /** A large tile on a slow line takes longer than the silence that is allowed before an answer. */
+    private static final long SLOWEST_UPLOAD_BYTES_PER_S = 65_536;
 
-        private static final long serialVersionUID = 1L;
-
-        /** HTTP status. */
-        public final int status;
-        /** What to compare: stable across versions. */
-        public final String code;
-
-        Refused(int status, String code, String message) {
-            super(message);
-            this.status = status;
-            this.code = code;
-        }
-
-        /** Return this with more to say. */
-        Refused with(String words) {
-            return new Refused(status, code, getMessage() + words);
-        }
-    }
-
-    private static final Duration CONNECT = Duration.ofSeconds(5);
-    private static final Duration ANSWER = Duration.ofSeconds(60);
-
-    private final String url;
-    private final String token;
-    private final HttpClient http = HttpClient.newBuilder()
-            .version(HttpClient.Version.HTTP_1_1).connectTimeout(CONNECT).build();
+    private final ServerConnection server;
+    private final RetryPolicy policy;
+    private final Cancellation stop;
+    private final Consumer<String> say;
 
     /** `url` may be what a user types: without http://, with a slash or /v1 at the end. */
     public IsolineClient(String url, String token) {
-        String typed = url == null ? "" : url.trim();
-        String whole = typed.contains("://") ? typed : "http://" + typed;
-        this.url = whole.replaceFirst("/+(v1(/.*)?)?\\z", "");
-        this.token = token == null ? "" : token.trim();
+        this(new ServerConnection(url, token), RetryPolicy.ofProtocol(), new Cancellation(), words -> { });
+    }
+
+    private IsolineClient(ServerConnection server, RetryPolicy policy, Cancellation stop, Consumer<String> say) {
+        this.server = server;
+        this.policy = policy;
+        this.stop = stop;
+        this.say = say;
+    }
+
+    /** Return a client of the same server that follows `policy`. */
+    public IsolineClient following(RetryPolicy policy) {
+        return new IsolineClient(server, policy, stop, say);
+    }
+
+    /** Return a client of the same server whose calls end at once, with a CancellationException, with `stop`. */
+    public IsolineClient until(Cancellation stop) {
+        return new IsolineClient(server, policy, stop, say);
+    }
+
+    /**
+     * Return a client of the same server that tells `say` what it waits for and how long.
+     *
+     * `say` hears an empty text when the wait is over, and is called in the thread that waits.
+     */
+    public IsolineClient telling(Consumer<String> say) {
+        return new IsolineClient(server, policy, stop, say);
     }
 
     /** Return the address of the server, as it is used. */
     public String getUrl() {
-        return url;
+        return server.url;
     }
+
+    /** Say in words what went wrong when this server was called. */
+    public String explain(Exception error) {
+        return Explanation.of(error, server.url, !server.token.isEmpty());
+    }
+
+    // --- Routes --------------------------------------------------------------------------------
 
     /** Return what the server can run: each with `name`, `title`, `parameters`, `problem`. */
     public List<JsonObject> models() throws IOException, InterruptedException {
         List<JsonObject> models = new ArrayList<>();
-        for (JsonElement model : call("GET", "/v1/models", null).getAsJsonArray("models")) {
+        for (JsonElement model : answer(Question.of("GET", "/v1/models")).getAsJsonArray("models")) {
             models.add(model.getAsJsonObject());
         }
         return models;
     }
 
-    /** Queue a request and return its job. */
+    /** Queue a request and return its job; every attempt has the same `Idempotency-Key`. */
     public JsonObject submit(JsonObject request) throws IOException, InterruptedException {
-        return call("POST", "/v1/jobs", request);
-    }
-
-    /** Say which pixels are about to be uploaded and for what; return which are wanted. */
-    public JsonObject announce(JsonObject upload) throws IOException, InterruptedException {
-        return call("POST", "/v1/uploads", upload);
-    }
-
-    /** Send one tile of an upload. */
-    public void sendTile(String upload, int level, int column, int row, byte[] png)
-            throws IOException, InterruptedException {
-        String place = String.join("/", "/v1/uploads", upload, "tiles",
-                String.valueOf(level), String.valueOf(column), String.valueOf(row));
-        HttpRequest request = to(place).PUT(HttpRequest.BodyPublishers.ofByteArray(png))
-                .timeout(ANSWER).build();
-        try (InputStream body = send(request)) {
-            body.readAllBytes();
+        stop.check();
+        Question submission = Question.of("POST", "/v1/jobs", request)
+                .with("Idempotency-Key", UUID.randomUUID().toString());
+        try {
+            return answer(submission);
+        } catch (InterruptedException | CancellationException e) {
+            // the server may have created the job without saying so, and nobody would follow it
+            Background.run(() -> withdraw(submission), this);
+            throw e;
         }
     }
 
-    /** Return the stream of what a job says after event number `after`: one event a line. */
-    public InputStream events(String job, long after) throws IOException, InterruptedException {
-        return send(to("/v1/jobs/" + job + "/events?after=" + after).GET().build());
+    /**
+     * Ask what prompts point at and return the events of the answer, from the first to the last.
+     *
+     * Nothing is stored. Stopping hangs up, which ends the work on the server too.
+     */
+    List<JobEvent> segment(JsonObject request) throws IOException, InterruptedException {
+        Question question = Question.of("POST", "/v1/segment", request);
+        return attempts(policy.request).run(() -> readToEnd(server.open(question, policy, stop)));
+    }
+
+    /** Follow the events of a job, resumed whenever the connection breaks. */
+    JobStream follow(String job) {
+        return new JobStream(job, (after) -> events(job, after), attempts(policy.stream));
     }
 
     /** Look at a point of the image from now on: tiles nearest to it run first. */
@@ -109,29 +113,45 @@ public final class IsolineClient {
         point.add(x);
         point.add(y);
         JsonObject body = new JsonObject();
-        body.add("focus", point);
-        call("PATCH", "/v1/jobs/" + job, body);
+        body.add(RequestKeys.FOCUS, point);
+        answer(Question.of("PATCH", "/v1/jobs/" + job, body));
     }
 
     /** Stop a job; what it has found stays. */
     public void cancel(String job) throws IOException, InterruptedException {
-        call("DELETE", "/v1/jobs/" + job, null);
+        answer(Question.of("DELETE", "/v1/jobs/" + job));
     }
 
-    /** Say in words whether this server can be used, and if not, why. Never throws. */
+    /** Say which pixels are about to be uploaded and for what; return which are wanted. */
+    public JsonObject announce(JsonObject upload) throws IOException, InterruptedException {
+        return answer(Question.of("POST", "/v1/uploads", upload));
+    }
+
+    /** Send one tile of an upload; as patient as a stream, since the tiles before it would be lost too. */
+    public void sendTile(String upload, int level, int column, int row, byte[] png)
+            throws IOException, InterruptedException {
+        String place = String.join("/", "/v1/uploads", upload, "tiles",
+                String.valueOf(level), String.valueOf(column), String.valueOf(row));
+        Question tile = new Question("PUT", place, png).with("Content-Type", "image/png");
+        Duration silence = policy.silence.plusSeconds(Math.floorDiv((long) tile.size(), SLOWEST_UPLOAD_BYTES_PER_S));
+        attempts(policy.stream).run(() -> server.send(tile, silence, policy, stop));
+    }
+
+    /** Say in words whether this server can be used now, and if not, why. Never throws, never tries again. */
     public String test() {
+        IsolineClient once = following(policy.once());
         try {
-            JsonObject health = call("GET", "/v1/health", null);
+            JsonObject health = once.answer(Question.of("GET", "/v1/health"));
             if (!health.has("workers")) {
-                throw notIsoline(200);
+                throw server.notIsoline(200, Duration.ZERO);
             }
             int usable = 0;
-            for (JsonObject model : models()) {
+            for (JsonObject model : once.models()) {
                 usable += model.get("problem") == null || model.get("problem").isJsonNull() ? 1 : 0;
             }
-            boolean ready = "ready".equals(health.get("status").getAsString());
+            boolean isReady = "ready".equals(health.get("status").getAsString());
             return "Connected to isoline " + health.get("version").getAsString() + ": " + usable +
-                    " models" + (ready ? "." : ", its workers are still starting.");
+                    " models" + (isReady ? "." : ", its workers are still starting.");
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
             return "The test was interrupted.";
@@ -140,102 +160,60 @@ public final class IsolineClient {
         }
     }
 
-    /** Say in words what went wrong when this server was called. */
-    public String explain(Exception error) {
-        if (error instanceof Refused) {
-            Refused refused = (Refused) error;
-            if (refused.status == 401) {
-                return (token.isEmpty() ? "The server wants a token, and none is set."
-                        : "The server does not accept this token.") + " Enter the one of " + url +
-                        ": whoever runs the server knows it.";
+    // --- Attempts ------------------------------------------------------------------------------
+
+    private JsonObject answer(Question question) throws IOException, InterruptedException {
+        return attempts(policy.request).run(() -> server.json(server.send(question, policy.silence, policy, stop)));
+    }
+
+    private LineReader events(String job, long after) throws IOException, InterruptedException {
+        return server.open(Question.of("GET", "/v1/jobs/" + job + "/events?after=" + after), policy, stop);
+    }
+
+    private List<JobEvent> readToEnd(LineReader answer) throws IOException, InterruptedException {
+        List<JobEvent> events = new ArrayList<>();
+        long began = policy.nanoTime();
+        try (LineReader lines = answer) {
+            stop.whenCancelled(() -> lines.close());
+            while (events.isEmpty() || !events.get(events.size() - 1).isLast()) {
+                String line = lines.next();
+                stop.check();
+                if (line != null && !line.isEmpty()) {
+                    events.add(JobEvent.read(line));
+                } else {
+                    long seconds = Duration.ofNanos(policy.nanoTime() - began).toSeconds();
+                    say.accept("Waiting for " + server.url + " to answer: " + seconds + " s so far.");
+                }
             }
-            return refused.getMessage();
         }
-        if (error instanceof HttpConnectTimeoutException || error instanceof HttpTimeoutException) {
-            return url + " does not answer. Is the address right, and does a firewall let it through?";
-        }
-        if (error instanceof ConnectException) {
-            return isUnresolved(error)
-                    ? "There is no machine of that name: " + url
-                    : "Nothing answers at " + url +
-                            ". Is `isoline serve` running there, and is the port right?";
-        }
-        if (error instanceof SSLException) {
-            return url + " does not speak https properly; if it speaks http, write http:// (" +
-                    error.getMessage() + ")";
-        }
-        String said = error.getMessage() == null ? error.getClass().getSimpleName() : error.getMessage();
-        return "No proper answer from " + url + ": " + said + httpsHint();
+        return events;
     }
 
-    private String httpsHint() {
-        return url.startsWith("http:") ? ". If it is a server with https, write https://" : "";
+    /** Cancel the job of a submission whose answer nobody waited for. */
+    private Void withdraw(Question submission) throws IOException, InterruptedException {
+        IsolineClient unhurried = until(new Cancellation()).telling(words -> { });
+        byte[] answer = server.send(submission, policy.silence, policy, unhurried.stop);
+        unhurried.cancel(server.json(answer).get("job").getAsString());
+        return null;
     }
 
-    private static boolean isUnresolved(Throwable error) {
-        Throwable cause = error;
-        while (cause != null && !(cause instanceof UnresolvedAddressException)) {
-            cause = cause.getCause();
-        }
-        return cause != null;
+    private Attempts attempts(Duration patience) {
+        return new Attempts(policy, patience, stop, new Attempts.Listener() {
+
+            @Override
+            public void lost(IOException failure, Duration pause, Duration left) {
+                say.accept(Explanation.sentence(explain(failure)) + " Trying again in " + wholeSeconds(pause) +
+                        " s, for another " + wholeSeconds(left) + " s at most.");
+            }
+
+            @Override
+            public void back() {
+                say.accept("");
+            }
+        });
     }
 
-    private JsonObject call(String method, String path, JsonObject body)
-            throws IOException, InterruptedException {
-        HttpRequest.BodyPublisher sent = body == null ? HttpRequest.BodyPublishers.noBody()
-                : HttpRequest.BodyPublishers.ofString(body.toString());
-        HttpRequest.Builder request = to(path).timeout(ANSWER).method(method, sent);
-        if (body != null) {
-            request.header("Content-Type", "application/json");
-        }
-        try (InputStream answer = send(request.build())) {
-            String text = new String(answer.readAllBytes(), StandardCharsets.UTF_8);
-            return JsonParser.parseString(text).getAsJsonObject();
-        } catch (JsonParseException | IllegalStateException e) {
-            throw notIsoline(200);
-        }
-    }
-
-    private HttpRequest.Builder to(String path) throws Refused {
-        HttpRequest.Builder request;
-        try {
-            request = HttpRequest.newBuilder(URI.create(url + path));
-        } catch (IllegalArgumentException e) {
-            throw new Refused(0, "NoAddress",
-                    "\"" + url + "\" is no address; write one like http://127.0.0.1:8765");
-        }
-        request.header("Accept", "application/x-ndjson, application/json");
-        if (!token.isEmpty()) {
-            request.header("Authorization", "Bearer " + token);
-        }
-        return request;
-    }
-
-    private InputStream send(HttpRequest request) throws IOException, InterruptedException {
-        HttpResponse<InputStream> response =
-                http.send(request, HttpResponse.BodyHandlers.ofInputStream());
-        int status = response.statusCode();
-        if (status >= 200 && status < 300) {
-            return response.body();
-        }
-        if (status >= 300 && status < 400) {
-            String elsewhere = response.headers().firstValue("Location").orElse("another address");
-            throw new Refused(status, "Moved", url + " points to " + elsewhere + ": write that address");
-        }
-        try (InputStream body = response.body()) {
-            String text = new String(body.readAllBytes(), StandardCharsets.UTF_8);
-            JsonObject said = JsonParser.parseString(text).getAsJsonObject();
-            String remedy = said.get("remedy").getAsString();
-            throw new Refused(status, said.get("code").getAsString(),
-                    said.get("detail").getAsString() + (remedy.isEmpty() ? "" : ". Remedy: " + remedy));
-        } catch (JsonParseException | IllegalStateException | NullPointerException e) {
-            throw notIsoline(status);
-        }
-    }
-
-    private Refused notIsoline(int status) {
-        return new Refused(status, "NotIsoline",
-                "Something answers at " + url + " (HTTP " + status + "), but it is not isoline. " +
-                "Is the port right" + (status == 400 && url.startsWith("http:") ? ", or is it https://?" : "?"));
+    private static long wholeSeconds(Duration duration) {
+        return duration.plusMillis(999).toSeconds();
     }
 }

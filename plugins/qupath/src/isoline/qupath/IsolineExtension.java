@@ -5,7 +5,6 @@ import java.awt.image.BufferedImage;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.function.Consumer;
-import javafx.application.Platform;
 import javafx.beans.property.StringProperty;
 import javafx.scene.control.Alert;
 import javafx.scene.control.MenuItem;
@@ -127,7 +126,7 @@ public class IsolineExtension implements QuPathExtension {
             runs.add(new Run(client(), image, parent, options));
         }
         running.removeIf(Runs::hasEnded);
-        running.add(ProgressWindow.start(runs, "Isoline: " + options.get("model").getAsString(),
+        running.add(ProgressWindow.start(runs, "Isoline: " + options.get(RequestKeys.MODEL).getAsString(),
                 qupath.getStage(),
                 () -> viewer == null ? null : new double[] {viewer.getCenterPixelX(), viewer.getCenterPixelY()}));
         record(image, options, where);
@@ -141,25 +140,16 @@ public class IsolineExtension implements QuPathExtension {
         return new IsolineClient(url.get(), token.get());
     }
 
-    /** Ask the server what it can run, off the JavaFX thread, and go on there if there is something. */
+    /** Ask the server what it can run, and go on if there is something. */
     private void withModels(QuPathGUI qupath, boolean prompted, Consumer<List<JsonObject>> next) {
-        IsolineClient client = client();
-        Thread thread = new Thread(() -> {
-            try {
-                List<JsonObject> models = Isoline.models(client.models(), prompted);
-                Platform.runLater(() -> {
-                    if (models.isEmpty()) {
-                        say(qupath, prompted ? "No model on this server takes clicks." : "The server has no models.");
-                    } else {
-                        next.accept(models);
-                    }
-                });
-            } catch (Exception e) {
-                Platform.runLater(() -> say(qupath, client.explain(e)));
+        WaitingWindow.models(client(), qupath.getStage(), all -> {
+            List<JsonObject> models = Isoline.models(all, prompted);
+            if (models.isEmpty()) {
+                say(qupath, prompted ? "No model on this server takes clicks." : "The server has no models.");
+            } else {
+                next.accept(models);
             }
-        }, "isoline-models");
-        thread.setDaemon(true);
-        thread.start();
+        }, words -> say(qupath, words));
     }
 
     private static void say(QuPathGUI qupath, String words) {

@@ -1,17 +1,18 @@
 package isoline.qupath;
 
 import com.google.gson.JsonObject;
-import com.google.gson.JsonParseException;
 import com.google.gson.JsonParser;
 import java.io.IOException;
+import java.util.Set;
 
-/** One thing that a job says: a line of its stream. */
+/** One event of a job: a line of its stream. */
 final class JobEvent {
 
     private static final String FEATURES = ",\"features\":[";
+    private static final Set<String> LAST = Set.of("done", "failed", "cancelled");
 
-    final long seq;
-    final String kind;
+    public final long seq;
+    public final String kind;
     /** Everything but the features. */
     final JsonObject said;
     /** A JSON list. It stays text until QuPath reads it: parsed once, not twice. */
@@ -24,7 +25,12 @@ final class JobEvent {
         this.features = features;
     }
 
-    /** Return what `line` says. Raises IOException for what is no event. */
+    /** Return whether nothing comes after this event. */
+    boolean isLast() {
+        return LAST.contains(kind);
+    }
+
+    /** Return the event in `line`. Throws IOException if it is not one. */
     static JobEvent read(String line) throws IOException {
         try {
             int at = line.indexOf(FEATURES); // always the last key
@@ -33,8 +39,8 @@ final class JobEvent {
             }
             JsonObject head = JsonParser.parseString(line.substring(0, at) + "}").getAsJsonObject();
             return new JobEvent(head, line.substring(at + FEATURES.length() - 1, line.length() - 1));
-        } catch (JsonParseException | IllegalStateException | NullPointerException e) {
-            throw new IOException("the server sent something that is no event");
+        } catch (RuntimeException e) { // Gson has a different one for each mistake
+            throw new IOException("a line of the stream is not an event");
         }
     }
 }

@@ -2,104 +2,81 @@ package isoline.qupath;
 
 import java.io.IOException;
 
-/** Follows what a job says; a connection that breaks is taken up where it broke off. */
+/** The events of a job, each once and in order; a stream that breaks is resumed where it broke. */
 final class JobStream implements AutoCloseable {
 
-    private static final long SILENCE_S = 15;
-    private static final long LONGEST_WAIT_MS = 4000;
-    private static final int RETRIES = 12; // half a minute in all: a server that starts again
+    /** Opens the events after a number. */
+    interface Source {
+        LineReader open(long after) throws IOException, InterruptedException;
+    }
 
-    private final IsolineClient client;
     private final String job;
+    private final Source source;
+    private final Attempts attempts;
     private LineReader lines;
-    /** The number of the last event. */
+    /** The number of the last event that was read whole. */
     private long after = -1;
-    private int failures;
-    private String reason = "";
-    private long heard;
+    /** Why the connection broke, until the next attempt. */
+    private IOException broken;
 
-    JobStream(IsolineClient client, String job) {
-        this.client = client;
+    JobStream(String job, Source source, Attempts attempts) {
         this.job = job;
+        this.source = source;
+        this.attempts = attempts;
     }
 
-    /** Return whether the connection has broken and was not made again yet. */
+    /** Return the id of the job. */
+    String getJob() {
+        return job;
+    }
+
+    /** Return whether the connection has broken, so that the next call of `next` begins with a pause. */
     boolean isBroken() {
-        return lines == null && failures > 0;
-    }
-
-    /** Return whether it has broken so often that there is no sense in going on. */
-    boolean isLost() {
-        return failures > RETRIES;
-    }
-
-    /** Return why the connection broke last, in words. */
-    String getReason() {
-        return reason;
+        return broken != null;
     }
 
     /**
      * Return the next event; null where a second passes without one, and when the connection breaks.
      *
-     * Raises IsolineClient.Refused where the server does not let this job be followed.
+     * Throws Refused if the server does not let this job be followed, Attempts.GaveUp if the
+     * connection is lost for good, and a CancellationException if the user stops a pause.
      */
     JobEvent next() throws IOException, InterruptedException {
+        if (broken != null) {
+            IOException failure = broken;
+            broken = null;
+            attempts.pause(failure);
+        }
         try {
             if (lines == null) {
-                connect();
+                lines = source.open(after);
             }
-            return nextOf(lines);
-        } catch (IsolineClient.Refused e) {
-            if (e.status != 429 && e.status < 502) {
-                throw e;
-            }
-            broke(e.getMessage());
+            return read(lines.next());
         } catch (IOException e) {
-            broke(client.explain(e));
+            broken = e;
+            close();
+            return null;
         }
-        return null;
     }
 
     @Override
-    public void close() throws IOException {
+    public void close() {
         if (lines != null) {
             lines.close();
             lines = null;
         }
     }
 
-    private void connect() throws IOException, InterruptedException {
-        if (failures > 0) {
-            Thread.sleep(Math.min(LONGEST_WAIT_MS, 100L << failures));
-        }
-        lines = new LineReader(client.events(job, after));
-        heard = System.nanoTime();
-    }
-
-    private JobEvent nextOf(LineReader lines) throws IOException, InterruptedException {
-        String line = lines.next();
+    private JobEvent read(String line) throws IOException {
         if (line == null) {
-            if (System.nanoTime() - heard > SILENCE_S * 1_000_000_000L) {
-                throw new IOException("nothing was heard of the server");
-            }
             return null;
         }
-        heard = System.nanoTime();
-        if (line.equals(LineReader.END)) {
-            throw new IOException("the server closed the stream");
-        }
         JobEvent event = line.isEmpty() ? null : JobEvent.read(line); // a heartbeat is empty
+        attempts.alive();
         if (event == null || event.seq <= after) {
             return null;
         }
         after = event.seq;
-        failures = 0;
         return event;
-    }
-
-    private void broke(String why) throws IOException {
-        reason = why;
-        failures += 1;
-        close();
     }
 }

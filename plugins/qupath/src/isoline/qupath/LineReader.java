@@ -2,75 +2,138 @@ package isoline.qupath;
 
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
-import java.io.InputStream;
+import java.net.http.HttpResponse;
+import java.net.http.HttpTimeoutException;
+import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
-import java.util.concurrent.ArrayBlockingQueue;
+import java.time.Duration;
+import java.util.List;
 import java.util.concurrent.BlockingQueue;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.CompletionStage;
+import java.util.concurrent.Flow;
+import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 
 /**
- * Lines of a stream, read ahead by a few in a thread of its own.
+ * The lines of an answer as they come, a few ahead of whoever reads them.
  *
- * In Java 17 a blocked read swallows the interrupt with which QuPath kills a script; waiting for a
- * line here does not.
+ * Java's own stream of an answer forgets what it has received when the connection breaks, and in
+ * Java 17 reading it swallows the interrupt with which QuPath kills a script.
  */
-final class LineReader implements AutoCloseable {
+final class LineReader implements HttpResponse.BodySubscriber<byte[]>, AutoCloseable {
 
     /** What comes after the last line; no line can be this. */
-    static final String END = "\n";
-
+    private static final String END = "\n";
     private static final int MOST_LINES = 16;
+    private static final long SECOND = 1_000_000_000L;
 
-    private final InputStream body;
-    private final BlockingQueue<String> lines = new ArrayBlockingQueue<>(MOST_LINES);
-    private final Thread thread = new Thread(() -> read(), "isoline-reader");
+    private final Duration silence;
+    private final BlockingQueue<String> lines = new LinkedBlockingQueue<>();
+    private final ByteArrayOutputStream line = new ByteArrayOutputStream();
+    private Flow.Subscription subscription;
+    private boolean isAsking;
+    private boolean isClosed;
+    private volatile long heard = System.nanoTime();
 
-    /** Read the lines of `body`, which is closed with this. */
-    LineReader(InputStream body) {
-        this.body = body;
-        thread.setDaemon(true);
-        thread.start();
+    /** Read an answer that is dead after `silence`. */
+    LineReader(Duration silence) {
+        this.silence = silence;
     }
 
-    /** Return the next line, `END` after the last, null if a second passes without one. */
-    String next() throws InterruptedException {
-        return lines.poll(1, TimeUnit.SECONDS);
+    /**
+     * Return the next line; null where a second passes without one.
+     *
+     * Throws IOException at the end of the answer, and after a silence.
+     */
+    String next() throws IOException, InterruptedException {
+        long left = silence.toNanos() - (System.nanoTime() - heard);
+        String next = lines.poll(Math.max(0, Math.min(SECOND, left)), TimeUnit.NANOSECONDS);
+        if (next == null && System.nanoTime() - heard >= silence.toNanos()) {
+            throw new HttpTimeoutException("silent for " + silence.toSeconds() + " s");
+        }
+        if (END.equals(next)) {
+            throw new IOException("the stream ended before the job did");
+        }
+        askForMore();
+        return next;
+    }
+
+    /** Return whether an answer that is fine has begun. */
+    synchronized boolean hasBegun() {
+        return subscription != null;
+    }
+
+    /** Hang up; whoever waits for a line finds the end. */
+    @Override
+    public synchronized void close() {
+        isClosed = true;
+        if (subscription != null) {
+            subscription.cancel();
+        }
+        lines.clear();
+        lines.add(END);
+    }
+
+    // --- Called by Java's HTTP client ----------------------------------------------------------
+
+    /** The head of the answer is all that is waited for. */
+    @Override
+    public CompletionStage<byte[]> getBody() {
+        return CompletableFuture.completedFuture(new byte[0]);
     }
 
     @Override
-    public void close() throws IOException {
-        thread.interrupt();
-        body.close();
-    }
-
-    private void read() {
-        try {
-            try {
-                readLines();
-            } catch (IOException e) {
-                System.getLogger("isoline").log(System.Logger.Level.DEBUG, e.toString());
-            }
-            lines.put(END);
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt(); // nobody listens any more
+    public synchronized void onSubscribe(Flow.Subscription given) {
+        subscription = given;
+        if (isClosed) {
+            given.cancel();
         }
+        askForMore();
     }
 
-    /** A last line that has no end was torn by the network: it is not one. */
-    private void readLines() throws IOException, InterruptedException {
-        byte[] bytes = new byte[1 << 16];
-        ByteArrayOutputStream line = new ByteArrayOutputStream();
-        for (int count = body.read(bytes); count >= 0; count = body.read(bytes)) {
-            int start = 0;
-            for (int k = 0; k < count; k++) {
-                if (bytes[k] == 10) {
-                    line.write(bytes, start, k - start);
-                    lines.put(line.toString(StandardCharsets.UTF_8));
-                    line.reset();
-                    start = k + 1;
-                }
+    @Override
+    public synchronized void onNext(List<ByteBuffer> buffers) {
+        isAsking = false;
+        heard = System.nanoTime();
+        for (ByteBuffer buffer : buffers) {
+            byte[] bytes = new byte[buffer.remaining()];
+            buffer.get(bytes);
+            take(bytes);
+        }
+        askForMore();
+    }
+
+    @Override
+    public void onError(Throwable error) {
+        System.getLogger("isoline").log(System.Logger.Level.DEBUG, error.toString());
+        lines.add(END);
+    }
+
+    /** A last line without its end was torn by the network: it is not one. */
+    @Override
+    public void onComplete() {
+        lines.add(END);
+    }
+
+    private void take(byte[] bytes) {
+        int start = 0;
+        for (int k = 0; k < bytes.length; k++) {
+            if (bytes[k] == 10) {
+                line.write(bytes, start, k - start);
+                lines.add(line.toString(StandardCharsets.UTF_8));
+                line.reset();
+                start = k + 1;
             }
-            line.write(bytes, start, count - start);
+        }
+        line.write(bytes, start, bytes.length - start);
+    }
+
+    private synchronized void askForMore() {
+        if (!isAsking && !isClosed && subscription != null && lines.size() < MOST_LINES) {
+            isAsking = true;
+            heard = System.nanoTime(); // whoever reads was slow, not the server
+            subscription.request(1);
         }
     }
 }

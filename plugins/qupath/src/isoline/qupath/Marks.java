@@ -38,7 +38,7 @@ final class Marks {
         Map<String, String> metadata = object.getMetadata();
         // parsed anew for each object; a million copies of the same words cost hundreds of megabytes
         metadata.replaceAll((key, value) -> value.intern());
-        if (request.has("prompts")) {
+        if (request.has(RequestKeys.PROMPTS)) {
             metadata.put(PROMPTS, prompts(request));
         }
         metadata.put(STAMP, stamp(object));
@@ -54,13 +54,13 @@ final class Marks {
         if (isForgetful(object)) {
             return classes.contains(String.valueOf(object.getPathClass()));
         }
-        return request.get("model").getAsString().equals(object.getMetadata().get(MODEL));
+        return request.get(RequestKeys.MODEL).getAsString().equals(object.getMetadata().get(MODEL));
     }
 
     /** Return whether `object` came from the same prompts as are in `request`, or both from none. */
     static boolean hasPromptsOf(PathObject object, JsonObject request) {
         String its = object.getMetadata().get(PROMPTS);
-        return request.has("prompts") ? prompts(request).equals(its) : its == null;
+        return request.has(RequestKeys.PROMPTS) ? prompts(request).equals(its) : its == null;
     }
 
     /** Return whether nobody has changed `object`, locked it or drawn something in it since. */
@@ -76,7 +76,7 @@ final class Marks {
     }
 
     private static String prompts(JsonObject request) {
-        byte[] text = request.get("prompts").toString().getBytes(StandardCharsets.UTF_8);
+        byte[] text = request.get(RequestKeys.PROMPTS).toString().getBytes(StandardCharsets.UTF_8);
         return UUID.nameUUIDFromBytes(text).toString();
     }
 

@@ -179,7 +179,7 @@ final class Results {
     /** Remove what an earlier run of this model and these prompts left, except what the user changed. */
     private void removeEarlier() {
         // prompts give annotations; to look through a million cells at each click takes its time
-        Collection<PathObject> there = request.has("prompts") ? image.getHierarchy().getAnnotationObjects()
+        Collection<PathObject> there = request.has(RequestKeys.PROMPTS) ? image.getHierarchy().getAnnotationObjects()
                 : parent.getChildObjects();
         List<PathObject> earlier = new ArrayList<>();
         for (PathObject object : there) {

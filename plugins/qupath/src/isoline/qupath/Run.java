@@ -15,18 +15,24 @@ import qupath.lib.images.ImageData;
 import qupath.lib.objects.PathObject;
 
 /**
- * One run of a model: from the request to the last object in the hierarchy. No window.
+ * One run of a model: from the request to the last object in the hierarchy; has no window.
  *
- * `call` blocks; `cancel` may be called meanwhile from any thread, the rest when it has returned.
- * `Submission` asks, `JobStream` listens, `Results` changes the hierarchy.
+ * A region is a job of the server, which is followed; prompts are one question, which is answered.
+ * `call` blocks; `cancel` may be called meanwhile from any thread, everything else once it has
+ * returned. `Submission` makes the request, `JobStream` brings the events, `Results` changes the
+ * hierarchy.
  */
 public final class Run {
 
     private static final long SECOND = 1_000_000_000L;
     private static final long PATIENCE = 15 * SECOND;
+    private static final long A_MOMENT_MS = 1000;
     private static final double FOCUS_PX = 64;
 
+    private final IsolineClient server;
+    /** The same, until the user stops this run, and heard while it waits. */
     private final IsolineClient client;
+    private final Cancellation stop = new Cancellation();
     private final Submission submission;
     private final Results results;
     private Consumer<RunStatus> listener = status -> { };
@@ -34,14 +40,18 @@ public final class Run {
     private Supplier<double[]> view = () -> null;
 
     private volatile String job;
-    private volatile boolean isStopped;
     private volatile long stoppedAt;
     private boolean hasEnded;
+    private LatestFocus latestFocus;
     private double[] focus;
     private long looked;
 
+    private long submittedAt;
+    /** How many jobs waited before this one when it was submitted. */
+    private long before;
     private String state = "starting";
     private String message = "";
+    private String waiting = "";
     private String warning = "";
     private long tilesDone;
     private long tiles;
@@ -54,8 +64,9 @@ public final class Run {
      */
     public Run(IsolineClient client, ImageData<BufferedImage> image, PathObject parent,
             JsonObject options) {
-        this.client = client;
-        this.submission = new Submission(client, image, parent, options);
+        this.server = client;
+        this.client = client.until(stop).telling(words -> await(words));
+        this.submission = new Submission(image, parent, options);
         this.results = new Results(image, parent, options);
     }
 
@@ -65,7 +76,7 @@ public final class Run {
         return this;
     }
 
-    /** Tell `listener` how far it is, from the thread of `call`. */
+    /** Tell `listener` how far it is, from the thread of `call`, or one that uploads for it. */
     public Run telling(Consumer<RunStatus> listener) {
         this.listener = listener;
         return this;
@@ -77,7 +88,7 @@ public final class Run {
         return this;
     }
 
-    /** Compute first what is near the x, y that `view` gives, asked again each second. */
+    /** Compute what is near the x, y of `view` first; `view` is asked every second. */
     public Run lookingAt(Supplier<double[]> view) {
         this.view = view;
         return this;
@@ -89,7 +100,7 @@ public final class Run {
         return this;
     }
 
-    /** Use what an earlier run has uploaded, if there is enough of it; null where there is nothing. */
+    /** Use what an earlier run has uploaded, if that is enough; null for nothing. */
     Run reusing(Upload.Sent sent) {
         submission.setSent(sent);
         return this;
@@ -99,13 +110,23 @@ public final class Run {
     public RunStatus call() {
         boolean isInterrupted = false;
         try {
-            submit();
-            follow();
+            stop.check();
+            report("starting", "Asking " + server.getUrl());
+            if (submission.isPrompted()) {
+                click();
+            } else {
+                submit();
+                follow();
+            }
         } catch (InterruptedException | CancellationException e) {
             isInterrupted = e instanceof InterruptedException;
             end("cancelled", "Cancelled.");
+        } catch (Attempts.GaveUp e) {
+            boolean isFollowed = job != null;
+            end(isFollowed ? "lost" : "failed",
+                    (isFollowed ? "The connection was lost; what arrived stays. " : "") + server.explain(e));
         } catch (IOException e) {
-            end("failed", client.explain(e));
+            end("failed", server.explain(e));
         } catch (RuntimeException e) {
             System.getLogger("isoline").log(System.Logger.Level.WARNING, "a run ended", e);
             end("failed", e.getMessage() == null ? e.toString() : e.getMessage());
@@ -119,13 +140,12 @@ public final class Run {
         return status();
     }
 
-    /** Stop within one tile. What was received stays. */
+    /** Stop: at once while it waits, else within one tile. What was received stays. */
     public void cancel() {
         stoppedAt = System.nanoTime();
-        isStopped = true;
-        String running = job;
-        if (running != null) {
-            background(() -> client.cancel(running));
+        stop.cancel();
+        if (job != null) {
+            tellToStop();
         }
     }
 
@@ -144,7 +164,7 @@ public final class Run {
         return results.getAdded();
     }
 
-    /** Return what the server has of the image; null where it sees the file. */
+    /** Return what was uploaded of the image; null where the server sees the file. */
     Upload.Sent getSent() {
         return submission.getSent();
     }
@@ -156,40 +176,54 @@ public final class Run {
 
     /** Return how far it is. */
     public RunStatus status() {
-        return new RunStatus(state, message, results.count(), tilesDone, tiles, secondsLeft,
-                results.getReader().getRefused());
+        return new RunStatus(state, waiting.isEmpty() ? message : waiting, waiting, results.count(), tilesDone, tiles,
+                secondsLeft, results.getReader().getRefused());
     }
+
+    // --- Clicks --------------------------------------------------------------------------------
+
+    /** Ask what the prompts point at. The answer is taken up whole, so that it can be asked for again. */
+    private void click() throws IOException, InterruptedException {
+        List<JobEvent> answer = submission.send(null, client, words -> report("starting", words), agree,
+                request -> client.segment(request));
+        waiting = "";
+        for (JobEvent event : answer) {
+            take(event);
+        }
+    }
+
+    // --- Jobs ----------------------------------------------------------------------------------
 
     private void submit() throws IOException, InterruptedException {
         focus = view.get();
-        report("starting", "Asking " + client.getUrl());
-        job = submission.submit(focus, words -> report("starting", words), agree, () -> isStopped);
-        if (isStopped) {
-            cancel();
+        JsonObject submitted = submission.send(focus, client, words -> report("starting", words), agree,
+                request -> client.submit(request));
+        job = submitted.get("job").getAsString();
+        latestFocus = new LatestFocus(server, job);
+        if (stop.isCancelled()) {
+            tellToStop(); // `cancel` did not know the job yet
         }
+        submittedAt = System.nanoTime();
+        before = submitted.get("position").getAsLong();
     }
 
     /** Take in events to the end of the job, or until the connection is lost for good. */
     private void follow() throws IOException, InterruptedException {
-        try (JobStream stream = new JobStream(client, job)) {
-            while (!hasEnded && !stream.isLost()) {
+        try (JobStream stream = client.follow(job)) {
+            while (!hasEnded) {
                 JobEvent event = stream.next();
-                if (isStopped && (stream.isBroken() || isPatienceOver())) {
+                if (stop.isCancelled() && (stream.isBroken() || isPatienceOver())) {
                     throw new CancellationException(); // the server cannot say that it has stopped
                 }
                 look();
                 if (event != null) {
                     take(event);
+                } else if (state.equals("starting") && !stream.isBroken()) {
+                    tellPlace();
                 }
-                boolean isShown = stream.isBroken() ? results.flush() : results.flushIfDue();
-                if (stream.isBroken()) {
-                    report(state, "Connection lost, trying again");
-                } else if (isShown) {
+                if (stream.isBroken() ? results.flush() : results.flushIfDue()) {
                     report(state, message);
                 }
-            }
-            if (!hasEnded) {
-                end("lost", "The connection was lost, what arrived stays: " + stream.getReason());
             }
         }
     }
@@ -219,8 +253,8 @@ public final class Run {
                 report("running", warning);
                 break;
             case "done":
-                long bad = said.get("tiles_failed").getAsLong();
-                String done = bad == 0 ? "Done." : "Done, but " + bad + " tiles failed.";
+                long failed = said.get("tiles_failed").getAsLong();
+                String done = failed == 0 ? "Done." : "Done, but " + failed + " tiles failed.";
                 endJob("done", warning.isEmpty() ? done : done + " " + warning);
                 break;
             case "cancelled":
@@ -232,7 +266,17 @@ public final class Run {
                         (remedy.isEmpty() ? "" : ". Remedy: " + remedy));
                 break;
             default:
-                break; // of a newer server
+                break; // one of a newer server
+        }
+    }
+
+    /** Tell the user who waits for what and how long, until the server begins. */
+    private void tellPlace() {
+        long seconds = Math.floorDiv(System.nanoTime() - submittedAt, SECOND);
+        String others = before == 0 ? "" : before == 1 ? "; 1 job came before this one"
+                : "; " + before + " jobs came before this one";
+        if (seconds > 0) {
+            await("Waiting for a place on the server: " + seconds + " s so far" + others + ".");
         }
     }
 
@@ -246,7 +290,7 @@ public final class Run {
         looked = System.nanoTime();
         if (focus == null || Math.hypot(there[0] - focus[0], there[1] - focus[1]) > FOCUS_PX) {
             focus = there;
-            background(() -> client.focus(job, there[0], there[1]));
+            latestFocus.look(there[0], there[1]);
         }
     }
 
@@ -254,12 +298,21 @@ public final class Run {
         return System.nanoTime() - stoppedAt > PATIENCE;
     }
 
+    /** Have the server stop the job, in the background: it may take several attempts. */
+    private Thread tellToStop() {
+        String running = job;
+        return Background.run(() -> {
+            server.cancel(running);
+            return null;
+        }, server);
+    }
+
     // --- The end -------------------------------------------------------------------------------
 
     private void endJob(String how, String words) {
         hasEnded = true;
         if (!how.equals("failed")) {
-            results.dropPieces(); // the server has said all of their unions
+            results.dropPieces(); // their unions have all arrived
         }
         end(how, words);
     }
@@ -267,6 +320,7 @@ public final class Run {
     private void end(String how, String words) {
         state = how;
         message = words;
+        waiting = "";
         long refused = results.getReader().getRefused();
         if (refused > 0) {
             message += " QuPath could not read " + refused + " objects: " + results.getReader().getFirstRefusal();
@@ -276,15 +330,12 @@ public final class Run {
     /** Stop what still runs and show what is still pending. */
     private void finish() {
         try {
-            if (job != null && !hasEnded && !state.equals("lost")) {
-                client.cancel(job);
+            if (job != null) {
+                latestFocus.stop();
             }
-        } catch (IOException e) {
-            message += " The server could not be told to stop: " + client.explain(e);
-        } catch (InterruptedException e) {
-            Thread.currentThread().interrupt();
-        }
-        try {
+            if (job != null && !hasEnded && !stop.isCancelled() && !state.equals("lost")) {
+                tellToStop().join(A_MOMENT_MS); // a process without a window may end right after this
+            }
             if (state.equals("done")) {
                 results.replaceEarlier();
             }
@@ -295,28 +346,16 @@ public final class Run {
         report(state, message);
     }
 
-    private void report(String how, String words) {
+    private synchronized void report(String how, String words) {
         state = how;
         message = words;
+        waiting = "";
         listener.accept(status());
     }
 
-    /** A call of the server whose failure changes nothing. */
-    private interface Attempt {
-        void make() throws IOException, InterruptedException;
-    }
-
-    private void background(Attempt attempt) {
-        Thread thread = new Thread(() -> {
-            try {
-                attempt.make();
-            } catch (IOException e) {
-                System.getLogger("isoline").log(System.Logger.Level.DEBUG, client.explain(e));
-            } catch (InterruptedException e) {
-                Thread.currentThread().interrupt();
-            }
-        }, "isoline-call");
-        thread.setDaemon(true);
-        thread.start();
+    /** Tell what it waits for and how long; an empty text says that this is over. */
+    private synchronized void await(String words) {
+        waiting = words;
+        listener.accept(status());
     }
 }

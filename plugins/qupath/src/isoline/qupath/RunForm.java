@@ -202,10 +202,10 @@ public final class RunForm {
         JsonObject parameters = new JsonObject();
         values.forEach((name, value) -> parameters.add(name, value.get()));
         JsonObject options = new JsonObject();
-        options.addProperty("model", model().get("name").getAsString());
-        options.add("parameters", parameters);
+        options.addProperty(RequestKeys.MODEL, model().get("name").getAsString());
+        options.add(RequestKeys.PARAMETERS, parameters);
         if (!channels.getText().isBlank()) {
-            options.add("channel", channels(channels.getText()));
+            options.add(RequestKeys.CHANNEL, channels(channels.getText()));
         }
         return options;
     }

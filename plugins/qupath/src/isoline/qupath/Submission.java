@@ -7,7 +7,6 @@ import java.awt.image.BufferedImage;
 import java.io.IOException;
 import java.net.URI;
 import java.util.Collection;
-import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
 import java.util.function.Predicate;
 import qupath.lib.images.ImageData;
@@ -16,122 +15,134 @@ import qupath.lib.images.servers.PixelCalibration;
 import qupath.lib.io.GsonTools;
 import qupath.lib.objects.PathObject;
 
-/** From what the user asks for to a job of the server; its pixels are uploaded if they must be. */
+/** Turns what the user asks for into a request; its pixels are uploaded if they must be. */
 final class Submission {
 
-    private final IsolineClient client;
+    /** Sends a request and returns what the server makes of it. */
+    interface Sender<T> {
+        T send(JsonObject request) throws IOException, InterruptedException;
+    }
+
     private final ImageServer<BufferedImage> server;
     private final PathObject parent;
     private final JsonObject options;
     private Upload.Sent sent;
 
     /** `options` are keys of a request: `model`, and `parameters` and others where given. */
-    Submission(IsolineClient client, ImageData<BufferedImage> image, PathObject parent, JsonObject options) {
-        this.client = client;
+    Submission(ImageData<BufferedImage> image, PathObject parent, JsonObject options) {
         this.server = image.getServer();
         this.parent = parent;
         this.options = options;
     }
 
-    /** Use what was uploaded before, if there is enough of it; null where nothing was. */
+    /** Use what was uploaded before, if that is enough; null for nothing. */
     void setSent(Upload.Sent sent) {
         this.sent = sent;
     }
 
-    /** Return what the server has of the image; null where it sees the file. */
+    /** Return what was uploaded of the image; null where the server sees the file. */
     Upload.Sent getSent() {
         return sent;
     }
 
+    /** Return whether it points at one object, rather than naming a region. */
+    boolean isPrompted() {
+        return options.has(RequestKeys.PROMPTS);
+    }
+
     /**
-     * Return the job. Tiles near the x, y of `focus` come first; null is nowhere.
+     * Send the request with `sender` and return what that returns.
      *
-     * `say` hears how far an upload is; `agree` is asked before a large one; `stopped` ends it.
+     * Tiles near the x, y of `focus` come first; null is nowhere. `client` takes an upload, `say`
+     * hears how far that is, and `agree` is asked before a large one.
      */
-    String submit(double[] focus, Consumer<String> say, Predicate<String> agree, BooleanSupplier stopped)
-            throws IOException, InterruptedException {
+    <T> T send(double[] focus, IsolineClient client, Consumer<String> say, Predicate<String> agree,
+            Sender<T> sender) throws IOException, InterruptedException {
+        JsonObject request = request(focus);
         try {
-            return submitOrUpload(request(focus), say, agree, stopped);
-        } catch (IsolineClient.Refused e) {
-            if (e.code.equals("BadSpacing") && spacing() == null) {
-                throw e.with(". In QuPath: double-click on Pixel width in the Image tab");
-            }
-            throw e;
-        }
-    }
-
-    private String submitOrUpload(JsonObject request, Consumer<String> say, Predicate<String> agree,
-            BooleanSupplier stopped) throws IOException, InterruptedException {
-        try {
-            if (sent != null && sent.isAround(request.getAsJsonArray("prompts"))) {
+            if (sent != null && sent.isAround(request.getAsJsonArray(RequestKeys.PROMPTS))) {
                 pointAtUpload(request);
-            } else if (!request.has("image")) {
-                upload(request, say, agree, stopped);
+            } else if (!request.has(RequestKeys.IMAGE)) {
+                upload(request, client, say, agree);
             }
-            return client.submit(request).get("job").getAsString();
-        } catch (IsolineClient.Refused e) {
-            if (!e.code.equals("UnknownImage") && !e.code.equals("WrongImage")) {
-                throw e;
+            return sender.send(request);
+        } catch (Refused e) {
+            if (!isUnseen(e)) {
+                throw withRemedy(e);
             }
         }
-        upload(request, say, agree, stopped);
-        return client.submit(request).get("job").getAsString();
+        try {
+            upload(request, client, say, agree);
+            return sender.send(request);
+        } catch (Refused e) {
+            throw withRemedy(e);
+        }
     }
 
-    private void upload(JsonObject request, Consumer<String> say, Predicate<String> agree,
-            BooleanSupplier stopped) throws IOException, InterruptedException {
+    /** Return whether the server does not have the file, or another one under its name. */
+    private static boolean isUnseen(Refused refused) {
+        return refused.code.equals("UnknownImage") || refused.code.equals("WrongImage");
+    }
+
+    private Refused withRemedy(Refused refused) {
+        boolean isSizeless = refused.code.equals("BadSpacing") && spacing() == null;
+        return isSizeless ? refused.with(". In QuPath: double-click on Pixel width in the Image tab") : refused;
+    }
+
+    private void upload(JsonObject request, IsolineClient client, Consumer<String> say, Predicate<String> agree)
+            throws IOException, InterruptedException {
         int t = parent.getROI() == null ? 0 : parent.getROI().getT();
         Upload upload = new Upload(client, server, plane(), t);
-        sent = upload.send(request, spacing(), say, agree, stopped);
+        sent = upload.send(request, spacing(), say, agree);
         pointAtUpload(request);
     }
 
     private void pointAtUpload(JsonObject request) {
-        request.addProperty("image", sent.image);
-        request.remove("image_size"); // those are of the file that the server does not see
-        request.remove("z");
+        request.addProperty(RequestKeys.IMAGE, sent.image);
+        request.remove(RequestKeys.IMAGE_SIZE); // these describe the file that the server does not see
+        request.remove(RequestKeys.Z);
     }
 
     private JsonObject request(double[] focus) {
         JsonObject request = options.deepCopy();
-        request.addProperty("format", "qupath");
+        request.addProperty(RequestKeys.FORMAT, "qupath");
         String uri = fileUri();
         if (uri != null) {
             JsonArray size = new JsonArray();
             size.add(server.getWidth());
             size.add(server.getHeight());
-            request.addProperty("image", uri);
-            request.add("image_size", size);
+            request.addProperty(RequestKeys.IMAGE, uri);
+            request.add(RequestKeys.IMAGE_SIZE, size);
         }
         JsonArray spacing = spacing();
         if (spacing != null) {
-            request.add("spacing_um", spacing);
+            request.add(RequestKeys.SPACING_UM, spacing);
         }
         if (server.nZSlices() > 1) {
-            request.addProperty("z", plane());
+            request.addProperty(RequestKeys.Z, plane());
         }
         if (parent.getROI() != null && parent.getROI().isArea()) {
             // toJsonTree throws in QuPath 0.6 and 0.7
             String feature = GsonTools.getInstance().toJson(parent, PathObject.class);
-            request.add("region", JsonParser.parseString(feature).getAsJsonObject().get("geometry"));
+            request.add(RequestKeys.REGION, JsonParser.parseString(feature).getAsJsonObject().get("geometry"));
         }
         if (focus != null) {
             JsonArray point = new JsonArray();
             point.add(focus[0]);
             point.add(focus[1]);
-            request.add("focus", point);
+            request.add(RequestKeys.FOCUS, point);
         }
         return request;
     }
 
     private int plane() {
-        if (options.has("z")) {
-            return options.get("z").getAsInt();
+        if (options.has(RequestKeys.Z)) {
+            return options.get(RequestKeys.Z).getAsInt();
         }
         return parent.getROI() == null ? 0 : parent.getROI().getZ();
     }
 
-    /** Return where the file is, null where there is none that shows what the viewer shows. */
+    /** Return where the file is; null where no file shows what the viewer shows. */
     private String fileUri() {
         // a slide that QuPath shows turned has the size and the URI of the file and other pixels
         String type = server.getServerType().toLowerCase();

@@ -12,11 +12,11 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.Callable;
 import java.util.concurrent.CancellationException;
+import java.util.concurrent.CompletionService;
 import java.util.concurrent.ExecutionException;
+import java.util.concurrent.ExecutorCompletionService;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
-import java.util.concurrent.Future;
-import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
 import java.util.function.Predicate;
 import javax.imageio.ImageIO;
@@ -26,7 +26,7 @@ import qupath.lib.regions.RegionRequest;
 /** Sends the pixels of a region to a server that does not see the file, in lossless tiles. */
 public final class Upload {
 
-    /** From this many pixels on the user is asked first. */
+    /** For this many pixels or more the user is asked first. */
     public static final long ASK_FROM_PIXELS = 30_000_000;
 
     private static final int THREADS = 4;
@@ -83,10 +83,10 @@ public final class Upload {
     /**
      * Send what `request` needs and return what the server then has.
      *
-     * `say` hears how far it is; `agree` is asked before a large upload; `stopped` ends it.
+     * `say` is told how far it is; `agree` is asked before a large upload.
      */
-    Sent send(JsonObject request, JsonArray spacing, Consumer<String> say,
-            Predicate<String> agree, BooleanSupplier stopped) throws IOException, InterruptedException {
+    Sent send(JsonObject request, JsonArray spacing, Consumer<String> say, Predicate<String> agree)
+            throws IOException, InterruptedException {
         JsonObject announced = announcement(request, spacing);
         JsonObject wanted = client.announce(announced);
         long pixels = wanted.get("pixels").getAsLong();
@@ -98,11 +98,14 @@ public final class Upload {
             throw new CancellationException("nothing was uploaded");
         }
         say.accept("The server does not see the file: uploading " + size);
-        List<Callable<Void>> tiles = tiles(wanted, say, stopped);
         ExecutorService threads = Executors.newFixedThreadPool(THREADS);
         try {
-            for (Future<Void> tile : threads.invokeAll(tiles)) {
-                tile.get();
+            CompletionService<Void> sending = new ExecutorCompletionService<>(threads);
+            List<Callable<Void>> tiles = tiles(wanted);
+            tiles.forEach(tile -> sending.submit(tile));
+            for (int done = 1; done <= tiles.size(); done++) {
+                sending.take().get(); // the first that fails ends the upload
+                say.accept("Uploading: " + done + " of " + tiles.size() + " tiles");
             }
         } catch (ExecutionException e) {
             if (e.getCause() instanceof IOException) {
@@ -123,10 +126,10 @@ public final class Upload {
         JsonArray size = new JsonArray();
         size.add(server.getWidth());
         size.add(server.getHeight());
-        JsonObject asked = new JsonObject();
-        asked.add("size", size);
+        JsonObject announcement = new JsonObject();
+        announcement.add("size", size);
         if (spacing != null) {
-            asked.add("spacing_um", spacing);
+            announcement.add("spacing_um", spacing);
         }
         if (!server.isRGB()) {
             String type = server.getPixelType().name().toLowerCase();
@@ -138,23 +141,22 @@ public final class Upload {
             for (int c = 0; c < server.nChannels(); c++) {
                 channels.add(server.getChannel(c).getName());
             }
-            asked.add("channels", channels);
-            asked.addProperty("dtype", type);
+            announcement.add("channels", channels);
+            announcement.addProperty("dtype", type);
         }
         JsonObject purpose = request.deepCopy();
-        // those are of the file that the server does not see
-        for (String key : List.of("image", "image_size", "spacing_um", "z")) {
+        // these describe the file that the server does not see
+        for (String key : List.of(RequestKeys.IMAGE, RequestKeys.IMAGE_SIZE, RequestKeys.SPACING_UM, RequestKeys.Z)) {
             purpose.remove(key);
         }
-        asked.add("request", purpose);
-        return asked;
+        announcement.add("request", purpose);
+        return announcement;
     }
 
-    private List<Callable<Void>> tiles(JsonObject wanted, Consumer<String> say, BooleanSupplier stopped) {
+    private List<Callable<Void>> tiles(JsonObject wanted) {
         String upload = wanted.get("upload").getAsString();
         int side = wanted.get("tile_px").getAsInt();
         List<Callable<Void>> tiles = new ArrayList<>();
-        int[] sent = new int[1];
         int level = 0;
         for (JsonElement each : wanted.getAsJsonArray("levels")) {
             JsonArray area = each.getAsJsonObject().getAsJsonArray("area");
@@ -173,14 +175,7 @@ public final class Upload {
                     int r = row;
                     int l = level;
                     tiles.add(() -> {
-                        if (stopped.getAsBoolean()) {
-                            throw new CancellationException("the upload was stopped");
-                        }
                         client.sendTile(upload, l, c, r, png(downsample, left, top, width, height));
-                        synchronized (sent) {
-                            sent[0] += 1;
-                            say.accept("Uploading: " + sent[0] + " of " + tiles.size() + " tiles");
-                        }
                         return null;
                     });
                 }
@@ -213,7 +208,7 @@ public final class Upload {
         return rgb;
     }
 
-    /** Return the channels of `pixels` below each other, in grey of their depth. */
+    /** Return the channels of `pixels`, one below the other, as grey of the same depth. */
     private BufferedImage stacked(BufferedImage pixels, int width, int height) {
         int bands = server.nChannels();
         boolean deep = server.getPixelType().name().equals("UINT16");

@@ -1,0 +1,23 @@
+package isoline.qupath;
+
+/**
+ * The keys that this client writes into a request; a user's own options may have others.
+ *
+ * The tests read this file and compare it with the server's schema.
+ */
+final class RequestKeys {
+
+    static final String IMAGE = "image";
+    static final String IMAGE_SIZE = "image_size";
+    static final String SPACING_UM = "spacing_um";
+    static final String CHANNEL = "channel";
+    static final String Z = "z";
+    static final String MODEL = "model";
+    static final String PARAMETERS = "parameters";
+    static final String REGION = "region";
+    static final String PROMPTS = "prompts";
+    static final String FOCUS = "focus";
+    static final String FORMAT = "format";
+
+    private RequestKeys() {}
+}
