@@ -232,7 +232,7 @@ LAYER = {"label": 3, "box": [2, 2, 4, 4], "runs": base64.b64encode(b"\x00\x04").
         (400, "two labels on one voxel", [LAYER, {**LAYER, "label": 7}]),
         (422, "not in 24 x 20 voxels", [{**LAYER, "box": [23, 2, 25, 4]}]),
         (422, "not in 24 x 20 voxels", [{**LAYER, "box": [4, 2, 2, 4]}]),
-        (400, "the runs hold", [{**LAYER, "box": [2, 2, 4, 5]}]),
+        (400, "the runs contain", [{**LAYER, "box": [2, 2, 4, 5]}]),
     ],
 )
 def test_mistakes_in_a_slice_are_named(

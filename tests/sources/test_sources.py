@@ -320,7 +320,7 @@ class TestPlainImages:
         exif[274] = 6
         source = self.save(Image.new("RGB", (8, 4)), tmp_path / "a.jpg", exif=exif)
         assert source.info.size == (8, 4)
-        assert any("turn" in problem for problem in source.info.problems)
+        assert any("orientation" in problem for problem in source.info.problems)
 
     @pytest.mark.parametrize(("dpi", "expected"), [(50_800, 0.5), (72, None), (300, None)])
     def test_only_a_believable_png_resolution_counts(
