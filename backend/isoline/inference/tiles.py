@@ -31,7 +31,6 @@ from isoline.models.base import (
     Regions,
     Statistics,
 )  # fmt: skip
-from isoline.models.tissue_mask import sample_windows, tissue_mask
 
 TISSUE_CELL_UM = 16.0
 """Side of a cell of the tissue mask."""
@@ -224,6 +223,8 @@ class TiledTask(Task):
         return objects.select(self.inside(owned.anchor))
 
     def _find_tissue(self, resources: Resources) -> Tissue:
+        from isoline.models.tissue_mask import tissue_mask  # loads OpenCV: in workers alone
+
         grid, spacing = self.plane.grid, self.plane.spacing_um
         if spacing is None:
             raise Broken(f"{self.model} looks for tissue on an image without a pixel size")
@@ -238,6 +239,8 @@ class TiledTask(Task):
 
 def _windows(grid: Grid, tissue: Tissue | None, bounds: Box) -> list[Box]:
     """Return the windows in `bounds`, grid pixels, that a model's statistics are estimated from."""
+    from isoline.models.tissue_mask import sample_windows
+
     if tissue is None:
         mask, cell = np.ones((1, 1), np.bool_), XY(*grid.size)
     else:
