@@ -18,7 +18,7 @@ from PIL import Image
 from isoline.demo.slide import SAMPLE_SLIDE
 from isoline.errors import IsolineError
 from isoline.models import downloads
-from isoline.models.base import Weights
+from isoline.models.model import Weights
 from tests.serving import serving
 from tests.slides import Shapes, disks
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from isoline.domain import mask_rle
 from isoline.domain.events import Mask, Objects
-from isoline.domain.prompts import Kind, Prompt
+from isoline.domain.prompts import Prompt, PromptKind
 from isoline.domain.request import SegmentRequest
 from isoline.images.catalog import Images
 from isoline.inference.prompts import PromptResult
@@ -41,7 +41,7 @@ def point(*at: float, include: bool = True) -> Prompt:
     return Prompt("point", (at,), include)
 
 
-def drawn(kind: Kind, *points: tuple[float, ...], include: bool = True) -> Prompt:
+def drawn(kind: PromptKind, *points: tuple[float, ...], include: bool = True) -> Prompt:
     return Prompt(kind, points, include)
 
 

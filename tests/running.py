@@ -13,7 +13,7 @@ from shapely.geometry import Polygon
 
 from isoline.domain.events import Contours, Done, Event, Objects, Started
 from isoline.domain.request import SegmentRequest
-from isoline.engines.base import Agenda, Engine
+from isoline.engines.engine import Agenda, Engine
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.tiling import Lattice, Tile
 from isoline.images.catalog import Images

@@ -3,7 +3,7 @@
 import numpy as np
 
 from isoline.domain.events import Label
-from isoline.models.base import Classes, Model, ModelSpec, Number, Patch, Unbounded
+from isoline.models.model import Classes, Model, ModelSpec, Number, Patch, Unbounded
 
 
 class Brown(Model):

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from isoline.errors import Unreadable
 from isoline.geometry.grid import XY, Box
-from isoline.sources.base import ImageInfo, Level, Source
 from isoline.sources.fingerprint import fingerprint
+from isoline.sources.source import ImageInfo, Level, Source
 
 
 class NpySource(Source):

@@ -1,7 +1,7 @@
 """An encoder in thirty lines: the least that a viewer needs to draw an object."""
 
 from isoline.domain.events import End, Objects, Started
-from isoline.exports.base import Encoder, RingStyle, items, join
+from isoline.exports.encoder import Encoder, RingStyle, items, join
 
 
 class Parts(Encoder):

@@ -20,7 +20,7 @@ from pathlib import Path
 from isoline.config.settings import Limits
 from isoline.demo.slide import SAMPLE_SLIDE
 from isoline.domain.request import SegmentRequest
-from isoline.engines.base import Agenda
+from isoline.engines.engine import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.geometry.region import Region
 from isoline.images.catalog import Images

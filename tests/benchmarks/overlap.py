@@ -24,7 +24,7 @@ import psutil
 from isoline.config.settings import Settings
 from isoline.demo.slide import SAMPLE_SLIDE
 from isoline.domain.request import SegmentRequest
-from isoline.engines.base import Agenda
+from isoline.engines.engine import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.geometry.grid import Box
 from isoline.images.catalog import Images
@@ -32,8 +32,8 @@ from isoline.inference.resources import Resources
 from isoline.inference.tiles import TiledTask
 from isoline.jobs.journal import JournalWriter
 from isoline.models import downloads
-from isoline.models.base import Model, Patch, Prediction
 from isoline.models.catalogue import MODELS, ModelCatalogue
+from isoline.models.model import Model, Patch, Prediction
 from isoline.models.weights import pull, weight_files
 from isoline.pipeline.tiled import TiledPlan
 from tests.benchmarks.measuring import describe_machine, interleaved, median, spread

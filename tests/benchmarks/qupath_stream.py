@@ -33,7 +33,7 @@ from isoline.config.settings import Limits
 from isoline.demo.slide import SAMPLE_SLIDE
 from isoline.domain.events import Objects
 from isoline.domain.request import SegmentRequest
-from isoline.engines.base import Agenda
+from isoline.engines.engine import Agenda
 from isoline.geometry.grid import XY
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.region import Region

@@ -23,9 +23,9 @@ import openslide
 from numpy.typing import NDArray
 
 from isoline.geometry.grid import Box
-from isoline.sources.base import Source
 from isoline.sources.large_image import LargeImageSource
 from isoline.sources.openslide import OpenSlideSource
+from isoline.sources.source import Source
 from isoline.sources.tiff import TiffSource
 from tests.benchmarks.measuring import describe_machine, interleaved, median, seconds
 

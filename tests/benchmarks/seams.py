@@ -19,7 +19,7 @@ import shapely
 
 from isoline.demo.slide import SAMPLE_SLIDE
 from isoline.domain.request import SegmentRequest
-from isoline.engines.base import Engine
+from isoline.engines.engine import Engine
 from isoline.engines.local import LocalEngine
 from isoline.geometry.grid import XY
 from isoline.geometry.region import Region

@@ -63,9 +63,9 @@ def test_code_is_set_as_code(pages: dict[str, str]) -> None:
     ("page", "words"),
     [
         ("client", ["isoline_client.client.Client.submit", "isoline_client.client.Job.events"]),
-        ("models", ["isoline.models.base.ModelSpec", "isoline.models.base.Model.infer"]),
-        ("sources", ["isoline.sources.base.Source.read_level"]),
-        ("exports", ["isoline.exports.base.Encoder.features"]),
+        ("models", ["isoline.models.model.ModelSpec", "isoline.models.model.Model.infer"]),
+        ("sources", ["isoline.sources.source.Source.read_level"]),
+        ("exports", ["isoline.exports.encoder.Encoder.features"]),
         ("events", ["isoline.domain.events.Contours"]),
         ("testing", ["isoline.testing.contracts.models.ModelContract"]),
     ],

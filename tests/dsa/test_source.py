@@ -15,8 +15,8 @@ from isoline.errors import NotAllowed, UnknownImage
 from isoline.geometry.grid import XY, Box
 from isoline.images.catalog import Caller, Descriptions
 from isoline.images.girder import GirderImages
-from isoline.sources.base import Source
 from isoline.sources.girder import GirderImage
+from isoline.sources.source import Source
 from tests.dsa.conftest import TOKEN, Archive
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from isoline.engines.base import Engine
+from isoline.engines.engine import Engine
 from isoline.engines.local import LocalEngine
 from isoline.models.catalogue import ModelCatalogue
 from isoline.testing.contracts import EngineContract

@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import pytest
 
-from isoline.engines.base import Agenda, Bounds, Observer
+from isoline.engines.engine import Agenda, Bounds, Observer
 from isoline.engines.messages import Begin, Do, Forget, Look, Refusal, Reply, ToWorker
-from isoline.engines.scheduler import GIVEN_UP, Run, Scheduler, Slot, Verdict, Worker
+from isoline.engines.scheduler import GIVEN_UP, CauseOfDeath, Run, Scheduler, Slot, Worker
 from isoline.errors import Broken, Unreadable
 from isoline.geometry.grid import XY, Grid, Overlap
 from isoline.geometry.tiling import Lattice, Tile
@@ -22,8 +22,8 @@ from isoline.inference.task import Result, Task, TileFailed
 
 TILE_PX = 10
 ANY, CLICKS, GPU = Slot(), Slot(urgent_only=True), Slot(gpu="cuda:0")
-CRASHED = Verdict("exit code 1")
-NO_MEMORY = Verdict("exit code -9", of_memory=True)
+CRASHED = CauseOfDeath("exit code 1")
+NO_MEMORY = CauseOfDeath("exit code -9", of_memory=True)
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class Stage:
     def refuse(self, place: int, error: Refusal) -> None:
         self.scheduler.refused(self.worker(place), self.worker(place).doing[0], error)
 
-    def die(self, place: int, exited: Verdict = CRASHED) -> bool:
+    def die(self, place: int, exited: CauseOfDeath = CRASHED) -> bool:
         """Let a worker die and its successor start; return whether there is one."""
         successor = self.scheduler.died(self.worker(place), exited)
         if successor is not None:
@@ -638,7 +638,7 @@ def test_a_worker_that_grows_too_large_is_replaced() -> None:
     stage.open("a", 2)
     assert stage.next() == ["0 does a0", "1 does a1"]
     assert stage.condemned(500, 501, 9000) == [1]  # 2 has nothing to do
-    assert stage.worker(1).verdict == Verdict("more than 500 MiB of memory", of_memory=True)
+    assert stage.worker(1).verdict == CauseOfDeath("more than 500 MiB of memory", of_memory=True)
     stage.die(1)
     assert stage.next() == ["1 does a1 again in quarters"]
 

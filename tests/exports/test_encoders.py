@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from shapely.geometry.base import BaseGeometry
 
 from isoline.domain.events import Objects, Started
-from isoline.exports.base import scope_key
 from isoline.exports.dsa import DSA
+from isoline.exports.encoder import scope_key
 from isoline.exports.geojson import GeoJSON
 from isoline.exports.qupath import QuPath
 from isoline.geometry.grid import XY

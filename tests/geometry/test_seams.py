@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from isoline.geometry.grid import XY, Box, Grid
 from isoline.geometry.polygons import simplify, trace, trace_components
-from isoline.geometry.seams import Closed, Owned, Pieces, Place, Union, cut, own, owned_nuclei
+from isoline.geometry.seams import Closed, Owned, Pieces, TilePlace, Union, cut, own, owned_nuclei
 from isoline.geometry.tiling import Lattice
 from tests.polygons import assert_canonical, label_images, parts, pixel_anchor, spiral
 
@@ -25,7 +25,7 @@ def lattice_of(image: NDArray[np.generic], tile_px: int, halo_px: int = 0) -> La
     return Lattice(Grid((width, height), XY(1, 1)), tile_px, halo_px)
 
 
-def places_of(lattice: Lattice) -> list[Place]:
+def places_of(lattice: Lattice) -> list[TilePlace]:
     columns, rows = lattice.shape
     return [(column, row) for row in range(rows) for column in range(columns)]
 
@@ -158,7 +158,7 @@ def test_padding_belongs_to_nothing() -> None:
 
 
 @st.composite
-def tilings(draw: st.DrawFn) -> tuple[Classes, int, list[Place]]:
+def tilings(draw: st.DrawFn) -> tuple[Classes, int, list[TilePlace]]:
     """Draw a class image, a tile size and an order of its tiles."""
     classes = draw(label_images(side=16)).astype(np.uint8)
     tile_px = draw(st.integers(1, 9))
@@ -170,7 +170,7 @@ def tilings(draw: st.DrawFn) -> tuple[Classes, int, list[Place]]:
     return classes, tile_px, places[:: 1 if order == "raster" else -1]
 
 
-def pieces_at(classes: Classes, lattice: Lattice, place: Place) -> Pieces:
+def pieces_at(classes: Classes, lattice: Lattice, place: TilePlace) -> Pieces:
     write = lattice.tile(*place).write
     return cut(classes[lattice.grid.bounds.slices_of(write)], write)
 
@@ -184,7 +184,7 @@ def whole(classes: Classes) -> list[Region]:
     )
 
 
-def unite(classes: Classes, tile_px: int, places: Iterable[Place]) -> tuple[Closed, Union]:
+def unite(classes: Classes, tile_px: int, places: Iterable[TilePlace]) -> tuple[Closed, Union]:
     lattice = lattice_of(classes, tile_px)
     union = Union(lattice)
     closed = [union.finish()]
@@ -205,7 +205,7 @@ SADDLE = np.array([[1, 0], [0, 1]], np.uint8)
     )
 )
 @example((np.kron(SADDLE, np.ones((2, 2), np.uint8)), 2, [(1, 1), (0, 0), (0, 1), (1, 0)]))
-def test_united_is_the_whole_image(tiling: tuple[Classes, int, list[Place]]) -> None:
+def test_united_is_the_whole_image(tiling: tuple[Classes, int, list[TilePlace]]) -> None:
     closed, union = unite(*tiling)
     assert sorted(regions(closed)) == whole(tiling[0])
     assert_canonical(closed.polygons)
@@ -217,7 +217,7 @@ def test_united_is_the_whole_image(tiling: tuple[Classes, int, list[Place]]) -> 
 @settings(max_examples=100, deadline=None)
 @given(tilings())
 def test_regions_know_their_anchor_and_their_pieces(
-    tiling: tuple[Classes, int, list[Place]],
+    tiling: tuple[Classes, int, list[TilePlace]],
 ) -> None:
     classes, tile_px, places = tiling
     closed, _ = unite(*tiling)
@@ -236,7 +236,7 @@ def test_regions_know_their_anchor_and_their_pieces(
     assert len(closed.piece) == sum(map(len, pieces.values()))
 
 
-def needed(classes: Classes, lattice: Lattice) -> dict[Region, set[Place]]:
+def needed(classes: Classes, lattice: Lattice) -> dict[Region, set[TilePlace]]:
     """Return the tiles that each region waits for: its own, and those beside its pixels."""
     component = np.pad(cc3d.connected_components(classes, connectivity=4), 1)
     traced = trace_components(classes)
@@ -262,13 +262,15 @@ def needed(classes: Classes, lattice: Lattice) -> dict[Region, set[Place]]:
 
 @settings(max_examples=100, deadline=None)
 @given(tilings())
-def test_a_region_closes_with_its_last_open_side(tiling: tuple[Classes, int, list[Place]]) -> None:
+def test_a_region_closes_with_its_last_open_side(
+    tiling: tuple[Classes, int, list[TilePlace]],
+) -> None:
     classes, tile_px, places = tiling
     lattice = lattice_of(classes, tile_px)
     union = Union(lattice)
     open_regions = needed(classes, lattice)
     pieces: dict[tuple[int, int, int], int] = {}
-    came: set[Place] = set()
+    came: set[TilePlace] = set()
     for place in places:
         added = pieces_at(classes, lattice, place)
         corners = np.diff(added.polygons.object_corner).tolist()
@@ -293,7 +295,7 @@ def test_a_region_closes_with_its_last_open_side(tiling: tuple[Classes, int, lis
 @settings(max_examples=100, deadline=None)
 @given(tilings(), st.data())
 def test_missing_tiles_are_empty_and_flag_what_they_may_have_cut(
-    tiling: tuple[Classes, int, list[Place]], data: st.DataObject
+    tiling: tuple[Classes, int, list[TilePlace]], data: st.DataObject
 ) -> None:
     classes, tile_px, places = tiling
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isoline.engines.base import Agenda
+from isoline.engines.engine import Agenda
 from isoline.geometry.grid import XY, Box, Grid, Overlap
 from isoline.geometry.tiling import Lattice, Tile, quarters
 

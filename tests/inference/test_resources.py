@@ -9,8 +9,8 @@ from PIL import Image
 from isoline.geometry.grid import Box
 from isoline.inference.resources import SOURCES, Resources
 from isoline.models.catalogue import ModelCatalogue
-from isoline.sources.base import Source
 from isoline.sources.registry import open_image
+from isoline.sources.source import Source
 
 
 @pytest.fixture

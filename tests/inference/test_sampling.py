@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from isoline.errors import ChoiceNeeded, NotSupported
 from isoline.geometry.grid import XY, Box, Grid
 from isoline.inference import sampling
-from isoline.inference.sampling import Sampler, Selection, choose
-from isoline.sources.base import ImageInfo, Level, Source
+from isoline.inference.sampling import ChannelSelection, Sampler, choose
 from isoline.sources.openslide import OpenSlideSource
 from isoline.sources.pyramid import RGB, level
+from isoline.sources.source import ImageInfo, Level, Source
 from tests.slides import textured
 
 SIZE = (211, 157)
@@ -153,7 +153,7 @@ class TestPlace:
 
     def test_channels_and_plane_are_those_selected(self) -> None:
         source = deep_source()
-        read = Sampler(source, Grid(SIZE, XY(1.0, 1.0)), Selection((3, 1), 2)).read(
+        read = Sampler(source, Grid(SIZE, XY(1.0, 1.0)), ChannelSelection((3, 1), 2)).read(
             Box(-1, 0, 9, 9)
         )
         np.testing.assert_array_equal(read[:, :, 1:], source.arrays[0][[3, 1], :9, :9] + 2)
@@ -233,14 +233,14 @@ class TestLevels:
 
 class TestChoose:
     def test_no_choice_to_make(self) -> None:
-        assert choose(info_of(RGB), (3,)) == Selection((0, 1, 2), 0)
-        assert choose(info_of(("grey",)), (1, 3)) == Selection((0,), 0)
+        assert choose(info_of(RGB), (3,)) == ChannelSelection((0, 1, 2), 0)
+        assert choose(info_of(("grey",)), (1, 3)) == ChannelSelection((0,), 0)
 
     def test_by_name_and_by_index_in_the_models_order(self) -> None:
         info = info_of(("DAPI", "CD3", "PanCK"), z_planes=3)
-        assert choose(info, (1,), "dapi", 2) == Selection((0,), 2)
-        assert choose(info, (2,), ("PanCK", 0), 0) == Selection((2, 0), 0)
-        assert choose(info_of(RGB), (1, 3), "green") == Selection((1,), 0)
+        assert choose(info, (1,), "dapi", 2) == ChannelSelection((0,), 2)
+        assert choose(info, (2,), ("PanCK", 0), 0) == ChannelSelection((2, 0), 0)
+        assert choose(info_of(RGB), (1, 3), "green") == ChannelSelection((1,), 0)
 
     def test_a_choice_is_needed(self) -> None:
         with pytest.raises(ChoiceNeeded, match="DAPI, CD3, PanCK"):

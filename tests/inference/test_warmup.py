@@ -11,7 +11,7 @@ import pytest
 from numba.core.registry import CPUDispatcher
 
 from isoline import kernels
-from isoline.domain.prompts import Kind, Prompt
+from isoline.domain.prompts import Prompt, PromptKind
 from isoline.inference import warmup
 from isoline.models.click.model import Click
 from isoline.models.promptable import Question, Window
@@ -38,7 +38,7 @@ def prompts(shape: tuple[int, ...]) -> Iterator[tuple[Prompt, ...]]:
     middle = tuple(n / 2 for n in shape[:-2])
     y, x = shape[-2] / 2, shape[-1] / 2
     ring = [(y - 12, x - 12), (y - 12, x + 12), (y + 12, x + 12), (y + 12, x - 12)]
-    kinds: dict[Kind, list[tuple[float, float]]] = {
+    kinds: dict[PromptKind, list[tuple[float, float]]] = {
         "point": [(y, x)],
         "scribble": [(y - 4, x), (y + 4, x + 2)],
         "box": [ring[0], ring[2]],

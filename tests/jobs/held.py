@@ -12,7 +12,7 @@ from PIL import Image
 
 from isoline.config.settings import Limits
 from isoline.domain.request import SegmentRequest
-from isoline.engines.base import Agenda
+from isoline.engines.engine import Agenda
 from isoline.geometry.region import Region
 from isoline.images.catalog import Images
 from isoline.inference.task import Result, Task

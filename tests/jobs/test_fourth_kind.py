@@ -21,16 +21,16 @@ from isoline import client as api
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Done, Progress, Scope, Started, Warned
 from isoline.domain.request import SegmentRequest
-from isoline.engines.base import Agenda, Engine
+from isoline.engines.engine import Agenda, Engine
 from isoline.errors import Broken, NotSupported
-from isoline.exports.base import Encoder
+from isoline.exports.encoder import Encoder
 from isoline.geometry.grid import XY, Grid, Overlap
 from isoline.geometry.tiling import Lattice, Tile
 from isoline.geometry.volume_grid import SliceName
 from isoline.inference.resources import Resources
 from isoline.inference.sampling import Sampler, choose
 from isoline.inference.task import Attention, Result, Task, TileFailed
-from isoline.models.base import Model, ModelSpec, Patch, Prediction
+from isoline.models.model import Model, ModelSpec, Patch, Prediction
 from isoline.pipeline.kinds import Context, Kind, Lane, Plan
 from tests.killable import Server
 

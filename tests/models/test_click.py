@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from isoline.domain.prompts import Kind, Prompt
+from isoline.domain.prompts import Prompt, PromptKind
 from isoline.models.click.model import NO_BORDER, NOTHING_LEFT, ONLY_EXCLUDED, OUTSIDE, Click
 from isoline.models.promptable import PromptedObject, Question, Window
 from isoline.testing.contracts import ArrayScene, PromptableModelContract
@@ -31,7 +31,7 @@ def picture(*things: tuple[Mask, int], noise: float = 4.0, channels: int = 3) ->
     return ArrayScene(drawn.clip(0, 255).astype(np.uint8))
 
 
-def drawn(kind: Kind, *points: tuple[float, ...], include: bool = True) -> Prompt:
+def drawn(kind: PromptKind, *points: tuple[float, ...], include: bool = True) -> Prompt:
     return Prompt(kind, points, include)
 
 

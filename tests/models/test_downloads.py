@@ -13,7 +13,7 @@ import pytest
 from isoline.config.data_directory import default_directory
 from isoline.errors import Broken
 from isoline.models import downloads
-from isoline.models.base import Weights
+from isoline.models.model import Weights
 
 CONTENT = b"weights" * 1000
 

@@ -23,8 +23,8 @@ from isoline.geometry.grid import XY, Box
 from isoline.kernels import maxtree, shape
 from isoline.kernels.expand import expand
 from isoline.models import stain
-from isoline.models.base import Classes, Regions, Unbounded
 from isoline.models.epithelium import READ_PX, Epithelium, decide
+from isoline.models.model import Classes, Regions, Unbounded
 from isoline.models.nuclei import MAX_EXTENT_UM, Nuclei
 from isoline.models.threshold import Threshold, luminance
 from isoline.models.tissue import Tissue

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from isoline.domain.events import Label
 from isoline.domain.request import Value
 from isoline.errors import BadParameter
-from isoline.models.base import Bounded, Choice, ModelSpec, Number, Parameter, Switch
+from isoline.models.model import Bounded, Choice, ModelSpec, Number, Parameter, Switch
 from isoline.models.parameters import check_parameters
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from isoline.domain.prompts import Kind, Prompt
+from isoline.domain.prompts import Prompt, PromptKind
 from isoline.errors import WeightsMissing
 from isoline.models.promptable import PromptableModel, Question, Window
 from isoline.models.sam import Sam
@@ -152,7 +152,7 @@ def ask(
     return whole
 
 
-def at(y: float, x: float, kind: Kind = "point", include: bool = True) -> Prompt:
+def at(y: float, x: float, kind: PromptKind = "point", include: bool = True) -> Prompt:
     return Prompt(kind, ((y, x),), include)
 
 

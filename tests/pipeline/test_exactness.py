@@ -12,7 +12,7 @@ import shapely
 
 from isoline.domain.events import Contours
 from isoline.domain.request import SegmentRequest
-from isoline.engines.base import Engine
+from isoline.engines.engine import Engine
 from isoline.engines.local import LocalEngine
 from isoline.geometry.grid import XY
 from isoline.geometry.region import Region

@@ -17,8 +17,8 @@ from isoline.inference.prompts import PromptResult
 from isoline.inference.resources import Resources
 from isoline.inference.task import Attention
 from isoline.inference.volumes import VolumePart
-from isoline.models.base import Bounded, Model, ModelSpec, Patch, Prediction
 from isoline.models.catalogue import ModelCatalogue
+from isoline.models.model import Bounded, Model, ModelSpec, Patch, Prediction
 from isoline.pipeline.kinds import Lane
 from isoline.pipeline.planner import kind_of
 from isoline.pipeline.prompts import PromptWork

@@ -10,9 +10,9 @@ import pytest
 from isoline.domain.events import Label
 from isoline.errors import BadSpacing
 from isoline.geometry.grid import XY
-from isoline.models.base import ModelSpec, Regions
+from isoline.models.model import ModelSpec, Regions
 from isoline.pipeline.resolution import image_spacing, working_grid
-from isoline.sources.base import ImageInfo, Level
+from isoline.sources.source import ImageInfo, Level
 
 SPEC = ModelSpec(
     name="some",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.domain.events import Label
-from isoline.models.base import (
+from isoline.models.model import (
     Bounded,
     Choice,
     Classes,

@@ -24,17 +24,17 @@ from isoline.domain.events import (
     Warned,
 )
 from isoline.domain.segments import Saved
-from isoline.exports.base import Encoder
 from isoline.exports.dsa import DSA
+from isoline.exports.encoder import Encoder
 from isoline.exports.geojson import GeoJSON
 from isoline.exports.ohif import OHIF
 from isoline.exports.qupath import QuPath
 from isoline.geometry.grid import XY, Box
 from isoline.geometry.volume_grid import LPS, SliceName, VolumeGrid, VolumeInfo
-from isoline.models.base import Choice, ModelSpec, Number, Switch, Unbounded
+from isoline.models.model import Choice, ModelSpec, Number, Switch, Unbounded
 from isoline.protocol import problems, requests, responses
 from isoline.protocol.events import encode_event
-from isoline.sources.upload import Layer, Manifest
+from isoline.sources.upload import Manifest, UploadLevel
 from isoline.testing.contracts import results
 from tests.protocol.test_openapi import check
 
@@ -119,7 +119,9 @@ def test_an_upload_is_accepted() -> None:
     asked = requests.parse_upload(json.dumps(example).encode())
     assert asked.size == tuple(example["size"])
     (answer,) = examples("uploaded")
-    layers = tuple(Layer(level["downsample"], Box(*level["area"])) for level in answer["levels"])
+    layers = tuple(
+        UploadLevel(level["downsample"], Box(*level["area"])) for level in answer["levels"]
+    )
     manifest = Manifest(
         asked.size, asked.spacing_um, asked.channels, asked.dtype, "slide", 512, layers
     )

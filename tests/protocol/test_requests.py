@@ -44,7 +44,7 @@ from isoline.exports.geojson import GeoJSON
 from isoline.geometry.grid import XY, Rect
 from isoline.geometry.region import Region
 from isoline.geometry.volume_grid import SliceName
-from isoline.models.base import Bounded, Choice, ModelSpec, Number, Switch
+from isoline.models.model import Bounded, Choice, ModelSpec, Number, Switch
 from isoline.models.parameters import check_parameters
 from isoline.protocol import requests
 from isoline.protocol.events import encode_event

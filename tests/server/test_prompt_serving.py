@@ -20,7 +20,7 @@ from isoline.client import Client, ClientError, box, point, polygon, scribble
 from isoline.domain.batch import Batch
 from isoline.domain.events import Done, Failed, Warned
 from isoline.domain.request import SegmentRequest
-from isoline.engines.base import Agenda, Engine
+from isoline.engines.engine import Agenda, Engine
 from isoline.engines.local import LocalEngine
 from isoline.images.catalog import Images
 from isoline.inference.prompts import PromptResult

@@ -18,7 +18,7 @@ from isoline import client as api
 from isoline.client import Client, ClientError
 from isoline.config import settings as config
 from isoline.config.settings import Limits, Oidc, Settings, Token
-from isoline.config.settings import Server as Listening
+from isoline.config.settings import ServerSettings as Listening
 from isoline.errors import Broken, Busy, Malformed, NotAuthenticated
 from isoline.server.access import Access, Issuer, Rates, digest, new_token
 from isoline.server.audit import Audit

@@ -20,7 +20,7 @@ from isoline.errors import IsolineError, NotAllowed, UnknownImage, Unreadable
 from isoline.geometry.grid import Box
 from isoline.images.catalog import Caller, Descriptions, Found
 from isoline.images.girder import GirderImages
-from isoline.sources.base import Remote, Source
+from isoline.sources.source import Remote, Source
 from tests.killable import running
 
 pytestmark = pytest.mark.slow

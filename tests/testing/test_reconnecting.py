@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 PYTHON = (sys.executable, "-m", "isoline.testing.driver")
 
 
-def wrong(driver: Driver, cases: Sequence[reconnecting.Case] = CASES) -> dict[str, str]:
+def wrong(driver: Driver, cases: Sequence[reconnecting.ReconnectingCase] = CASES) -> dict[str, str]:
     """Return what `driver` gets wrong, by case."""
     verdicts = list(reconnecting.run(driver, cases=cases))
     assert len(verdicts) == len(cases)
@@ -83,7 +83,7 @@ def test_the_assignment_on_the_page_can_be_done() -> None:
     assert written[-1]["event"] == "done"
 
 
-def case_of(name: str) -> list[reconnecting.Case]:
+def case_of(name: str) -> list[reconnecting.ReconnectingCase]:
     return [case for case in CASES if case.name == name]
 
 

@@ -20,8 +20,8 @@ from isoline.config.settings import Settings
 from isoline.domain.request import Value
 from isoline.errors import BadParameter, IsolineError, Malformed, NotSupported
 from isoline.geometry.grid import XY
-from isoline.models.base import ModelSpec, Number, Switch
 from isoline.models.catalogue import ModelCatalogue
+from isoline.models.model import ModelSpec, Number, Switch
 
 if TYPE_CHECKING:
     from isoline.domain.prompts import DrawnSlice, Prompt

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from isoline.domain import mask_rle
-from isoline.domain.prompts import KINDS, DrawnSlice, Kind, Prompt
+from isoline.domain.prompts import KINDS, DrawnSlice, Prompt, PromptKind
 from isoline.errors import BadPrompt, IsolineError
 from isoline.geometry.region import Region, brief
 from isoline.geometry.volume_grid import VolumeInfo
@@ -73,7 +73,7 @@ def initial_mask(path: Path, volume: VolumeInfo) -> tuple[DrawnSlice, ...]:
     )
 
 
-def _spelt(kind: Kind, text: str, given: str, dimensions: int) -> Prompt:
+def _spelt(kind: PromptKind, text: str, given: str, dimensions: int) -> Prompt:
     words = text.split(",")
     include = words[-1] != "-"
     try:
@@ -125,7 +125,7 @@ def _excludes(properties: object) -> bool:
     return False
 
 
-def _drawn(geometry: object, where: str) -> Iterator[tuple[Kind, list[object]]]:
+def _drawn(geometry: object, where: str) -> Iterator[tuple[PromptKind, list[object]]]:
     match geometry:
         case {"type": "Point", "coordinates": list(position)}:
             yield "point", [position]

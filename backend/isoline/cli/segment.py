@@ -17,10 +17,10 @@ from isoline.config.settings import Settings
 from isoline.domain import events
 from isoline.domain.events import Event
 from isoline.domain.request import SegmentRequest
-from isoline.engines.base import Agenda
+from isoline.engines.engine import Agenda
 from isoline.engines.local import LocalEngine
 from isoline.errors import Malformed
-from isoline.exports.base import ContourFile, Encoder
+from isoline.exports.encoder import ContourFile, Encoder
 from isoline.exports.registry import EXPORTS
 from isoline.images.catalog import Images
 from isoline.models.catalogue import ModelCatalogue

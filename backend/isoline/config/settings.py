@@ -32,7 +32,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Server(Section):
+class ServerSettings(Section):
     """[server]: where it listens and who may call."""
 
     host: str = "127.0.0.1"
@@ -76,7 +76,7 @@ class Oidc(Section):
 
 
 @dataclass(frozen=True)
-class Engine(Section):
+class EngineSettings(Section):
     """[engine]: where tiles run."""
 
     workers: int = 0
@@ -207,8 +207,8 @@ class Settings(Section):
     """[file_uris]: prefix of file URIs or paths as viewers know them = root, or root/folder."""
     data: Path = field(default_factory=default_directory)
     """Where weights, sample data, surveys and jobs are kept."""
-    server: Server = Server()
-    engine: Engine = Engine()
+    server: ServerSettings = ServerSettings()
+    engine: EngineSettings = EngineSettings()
     limits: Limits = Limits()
     girder: Mapping[str, Girder] = field(default_factory=dict)
     monailabel: MonaiLabel = MonaiLabel()

@@ -24,7 +24,7 @@ from isoline.demo import child_server
 from isoline.demo import slide as demo
 from isoline.errors import Broken
 from isoline.models import downloads
-from isoline.models.base import Weights
+from isoline.models.model import Weights
 
 REGION = (4400, 5200, 8496, 9296)
 """4096 x 4096 pixels of tissue in the sample slide."""

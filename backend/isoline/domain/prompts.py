@@ -15,8 +15,8 @@ from isoline.errors import BadPrompt
 from isoline.geometry.region import MAX_COORDINATE
 from isoline.geometry.volume_grid import SliceName
 
-Kind: TypeAlias = Literal["point", "box", "scribble", "polygon"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+PromptKind: TypeAlias = Literal["point", "box", "scribble", "polygon"]
+KINDS: tuple[PromptKind, ...] = get_args(PromptKind)
 
 MAX_PROMPTS = 1000
 MAX_POINTS = 20_000
@@ -35,7 +35,7 @@ _FORMS = {
 class Prompt:
     """One prompt."""
 
-    kind: Kind
+    kind: PromptKind
     points: tuple[tuple[float, ...], ...]
     """A point's position, two opposite corners of a box, the path of a scribble, or the corners of
     a polygon without repeating the first. In a volume, a box may be flat, and a polygon lies in one

@@ -14,10 +14,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 
-from isoline.engines.base import Agenda, Bounds, Engine, Observer
-from isoline.engines.messages import Answer, Part, Ready, Refusal, Reply, ToWorker
+from isoline.engines.engine import Agenda, Bounds, Engine, Observer
+from isoline.engines.messages import Completed, Part, Ready, Refusal, Reply, ToWorker
 from isoline.engines.process import WorkerProcess
-from isoline.engines.scheduler import GIVEN_UP, Run, Scheduler, Slot, Verdict, Worker
+from isoline.engines.scheduler import GIVEN_UP, CauseOfDeath, Run, Scheduler, Slot, Worker
 from isoline.errors import Broken
 from isoline.inference.task import Result, Task
 from isoline.models import devices
@@ -195,9 +195,9 @@ class LocalEngine(Engine):
                 self._scheduler.started(worker)
             case Part(order, part):
                 self._scheduler.found(worker, order, part)
-            case Answer(order, Refusal() as refusal):
+            case Completed(order, Refusal() as refusal):
                 self._scheduler.refused(worker, order, refusal)
-            case Answer(order, Result() as result):
+            case Completed(order, Result() as result):
                 self._scheduler.answered(worker, order, result)
 
     def _replace(self, worker: Worker) -> None:
@@ -205,7 +205,7 @@ class LocalEngine(Engine):
         process = self._processes.pop(worker)
         code = process.bury()
         # what nobody here has killed, the kernel has: it does that when memory runs out
-        verdict = worker.verdict or Verdict(f"exit code {code}", of_memory=code == KILLED)
+        verdict = worker.verdict or CauseOfDeath(f"exit code {code}", of_memory=code == KILLED)
         if verdict is GIVEN_UP:
             log.info("worker %s was replaced: %s", process.pid, verdict.reason)
         else:

@@ -67,7 +67,7 @@ Reply: TypeAlias = Result | Refusal
 
 
 @dataclass(frozen=True)
-class Answer:
+class Completed:
     """What became of an order; nothing follows it."""
 
     order: Do
@@ -82,4 +82,4 @@ class Part:
     result: Result
 
 
-FromWorker: TypeAlias = Ready | Part | Answer
+FromWorker: TypeAlias = Ready | Part | Completed

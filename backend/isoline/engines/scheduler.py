@@ -22,7 +22,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from isoline.engines.base import Agenda, Bounds, Observer
+from isoline.engines.engine import Agenda, Bounds, Observer
 from isoline.engines.messages import Begin, Do, Forget, Look, Refusal, Reply, ToWorker
 from isoline.errors import Broken
 from isoline.inference.task import Result, Task, TileFailed
@@ -54,7 +54,7 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CauseOfDeath:
     """Why a worker is killed or has died."""
 
     reason: str
@@ -63,7 +63,7 @@ class Verdict:
     """False where it was killed only because nobody wants its work any more."""
 
 
-GIVEN_UP = Verdict("the work was given up", is_failure=False)
+GIVEN_UP = CauseOfDeath("the work was given up", is_failure=False)
 
 
 @dataclass(eq=False)
@@ -72,7 +72,7 @@ class Worker:
 
     slot: Slot
     ready: bool = False
-    verdict: Verdict | None = None
+    verdict: CauseOfDeath | None = None
     """Why it is being killed, where that was decided here."""
     begun: set[int] = field(default_factory=set)
     """The runs that it was told of."""
@@ -343,18 +343,18 @@ class Scheduler:
                     condemned.append(worker)
         return condemned
 
-    def _judge(self, worker: Worker, memory_mib: Callable[[Worker], float]) -> Verdict | None:
+    def _judge(self, worker: Worker, memory_mib: Callable[[Worker], float]) -> CauseOfDeath | None:
         now, bounds = self._clock(), self._bounds
         if worker.given_up is not None and now - worker.given_up > STOP_SECONDS:
             return GIVEN_UP
         limit = bounds.tile_seconds * (SURVEY_FACTOR if worker.doing[0].tile is None else 1)
         if limit and now - worker.since > limit:
-            return Verdict(f"no result within {limit:g} s")
+            return CauseOfDeath(f"no result within {limit:g} s")
         if bounds.memory_mib and memory_mib(worker) > bounds.memory_mib:
-            return Verdict(f"more than {bounds.memory_mib} MiB of memory", of_memory=True)
+            return CauseOfDeath(f"more than {bounds.memory_mib} MiB of memory", of_memory=True)
         return None
 
-    def died(self, worker: Worker, exited: Verdict) -> Worker | None:
+    def died(self, worker: Worker, exited: CauseOfDeath) -> Worker | None:
         """Return the worker to start in place of one that has died; None where it's no use.
 
         `exited` says how it ended, which matters unless it was condemned here.
@@ -376,7 +376,7 @@ class Scheduler:
                 self._try_again(run, order, verdict, begun=worker.ready and number == 0)
         return self.workers[place]
 
-    def _try_again(self, run: Run, order: Do, verdict: Verdict, *, begun: bool) -> None:
+    def _try_again(self, run: Run, order: Do, verdict: CauseOfDeath, *, begun: bool) -> None:
         if not begun:
             run.first.append(order)
         elif order.again:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from isoline.engines.messages import Answer, Begin, Do, Forget, Look, Part, Ready, Refusal, Reply
+from isoline.engines.messages import Begin, Completed, Do, Forget, Look, Part, Ready, Refusal, Reply
 from isoline.errors import Broken, IsolineError
 from isoline.inference.task import Attention, Result, Task
 from isoline.models.catalogue import ModelCatalogue
@@ -65,7 +65,7 @@ def serve(pipe: Connection, models: ModelCatalogue, device: str, seen_mib: int) 
                 listen()
             order = waiting.popleft()
             task, attention = tasks[order.run], attentions[order.run]
-            pipe.send(Answer(order, _attempt(resources, task, attention, order, tell)))
+            pipe.send(Completed(order, _attempt(resources, task, attention, order, tell)))
     except (EOFError, ConnectionError):
         resources.close()
 

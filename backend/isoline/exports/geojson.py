@@ -6,7 +6,7 @@ import orjson
 from orjson import Fragment
 
 from isoline.domain.events import End, Objects, Started
-from isoline.exports.base import Encoder, RingStyle, items, join, outcome, scope_key
+from isoline.exports.encoder import Encoder, RingStyle, items, join, outcome, scope_key
 
 
 class GeoJSON(Encoder):

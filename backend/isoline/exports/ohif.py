@@ -16,7 +16,7 @@ import orjson
 from isoline.domain import mask_rle
 from isoline.domain.events import End, Layer, Mask, Objects, Started
 from isoline.errors import NotSupported
-from isoline.exports.base import Encoder
+from isoline.exports.encoder import Encoder
 from isoline.geometry.volume_grid import SliceName
 
 

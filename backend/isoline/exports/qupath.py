@@ -11,7 +11,7 @@ from __future__ import annotations
 from orjson import Fragment, dumps
 
 from isoline.domain.events import End, Objects, Started
-from isoline.exports.base import Encoder, RingStyle, items, join, scope_key
+from isoline.exports.encoder import Encoder, RingStyle, items, join, scope_key
 from isoline.exports.geojson import geometry
 
 AREA, NUCLEUS_SHARE = "Area µm^2", "Nucleus/Cell area ratio"

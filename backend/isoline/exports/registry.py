@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from isoline.errors import NotSupported, UnknownFormat
-from isoline.exports.base import Encoder
+from isoline.exports.encoder import Encoder
 from isoline.plugins import Plugins
 
 EXPORTS: Plugins[Encoder] = Plugins("export", UnknownFormat)

@@ -28,7 +28,7 @@ from isoline.geometry.polygons import (
 )
 from isoline.geometry.tiling import Lattice
 
-Place = tuple[int, int]
+TilePlace = tuple[int, int]
 """(column, row) of a tile in its lattice."""
 
 
@@ -162,7 +162,7 @@ class _Side(NamedTuple):
         right."""
         return self.dx > 0 or self.dy < 0
 
-    def neighbour(self, place: Place) -> Place:
+    def neighbour(self, place: TilePlace) -> TilePlace:
         return place[0] + self.dx, place[1] + self.dy
 
     def runs(self, polygons: Polygons, following: NDArray[np.int64], box: Box) -> NDArray[np.void]:
@@ -196,10 +196,10 @@ class Union:
 
     def __init__(self, lattice: Lattice) -> None:
         self._lattice = lattice
-        self._came: set[Place] = set()
-        self._missing: dict[Place, bool] = {}
+        self._came: set[TilePlace] = set()
+        self._missing: dict[TilePlace, bool] = {}
         """Places whose tile never arrives, and whether regions are complete without it."""
-        self._waiting: dict[Place, dict[_Side, NDArray[np.void]]] = {}
+        self._waiting: dict[TilePlace, dict[_Side, NDArray[np.void]]] = {}
         """Runs bordering on a tile that may still arrive, by its place and its side."""
         self._frontier = Frontier()
 
@@ -208,11 +208,11 @@ class Union:
         """The number of corners in memory."""
         return self._frontier.corners
 
-    def wanted(self) -> list[Place]:
+    def wanted(self) -> list[TilePlace]:
         """Return the places, sorted, whose tiles open regions are waiting for."""
         return sorted(self._waiting)
 
-    def add(self, place: Place, pieces: Pieces) -> Closed:
+    def add(self, place: TilePlace, pieces: Pieces) -> Closed:
         """Add the pieces of the tile at `place`; return the regions that are now final."""
         self._check_new(place)
         self._came.add(place)
@@ -235,7 +235,7 @@ class Union:
         self._hold(pieces.polygons, nodes, seams)
         return Closed.concatenate([passing, self._meet(place, seams)])
 
-    def close(self, place: Place, complete: bool = False) -> Closed:
+    def close(self, place: TilePlace, complete: bool = False) -> Closed:
         """Record that the tile at `place` will never arrive; return the regions that are now final.
 
         Its pixels count as background. Regions that border on it are flagged as incomplete, unless
@@ -252,7 +252,7 @@ class Union:
         """Close every place that regions still wait for; return the regions that were open."""
         return Closed.concatenate([self._settle(_NO_RUNS), *map(self.close, self.wanted())])
 
-    def _check_new(self, place: Place) -> None:
+    def _check_new(self, place: TilePlace) -> None:
         if not self._lattice.has(*place):
             raise ValueError(f"no tile at {place} in a lattice of {self._lattice.shape}")
         if place in self._came or place in self._missing:
@@ -272,7 +272,7 @@ class Union:
             runs["tail"] += moved[runs["node"]]
             runs["node"] = node_at[runs["node"]]
 
-    def _meet(self, place: Place, seams: dict[_Side, NDArray[np.void]]) -> Closed:
+    def _meet(self, place: TilePlace, seams: dict[_Side, NDArray[np.void]]) -> Closed:
         """Join the tile at `place` to neighbours that arrived before it; wait for the others."""
         waiting = self._waiting.pop(place, {})
         settled = [_NO_RUNS]
@@ -294,7 +294,7 @@ class Union:
         return closed
 
 
-def _nodes(place: Place, pieces: Pieces) -> NDArray[np.void]:
+def _nodes(place: TilePlace, pieces: Pieces) -> NDArray[np.void]:
     """Return the pieces of one tile as nodes that wait for nothing yet."""
     nodes = np.zeros(len(pieces), NODE)
     nodes["column"], nodes["row"] = place

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from isoline.errors import NotAllowed, UnknownImage
-from isoline.sources.base import ImageInfo, Remote
 from isoline.sources.registry import open_image
+from isoline.sources.source import ImageInfo, Remote
 
 _SUFFIXES = (
     *(".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif"),

@@ -13,7 +13,7 @@ from isoline.config.settings import Settings
 from isoline.errors import UnknownImage
 from isoline.images.catalog import Caller, Found
 from isoline.sources.archive import Archive
-from isoline.sources.base import ImageInfo
+from isoline.sources.source import ImageInfo
 from isoline.sources.volume_cache import VolumeCache
 
 if TYPE_CHECKING:

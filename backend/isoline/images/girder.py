@@ -13,10 +13,10 @@ import numpy as np
 from isoline.config.settings import Girder
 from isoline.errors import IsolineError, NotAllowed, UnknownImage, Unreadable
 from isoline.images.catalog import Caller, Found
-from isoline.sources.base import ImageInfo
 from isoline.sources.girder import MAX_TILE_SIDE, SCHEME, Connection, GirderImage, log
 from isoline.sources.pixel_size import NO_SPACING, believable
 from isoline.sources.pyramid import RGB, level, scale_problems, white
+from isoline.sources.source import ImageInfo
 
 
 class GirderImages:

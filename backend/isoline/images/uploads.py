@@ -26,8 +26,8 @@ from isoline.geometry.grid import Box
 from isoline.images.catalog import Caller, Found
 from isoline.sources.upload import (
     MANIFEST,
-    Layer,
     Manifest,
+    UploadLevel,
     UploadRequest,
     UploadSource,
     decode,
@@ -78,7 +78,7 @@ class Uploads:
             dtype=request.dtype,
             kind="slide" if request.is_slide else "image",
             tile_px=TILE_PX,
-            layers=(Layer(1, area), _overview(request)),
+            layers=(UploadLevel(1, area), _overview(request)),
         )
         pixels = sum(layer.area.area for layer in manifest.layers)
         if pixels > self._limits.upload_pixels:
@@ -177,7 +177,7 @@ class Uploads:
                     shutil.rmtree(path, ignore_errors=True)
 
 
-def _overview(request: UploadRequest) -> Layer:
+def _overview(request: UploadRequest) -> UploadLevel:
     downsample = 1
     width, height = request.size
     finest = None if request.spacing_um is None else max(request.spacing_um)
@@ -188,7 +188,7 @@ def _overview(request: UploadRequest) -> Layer:
     ):
         downsample *= 2
     size = (ceil(width / downsample), ceil(height / downsample))
-    return Layer(downsample, Box(0, 0, *size))
+    return UploadLevel(downsample, Box(0, 0, *size))
 
 
 def _sealed(filling: _Filling) -> Manifest:

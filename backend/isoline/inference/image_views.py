@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.geometry.grid import XY, Box, Grid
-from isoline.inference.results import Plane
+from isoline.inference.results import WorkingPlane
 from isoline.inference.sampling import Sampler
 from isoline.models.promptable import ImageView, Index, Window
-from isoline.sources.base import Source
 from isoline.sources.byte_cache import ByteCache
+from isoline.sources.source import Source
 from isoline.sources.volume import VolumeSource
 
 T = TypeVar("T")
@@ -114,7 +114,7 @@ class FlatView(_Blocks):
         self,
         fingerprint: str,
         model: str,
-        plane: Plane,
+        plane: WorkingPlane,
         source: Callable[[], Source],
         cache: ByteCache,
     ) -> None:

@@ -24,7 +24,7 @@ from isoline.geometry.tiling import Tile
 from isoline.inference import results
 from isoline.inference.image_views import FlatView, VolumeView
 from isoline.inference.resources import Resources
-from isoline.inference.results import Plane
+from isoline.inference.results import WorkingPlane
 from isoline.inference.task import Attention, Result, Task
 from isoline.models.promptable import (
     ImageView,
@@ -116,7 +116,7 @@ class PromptTask(Task):
 class FlatPromptTask(PromptTask):
     """Prompts on a slide or a picture: the answer is an outline."""
 
-    plane: Plane
+    plane: WorkingPlane
     initial: Region | None
     """In image pixels."""
 

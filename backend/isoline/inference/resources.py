@@ -9,11 +9,11 @@ from typing import TypeAlias
 from cachetools import LRUCache
 
 from isoline.errors import Unreadable
-from isoline.models.base import Model
 from isoline.models.catalogue import ModelCatalogue
-from isoline.sources.base import Remote, Source
+from isoline.models.model import Model
 from isoline.sources.byte_cache import ByteCache
 from isoline.sources.registry import open_image
+from isoline.sources.source import Remote, Source
 
 SOURCES = 4
 SOURCES_BYTES = 1 << 30

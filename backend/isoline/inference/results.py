@@ -13,14 +13,14 @@ from isoline.domain.events import Objects, Scope, Warned
 from isoline.geometry import polygons as contours
 from isoline.geometry.grid import XY, Box, Grid
 from isoline.geometry.polygons import Polygons
-from isoline.inference.sampling import Selection
+from isoline.inference.sampling import ChannelSelection
 
 
 @dataclass(frozen=True)
-class Plane:
+class WorkingPlane:
     """A flat image as a model works on it."""
 
-    selection: Selection
+    selection: ChannelSelection
     grid: Grid
     spacing_um: XY | None
     """Micrometres per grid pixel."""
@@ -32,7 +32,7 @@ class Plane:
 
 def build(
     scope: Scope,
-    plane: Plane,
+    plane: WorkingPlane,
     polygons: Polygons,
     label: NDArray[np.integer],
     area_px: NDArray[np.int64],
@@ -61,7 +61,7 @@ def build(
     return Objects(polygons, identity, classes, area_px, anchor, incomplete, measured, nuclei)
 
 
-def is_cut(plane: Plane, polygons: Polygons, reach_px: int = 0) -> NDArray[np.bool_]:
+def is_cut(plane: WorkingPlane, polygons: Polygons, reach_px: int = 0) -> NDArray[np.bool_]:
     """Return (n,) whether an object comes so near to the end of an upload that it may go on there.
 
     `reach_px` is how far beyond an object its model looks.

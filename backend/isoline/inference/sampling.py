@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from isoline.errors import ChoiceNeeded, NotSupported
 from isoline.geometry.grid import Box, Grid
-from isoline.sources.base import ImageInfo, Source
+from isoline.sources.source import ImageInfo, Source
 
 LEVEL_TOLERANCE = 1e-3
 """A level this little coarser than the grid is still good enough to read from."""
@@ -28,7 +28,7 @@ MAX_READ_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class Selection:
+class ChannelSelection:
     """The channels and the plane that a request reads."""
 
     channels: tuple[int, ...]
@@ -40,14 +40,14 @@ def choose(
     wanted_channels: tuple[int, ...],
     channel: str | int | Sequence[str | int] | None = None,
     z: int | None = None,
-) -> Selection:
+) -> ChannelSelection:
     """Settle which channels and which plane go into a model that takes `wanted_channels` of them.
 
     `channel` names them (by name, whatever the case, or by index from 0) in the model's order.
     Raises ChoiceNeeded where the image leaves a choice and none was made, NotSupported where the
     choice is not there or the image can't serve the model.
     """
-    return Selection(_channels(info, wanted_channels, channel), _plane(info, z))
+    return ChannelSelection(_channels(info, wanted_channels, channel), _plane(info, z))
 
 
 def _channels(
@@ -95,13 +95,15 @@ def _plane(info: ImageInfo, z: int | None) -> int:
 class Sampler:
     """The pixels of one image at one grid. Safe to read from several threads at once."""
 
-    def __init__(self, source: Source, grid: Grid, selection: Selection | None = None) -> None:
+    def __init__(
+        self, source: Source, grid: Grid, selection: ChannelSelection | None = None
+    ) -> None:
         """Read the `selection` of `source`; None is every channel of the first plane."""
         info = source.info
         every = tuple(range(len(info.channels)))
         self.source = source
         self.grid = grid
-        self.selection = selection or Selection(every, 0)
+        self.selection = selection or ChannelSelection(every, 0)
         self.level = coarsest_level(info, grid)
         self._background = np.array(info.background, info.dtype)[list(self.selection.channels)]
         self._bytes_per_pixel = len(info.channels) * info.dtype.itemsize

@@ -17,8 +17,8 @@ from isoline.domain.request import Value
 from isoline.errors import Broken
 from isoline.geometry.tiling import Tile
 from isoline.inference.resources import Resources
-from isoline.models.base import Model, ModelSpec
-from isoline.sources.base import Remote, Source
+from isoline.models.model import Model, ModelSpec
+from isoline.sources.source import Remote, Source
 
 
 class Result:

@@ -18,10 +18,10 @@ from isoline.geometry.seams import Pieces
 from isoline.geometry.tiling import Tile, quarters
 from isoline.inference import results
 from isoline.inference.resources import Resources
-from isoline.inference.results import Plane
+from isoline.inference.results import WorkingPlane
 from isoline.inference.sampling import Sampler
 from isoline.inference.task import Attention, Result, Task
-from isoline.models.base import (
+from isoline.models.model import (  # fmt: skip
     Bounded,
     Classes,
     Instances,
@@ -30,7 +30,7 @@ from isoline.models.base import (
     Prediction,
     Regions,
     Statistics,
-)  # fmt: skip
+)
 
 TISSUE_CELL_UM = 16.0
 """Side of a cell of the tissue mask."""
@@ -40,7 +40,7 @@ SAMPLE_PX = 512
 
 
 @dataclass(frozen=True)
-class Tissue:
+class TissueMap:
     """Where a slide has tissue, generously: (y, x) cells of `cell` image pixels a side."""
 
     mask: NDArray[np.bool_]
@@ -81,7 +81,7 @@ class Tissue:
 class Survey(Result):
     """What was learnt from the whole image before its first tile."""
 
-    tissue: Tissue | None
+    tissue: TissueMap | None
     """None for a plain image and for a model that does not skip glass."""
     statistics: Statistics = field(default_factory=dict)
 
@@ -112,7 +112,7 @@ class TileResult(Result):
 class TiledTask(Task):
     """Tiles of a flat image, each with the objects or pieces that it answers for."""
 
-    plane: Plane
+    plane: WorkingPlane
     output: Output
     region: Region | None
     is_slide: bool = False
@@ -127,7 +127,7 @@ class TiledTask(Task):
         return replace(self, surveyed=survey)
 
     @property
-    def tissue(self) -> Tissue | None:
+    def tissue(self) -> TissueMap | None:
         """Where the slide has tissue; None where that is not asked."""
         return None if self.surveyed is None else self.surveyed.tissue
 
@@ -222,7 +222,7 @@ class TiledTask(Task):
         )
         return objects.select(self.inside(owned.anchor))
 
-    def _find_tissue(self, resources: Resources) -> Tissue:
+    def _find_tissue(self, resources: Resources) -> TissueMap:
         from isoline.models.tissue_mask import tissue_mask  # loads OpenCV: in workers alone
 
         grid, spacing = self.plane.grid, self.plane.spacing_um
@@ -234,10 +234,10 @@ class TiledTask(Task):
         overview = Grid(grid.image_size, cell)
         sampler = Sampler(self.source(resources), overview, self.plane.selection)
         rgb = sampler.read(overview.bounds).astype(np.uint8, copy=False)
-        return Tissue(tissue_mask(rgb), cell)
+        return TissueMap(tissue_mask(rgb), cell)
 
 
-def _windows(grid: Grid, tissue: Tissue | None, bounds: Box) -> list[Box]:
+def _windows(grid: Grid, tissue: TissueMap | None, bounds: Box) -> list[Box]:
     """Return the windows in `bounds`, grid pixels, that a model's statistics are estimated from."""
     from isoline.models.tissue_mask import sample_windows
 

@@ -32,17 +32,17 @@ from isoline.geometry.tiling import Lattice
 from isoline.geometry.volume_grid import LPS, VolumeGrid, VolumeInfo
 from isoline.inference.image_views import FlatView, VolumeView
 from isoline.inference.prompts import FlatPromptTask, VolumePromptTask
-from isoline.inference.results import Plane
-from isoline.inference.sampling import Sampler, Selection
+from isoline.inference.results import WorkingPlane
+from isoline.inference.sampling import ChannelSelection, Sampler
 from isoline.inference.task import TaskHead
 from isoline.kernels import expand
-from isoline.models.base import Model, Patch
 from isoline.models.catalogue import MODELS
+from isoline.models.model import Model, Patch
 from isoline.models.parameters import check_parameters
 from isoline.models.promptable import PromptableModel
-from isoline.sources.base import Source
 from isoline.sources.byte_cache import ByteCache
 from isoline.sources.registry import open_image
+from isoline.sources.source import Source
 from isoline.sources.volume import VolumeSource, volume_image
 
 log = logging.getLogger(__name__)
@@ -177,8 +177,8 @@ def _answer(name: str, kind: type[PromptableModel], pixels: NDArray[np.uint8]) -
 
 def _point_at_picture(model: PromptableModel, head: TaskHead, pixels: NDArray[np.uint8]) -> None:
     with _picture(pixels) as source:
-        selection = Selection(tuple(range(len(source.info.channels))), 0)
-        plane = Plane(selection, Grid(source.info.size, XY(1.0, 1.0)), None)
+        selection = ChannelSelection(tuple(range(len(source.info.channels))), 0)
+        plane = WorkingPlane(selection, Grid(source.info.size, XY(1.0, 1.0)), None)
         prompts = (Prompt("point", ((16.5, 12.5),)),)
         task = FlatPromptTask(**head, prompts=prompts, plane=plane, initial=None)
         view = FlatView("", head["model"], plane, lambda: source, ByteCache(1 << 26))

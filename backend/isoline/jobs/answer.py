@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from isoline.domain.batch import Batch
 from isoline.domain.events import Failed
-from isoline.engines.base import Engine
+from isoline.engines.engine import Engine
 from isoline.errors import failure_of
 from isoline.pipeline.kinds import Plan
 

@@ -23,7 +23,7 @@ import orjson
 
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Contours, Done, Failed, Progress, Started
-from isoline.engines.base import Agenda, Engine
+from isoline.engines.engine import Agenda, Engine
 from isoline.errors import Broken, Unreadable, failure_of
 from isoline.geometry.grid import XY
 from isoline.geometry.volume_grid import SliceName

@@ -21,7 +21,7 @@ from pathlib import Path
 from isoline.config.file_lock import Exclusive
 from isoline.config.settings import Limits
 from isoline.domain.events import Cancelled
-from isoline.engines.base import Engine
+from isoline.engines.engine import Engine
 from isoline.errors import Broken, Busy, KeyReused, UnknownJob
 from isoline.jobs.answer import Answer
 from isoline.jobs.job import CARD, REQUEST, Card, Job, State

@@ -22,7 +22,7 @@ from isoline.extras import radiology
 from isoline.geometry.reorient import Orientation
 from isoline.geometry.volume_grid import VolumeGrid
 from isoline.models import devices
-from isoline.models.base import ModelSpec, Number, Voxels, Weights
+from isoline.models.model import ModelSpec, Number, Voxels, Weights
 from isoline.models.volumetric import Scan, Step, VolumeModel, give
 
 if TYPE_CHECKING:

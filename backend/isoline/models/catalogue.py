@@ -12,8 +12,8 @@ from pathlib import Path
 
 from isoline.config.settings import Settings
 from isoline.errors import Broken, IsolineError, UnknownModel
-from isoline.models.base import Model, ModelSpec
 from isoline.models.bundles.files import Bundle
+from isoline.models.model import Model, ModelSpec
 from isoline.models.weights import weight_files
 from isoline.plugins import Plugins
 

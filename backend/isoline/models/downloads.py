@@ -23,7 +23,7 @@ from typing import IO
 
 from isoline.config.data_directory import default_directory
 from isoline.errors import Broken
-from isoline.models.base import OwnFile, Weights
+from isoline.models.model import OwnFile, Weights
 
 _CHUNK = 1 << 20
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from isoline.domain.events import Label
 from isoline.errors import BadSpacing
 from isoline.models import stain
-from isoline.models.base import (
+from isoline.models.model import (
     Classes,
     Model,
     ModelSpec,

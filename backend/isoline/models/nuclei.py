@@ -26,7 +26,7 @@ from isoline.domain.request import Value
 from isoline.errors import BadSpacing
 from isoline.kernels import expand, maxtree, shape
 from isoline.models import stain
-from isoline.models.base import Bounded, Instances, Model, ModelSpec, Number, Patch, Statistics
+from isoline.models.model import Bounded, Instances, Model, ModelSpec, Number, Patch, Statistics
 from isoline.models.tissue_mask import otsu
 
 MAX_EXTENT_UM = 25.0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from isoline.domain.request import Value
 from isoline.errors import BadParameter, nearest
 from isoline.geometry.region import brief
-from isoline.models.base import Choice, ModelSpec, Number, Parameter, Switch
+from isoline.models.model import Choice, ModelSpec, Number, Parameter, Switch
 
 
 def check_parameters(spec: ModelSpec, given: Mapping[str, Value]) -> Mapping[str, Value]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from isoline.domain.prompts import Prompt
 from isoline.domain.request import Value
 from isoline.errors import Broken
-from isoline.models.base import Model, Patch, Prediction
+from isoline.models.model import Model, Patch, Prediction
 
 T = TypeVar("T")
 Bool: TypeAlias = NDArray[np.bool_]

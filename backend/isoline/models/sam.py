@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from isoline.domain.events import Label
 from isoline.domain.prompts import KINDS, Prompt
 from isoline.errors import WeightsMissing
-from isoline.models.base import ModelSpec, Number, OwnFile
+from isoline.models.model import ModelSpec, Number, OwnFile
 from isoline.models.promptable import ImageView, PromptableModel, PromptedObject, Question, Window
 
 Tensors: TypeAlias = Mapping[str, NDArray[np.float32]]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from isoline.models.base import Patch
+from isoline.models.model import Patch
 from isoline.models.tissue_mask import Glass
 
 HEMATOXYLIN = np.array([0.65, 0.70, 0.29])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from isoline.domain.events import Label
 from isoline.domain.request import Value
 from isoline.errors import NotSupported
-from isoline.models.base import (
+from isoline.models.model import (
     Choice,
     Classes,
     Model,

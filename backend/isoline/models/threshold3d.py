@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from isoline.domain.events import Label
-from isoline.models.base import ModelSpec, Number, Voxels
+from isoline.models.model import ModelSpec, Number, Voxels
 from isoline.models.volumetric import Scan, Step, VolumeModel, outward
 
 

@@ -10,15 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.domain.events import Label
-from isoline.models.base import (
-    Classes,
-    Model,
-    ModelSpec,
-    Patch,
-    Regions,
-    Statistics,
-    Switch,
-)
+from isoline.models.model import Classes, Model, ModelSpec, Patch, Regions, Statistics, Switch
 from isoline.models.tissue_mask import Glass, evidence, ink
 
 _BLUR_PX = 2.0

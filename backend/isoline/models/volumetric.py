@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from isoline.domain.request import Value
 from isoline.errors import Broken
 from isoline.geometry.volume_grid import VolumeGrid
-from isoline.models.base import Model, Patch, Prediction
+from isoline.models.model import Model, Patch, Prediction
 
 SLAB = 16
 """Largest number of slices in a step."""

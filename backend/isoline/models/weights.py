@@ -8,7 +8,7 @@ from pathlib import Path
 from isoline import extras
 from isoline.errors import WeightsMissing
 from isoline.models import downloads
-from isoline.models.base import ModelSpec
+from isoline.models.model import ModelSpec
 
 
 def weight_files(spec: ModelSpec, directory: Path) -> Mapping[str, Path]:

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from isoline.domain.batch import Arrays, Batch
 from isoline.domain.events import Contours, Event, Objects, Warned
 from isoline.geometry.polygons import Polygons
-from isoline.geometry.seams import Closed, Pieces, Place, Union
+from isoline.geometry.seams import Closed, Pieces, TilePlace, Union
 from isoline.geometry.tiling import Lattice, Tile
 from isoline.inference import results
 from isoline.inference.task import TileFailed
 from isoline.inference.tiles import TiledTask, TileResult
-from isoline.models.base import Bounded, Regions, Unbounded
+from isoline.models.model import Bounded, Regions, Unbounded
 
 PULL_AT_LEAST = 64
 PULL_FACTOR = 4
@@ -31,10 +31,10 @@ class Assembly:
         self._lattice = lattice
         self._skipped = {tile.place for tile in tiles if self._is_glass(tile)}
         self._expected = {tile.place for tile in tiles} - self._skipped
-        self._finished: set[Place] = set()
+        self._finished: set[TilePlace] = set()
         self._may_pull = max(PULL_AT_LEAST, PULL_FACTOR * len(tiles))
         self._union = Union(lattice)
-        self._ended: set[Place] = set()
+        self._ended: set[TilePlace] = set()
         """Places that the union knows will never come."""
         self._shown: dict[tuple[int, ...], bytes] = {}
         """(column, row, number) of an open piece -> the id under which viewers show it."""
@@ -114,14 +114,14 @@ class Assembly:
             return (warned,)
         return (warned, *self._closed(self._union.close(tile.place)))
 
-    def _unite(self, place: Place, pieces: Pieces) -> Iterator[Event]:
+    def _unite(self, place: TilePlace, pieces: Pieces) -> Iterator[Event]:
         yield from self._end_at_edges(place)
         closed = self._union.add(place, pieces)
         if isinstance(self._task.output, Regions):
             yield from self._show(place, pieces, closed)
         yield from self._closed(closed)
 
-    def _end_at_edges(self, place: Place) -> Iterator[Event]:
+    def _end_at_edges(self, place: TilePlace) -> Iterator[Event]:
         """Tell the union of neighbours in which regions are known to have no pixel.
 
         That is glass, and for regions, which are cut to what was asked for, every tile beyond.
@@ -137,7 +137,7 @@ class Assembly:
                 self._ended.add(neighbour)
                 yield from self._closed(self._union.close(neighbour, complete=True))
 
-    def _show(self, place: Place, pieces: Pieces, closed: Closed) -> Iterator[Event]:
+    def _show(self, place: TilePlace, pieces: Pieces, closed: Closed) -> Iterator[Event]:
         """Show the pieces of `place` that are still open."""
         is_open = np.ones(len(pieces), np.bool_)
         mine = (closed.piece[:, :2] == place).all(axis=1)

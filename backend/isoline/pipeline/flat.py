@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from isoline.domain.events import Scope, Started
 from isoline.domain.request import SegmentRequest, Value
-from isoline.engines.base import Agenda
+from isoline.engines.engine import Agenda
 from isoline.errors import BadPrompt, NotSupported, WrongImage
-from isoline.exports.base import Encoder
+from isoline.exports.encoder import Encoder
 from isoline.exports.registry import check_kind
 from isoline.geometry.grid import XY, Box, Grid, Rect
 from isoline.geometry.volume_grid import SliceName
-from isoline.inference.results import Plane
+from isoline.inference.results import WorkingPlane
 from isoline.inference.sampling import choose
-from isoline.models.base import ModelSpec, ResultKind
+from isoline.models.model import ModelSpec, ResultKind
 from isoline.pipeline.kinds import Context
 from isoline.pipeline.resolution import image_spacing, working_grid
 
@@ -50,7 +50,7 @@ def refuse_prompt_keys(request: SegmentRequest, spec: ModelSpec) -> None:
             raise BadPrompt(f"{key}: {what}", remedy)
 
 
-def plane_of(context: Context, grid: Grid | None = None) -> tuple[Plane, XY | None]:
+def plane_of(context: Context, grid: Grid | None = None) -> tuple[WorkingPlane, XY | None]:
     """Return where the model works, and the size of an image pixel in micrometres.
 
     It works on `grid`, by default at its own spacing. Raises BadSpacing or BadParameter.
@@ -62,10 +62,10 @@ def plane_of(context: Context, grid: Grid | None = None) -> tuple[Plane, XY | No
         grid = working_grid(found.name, found.info, spec, stated, request.at_um)
     spacing = None if stated is None else XY(stated.x * grid.scale.x, stated.y * grid.scale.y)
     covered = None if found.info.covered is None else _covered(grid, found.info.covered)
-    return Plane(selection, grid, spacing, covered, request.simplify_px), stated
+    return WorkingPlane(selection, grid, spacing, covered, request.simplify_px), stated
 
 
-def scope_of(context: Context, plane: Plane) -> Scope:
+def scope_of(context: Context, plane: WorkingPlane) -> Scope:
     """Return what results on `plane` depend on."""
     grid, spec = plane.grid, context.spec
     chosen: dict[str, Value] = {

@@ -18,15 +18,15 @@ from isoline.config.settings import Limits
 from isoline.domain.batch import Batch
 from isoline.domain.events import Scope, Started
 from isoline.domain.request import SegmentRequest, Value
-from isoline.engines.base import Agenda, Engine
+from isoline.engines.engine import Agenda, Engine
 from isoline.errors import NotSupported
-from isoline.exports.base import Encoder
+from isoline.exports.encoder import Encoder
 from isoline.geometry.grid import XY, Box
 from isoline.geometry.tiling import Lattice, Tile
 from isoline.geometry.volume_grid import SliceName
 from isoline.images.catalog import Found
 from isoline.inference.task import TaskHead
-from isoline.models.base import Model, ModelSpec
+from isoline.models.model import Model, ModelSpec
 from isoline.pipeline.surveys import Surveys
 from isoline.plugins import Plugins
 

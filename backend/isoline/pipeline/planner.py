@@ -12,8 +12,8 @@ from isoline.errors import Broken
 from isoline.exports.registry import EXPORTS
 from isoline.geometry.grid import Box
 from isoline.images.catalog import ANYONE, Caller, Found, Images
-from isoline.models.base import Model
 from isoline.models.catalogue import ModelCatalogue
+from isoline.models.model import Model
 from isoline.models.parameters import check_parameters
 from isoline.pipeline.kinds import KINDS, Context, Kind, Plan
 from isoline.pipeline.surveys import Surveys

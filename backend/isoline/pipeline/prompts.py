@@ -16,9 +16,9 @@ from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Contours, Done, Event, Failed, Objects, Warned
 from isoline.domain.prompts import DrawnSlice, Prompt, check
 from isoline.domain.request import SegmentRequest
-from isoline.engines.base import Agenda, Engine
+from isoline.engines.engine import Agenda, Engine
 from isoline.errors import BadPrompt
-from isoline.exports.base import Encoder
+from isoline.exports.encoder import Encoder
 from isoline.geometry.grid import XY, Box
 from isoline.geometry.region import Region
 from isoline.geometry.volume_grid import SliceName, VolumeInfo
@@ -32,7 +32,7 @@ from isoline.inference.prompts import (
 )  # fmt: skip
 from isoline.inference.results import cut_off
 from isoline.inference.task import TileFailed
-from isoline.models.base import Model, ModelSpec
+from isoline.models.model import Model, ModelSpec
 from isoline.models.promptable import Index
 from isoline.pipeline.flat import check_flat, flat_started, look_at_point, plane_of, scope_of
 from isoline.pipeline.kinds import Context, Kind, Lane, OneTilePlan

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from isoline.errors import BadSpacing
 from isoline.geometry.grid import XY, Grid
-from isoline.models.base import ModelSpec
-from isoline.sources.base import ImageInfo
+from isoline.models.model import ModelSpec
+from isoline.sources.source import ImageInfo
 
 CONTRADICTION = 0.05
 """How far a stated pixel size may lie from the file's own."""

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import orjson
 
-from isoline.engines.base import Agenda, Engine
+from isoline.engines.engine import Agenda, Engine
 from isoline.geometry.grid import XY
-from isoline.inference.tiles import Survey, TiledTask, Tissue
+from isoline.inference.tiles import Survey, TiledTask, TissueMap
 
 _STATISTICS = "statistics."
 
@@ -67,7 +67,7 @@ def _key(task: TiledTask) -> str:
 def _load(path: Path) -> Survey:
     with np.load(path, allow_pickle=False) as stored:
         tissue = (
-            Tissue(stored["tissue"], XY(*map(float, stored["cell"])))
+            TissueMap(stored["tissue"], XY(*map(float, stored["cell"])))
             if "tissue" in stored
             else None
         )

@@ -14,17 +14,17 @@ from math import ceil, floor
 from isoline.domain.batch import Arrays, Batch
 from isoline.domain.events import Cancelled, Done, Event, Progress, Warned
 from isoline.domain.request import SegmentRequest
-from isoline.engines.base import Agenda, Engine
+from isoline.engines.engine import Agenda, Engine
 from isoline.errors import BadParameter, BadRegion, BadSpacing, TooLarge
-from isoline.exports.base import Encoder
+from isoline.exports.encoder import Encoder
 from isoline.geometry.grid import XY, Box, Overlap
 from isoline.geometry.region import Region
-from isoline.geometry.seams import Pieces, Place
+from isoline.geometry.seams import Pieces, TilePlace
 from isoline.geometry.tiling import Lattice, Tile
 from isoline.geometry.volume_grid import SliceName
 from isoline.inference.task import TileFailed
 from isoline.inference.tiles import TiledTask, TileResult
-from isoline.models.base import Bounded, Model, ModelSpec, Output, Regions, Unbounded
+from isoline.models.model import Bounded, Model, ModelSpec, Output, Regions, Unbounded
 from isoline.pipeline.assembly import Assembly, carry_of
 from isoline.pipeline.flat import (
     check_flat,
@@ -81,7 +81,9 @@ class TiledPlan(Plan):
     ) -> Iterator[Batch]:
         seq = 0
 
-        def batch(place: Place | None, told: Iterable[Event], carry: Arrays | None = None) -> Batch:
+        def batch(
+            place: TilePlace | None, told: Iterable[Event], carry: Arrays | None = None
+        ) -> Batch:
             nonlocal seq
             made = Batch(seq, place, tuple(told), carry)
             seq = made.last_seq + 1

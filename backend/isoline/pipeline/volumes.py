@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Done, Event, Failed, Mask, Progress, Scope, Started
 from isoline.domain.request import SegmentRequest
-from isoline.engines.base import Agenda, Engine
+from isoline.engines.engine import Agenda, Engine
 from isoline.errors import NotSupported
-from isoline.exports.base import Encoder
+from isoline.exports.encoder import Encoder
 from isoline.exports.registry import check_kind
 from isoline.geometry.grid import XY, Grid
 from isoline.geometry.volume_grid import SliceName, VolumeInfo
 from isoline.inference.task import TileFailed
 from isoline.inference.volumes import VolumePart, VolumeTask
-from isoline.models.base import Model, Voxels
+from isoline.models.model import Model, Voxels
 from isoline.pipeline.flat import refuse_prompt_keys
 from isoline.pipeline.kinds import Context, Kind, Lane, OneTilePlan
 from isoline.sources.volume import check_size

@@ -22,8 +22,8 @@ from isoline.domain.events import (
     Warned,
 )
 from isoline.domain.request import Value
-from isoline.exports.base import Encoder, scope_key
-from isoline.models.base import ResultKind
+from isoline.exports.encoder import Encoder, scope_key
+from isoline.models.model import ResultKind
 from isoline.protocol.responses import LabelJson, VolumeJson, label_json, volume_json
 from isoline.protocol.values import Color, Corners, Pair, Positive, Size, VoxelBox, Whole
 

@@ -24,7 +24,7 @@ from pydantic import (
 from typing_extensions import NotRequired, TypedDict, get_type_hints
 
 from isoline.domain.events import Label, Layer
-from isoline.domain.prompts import KINDS, MAX_PROMPTS, DrawnSlice, Kind, Prompt
+from isoline.domain.prompts import KINDS, MAX_PROMPTS, DrawnSlice, Prompt, PromptKind
 from isoline.domain.request import SegmentRequest
 from isoline.domain.segments import Algorithm, LabelledSlice, SaveRequest, Segment
 from isoline.errors import Malformed, TooLarge
@@ -177,7 +177,7 @@ SliceReference = Annotated[
 class PromptJson(TypedDict):
     """One gesture."""
 
-    kind: Annotated[Kind, Expected(" or ".join(f'"{kind}"' for kind in KINDS))]
+    kind: Annotated[PromptKind, Expected(" or ".join(f'"{kind}"' for kind in KINDS))]
     points: Annotated[
         list[Position],
         Expected("a list of positions"),

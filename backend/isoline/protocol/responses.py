@@ -13,13 +13,13 @@ from pydantic import Field
 from typing_extensions import NotRequired, TypedDict
 
 from isoline.domain.events import Label
-from isoline.domain.prompts import Kind
+from isoline.domain.prompts import PromptKind
 from isoline.domain.segments import Saved
 from isoline.geometry.grid import Box
 from isoline.geometry.volume_grid import LPS, SliceName, VolumeInfo
-from isoline.models.base import Choice, ModelSpec, Number, Parameter, ResultKind
+from isoline.models.model import Choice, ModelSpec, Number, Parameter, ResultKind
 from isoline.protocol.values import Color, Pair, Positive, Size, Whole
-from isoline.sources.base import ImageInfo
+from isoline.sources.source import ImageInfo
 from isoline.sources.upload import Manifest
 
 Area = Annotated[tuple[int, int, int, int], Field(description="x0, y0, x1, y1 in its pixels.")]
@@ -120,7 +120,8 @@ class ModelJson(TypedDict):
     tile_px: Annotated[Whole, Field(description="Default side of a tile.")]
     fixed_tile: Annotated[bool, Field(description="Whether it refuses any other tile.")]
     prompts: Annotated[
-        tuple[Kind, ...], Field(description="What it understands; empty: it takes no prompts.")
+        tuple[PromptKind, ...],
+        Field(description="What it understands; empty: it takes no prompts."),
     ]
     automatic: Annotated[bool, Field(description="Whether it answers without prompts too.")]
     parameters: list[ParameterJson]

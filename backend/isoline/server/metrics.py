@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from isoline.engines.base import Observer
+from isoline.engines.engine import Observer
 from isoline.inference.task import Result
 from isoline.jobs.job import State
 from isoline.jobs.queue import Jobs

@@ -15,7 +15,7 @@ from isoline.sources.registry import open_image
 
 
 @dataclass(frozen=True)
-class Picture:
+class Rendering:
     """Pixels of an image, and their position."""
 
     pixels: NDArray[np.uint8]
@@ -24,10 +24,10 @@ class Picture:
     """The part of the image that is shown, in image coordinates."""
 
 
-def render(found: Found, rect: Rect, side: int, cap: int) -> Picture:
+def render(found: Found, rect: Rect, side: int, cap: int) -> Rendering:
     """Return a picture of `rect`, in image coordinates, whose longer side has `side` pixels.
 
-    The picture is aligned to whole pixels of its own resolution: `Picture.rect` is its exact
+    The picture is aligned to whole pixels of its own resolution: `Rendering.rect` is its exact
     position. Raises BadRegion if `rect` does not overlap the image, TooLarge beyond `cap` pixels,
     and NotSupported for an image without colours.
     """
@@ -52,4 +52,6 @@ def render(found: Found, rect: Rect, side: int, cap: int) -> Picture:
         pixels = Sampler(source, grid, choose(found.info, (3,), None, None)).read(box)
     finally:
         source.close()
-    return Picture(np.ascontiguousarray(pixels.transpose(1, 2, 0)).astype(np.uint8), grid.rect(box))
+    return Rendering(
+        np.ascontiguousarray(pixels.transpose(1, 2, 0)).astype(np.uint8), grid.rect(box)
+    )

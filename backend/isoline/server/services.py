@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 
 from isoline.config.settings import Settings
-from isoline.engines.base import Bounds
+from isoline.engines.engine import Bounds
 from isoline.engines.local import LocalEngine
 from isoline.images.catalog import Descriptions, Images, Resolver
 from isoline.images.dicomweb import DicomWebImages

@@ -27,8 +27,8 @@ from PIL import Image
 
 from isoline.errors import IsolineError, NotAllowed, UnknownImage, Unreadable
 from isoline.geometry.grid import Box
-from isoline.sources.base import ImageInfo, Remote, Source
 from isoline.sources.pyramid import TileCache, paste
+from isoline.sources.source import ImageInfo, Remote, Source
 
 log = logging.getLogger(__name__)
 

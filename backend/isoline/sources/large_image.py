@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 from isoline.errors import Unreadable
 from isoline.geometry.grid import Box
-from isoline.sources.base import ImageInfo, Source
 from isoline.sources.fingerprint import fingerprint
 from isoline.sources.pixel_size import NO_SPACING, believable
 from isoline.sources.pyramid import RGB, TileCache, level, paste, scale_problems, white
+from isoline.sources.source import ImageInfo, Source
 from isoline.sources.tiff import MAGIC, unique_names
 
 _TIFF_KINDS = (

@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 
 from isoline.errors import Unreadable
 from isoline.geometry.grid import XY, Box
-from isoline.sources.base import ImageInfo, Level, Source
 from isoline.sources.fingerprint import fingerprint
 from isoline.sources.pixel_size import NO_SPACING, believable, micrometres
 from isoline.sources.pyramid import RGB, TileCache, level, paste, scale_problems
+from isoline.sources.source import ImageInfo, Level, Source
 from isoline.sources.tiff import TiffFile, TiffPage
 
 BLOCK_PX = 512

@@ -10,10 +10,10 @@ from PIL import Image, UnidentifiedImageError
 
 from isoline.errors import TooLarge, Unreadable
 from isoline.geometry.grid import XY, Box
-from isoline.sources.base import ImageInfo, Level, Source
 from isoline.sources.fingerprint import fingerprint
 from isoline.sources.pixel_size import NO_SPACING, believable
 from isoline.sources.pyramid import RGB, white
+from isoline.sources.source import ImageInfo, Level, Source
 
 FORMATS = ("PNG", "JPEG", "TIFF")
 MAX_PIXELS = 100_000_000

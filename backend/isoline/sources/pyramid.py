@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.geometry.grid import XY, Box
-from isoline.sources.base import Level
 from isoline.sources.byte_cache import ByteCache
+from isoline.sources.source import Level
 
 RGB = ("red", "green", "blue")
 CACHE_BYTES = 64 << 20

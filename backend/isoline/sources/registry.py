@@ -10,7 +10,7 @@ from pathlib import Path
 
 from isoline.errors import Broken, IsolineError, NotFound, Unreadable
 from isoline.plugins import Plugins
-from isoline.sources.base import Remote, Source
+from isoline.sources.source import Remote, Source
 
 log = logging.getLogger(__name__)
 

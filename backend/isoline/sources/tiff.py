@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from isoline.errors import Unreadable
 from isoline.geometry.grid import XY, Box
-from isoline.sources.base import ImageInfo, Source
 from isoline.sources.fingerprint import fingerprint
 from isoline.sources.pixel_size import NO_SPACING, believable, micrometres
 from isoline.sources.pyramid import RGB, TileCache, level, paste, scale_problems, white
+from isoline.sources.source import ImageInfo, Source
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_TILE_BYTES = 256 << 20

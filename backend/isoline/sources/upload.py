@@ -17,16 +17,16 @@ from PIL import Image
 from isoline.domain.request import SegmentRequest
 from isoline.errors import Malformed, Unreadable
 from isoline.geometry.grid import XY, Box
-from isoline.sources.base import ImageInfo, Level, Source
 from isoline.sources.pixel_size import NO_SPACING
 from isoline.sources.pyramid import RGB, TileCache, paste, white
+from isoline.sources.source import ImageInfo, Level, Source
 
 MANIFEST = "upload.json"
 _MODES = {"uint8": ("L",), "uint16": ("I;16", "I;16B")}
 
 
 @dataclass(frozen=True)
-class Layer:
+class UploadLevel:
     """One resolution of an upload."""
 
     downsample: int
@@ -46,7 +46,7 @@ class Manifest:
     dtype: Literal["uint8", "uint16"]
     kind: Literal["slide", "image"]
     tile_px: int
-    layers: tuple[Layer, ...]
+    layers: tuple[UploadLevel, ...]
     """Full resolution first."""
     fingerprint: str = ""
     """Digest of all pixels, once they have arrived."""
@@ -84,7 +84,7 @@ class Manifest:
             spacing_um=None if spacing is None else XY(*spacing),
             channels=tuple(parsed.pop("channels")),
             layers=tuple(
-                Layer(each["downsample"], Box(*map(int, each["area"]))) for each in layers
+                UploadLevel(each["downsample"], Box(*map(int, each["area"]))) for each in layers
             ),
             **parsed,
         )

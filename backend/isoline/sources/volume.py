@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from isoline.errors import BadSeries
 from isoline.geometry.grid import XY, Box
 from isoline.geometry.volume_grid import SliceName, VolumeGrid, VolumeInfo
-from isoline.sources.base import ImageInfo, Level, Source
+from isoline.sources.source import ImageInfo, Level, Source
 
 
 class VolumeSource(Source):

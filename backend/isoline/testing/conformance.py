@@ -42,7 +42,7 @@ from isoline.domain.events import (
 from isoline.domain.prompts import Prompt
 from isoline.domain.request import SegmentRequest
 from isoline.errors import IsolineError, Malformed
-from isoline.exports.base import Encoder
+from isoline.exports.encoder import Encoder
 from isoline.exports.registry import EXPORTS
 from isoline.geometry.grid import XY, Grid, Rect
 from isoline.geometry.polygons import Polygons
@@ -59,7 +59,7 @@ PRECISION = 1e-3
 
 
 @dataclass(frozen=True)
-class Case:
+class ConformanceCase:
     """One thing to get right."""
 
     name: str
@@ -104,7 +104,7 @@ def save(directory: Path, format: str = "geojson") -> None:  # noqa: A002
         (directory / f"{stem}.expected.json").write_bytes(orjson.dumps(case.expected))
 
 
-def cases(format: str = "geojson") -> tuple[Case, ...]:  # noqa: A002
+def cases(format: str = "geojson") -> tuple[ConformanceCase, ...]:  # noqa: A002
     """Return every case in the dialect `format`. Raises UnknownFormat."""
     encoder = EXPORTS.load(format)()
     recorded = _recording("events.json")
@@ -120,7 +120,7 @@ def recorded_stream(name: str, format: str = "geojson") -> list[bytes]:  # noqa:
     return list(_lines(_recording(name), shared["shapes"], started, EXPORTS.load(format)()))
 
 
-def judge(case: Case, printed: bytes) -> str | None:
+def judge(case: ConformanceCase, printed: bytes) -> str | None:
     """Return what is wrong with what an adapter `printed`, None when it is right."""
     try:
         said = orjson.loads(printed)
@@ -138,9 +138,9 @@ def _recording(name: str) -> Any:
 # --- Requests ----------------------------------------------------------------------------------
 
 
-def _request_case(recorded: Json) -> Case:
+def _request_case(recorded: Json) -> ConformanceCase:
     named = {"image": "slides/a.svs", "model": "nuclei"}
-    return Case(
+    return ConformanceCase(
         recorded["name"],
         recorded["why"],
         "request",
@@ -222,10 +222,10 @@ def _where(region: Region | None) -> str:
 # --- Events ------------------------------------------------------------------------------------
 
 
-def _event_case(recorded: Json, shared: Json, encoder: Encoder) -> Case:
+def _event_case(recorded: Json, shared: Json, encoder: Encoder) -> ConformanceCase:
     scale = XY(*recorded.get("scale", (1, 1)))
     started = _started(shared, scale)
-    return Case(
+    return ConformanceCase(
         recorded["name"],
         recorded["why"],
         "events",

@@ -29,7 +29,7 @@ from isoline.server.audit import Audit
 from isoline.server.declarations import check_declared, declaration_of
 from isoline.server.metrics import Metrics
 from isoline.server.monailabel.http import attachment
-from isoline.server.monailabel.runs import Run, Runner
+from isoline.server.monailabel.runs import FinishedRun, Runner
 from isoline.server.services import Services
 from tests.planning import planner
 
@@ -272,7 +272,7 @@ def test_an_inference_finds_its_image_once(tmp_path: Path, monkeypatch: pytest.M
         found.append(name)
         return find(self, name, *caller)
 
-    def plan_only(self: Runner, asked: SegmentRequest, image: Found, *_: object) -> Run:
+    def plan_only(self: Runner, asked: SegmentRequest, image: Found, *_: object) -> FinishedRun:
         planned.append(self._planner.plan_on(image, asked).started.image)
         raise Busy("planned", "that is all")
 
@@ -297,7 +297,7 @@ def test_who_comes_too_early_is_told_when_to_come(
 ) -> None:
     Image.fromarray(np.full((40, 50, 3), 200, np.uint8)).save(tmp_path / "a.png")
 
-    def refuse(*_: object) -> Run:
+    def refuse(*_: object) -> FinishedRun:
         raise error
 
     monkeypatch.setattr(Runner, "run", refuse)

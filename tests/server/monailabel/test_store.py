@@ -47,10 +47,10 @@ from isoline.models.catalogue import MODELS
 from isoline.server.monailabel import forms, masks, points, sessions, wsi
 from isoline.server.monailabel.datastore import Datastore
 from isoline.server.monailabel.inference import whole_or_part
-from isoline.server.monailabel.masks import Frame, Kind
+from isoline.server.monailabel.masks import Frame, MaskFormat
 from isoline.server.monailabel.sessions import Sessions
 from isoline.server.monailabel.stale import accept_stale_lengths
-from isoline.sources.base import ImageInfo, Level
+from isoline.sources.source import ImageInfo, Level
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -402,19 +402,19 @@ def test_a_mask_says_what_lies_under_the_centre_of_each_pixel(seed: int, scale: 
 
 def test_files_of_masks() -> None:
     mask = np.arange(12, dtype=np.int32).reshape(3, 4)
-    body, _ = masks.encode(mask, Kind.of({}))
+    body, _ = masks.encode(mask, MaskFormat.of({}))
     assert (np.asarray(Image.open(io.BytesIO(body))) == mask).all()
-    body, _ = masks.encode(mask * 100, Kind.of({"result_extension": "tif"}))
+    body, _ = masks.encode(mask * 100, MaskFormat.of({"result_extension": "tif"}))
     assert (tifffile.imread(io.BytesIO(body)) == mask * 100).all()
     asked = {"result_extension": ".nrrd", "result_dtype": "uint16", "result_compress": True}
-    body, _ = masks.encode(mask, Kind.of(asked))
+    body, _ = masks.encode(mask, MaskFormat.of(asked))
     header, _, raw = body.partition(b"\n\n")
     assert b"encoding: gzip" in header
     assert b"sizes: 4 3" in header
     assert gzip.decompress(raw) == mask.astype("<u2").tobytes()
     for suffix, dtype in ((".nii.gz", None), (".png", "int32"), (".nrrd", "float99"), ([], {})):
         with pytest.raises(NotSupported):
-            Kind.of({"result_extension": suffix, "result_dtype": dtype})
+            MaskFormat.of({"result_extension": suffix, "result_dtype": dtype})
 
 
 # What clients say of a region

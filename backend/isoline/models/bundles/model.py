@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from isoline.domain.events import Label
 from isoline.errors import Broken
 from isoline.geometry.reorient import Orientation
-from isoline.models.base import ModelSpec, Voxels
 from isoline.models.bundles import code
 from isoline.models.bundles.files import Bundle
 from isoline.models.bundles.network import Network
 from isoline.models.bundles.recipe import Recipe, check_input, class_names, read_recipe
 from isoline.models.bundles.sliding import Sliding
 from isoline.models.bundles.transforms import Input
+from isoline.models.model import ModelSpec, Voxels
 from isoline.models.volumetric import Scan, Step, VolumeModel
 
 MOST_LABELS = 255

@@ -21,7 +21,7 @@ from isoline.models.bundles.inverse import Back, activated, decided
 from isoline.models.bundles.network import Network
 from isoline.models.bundles.recipe import Recipe
 from isoline.models.bundles.transforms import Input
-from isoline.models.bundles.windows import Blend, Place, Windows
+from isoline.models.bundles.windows import Blend, WindowPlace, Windows
 from isoline.models.volumetric import SLAB, Scan, Step
 
 IMPATIENCE_SECONDS = 1.0
@@ -105,7 +105,7 @@ class Sliding:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _add(self, places: Sequence[Place]) -> None:
+    def _add(self, places: Sequence[WindowPlace]) -> None:
         cut = np.stack([self._windows.cut(self._values, place) for place in places])
         answers = self._network(cut, self._axes)
         if answers.shape[1] != len(self._labels):

@@ -29,7 +29,7 @@ LARGEST = 256.0
 """Network outputs are clipped to plus or minus this."""
 
 
-class Place(NamedTuple):
+class WindowPlace(NamedTuple):
     """Index of a window's first voxel; negative if the window is larger than the volume."""
 
     k: int
@@ -64,22 +64,22 @@ class Windows:
         """The first plane of each row of windows."""
         return self.starts[0]
 
-    def row(self, first: int) -> list[Place]:
+    def row(self, first: int) -> list[WindowPlace]:
         """Return the windows whose first plane is `first`."""
-        return [Place(first, j, i) for j, i in itertools.product(*self.starts[1:])]
+        return [WindowPlace(first, j, i) for j, i in itertools.product(*self.starts[1:])]
 
     def planes(self, row: int) -> range:
         """Return the planes of the volume that the windows of `row` cover."""
         return range(max(0, row), min(self.shape[0], row + self.size[0]))
 
-    def cut(self, values: NDArray[np.float32], place: Place) -> NDArray[np.float32]:
+    def cut(self, values: NDArray[np.float32], place: WindowPlace) -> NDArray[np.float32]:
         """Return the voxels of one window, 0 outside the volume."""
         window = np.zeros(self.size, np.float32)
         inside, here = self.overlap(place)
         window[inside] = values[here]
         return window
 
-    def overlap(self, place: Place) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    def overlap(self, place: WindowPlace) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
         """Return the part of a window that lies in the volume, as slices of the window and of
         it."""
         inside, here = [], []
@@ -131,7 +131,7 @@ class Blend:
         """The open planes."""
         return tuple(self._planes)
 
-    def add(self, place: Place, values: NDArray[np.float32], wanted: Container[int]) -> None:
+    def add(self, place: WindowPlace, values: NDArray[np.float32], wanted: Container[int]) -> None:
         """Add (classes, k, j, i) `values` of the window at `place` to those planes that are
         `wanted`.
 

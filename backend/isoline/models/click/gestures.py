@@ -21,7 +21,7 @@ STROKE_RADIUS = 1.5
 
 
 @dataclass(frozen=True)
-class Slice:
+class PlaneSlice:
     """The object in one slice of a volume."""
 
     across: int
@@ -36,7 +36,7 @@ class Stroke:
 
     places: Places
     include: bool
-    known: Slice | None = None
+    known: PlaneSlice | None = None
     """The object in a slice whose middle the stroke is, if that is where it came from."""
 
     def draw(

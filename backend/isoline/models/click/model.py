@@ -12,12 +12,12 @@ import numpy as np
 
 from isoline.domain.events import Label
 from isoline.domain.prompts import KINDS, Prompt
-from isoline.models.base import Choice, ModelSpec
 from isoline.models.click import enclosing, growth, outlines, refining
 from isoline.models.click.features import Space
 from isoline.models.click.gestures import Area, Stroke, gesture_of
 from isoline.models.click.level_sets import Turn
 from isoline.models.click.selection import Bool, Selection, cropped
+from isoline.models.model import Choice, ModelSpec
 from isoline.models.promptable import (
     ImageView,
     Places,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from isoline.kernels import bodies
 from isoline.models.click import enclosing
 from isoline.models.click.features import Space
-from isoline.models.click.gestures import Area, Slice, Stroke
+from isoline.models.click.gestures import Area, PlaneSlice, Stroke
 from isoline.models.click.selection import Selection
 from isoline.models.promptable import ImageView, Index, Places, Window, thinned
 
@@ -98,13 +98,13 @@ def _stroke(space: Space, turned: Turned, found: Selection, index: int, across: 
     middle = np.argwhere(depth >= _MIDDLE * depth.max())
     places = middle + np.array([index, *window.low[1:]]) + 0.5
     placed = Window(0, (index, *window.low[1:]), (index + 1, *window.high[1:]))
-    known = Slice(across, Selection(turned.back(placed), np.moveaxis(mask, 0, across)))
+    known = PlaneSlice(across, Selection(turned.back(placed), np.moveaxis(mask, 0, across)))
     back = np.empty_like(places)
     back[:, [across, *(axis for axis in range(3) if axis != across)]] = places
     return Stroke(thinned(back), True, known)
 
 
-def settle(space: Space, known: Slice, before: Selection, grown: Selection) -> Selection:
+def settle(space: Space, known: PlaneSlice, before: Selection, grown: Selection) -> Selection:
     """Return `grown` with the slice reset to its known object and the earlier selection."""
     its, factor = known.found.window, space.factor(grown.window.level)
     low = np.minimum(its.low, np.multiply(grown.window.low, factor))

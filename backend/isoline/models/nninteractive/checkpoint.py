@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from isoline.errors import WeightsMissing
-from isoline.models.base import OwnFile
+from isoline.models.model import OwnFile
 
 CHECKPOINT = "fold_0/checkpoint_final.pth"
 _TRAINER = "nnInteractiveTrainer_stub"

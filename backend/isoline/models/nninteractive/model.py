@@ -28,7 +28,7 @@ from isoline.domain.events import Label
 from isoline.domain.prompts import KINDS, Prompt
 from isoline.errors import Broken
 from isoline.models import devices
-from isoline.models.base import ModelSpec, OwnFile
+from isoline.models.model import ModelSpec, OwnFile
 from isoline.models.nninteractive import voxelise
 from isoline.models.nninteractive.checkpoint import CHECKPOINT, harmless_copy
 from isoline.models.promptable import (

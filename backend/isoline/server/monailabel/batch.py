@@ -22,7 +22,7 @@ stop."""
 
 
 @dataclass
-class Task:
+class BatchTask:
     """One run over many images, as reported to clients."""
 
     owner: str
@@ -56,17 +56,17 @@ class BatchInference:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._tasks: deque[Task] = deque(maxlen=_REMEMBERED)
-        self._running: Task | None = None
+        self._tasks: deque[BatchTask] = deque(maxlen=_REMEMBERED)
+        self._running: BatchTask | None = None
 
     @property
-    def tasks(self) -> list[Task]:
+    def tasks(self) -> list[BatchTask]:
         """The remembered tasks, oldest first."""
         with self._lock:
             return list(self._tasks)
 
     @property
-    def running(self) -> Task | None:
+    def running(self) -> BatchTask | None:
         return self._running
 
     def start(
@@ -77,13 +77,13 @@ class BatchInference:
         infer: Infer,
         *,
         wait: bool,
-    ) -> Task | None:
+    ) -> BatchTask | None:
         """Start a task, or return None while another is running; with `wait`, wait until it
         ends."""
         with self._lock:
             if self._running is not None:
                 return None
-            task = self._running = Task(owner, request)
+            task = self._running = BatchTask(owner, request)
             self._tasks.append(task)
         thread = threading.Thread(
             target=self._run, args=(task, images, infer), name=f"batch-{task.id}", daemon=True
@@ -93,7 +93,7 @@ class BatchInference:
             thread.join()
         return task
 
-    def _run(self, task: Task, images: list[str], infer: Infer) -> None:
+    def _run(self, task: BatchTask, images: list[str], infer: Infer) -> None:
         task.status = "RUNNING"
         failed = 0
         try:

@@ -38,7 +38,7 @@ IMAGE_SUFFIXES = (
 
 
 @dataclass
-class Item:
+class StoredImage:
     """A file and the clients' metadata for it."""
 
     ext: str
@@ -49,8 +49,8 @@ class Item:
 class Entry:
     """An image with its labels by tag."""
 
-    image: Item
-    labels: dict[str, Item] = field(default_factory=dict)
+    image: StoredImage
+    labels: dict[str, StoredImage] = field(default_factory=dict)
 
 
 class Datastore:
@@ -136,7 +136,7 @@ class Datastore:
             coming.replace(self._directory / (name + suffix))
             if before is not None and before.image.ext != suffix:
                 (self._directory / (name + before.image.ext)).unlink(missing_ok=True)
-            item = Item(suffix, {**info, "ts": int(time.time()), "name": name + suffix})
+            item = StoredImage(suffix, {**info, "ts": int(time.time()), "name": name + suffix})
             entries[name] = Entry(item, before.labels if before is not None else {})
         return name
 
@@ -176,7 +176,7 @@ class Datastore:
         self._entry(image)
         with self._arrived(content) as coming, self._changing() as entries:
             entry = _expect(entries, image)
-            item = Item(suffix, {**info, "ts": int(time.time()), "name": image + suffix})
+            item = StoredImage(suffix, {**info, "ts": int(time.time()), "name": image + suffix})
             path = self._label_path(image, tag, item)
             path.parent.mkdir(parents=True, exist_ok=True)
             coming.replace(path)
@@ -204,10 +204,10 @@ class Datastore:
     def _entry(self, image: str) -> Entry:
         return _expect(self._current(), image)
 
-    def _label(self, image: str, tag: str) -> Item:
+    def _label(self, image: str, tag: str) -> StoredImage:
         return _labelled(self._entry(image), image, tag)
 
-    def _label_path(self, image: str, tag: str, item: Item) -> Path:
+    def _label_path(self, image: str, tag: str, item: StoredImage) -> Path:
         return self._directory / _LABELS / tag / (image + item.ext)
 
     def _inside(self, path: Path, image: str) -> Path:
@@ -248,7 +248,7 @@ class Datastore:
             if is_image and path.is_file() and stem not in entries:
                 known = noted.get(stem)
                 item = known.image if known is not None and known.image.ext == suffix else None
-                entries[stem] = Entry(item or Item(suffix, {"name": path.name}))
+                entries[stem] = Entry(item or StoredImage(suffix, {"name": path.name}))
         for path in sorted((self._directory / _LABELS).glob("*/*")):
             stem, suffix = split(path.name)
             if stem in entries and path.is_file() and not path.name.startswith("."):
@@ -256,7 +256,7 @@ class Datastore:
                 known = noted.get(stem)
                 item = known.labels.get(tag) if known is not None else None
                 kept = item if item is not None and item.ext == suffix else None
-                entries[stem].labels[tag] = kept or Item(suffix, {"name": path.name})
+                entries[stem].labels[tag] = kept or StoredImage(suffix, {"name": path.name})
         return entries
 
     @contextlib.contextmanager
@@ -318,9 +318,9 @@ def _parse(note: Path) -> dict[str, Entry]:
         objects = json.loads(note.read_text("utf-8"))["objects"]
         return {
             name: Entry(
-                Item(entry["image"]["ext"], dict(entry["image"]["info"])),
+                StoredImage(entry["image"]["ext"], dict(entry["image"]["info"])),
                 {
-                    tag: Item(label["ext"], dict(label["info"]))
+                    tag: StoredImage(label["ext"], dict(label["info"]))
                     for tag, label in entry["labels"].items()
                 },
             )
@@ -339,7 +339,7 @@ def _expect(entries: Mapping[str, Entry], image: str) -> Entry:
         ) from None
 
 
-def _labelled(entry: Entry, image: str, tag: str) -> Item:
+def _labelled(entry: Entry, image: str, tag: str) -> StoredImage:
     try:
         return entry.labels[tag]
     except KeyError:

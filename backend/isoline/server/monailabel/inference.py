@@ -13,16 +13,16 @@ from werkzeug.datastructures import FileStorage
 
 from isoline.errors import Malformed
 from isoline.images.catalog import Found, Images
-from isoline.models.base import ModelSpec
 from isoline.models.catalogue import ModelCatalogue
+from isoline.models.model import ModelSpec
 from isoline.server.monailabel import forms, masks, points, volumes, wsi
-from isoline.server.monailabel.masks import Frame, Kind
+from isoline.server.monailabel.masks import Frame, MaskFormat
 from isoline.server.monailabel.names import Names
-from isoline.server.monailabel.runs import Run, Runner
+from isoline.server.monailabel.runs import FinishedRun, Runner
 from isoline.server.monailabel.sessions import SCHEME as SESSION
 from isoline.server.monailabel.sessions import Sessions
-from isoline.server.monailabel.volumes import VolumeAnswer
-from isoline.server.monailabel.wsi import Answer, Asked
+from isoline.server.monailabel.volumes import VolumeInference
+from isoline.server.monailabel.wsi import SlideInference, SlideRequest
 
 _PLACE = ("level", "location", "size", "tile_size", "min_poly_area")
 
@@ -37,7 +37,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Label:
+class StoredLabel:
     """The result on an image in the form that the datastore stores."""
 
     body: bytes
@@ -76,13 +76,13 @@ class Inference:
     def run(
         self,
         model: str,
-        asked: Asked,
+        asked: SlideRequest,
         found: Found,
         owner: str,
         is_gone: Callable[[], bool],
         *,
         masked: bool = False,
-    ) -> Answer:
+    ) -> SlideInference:
         """Run `model` on the region of the image `found`, for `owner`.
 
         With `masked`, a region whose mask would be too large is rejected at once.
@@ -102,7 +102,7 @@ class Inference:
             )
             for each in ([prompts] if masked or not prompts else points.one_by_one(prompts))
         ]
-        return Answer(Run.together(runs), spec, asked, where)
+        return SlideInference(FinishedRun.together(runs), spec, asked, where)
 
     def spec(self, model: str) -> ModelSpec:
         """Return the spec of a model. Raises UnknownModel or Broken."""
@@ -116,7 +116,7 @@ class Inference:
         found: Found,
         owner: str,
         is_gone: Callable[[], bool],
-    ) -> VolumeAnswer:
+    ) -> VolumeInference:
         """Run `model` on the volume `found`, for `owner`."""
         spec = self.spec(model)
         assert found.info.volume is not None
@@ -124,7 +124,7 @@ class Inference:
         if scribbled is not None and "scribble" in spec.prompts:
             pointed += points.scribbles(scribbled, found.info.volume.grid, self.scratch)
         request = volumes.request(found.name, model, spec, params, pointed)
-        return VolumeAnswer(self.runner.run(request, found, owner, is_gone), spec, found)
+        return VolumeInference(self.runner.run(request, found, owner, is_gone), spec, found)
 
     def label(
         self,
@@ -133,19 +133,21 @@ class Inference:
         name: str,
         owner: str,
         is_gone: Callable[[], bool],
-    ) -> Label:
+    ) -> StoredLabel:
         """Run `model` on the image called `name`; return a mask of a volume, a document of a
         plane."""
         found = self.images.find(name)
         if found.info.volume is not None:
-            kind = volumes.Kind.of(params)
+            kind = volumes.VolumeFormat.of(params)
             labelled = self.run_volume(model, params, None, found, owner, is_gone)
-            return Label(volumes.as_mask(labelled, kind), kind.suffix, volumes.explained(labelled))
+            return StoredLabel(
+                volumes.as_mask(labelled, kind), kind.suffix, volumes.explained(labelled)
+            )
         answer = self.run(model, whole_or_part(params), found, owner, is_gone)
-        return Label(wsi.as_dsa(answer), ".json", {"latencies": answer.latencies})
+        return StoredLabel(wsi.as_dsa(answer), ".json", {"latencies": answer.latencies})
 
 
-def whole_or_part(params: Mapping[str, object]) -> Asked:
+def whole_or_part(params: Mapping[str, object]) -> SlideRequest:
     """Return the part of the image that the `params` of /infer/MODEL select: all, or a region."""
     given = {key: params[key] for key in _PLACE if params.get(key) is not None}
     roi = params.get("roi")
@@ -155,7 +157,7 @@ def whole_or_part(params: Mapping[str, object]) -> Asked:
     return wsi.parse({"min_poly_area": 0, **given, "params": dict(params)}, size=(0.0, 0.0))
 
 
-def as_mask(answer: Answer, kind: Kind) -> Reply:
+def as_mask(answer: SlideInference, kind: MaskFormat) -> Reply:
     """Return the results as a label image."""
     where = answer.where
     frame = Frame(where.origin, where.size, where.downsample)
@@ -164,26 +166,26 @@ def as_mask(answer: Answer, kind: Kind) -> Reply:
     return Reply(*masks.encode(mask, kind), f"{secrets.token_hex(6)}{kind.suffix}")
 
 
-def as_json(answer: Answer) -> Reply:
+def as_json(answer: SlideInference) -> Reply:
     """Return the contours and the meaning of the values in a mask."""
     labels = orjson.dumps({"label_names": label_indices(answer.spec)})
     return Reply(b"%b,%b" % (labels[:-1], wsi.as_json(answer)[1:]), "application/json")
 
 
-def as_both(answer: Answer, kind: Kind) -> Reply:
+def as_both(answer: SlideInference, kind: MaskFormat) -> Reply:
     """Return a multipart form with both."""
     mask = as_mask(answer, kind)
     return Reply(*forms.multipart(as_json(answer).body, mask.filename, mask.body, mask.media_type))
 
 
-def of_volume(answer: VolumeAnswer, output: str, params: Mapping[str, object]) -> Reply:
+def of_volume(answer: VolumeInference, output: str, params: Mapping[str, object]) -> Reply:
     """Return the result on a volume as `output`: image, json, all or dicom_seg."""
     if output == "dicom_seg":
         return Reply(volumes.as_dicom_seg(answer), volumes.DICOM, f"{secrets.token_hex(6)}.dcm")
     document = volumes.as_json(answer)
     if output == "json":
         return Reply(document, "application/json")
-    kind = volumes.Kind.of(params)
+    kind = volumes.VolumeFormat.of(params)
     mask, filename = volumes.as_mask(answer, kind), f"{secrets.token_hex(6)}{kind.suffix}"
     if output == "image":
         return Reply(mask, "application/octet-stream", filename)

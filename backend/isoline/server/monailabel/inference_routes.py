@@ -15,7 +15,7 @@ from isoline.server.access import ADMIN, RUN, SAVE, User
 from isoline.server.declarations import Declaration, Routes
 from isoline.server.monailabel import datastore as store
 from isoline.server.monailabel import forms, wsi
-from isoline.server.monailabel.batch import BatchInference, Task
+from isoline.server.monailabel.batch import BatchInference, BatchTask
 from isoline.server.monailabel.datastore import Datastore
 from isoline.server.monailabel.files import safe_name
 from isoline.server.monailabel.forms import TEXT, Form, FormReader
@@ -29,7 +29,7 @@ from isoline.server.monailabel.inference import (
     whole_or_part,
 )
 from isoline.server.monailabel.inference import as_json as inference_as_json
-from isoline.server.monailabel.masks import Kind
+from isoline.server.monailabel.masks import MaskFormat
 from isoline.server.monailabel.runs import hung_up
 
 
@@ -53,7 +53,7 @@ def serve_inference(
                 raise NotSupported(
                     "DICOM SEG is for volumes, and this is a plane", "use output=image"
                 )
-            asked, kind, masked = whole_or_part(params), Kind.of(params), output != "json"
+            asked, kind, masked = whole_or_part(params), MaskFormat.of(params), output != "json"
             answer = inference.run(model, asked, found, owner, _watch(), masked=masked)
         if output == "json":
             return _respond(inference_as_json(answer))
@@ -99,7 +99,7 @@ def serve_batches(routes: Routes, inference: Inference, datastore: Datastore) ->
     """Add /batch/infer/, which runs on the images of the datastore."""
     batches = BatchInference()
 
-    def may_see(task: Task) -> bool:
+    def may_see(task: BatchTask) -> bool:
         user: User = g.user
         return user.may(ADMIN) or user.name == task.owner
 

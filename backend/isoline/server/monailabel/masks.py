@@ -33,7 +33,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Kind:
+class MaskFormat:
     """The file format of a mask."""
 
     suffix: str
@@ -43,7 +43,7 @@ class Kind:
     """Applies to NRRD; the others are always compressed."""
 
     @classmethod
-    def of(cls, params: Mapping[str, object]) -> Kind:
+    def of(cls, params: Mapping[str, object]) -> MaskFormat:
         """Return the format requested by `result_...` in `params`. Raises NotSupported."""
         suffix = str(params.get("result_extension") or ".png").lower()
         suffix = suffix if suffix.startswith(".") else f".{suffix}"
@@ -101,7 +101,7 @@ def _add_edges(steps: NDArray[np.int32], objects: Objects, grid: Grid, frame: Fr
     np.add.at(steps, (y0, x), -value)
 
 
-def encode(mask: NDArray[np.int32], kind: Kind) -> tuple[bytes, str]:
+def encode(mask: NDArray[np.int32], kind: MaskFormat) -> tuple[bytes, str]:
     """Return `mask` as a file, and its media type."""
     dtype = kind.dtype or ("uint8" if mask.max(initial=0) < 256 else "uint16")
     pixels = mask.astype(dtype)

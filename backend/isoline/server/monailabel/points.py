@@ -20,7 +20,7 @@ from werkzeug.datastructures import FileStorage
 from isoline.domain.prompts import MAX_POINTS, Prompt
 from isoline.errors import Malformed, NotSupported
 from isoline.geometry.volume_grid import VolumeGrid
-from isoline.models.base import ModelSpec
+from isoline.models.model import ModelSpec
 from isoline.server.monailabel.files import check_readable, split
 from isoline.sources.registry import open_image
 from isoline.sources.volume import VolumeSource

@@ -18,8 +18,8 @@ from werkzeug.exceptions import HTTPException
 from isoline import __version__
 from isoline.domain.request import Value
 from isoline.errors import Broken, IsolineError, NotAuthenticated, NotFound
-from isoline.models.base import Choice, ModelSpec
 from isoline.models.catalogue import ModelCatalogue
+from isoline.models.model import Choice, ModelSpec
 from isoline.protocol.problems import http_status
 from isoline.server.access import ADMIN, RUN, VIEW, Access, User
 from isoline.server.declarations import NO_BODY, Body, Declaration, Routes

@@ -32,7 +32,7 @@ LOOK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """The results of one job."""
 
     started: Started
@@ -43,7 +43,7 @@ class Run:
     """(k, j, i) labels in a volume."""
 
     @classmethod
-    def together(cls, runs: Sequence[Run]) -> Run:
+    def together(cls, runs: Sequence[FinishedRun]) -> FinishedRun:
         """Return several runs on one plane, merged into one."""
         found = tuple(objects for run in runs for objects in run.found)
         return cls(runs[0].started, found, sum(run.seconds for run in runs))
@@ -79,7 +79,7 @@ class Runner:
 
     def run(
         self, asked: SegmentRequest, image: Found, owner: str, is_gone: Callable[[], bool]
-    ) -> Run:
+    ) -> FinishedRun:
         """Run the request `asked` of `owner` on `image`; cancel it once `is_gone` returns True.
 
         Raises what `Planner.plan` raises, Busy if the queue is full, Broken if the job fails, and
@@ -111,7 +111,7 @@ class Runner:
                 looked = time.monotonic()
                 if is_gone():
                     stop()
-        return Run(started, tuple(found), time.monotonic() - began, labels)
+        return FinishedRun(started, tuple(found), time.monotonic() - began, labels)
 
     def _begin(
         self, asked: SegmentRequest, plan: Plan, owner: str

@@ -18,8 +18,8 @@ from isoline.exports import labelmap, nrrd
 from isoline.exports.labelmap import Segmented
 from isoline.exports.ohif import OHIF
 from isoline.images.catalog import Found
-from isoline.models.base import ModelSpec
-from isoline.server.monailabel.runs import Run
+from isoline.models.model import ModelSpec
+from isoline.server.monailabel.runs import FinishedRun
 from isoline.server.monailabel.wsi import parameters
 from isoline.sources.registry import open_image
 
@@ -29,10 +29,10 @@ DICOM = "application/dicom"
 
 
 @dataclass(frozen=True)
-class VolumeAnswer:
+class VolumeInference:
     """The result of a model on a volume."""
 
-    run: Run
+    run: FinishedRun
     spec: ModelSpec
     found: Found
     """The image."""
@@ -62,7 +62,7 @@ def request(
 
 
 @dataclass(frozen=True)
-class Kind:
+class VolumeFormat:
     """The file format of a mask."""
 
     suffix: str
@@ -71,7 +71,7 @@ class Kind:
     """Applies to NRRD; `.nii.gz` is always compressed."""
 
     @classmethod
-    def of(cls, params: Mapping[str, object]) -> Kind:
+    def of(cls, params: Mapping[str, object]) -> VolumeFormat:
         """Return the format requested by `result_...` in `params`. Raises NotSupported."""
         suffix = str(params.get("result_extension") or SUFFIXES[0]).lower()
         suffix = suffix if suffix.startswith(".") else f".{suffix}"
@@ -88,7 +88,7 @@ class Kind:
         return cls(suffix, dtype, bool(params.get("result_compress")))
 
 
-def as_mask(answer: VolumeAnswer, kind: Kind) -> bytes:
+def as_mask(answer: VolumeInference, kind: VolumeFormat) -> bytes:
     """Return the mask as a file, on the grid of the image."""
     if kind.suffix == ".nrrd":
         assert answer.run.started.volume is not None
@@ -97,7 +97,7 @@ def as_mask(answer: VolumeAnswer, kind: Kind) -> bytes:
     return _written(Segmented.found(answer.labels, answer.run.started), "nifti", kind.suffix)
 
 
-def as_dicom_seg(answer: VolumeAnswer) -> bytes:
+def as_dicom_seg(answer: VolumeInference) -> bytes:
     """Return a DICOM Segmentation. Raises NotSupported without a series, or if nothing was
     found."""
     from isoline.sources.dicom_series import DicomSource
@@ -110,12 +110,12 @@ def as_dicom_seg(answer: VolumeAnswer) -> bytes:
     return _written(Segmented.found(answer.labels, answer.run.started, headers), "dicomseg", ".dcm")
 
 
-def as_json(answer: VolumeAnswer) -> bytes:
+def as_json(answer: VolumeInference) -> bytes:
     """Return the JSON of `explained`."""
     return orjson.dumps(explained(answer))
 
 
-def explained(answer: VolumeAnswer) -> dict[str, object]:
+def explained(answer: VolumeInference) -> dict[str, object]:
     """Return the meaning of the values in a mask, and the run time."""
     seconds = round(answer.run.seconds, 3)
     names = {label.name: k for k, label in enumerate(answer.spec.labels, 1)}

@@ -20,14 +20,14 @@ from isoline.domain.events import Objects
 from isoline.domain.prompts import Prompt
 from isoline.domain.request import SegmentRequest, Value
 from isoline.errors import BadRegion, Malformed
-from isoline.exports.base import image_corners
+from isoline.exports.encoder import image_corners
 from isoline.exports.registry import EXPORTS
 from isoline.geometry.grid import XY
 from isoline.geometry.region import Region
-from isoline.models.base import ModelSpec
+from isoline.models.model import ModelSpec
 from isoline.pipeline.tiled import LARGEST_TILE, SMALLEST_TILE
-from isoline.server.monailabel.runs import Run
-from isoline.sources.base import ImageInfo
+from isoline.server.monailabel.runs import FinishedRun
+from isoline.sources.source import ImageInfo
 
 Corners: TypeAlias = NDArray[np.generic]
 """(n, 2) x, y in image coordinates; the first corner is not repeated."""
@@ -38,7 +38,7 @@ DEFAULT_MIN_AREA = 80.0
 
 
 @dataclass(frozen=True)
-class Asked:
+class SlideRequest:
     """The client's request for a region, completed with MONAI Label's defaults."""
 
     level: int
@@ -52,7 +52,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Place:
+class SlideRegion:
     """The requested region on the image."""
 
     origin: XY
@@ -71,13 +71,13 @@ class Place:
         return x, y, x + width * self.downsample.x, y + height * self.downsample.y
 
 
-def parse(given: Mapping[str, object], size: tuple[float, float] = DEFAULT_SIZE) -> Asked:
+def parse(given: Mapping[str, object], size: tuple[float, float] = DEFAULT_SIZE) -> SlideRequest:
     """Parse `given`, ignoring unknown keys. Raises Malformed."""
     params = given.get("params") or {}
     if not isinstance(params, dict):
         raise Malformed(f"params: expected an object, got {params!r}", 'send {"params": {}}')
     tile = given.get("tile_size")
-    return Asked(
+    return SlideRequest(
         level=round(_number(given.get("level") or 0, "level")),
         location=_pair(given.get("location") or (0, 0), "location"),
         size=_pair(given.get("size") or size, "size"),
@@ -87,7 +87,7 @@ def parse(given: Mapping[str, object], size: tuple[float, float] = DEFAULT_SIZE)
     )
 
 
-def place(asked: Asked, name: str, info: ImageInfo) -> Place:
+def place(asked: SlideRequest, name: str, info: ImageInfo) -> SlideRegion:
     """Return the requested region on the image, clipped to it. Raises BadRegion."""
     if not 0 <= asked.level < len(info.levels):
         raise BadRegion(
@@ -95,7 +95,7 @@ def place(asked: Asked, name: str, info: ImageInfo) -> Place:
         )
     level = info.levels[asked.level]
     if asked.size == XY(0, 0) and asked.location == XY(0, 0):
-        return Place(asked.location, level.size, level.downsample, is_whole=True)
+        return SlideRegion(asked.location, level.size, level.downsample, is_whole=True)
     (x, y), scale = asked.location, level.downsample
     x0, y0 = max(x, 0.0), max(y, 0.0)
     x1 = min(x + asked.size.x * scale.x, info.size[0])
@@ -106,12 +106,12 @@ def place(asked: Asked, name: str, info: ImageInfo) -> Place:
         raise BadRegion(
             f"the region lies outside {name}", "the image has {} x {} pixels".format(*info.size)
         )
-    return Place(XY(x0, y0), size, scale)
+    return SlideRegion(XY(x0, y0), size, scale)
 
 
 def request(
-    asked: Asked,
-    where: Place,
+    asked: SlideRequest,
+    where: SlideRegion,
     name: str,
     info: ImageInfo,
     model: str,
@@ -165,13 +165,13 @@ def parameters(spec: ModelSpec, params: Mapping[str, object]) -> Mapping[str, Va
 
 
 @dataclass(frozen=True)
-class Answer:
+class SlideInference:
     """One run and its request."""
 
-    run: Run
+    run: FinishedRun
     spec: ModelSpec
-    asked: Asked
-    where: Place
+    asked: SlideRequest
+    where: SlideRegion
 
     @property
     def name(self) -> str:
@@ -203,7 +203,7 @@ class Answer:
                 yield label, rings[a], rings[a + 1 : b]
 
 
-def as_json(answer: Answer) -> bytes:
+def as_json(answer: SlideInference) -> bytes:
     """Return the contours by label, with the holes of each."""
     labels = answer.spec.labels
     contours: list[list[Corners]] = [[] for _ in labels]
@@ -241,7 +241,7 @@ def _element(
     return {**element, "holes": holes} if any(holes) else element
 
 
-def as_dsa(answer: Answer) -> bytes:
+def as_dsa(answer: SlideInference) -> bytes:
     """Return an annotation document for the Digital Slide Archive."""
     encoder = EXPORTS.load("dsa")()
     started = answer.run.started
@@ -262,7 +262,7 @@ def as_dsa(answer: Answer) -> bytes:
     )
 
 
-def as_asap(answer: Answer) -> bytes:
+def as_asap(answer: SlideInference) -> bytes:
     """Return an ASAP annotation file, which QuPath reads too. The format has no holes."""
     (x, y), (width, height) = answer.location, answer.where.size
     head = (
@@ -293,7 +293,7 @@ def as_asap(answer: Answer) -> bytes:
     return "".join([head, *body, tail]).encode()
 
 
-DOCUMENTS: Mapping[str, tuple[Callable[[Answer], bytes], str]] = {
+DOCUMENTS: Mapping[str, tuple[Callable[[SlideInference], bytes], str]] = {
     "json": (as_json, "application/json"),
     "dsa": (as_dsa, "application/json"),
     "asap": (as_asap, "application/xml"),

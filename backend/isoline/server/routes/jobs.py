@@ -13,7 +13,7 @@ from isoline.domain.batch import Batch
 from isoline.domain.events import Contours, Mask, Started
 from isoline.domain.request import SegmentRequest
 from isoline.errors import IsolineError, NotSupported
-from isoline.exports.base import Encoder
+from isoline.exports.encoder import Encoder
 from isoline.exports.registry import EXPORTS
 from isoline.jobs.job import Job, State
 from isoline.jobs.queue import Jobs

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from isoline.domain.events import Scope
-from isoline.engines.base import Agenda, Engine
+from isoline.engines.engine import Agenda, Engine
 from isoline.errors import Unreadable
 from isoline.geometry.grid import XY, Grid, Overlap
 from isoline.geometry.tiling import Lattice, Tile
 from isoline.inference.resources import Resources
 from isoline.inference.task import Attention, Result, Task, TileFailed
-from isoline.models.base import ModelSpec
+from isoline.models.model import ModelSpec
 
 LATTICE = Lattice(Grid((40, 30), XY(1, 1)), tile_px=10, halo_px=0)
 TILES = LATTICE.tiles(LATTICE.grid.bounds, lambda _: Overlap.ALL)

@@ -19,7 +19,7 @@ from shapely.geometry.base import BaseGeometry
 
 from isoline.domain import mask_rle
 from isoline.domain.events import Cancelled, Contours, Done, Objects, Progress, Started
-from isoline.exports.base import ContourFile, Encoder
+from isoline.exports.encoder import ContourFile, Encoder
 from isoline.geometry.grid import XY
 from isoline.testing.contracts import results
 

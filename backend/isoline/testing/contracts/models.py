@@ -18,7 +18,7 @@ from isoline.domain.prompts import Prompt
 from isoline.domain.request import Value
 from isoline.errors import RequestError
 from isoline.geometry.grid import XY, Box
-from isoline.models.base import Bounded, Choice, Classes, Instances, Model, Number, Voxels
+from isoline.models.model import Bounded, Choice, Classes, Instances, Model, Number, Voxels
 from isoline.models.promptable import PromptableModel, Question
 from isoline.models.volumetric import Scan, VolumeModel
 from isoline.testing.contracts import patches

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from isoline.domain.request import Value
 from isoline.geometry.grid import XY, Box
-from isoline.models.base import Bounded, Classes, Instances, Model, Patch, Statistics
+from isoline.models.model import Bounded, Classes, Instances, Model, Patch, Statistics
 
 Object: TypeAlias = tuple[int, int, bytes]
 """x0, y0 of an object's box in the picture, and its pixels."""

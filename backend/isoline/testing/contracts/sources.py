@@ -12,7 +12,7 @@ import pytest
 
 from isoline.errors import IsolineError, Unreadable
 from isoline.geometry.grid import XY, Box
-from isoline.sources.base import Level, Source
+from isoline.sources.source import Level, Source
 from isoline.sources.volume import VolumeSource
 
 

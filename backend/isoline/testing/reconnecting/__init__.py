@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 
 from isoline.testing.conformance import recorded_stream
-from isoline.testing.reconnecting.cases import CASES, Case
+from isoline.testing.reconnecting.cases import CASES, ReconnectingCase
 from isoline.testing.reconnecting.drivers import Command, Driver, OwnClient
 from isoline.testing.reconnecting.judge import judge
 from isoline.testing.reconnecting.server import FaultyServer
@@ -29,7 +29,7 @@ PLAYED_AGAIN = 4
 def run(
     driver: Driver,
     format: str = "geojson",  # noqa: A002
-    cases: Sequence[Case] | None = None,
+    cases: Sequence[ReconnectingCase] | None = None,
 ) -> Iterator[Verdict]:
     """Have `driver` follow a job in each of `CASES`, or of `cases`; yield verdicts as they come.
 
@@ -42,14 +42,14 @@ def run(
     chosen = CASES if cases is None else cases
     keys: dict[str, str] = {}
 
-    def judged(case: Case) -> Verdict:
+    def judged(case: ReconnectingCase) -> Verdict:
         key, problem = _play(driver, case, lines, format)
         other = keys.setdefault(key, case.name) if key else case.name
         if other != case.name:
             problem = problem or f"submit: its Idempotency-Key was also used in {other!r}"
         return Verdict(case, problem)
 
-    wrong: list[tuple[Case, Verdict]] = []
+    wrong: list[tuple[ReconnectingCase, Verdict]] = []
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         played = {pool.submit(judged, case): case for case in chosen}
         for done in as_completed(played):
@@ -64,7 +64,7 @@ def run(
 
 
 def _play(
-    driver: Driver, case: Case, lines: Sequence[bytes], dialect: str
+    driver: Driver, case: ReconnectingCase, lines: Sequence[bytes], dialect: str
 ) -> tuple[str | None, str | None]:
     """Return the Idempotency-Key that came and what is wrong."""
     request = {"image": "slides/a.svs", "model": "nuclei", "format": dialect}

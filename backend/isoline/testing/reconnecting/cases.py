@@ -12,7 +12,7 @@ RETRY_AFTER = 3
 
 
 @dataclass(frozen=True)
-class Refusal:
+class RefusedAnswer:
     """Another status than the one that was hoped for."""
 
     status: int
@@ -45,11 +45,11 @@ class Break:
         return f"{self.how}{where}"
 
 
-Fault: TypeAlias = Refusal | Break
+Fault: TypeAlias = RefusedAnswer | Break
 
 
 @dataclass(frozen=True)
-class Look:
+class FocusMove:
     """Where the user looks once event number `after` has been taken up."""
 
     after: int
@@ -57,7 +57,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Case:
+class ReconnectingCase:
     """One thing to get right. The n-th attempt at a place meets its n-th fault."""
 
     name: str
@@ -65,7 +65,7 @@ class Case:
     submit: Sequence[Fault] = ()
     events: Sequence[Fault] = ()
     focus: Sequence[Fault] = ()
-    looks: Sequence[Look] = ()
+    looks: Sequence[FocusMove] = ()
     limits: Mapping[str, float] = field(default_factory=dict)
     """What the client is told in place of the protocol's limits."""
     forever: Place | None = None
@@ -81,132 +81,156 @@ class Case:
         return {"submit": self.submit, "events": self.events, "focus": self.focus}[place]
 
 
-_BUSY = Refusal(429, RETRY_AFTER)
-_FULL = Refusal(503, RETRY_AFTER)
-_FULL_UNTIL = Refusal(503, RETRY_AFTER, is_date=True)
+_BUSY = RefusedAnswer(429, RETRY_AFTER)
+_FULL = RefusedAnswer(503, RETRY_AFTER)
+_FULL_UNTIL = RefusedAnswer(503, RETRY_AFTER, is_date=True)
 _QUICK = {"silence_seconds": 2.0}
-_LOOK = (Look(1, (5100, 6040.5)),)
+_LOOK = (FocusMove(1, (5100, 6040.5)),)
 
-CASES: tuple[Case, ...] = (
+CASES: tuple[ReconnectingCase, ...] = (
     # the slowest first: cases run side by side
-    Case(
+    ReconnectingCase(
         "silence for 15 seconds",
         "a stream without a sign of life for 15 s is resumed",
         events=[Break("silent", 2)],
     ),
     # submitting
-    Case("submit: 429", "it is left alone as long as it asks", submit=[_BUSY]),
-    Case("submit: 503", "it is left alone as long as it asks", submit=[_FULL]),
-    Case("submit: 503 until a date", "Retry-After may be an HTTP date", submit=[_FULL_UNTIL]),
-    Case(
+    ReconnectingCase("submit: 429", "it is left alone as long as it asks", submit=[_BUSY]),
+    ReconnectingCase("submit: 503", "it is left alone as long as it asks", submit=[_FULL]),
+    ReconnectingCase(
+        "submit: 503 until a date", "Retry-After may be an HTTP date", submit=[_FULL_UNTIL]
+    ),
+    ReconnectingCase(
         "submit: cut answer",
         "the job was created: the same key finds it again",
         submit=[Break("cut")],
     ),
-    Case(
+    ReconnectingCase(
         "submit: no answer",
         "the job was created: the same key finds it again",
         submit=[Break("closed")],
     ),
-    Case(
+    ReconnectingCase(
         "submit: silence",
         "the job was created: the same key finds it again",
         submit=[Break("silent")],
         limits=_QUICK,
     ),
-    Case(
+    ReconnectingCase(
         "submit: growing pauses",
         "pauses double from 0.25 s",
-        submit=[Refusal(502), Refusal(503), Refusal(504), Break("closed")],
+        submit=[RefusedAnswer(502), RefusedAnswer(503), RefusedAnswer(504), Break("closed")],
     ),
-    Case("submit: refused", "another status is final", submit=[Refusal(422)]),
-    Case(
+    ReconnectingCase("submit: refused", "another status is final", submit=[RefusedAnswer(422)]),
+    ReconnectingCase(
         "submit: given up",
         "a short request is given up after its time",
-        submit=[Refusal(503)],
+        submit=[RefusedAnswer(503)],
         forever="submit",
         limits={"request_seconds": 2.0},
     ),
-    Case(
+    ReconnectingCase(
         "submit: come back in a minute",
         "a pause that would reach beyond 30 s is not begun",
-        submit=[Refusal(503, 60)],
+        submit=[RefusedAnswer(503, 60)],
         forever="submit",
     ),
     # the events
-    Case("events: 429", "one 429 does not end a run", events=[_BUSY]),
-    Case("events: 503", "it is left alone as long as it asks", events=[Break("ended", 2), _FULL]),
-    Case("events: 503 until a date", "Retry-After may be an HTTP date", events=[_FULL_UNTIL]),
-    Case("events: cut line", "a line that was cut is no line", events=[Break("cut", 3)]),
-    Case(
+    ReconnectingCase("events: 429", "one 429 does not end a run", events=[_BUSY]),
+    ReconnectingCase(
+        "events: 503", "it is left alone as long as it asks", events=[Break("ended", 2), _FULL]
+    ),
+    ReconnectingCase(
+        "events: 503 until a date", "Retry-After may be an HTTP date", events=[_FULL_UNTIL]
+    ),
+    ReconnectingCase(
+        "events: cut line", "a line that was cut is no line", events=[Break("cut", 3)]
+    ),
+    ReconnectingCase(
         "events: half a line at the end",
         "a line without its end is no line, even where the answer ends properly",
         events=[Break("half a line", 2)],
     ),
-    Case(
+    ReconnectingCase(
         "events: not JSON",
         "a line that is no JSON, as of a proxy, ends the stream",
         events=[Break("not JSON", 2)],
     ),
-    Case(
+    ReconnectingCase(
         "events: early end",
         "a stream without the job's last event has not ended",
         events=[Break("ended", 1), Break("ended", 4)],
     ),
-    Case("events: no answer", "it is asked again", events=[Break("closed"), Break("closed", 2)]),
-    Case(
+    ReconnectingCase(
+        "events: no answer", "it is asked again", events=[Break("closed"), Break("closed", 2)]
+    ),
+    ReconnectingCase(
         "events: silence",
         "a stream without a sign of life is resumed",
         events=[Break("silent", 3)],
         limits=_QUICK,
     ),
-    Case(
+    ReconnectingCase(
         "events: silence before the answer",
         "silence counts from the request, too",
         events=[Break("silent")],
         limits=_QUICK,
     ),
-    Case(
+    ReconnectingCase(
         "events: pauses begin anew",
         "a sign of life starts the count again",
-        events=[Refusal(502), Refusal(504), Refusal(502), Break("ended", 2), Refusal(502)],
+        events=[
+            RefusedAnswer(502),
+            RefusedAnswer(504),
+            RefusedAnswer(502),
+            Break("ended", 2),
+            RefusedAnswer(502),
+        ],
     ),
-    Case(
+    ReconnectingCase(
         "events: some come again",
         "an event that came before is not taken twice",
         events=[Break("ended", 3), Break("cut", 4)],
         repeats=2,
     ),
-    Case(
+    ReconnectingCase(
         "events: in small pieces",
         "a line, and a letter, may come in two pieces",
         events=[Break("cut", 2)],
         piece_bytes=7,
     ),
-    Case(
+    ReconnectingCase(
         "events: heartbeats alone",
         "a heartbeat is a sign of life",
         limits=_QUICK,
         heartbeats_seconds=5.0,
     ),
-    Case("events: gone", "another status is final", events=[Break("ended", 2), Refusal(404)]),
-    Case(
+    ReconnectingCase(
+        "events: gone", "another status is final", events=[Break("ended", 2), RefusedAnswer(404)]
+    ),
+    ReconnectingCase(
         "events: given up",
         "a stream is given up when its last sign of life is too long ago",
-        events=[Break("ended", 2), Refusal(503)],
+        events=[Break("ended", 2), RefusedAnswer(503)],
         forever="events",
         limits={"stream_seconds": 3.5},
     ),
     # looking elsewhere
-    Case("focus: 429", "it is left alone as long as it asks", focus=[_BUSY], looks=_LOOK),
-    Case("focus: 503", "it is left alone as long as it asks", focus=[_FULL], looks=_LOOK),
-    Case("focus: cut answer", "it is sent again", focus=[Break("cut")], looks=_LOOK),
-    Case("focus: no answer", "it is sent again", focus=[Break("closed")], looks=_LOOK),
-    Case("focus: silence", "it is sent again", focus=[Break("silent")], looks=_LOOK, limits=_QUICK),
-    Case(
+    ReconnectingCase(
+        "focus: 429", "it is left alone as long as it asks", focus=[_BUSY], looks=_LOOK
+    ),
+    ReconnectingCase(
+        "focus: 503", "it is left alone as long as it asks", focus=[_FULL], looks=_LOOK
+    ),
+    ReconnectingCase("focus: cut answer", "it is sent again", focus=[Break("cut")], looks=_LOOK),
+    ReconnectingCase("focus: no answer", "it is sent again", focus=[Break("closed")], looks=_LOOK),
+    ReconnectingCase(
+        "focus: silence", "it is sent again", focus=[Break("silent")], looks=_LOOK, limits=_QUICK
+    ),
+    ReconnectingCase(
         "focus: only the latest",
         "of several that were refused only the latest is sent again",
-        focus=[Refusal(503, RETRY_AFTER, stands=True)],
-        looks=(Look(1, (100, 200)), Look(2, (300, 400.5)), Look(3, (5100, 6040.5))),
+        focus=[RefusedAnswer(503, RETRY_AFTER, stands=True)],
+        looks=(FocusMove(1, (100, 200)), FocusMove(2, (300, 400.5)), FocusMove(3, (5100, 6040.5))),
     ),
 )

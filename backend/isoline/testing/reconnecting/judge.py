@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
 
-from isoline.testing.reconnecting.cases import Break, Case, Fault, Place, Refusal
+from isoline.testing.reconnecting.cases import Break, Fault, Place, ReconnectingCase, RefusedAnswer
 from isoline.testing.reconnecting.server import Attempt
 
 Json: TypeAlias = Mapping[str, Any]
@@ -32,7 +32,11 @@ class Outcome:
 
 
 def judge(
-    case: Case, request: Json, events: Sequence[Json], attempts: Sequence[Attempt], outcome: Outcome
+    case: ReconnectingCase,
+    request: Json,
+    events: Sequence[Json],
+    attempts: Sequence[Attempt],
+    outcome: Outcome,
 ) -> str | None:
     """Return the first thing that is wrong, None when all is right.
 
@@ -42,7 +46,11 @@ def judge(
 
 
 def _wrong(
-    case: Case, request: Json, events: Sequence[Json], attempts: Sequence[Attempt], outcome: Outcome
+    case: ReconnectingCase,
+    request: Json,
+    events: Sequence[Json],
+    attempts: Sequence[Attempt],
+    outcome: Outcome,
 ) -> Iterator[str]:
     by_place: dict[Place, list[Attempt]] = {"submit": [], "events": [], "focus": []}
     for attempt in attempts:
@@ -80,7 +88,9 @@ def _listed(keys: set[str | None]) -> str:
 # --- Pauses ------------------------------------------------------------------------------------
 
 
-def _wrong_attempts(case: Case, place: Place, attempts: Sequence[Attempt]) -> Iterator[str]:
+def _wrong_attempts(
+    case: ReconnectingCase, place: Place, attempts: Sequence[Attempt]
+) -> Iterator[str]:
     """Say what is wrong with how often, and when, one thing was attempted."""
     in_row = 0
     for number, (attempt, later) in enumerate(pairwise(attempts), 2):
@@ -106,7 +116,7 @@ def _wrong_attempts(case: Case, place: Place, attempts: Sequence[Attempt]) -> It
 
 def _pause(fault: Fault, in_row: int, limits: Mapping[str, float]) -> tuple[float, float]:
     """Return the shortest and the longest pause after `fault`, the `in_row`-th in a row."""
-    if isinstance(fault, Refusal) and fault.retry_after is not None:
+    if isinstance(fault, RefusedAnswer) and fault.retry_after is not None:
         rounded = 1.0 if fault.is_date else 0.0  # a date has whole seconds
         return fault.retry_after, (fault.retry_after + rounded) * 1.1
     pause = min(0.25 * 2 ** (in_row - 1), 8.0)
@@ -116,10 +126,10 @@ def _pause(fault: Fault, in_row: int, limits: Mapping[str, float]) -> tuple[floa
 
 
 def _is_final(fault: Fault) -> bool:
-    return isinstance(fault, Refusal) and fault.status not in (429, 502, 503, 504)
+    return isinstance(fault, RefusedAnswer) and fault.status not in (429, 502, 503, 504)
 
 
-def _attempts_expected(case: Case, place: Place) -> tuple[int, int]:
+def _attempts_expected(case: ReconnectingCase, place: Place) -> tuple[int, int]:
     """Return how many attempts there are at least and at most."""
     faults = case.faults(place)
     if case.forever == place:
@@ -153,7 +163,7 @@ def _wrong_resumption(attempts: Sequence[Attempt]) -> Iterator[str]:
         told = max(told, attempt.told)
 
 
-def _wrong_looks(case: Case, attempts: Sequence[Attempt]) -> Iterator[str]:
+def _wrong_looks(case: ReconnectingCase, attempts: Sequence[Attempt]) -> Iterator[str]:
     if len(case.looks) < 2:
         if case.looks or attempts:
             yield from _wrong_attempts(case, "focus", attempts)

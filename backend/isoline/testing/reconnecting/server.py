@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from isoline.testing.reconnecting.cases import Break, Case, Fault, Place, Refusal
+from isoline.testing.reconnecting.cases import Break, Fault, Place, ReconnectingCase, RefusedAnswer
 
 JOB = "5f2b8c5f2b8c5f2b8c5f2b8c"
 HEARTBEAT_SECONDS = 0.25
@@ -49,7 +49,7 @@ class FaultyServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, case: Case, lines: Sequence[bytes]) -> None:
+    def __init__(self, case: ReconnectingCase, lines: Sequence[bytes]) -> None:
         """`lines` are the events of the job, each with its end."""
         super().__init__(("127.0.0.1", 0), _Handler)
         self.case = case
@@ -88,7 +88,7 @@ class FaultyServer(ThreadingHTTPServer):
             return faults[len(earlier)]
         if self.case.forever == place:
             return faults[-1]
-        if earlier and isinstance(first := earlier[0].fault, Refusal) and first.stands:
+        if earlier and isinstance(first := earlier[0].fault, RefusedAnswer) and first.stands:
             return first if now < earlier[0].began + (first.retry_after or 0) else None
         return None
 
@@ -158,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True  # a connection that is used twice is tried twice by some
         attempt.failed = attempt.began
         match attempt.fault:
-            case Refusal() as refusal:
+            case RefusedAnswer() as refusal:
                 headers = {"Retry-After": _retry_after(refusal)} if refusal.retry_after else {}
                 self._answer(refusal.status, _problem(refusal.status), headers)
                 attempt.failed = time.monotonic()
@@ -279,7 +279,7 @@ def _problem(status: int) -> dict[str, object]:
     }
 
 
-def _retry_after(refusal: Refusal) -> str:
+def _retry_after(refusal: RefusedAnswer) -> str:
     assert refusal.retry_after is not None
     if not refusal.is_date:
         return str(refusal.retry_after)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.domain.events import Label
-from isoline.domain.prompts import Kind
+from isoline.domain.prompts import PromptKind
 from isoline.domain.request import Value
 from isoline.geometry.grid import XY, Box
 
@@ -161,7 +161,7 @@ class ModelSpec:
     """Whether it can use a GPU; other models run on the CPU even if there is one."""
     has_statistics: bool = False
     """Whether `statistics` is called once per image and its result passed with every patch."""
-    prompts: tuple[Kind, ...] = ()
+    prompts: tuple[PromptKind, ...] = ()
     """The kinds of prompt that it accepts."""
     prompt_dimensions: tuple[Literal[2, 3], ...] = ()
     """Contains 2 if it takes prompts on slides and pictures, 3 if it takes them in volumes."""
