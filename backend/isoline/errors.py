@@ -1,31 +1,31 @@
-"""Everything that can go wrong, each with what happened, where, and the remedy.
+"""All errors; each states what happened, where, and the remedy.
 
 IsolineError
-├── RequestError            the caller can mend the request
+├── RequestError            the caller can correct the request
 │   ├── Malformed               not JSON, a wrong type, an unknown key
 │   ├── BadParameter            a model parameter out of its bounds
 │   ├── BadRegion               empty, or outside the image
-│   ├── BadPrompt               no position on the image, or none that says what is meant
-│   ├── WrongImage              a file of that name, but not the one that the viewer shows
+│   ├── BadPrompt               malformed, off the image, or nothing that is included
+│   ├── WrongImage              a file of that name, but not the one in the viewer
 │   ├── BadSpacing              missing, contradicting the file, or outside the model's range
-│   ├── BadSeries               slices that do not make one volume
-│   ├── ChoiceNeeded            several channels or planes and none chosen
+│   ├── BadSeries               slices that do not form one volume
+│   ├── ChoiceNeeded            several channels or planes, and none was chosen
 │   ├── TooLarge                a body, an image or a region over a limit
-│   ├── NotSupported            the image, model and format do not go together
-│   ├── NotAuthenticated        no token, or one that nobody knows
-│   └── NotAllowed              a path outside the configured roots, a scope that is lacking
+│   ├── NotSupported            the image, model and format cannot be combined
+│   ├── NotAuthenticated        no token, or one that is not valid
+│   └── NotAllowed              a path outside the configured roots, or a missing scope
 ├── NotFound                no such model, image, job, format or route
 │   ├── UnknownModel
 │   ├── UnknownImage
 │   ├── UnknownFormat
 │   └── UnknownJob
-├── Conflict                the thing exists and is in the wrong state
-│   ├── UploadState             an upload that lacks tiles, or is in use and can't be changed
+├── Conflict                the resource exists but is in the wrong state
+│   ├── UploadState             an upload that lacks tiles, or is in use and cannot be changed
 │   └── WeightsMissing          the model is known, its weights are not here yet
-├── Unreadable              the file is there and cannot be decoded
-├── NotStored               an archive did not take what was to be kept
+├── Unreadable              the file exists but cannot be decoded
+├── NotStored               an archive is down or did not accept the object
 ├── Busy                    the queue or the streams are full; try again
-└── Broken                  our own side failed: a model raised, a disk is full
+└── Broken                  the server failed: a model raised an error, a disk is full
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 _LONGEST_NAME = 100
-"""No name is longer; the work of comparing grows with the square of the length."""
+"""Longer names are not compared, since the cost grows with the square of the length."""
 
 
 class IsolineError(Exception):
-    """An error with a message for a person: what happened and where, then how to mend it."""
+    """An error with a message for a person: what happened and where, then the remedy."""
 
     def __init__(self, what: str, remedy: str = "") -> None:
         super().__init__(what, remedy)
@@ -50,12 +50,12 @@ class IsolineError(Exception):
 
     @property
     def code(self) -> str:
-        """The class name: what a client compares, stable across versions."""
+        """The class name, which clients compare; stable across versions."""
         return type(self).__name__
 
 
 class RequestError(IsolineError):
-    """The caller can mend the request."""
+    """The caller can correct the request."""
 
 
 class Malformed(RequestError):
@@ -71,23 +71,23 @@ class BadRegion(RequestError):
 
 
 class BadPrompt(RequestError):
-    """A prompt that is malformed, or prompts none of which says what is meant."""
+    """A prompt that is malformed or off the image, or prompts that include nothing."""
 
 
 class WrongImage(RequestError):
-    """There is a file of that name, but it is not the one that the viewer shows."""
+    """There is a file of that name, but it is not the one in the viewer."""
 
 
 class BadSpacing(RequestError):
-    """A pixel size that is missing, contradicts the file, or does not suit the model."""
+    """A pixel size that is missing, contradicts the file, or is outside the model's range."""
 
 
 class BadSeries(RequestError):
-    """Slices that do not make one volume: missing, doubled, askew, or several volumes in one."""
+    """Slices that do not form one volume: missing, duplicate, misaligned, or of several volumes."""
 
 
 class ChoiceNeeded(RequestError):
-    """The image has several channels or planes and the request chose none."""
+    """The image has several channels or planes, and the request chose none."""
 
 
 class TooLarge(RequestError):
@@ -95,7 +95,7 @@ class TooLarge(RequestError):
 
 
 class NotSupported(RequestError):
-    """The image, the model and the format do not go together."""
+    """The image, the model and the format cannot be combined."""
 
 
 class NotAllowed(RequestError):
@@ -103,11 +103,11 @@ class NotAllowed(RequestError):
 
 
 class NotAuthenticated(RequestError):
-    """No token came with the request, or one that nobody knows."""
+    """The request has no token, or one that is not valid."""
 
 
 class NotFound(IsolineError):
-    """No such thing under that name."""
+    """There is nothing of that name."""
 
 
 class UnknownModel(NotFound):
@@ -115,7 +115,7 @@ class UnknownModel(NotFound):
 
 
 class UnknownImage(NotFound):
-    """No image of that name lies under the configured roots."""
+    """There is no image of that name below the configured roots."""
 
 
 class UnknownFormat(NotFound):
@@ -123,31 +123,31 @@ class UnknownFormat(NotFound):
 
 
 class UnknownJob(NotFound):
-    """No job of that id, or it has outlived its time to live."""
+    """There is no job with that id, or it has expired."""
 
 
 class Conflict(IsolineError):
-    """The thing exists and is in the wrong state for this."""
+    """The resource exists but is in the wrong state for this."""
 
 
 class UploadState(Conflict):
-    """An upload that lacks tiles, or is in use and can't be changed any more."""
+    """An upload that lacks tiles, or is in use and can no longer be changed."""
 
 
 class WeightsMissing(Conflict):
-    """The model is known, its weights are not on this machine yet."""
+    """The model is known, but its weights are not on this machine yet."""
 
 
 class Unreadable(IsolineError):
-    """The file is there and cannot be decoded."""
+    """The file exists but cannot be decoded."""
 
 
 class KeyReused(Conflict):
-    """An Idempotency-Key came again with another request."""
+    """An Idempotency-Key was used again with a different request."""
 
 
 class NotStored(IsolineError):
-    """An archive is down, or refused what was to be kept."""
+    """An archive is down, or did not accept the object."""
 
 
 class Busy(IsolineError):
@@ -158,17 +158,17 @@ class Busy(IsolineError):
 
 
 class Broken(IsolineError):
-    """Our own side failed: a model raised, a worker died, a disk is full."""
+    """The server failed: a model raised an error, a worker died, a disk is full."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the one of `known` that was probably meant by `name`, None where none is like it."""
+    """Return the one of `known` that `name` was probably meant to be, None if none is similar."""
     close = get_close_matches(name, known, 1) if len(name) <= _LONGEST_NAME else []
     return close[0] if close else None
 
 
 def failure_of(error: Exception) -> tuple[str, str, str]:
-    """Return code, message and remedy of what ended a job."""
+    """Return code, message and remedy of the error that ended a job."""
     if isinstance(error, IsolineError):
         return error.code, error.what, error.remedy
     return "Broken", f"{type(error).__name__}: {error}", "see the server's log"

@@ -1,4 +1,4 @@
-"""Libraries that only some installations have, and what to say where they are missing."""
+"""Optional libraries, and the errors that are raised if they are missing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from isoline.errors import Broken
 
 @contextmanager
 def radiology() -> Iterator[None]:
-    """Turn an ImportError within into Broken that says how to install what is missing."""
+    """Turn an ImportError in the block into Broken with the command that installs the library."""
     try:
         yield
     except ImportError as error:
@@ -23,7 +23,7 @@ def radiology() -> Iterator[None]:
 
 
 def require(packages: Iterable[str], extra: str) -> None:
-    """Raise Broken, with how to install it, where one of `packages` is missing."""
+    """Raise Broken, with the command that installs it, if one of `packages` is missing."""
     for package in packages:
         if not _is_installed(package):
             raise Broken(

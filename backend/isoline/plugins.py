@@ -1,7 +1,7 @@
-"""Plugins: classes that packages register under an entry-point group, loaded at first use.
+"""Plugins: classes that packages register under an entry-point group, loaded on first use.
 
-Importing this file imports none of them; one that fails to import is listed with its reason and
-leaves the others alone.
+Importing this module imports none of them; one that fails to import is listed with the reason and
+does not affect the others.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Installed(Generic[T]):
-    """What is installed in one group."""
+    """The installed plugins of one group."""
 
     working: dict[str, type[T]]
     broken: dict[str, str]
-    """Name -> why it cannot be imported."""
+    """Name -> the reason why it cannot be imported."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +32,21 @@ class Plugins(Generic[T]):
 
     noun: str
     unknown: type[NotFound] = NotFound
-    """What is raised for a name that nobody registered."""
+    """The error raised for an unregistered name."""
 
     def names(self) -> tuple[str, ...]:
-        """Return the registered names, including those of classes that may not import."""
+        """Return the registered names, including those of classes that cannot be imported."""
         return tuple(sorted(entry_points(self.noun)))
 
     def added(self) -> tuple[str, ...]:
-        """Return the names that packages other than isoline registered, in their order."""
+        """Return the names registered by packages other than isoline, in their order."""
         entries = entry_points(self.noun).items()
         return tuple(name for name, entry in entries if not entry.value.startswith("isoline."))
 
     def load(self, name: str, others: Iterable[str] = ()) -> type[T]:
-        """Return the class called `name`; `others` exist besides those that are registered.
+        """Return the class called `name`; `others` are names that exist in addition.
 
-        Raises `unknown` with a suggestion, or Broken where importing the class fails.
+        Raises `unknown` with a suggestion, or Broken if importing the class fails.
         """
         entries = entry_points(self.noun)
         if name not in entries:
@@ -54,14 +54,14 @@ class Plugins(Generic[T]):
             raise self.unknown(f"there is no {self.noun} named {name!r}", suggestion)
         try:
             return cast("type[T]", entries[name].load())
-        except Exception as error:  # a plugin is foreign code: importing it can raise anything
+        except Exception as error:  # importing third-party code can raise anything
             raise Broken(
                 f"the {self.noun} {name!r} is installed but cannot be imported: {error}",
                 f"repair or remove the package behind {entries[name].value}",
             ) from error
 
     def load_all(self) -> Installed[T]:
-        """Load every class that can be loaded."""
+        """Load every class that can be imported."""
         installed: Installed[T] = Installed({}, {})
         for name in self.names():
             try:
@@ -73,7 +73,7 @@ class Plugins(Generic[T]):
 
 @cache
 def entry_points(noun: str) -> dict[str, metadata.EntryPoint]:
-    """Return the entry points of `isoline.<noun>s` by name; they are read once."""
+    """Return the entry points of `isoline.<noun>s` by name, cached."""
     return {entry.name: entry for entry in metadata.entry_points(group=f"isoline.{noun}s")}
 
 

@@ -282,13 +282,13 @@ class Attended {
 
     static void choose(QuPathGUI gui, ImageData<BufferedImage> image, IsolineClient client,
             List<JsonObject> models, Object binding) {
-        List<JsonObject> offered = Isoline.models(models, false) + Isoline.models(models, true)
+        List<JsonObject> offered = (Isoline.models(models, false) + Isoline.models(models, true)).unique()
         JsonObject options = RunForm.ask(offered, gui.getStage(), !image.getServer().isRGB())
         if (options == null) {
             return
         }
         String name = options.get(RequestKeys.MODEL).getAsString()
-        if (Isoline.isPrompted(offered.find { it.get('name').getAsString() == name })) {
+        if (!Isoline.isAutomatic(offered.find { it.get('name').getAsString() == name })) {
             ClickWindow.open(client, image, options, gui.getStage(),
                 { JsonObject request -> Step.record(client, image, request, [objects: 'slide'], binding) })
             return
@@ -392,16 +392,17 @@ final class Isoline {
         List<JsonObject> models = new ArrayList<>();
         for (JsonObject model : all) {
             boolean isForPictures = model.getAsJsonArray("dimensions").contains(new JsonPrimitive(2));
-            if (isForPictures && isPrompted(model) == prompted) {
+            boolean does = prompted ? model.getAsJsonArray("prompts").size() > 0 : isAutomatic(model);
+            if (isForPictures && does) {
                 models.add(model);
             }
         }
         return models;
     }
 
-    /** Return whether `model` segments the one object that prompts point at. */
-    public static boolean isPrompted(JsonObject model) {
-        return model.getAsJsonArray("prompts").size() > 0;
+    /** Return whether `model` segments regions by itself; it may take prompts too. */
+    public static boolean isAutomatic(JsonObject model) {
+        return model.get("automatic").getAsBoolean();
     }
 
     /** Record a step that makes the same run again when the workflow becomes a script. */

@@ -89,7 +89,7 @@ def test_drawn_in_a_viewer(tmp_path: Path) -> None:
     [
         ("dot:1,2", "neither a prompt nor a file"),
         ("point:a,b", "expected numbers"),
-        ("point:1,2,3", "3 numbers are no positions of 2"),
+        ("point:1,2,3", "3 numbers do not form positions of 2"),
         ("point:-", "0 numbers"),
         ("nowhere.geojson", "cannot read"),
     ],
@@ -105,7 +105,7 @@ def test_what_is_not_understood(said: str, message: str) -> None:
     [
         ("{", "is not JSON"),
         ('{"type": "Feature", "geometry": null}', "expected a Point"),
-        ('{"type": "Point", "coordinates": ["a", 2]}', "no list of numbers"),
+        ('{"type": "Point", "coordinates": ["a", 2]}', "not a list of numbers"),
         ('[{"type": "MultiLineString", "coordinates": []}]', r"\[0\]: expected a Point"),
     ],
 )
@@ -213,6 +213,10 @@ def test_a_mask_to_correct_lies_on_the_grid_of_the_image(tmp_path: Path) -> None
     assert isinstance(source, VolumeSource)
     slices = initial_mask(tmp_path / "a.nii", source.volume)
     assert [(drawn.slice, drawn.box) for drawn in slices] == [(k, (0, 0, 4, 5)) for k in range(6)]
-    for name, message in (("b.nii", "not those"), ("p.png", "no volume"), ("c.nii", "not exist")):
+    for name, message in (
+        ("b.nii", "not those"),
+        ("p.png", "not a volume"),
+        ("c.nii", "not exist"),
+    ):
         with pytest.raises(BadPrompt, match=message):
             initial_mask(tmp_path / name, source.volume)

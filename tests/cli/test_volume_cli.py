@@ -110,7 +110,7 @@ def test_the_event_stream(folder: Path, tmp_path: Path) -> None:
 
 def test_mistakes_are_told_in_two_lines(folder: Path, tmp_path: Path) -> None:
     said = isoline(folder / "ct", tmp_path / "m.x", "geojson", status=2).stderr
-    assert "volumes are not written as 'geojson'" in said
+    assert "results on volumes cannot be written as 'geojson'" in said
     said = isoline(folder / "ct.nii.gz", tmp_path / "m.dcm", "rtstruct", status=2).stderr
     assert "needs a DICOM series" in said
     said = isoline(folder / "ct", tmp_path / "m.dcm", "dicomseg", "--store", status=2).stderr

@@ -139,7 +139,7 @@ def test_what_changed_since_an_interruption_is_not_lost(
 def test_one_in_use_is_not_migrated(older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_directory, "_WAIT_SECONDS", 0.2)
     held = Exclusive(older / LOCK_FILE)
-    with pytest.raises(Conflict, match="another server uses"):
+    with pytest.raises(Conflict, match="another server is using"):
         open_data_directory(older, [TO_2])
     held.close()
     assert cards(older) == [b"a1", b"b1", b"c1"]
@@ -155,7 +155,7 @@ def test_a_newer_one_is_refused_in_one_line_and_left_alone(
     ran = CliRunner().invoke(main, ["serve", "--images", str(older)])
     assert ran.exit_code == 2
     what, remedy = ran.stderr.splitlines()
-    assert f"{older} holds formats {said['formats']}, written by isoline 9.1" in what
+    assert f"{older} has formats {said['formats']}, written by isoline 9.1" in what
     assert remedy.strip() == "install that version or a later one, or choose another `data`"
     assert files(older) == before
 
@@ -168,7 +168,7 @@ def test_whoever_uses_the_directory_looks_at_its_version(
     monkeypatch.setenv("ISOLINE_DATA", str(tmp_path))
     ran = CliRunner().invoke(main, command.split())
     assert ran.exit_code == 2
-    assert "holds formats 99" in ran.stderr
+    assert "has formats 99" in ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_what_is_no_card_of_formats_1_stays_as_it_is(tmp_path: Path, card: bytes
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"formats": "2"}', '{"formats": 0}'])
 def test_a_version_that_says_nothing_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / VERSION_FILE).write_text(text)
-    with pytest.raises(Conflict, match="does not say which formats"):
+    with pytest.raises(Conflict, match="does not state the version"):
         open_data_directory(tmp_path)
 
 

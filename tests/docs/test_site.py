@@ -62,12 +62,12 @@ def test_code_is_set_as_code(pages: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("page", "words"),
     [
-        ("client", ["isoline.client.Client.submit", "isoline.client.Job.events"]),
+        ("client", ["isoline_client.client.Client.submit", "isoline_client.client.Job.events"]),
         ("models", ["isoline.models.base.ModelSpec", "isoline.models.base.Model.infer"]),
         ("sources", ["isoline.sources.base.Source.read_level"]),
         ("exports", ["isoline.exports.base.Encoder.features"]),
         ("events", ["isoline.domain.events.Contours"]),
-        ("testing", ["isoline.testing"]),
+        ("testing", ["isoline.testing.contracts.models.ModelContract"]),
     ],
 )
 def test_the_reference_describes_what_plugins_use(

@@ -225,7 +225,7 @@ def test_what_has_an_area_is_not_refused(shell: list[Corner]) -> None:
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ({"type": "Polygon", "coordinates": []}, "without an outline"),
+        ({"type": "Polygon", "coordinates": []}, "has no outline"),
         ({"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [0, 0]]]}, "2 corners"),
         ({"type": "MultiPolygon", "coordinates": []}, "encloses no area"),
         ({"type": "FeatureCollection", "features": []}, "encloses no area"),

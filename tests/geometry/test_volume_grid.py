@@ -137,7 +137,7 @@ def test_a_doubled_slice_is_named() -> None:
     said = refused([*planes, replace(planes[2], name=SliceName("1.2.3.77"))])
     assert "1.2.3.2" in said
     assert "1.2.3.77" in said
-    assert "same place" in said
+    assert "same position" in said
 
 
 def test_several_volumes_in_one_series_are_refused() -> None:
@@ -155,7 +155,7 @@ def test_a_varying_spacing_is_named() -> None:
 def test_a_slice_off_the_line_is_named() -> None:
     planes = series(9)
     planes[3] = moved(planes[3], 2, 0, 0)
-    assert "slice 97 (1.2.3.3, frame 1) lies 2.00 mm off" in refused(planes)
+    assert "slice 97 (1.2.3.3, frame 1) is 2.00 mm off" in refused(planes)
 
 
 @pytest.mark.parametrize(

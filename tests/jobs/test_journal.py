@@ -203,9 +203,9 @@ def test_damage_in_the_middle_is_an_error_that_names_the_place(tmp_path: Path) -
 
 def test_another_file_is_no_journal(tmp_path: Path) -> None:
     (tmp_path / "j").write_bytes(b'{"event":"started"}\n')
-    with pytest.raises(Broken, match="no journal"):
+    with pytest.raises(Broken, match="not a journal"):
         list(JournalReader(tmp_path / "j").batches())
-    with pytest.raises(Broken, match="no journal"):
+    with pytest.raises(Broken, match="not a journal"):
         JournalWriter(tmp_path / "j")
 
 

@@ -330,25 +330,25 @@ def wrong(**changes: Any) -> dict[str, Any]:
 PREPROCESSING = bundles.inference()["preprocessing"]["transforms"]
 REFUSED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     (
-        "does not know what Lambda does",
+        "does not support Lambda",
         bundles.metadata(),
         bundles.inference({"_target_": "Lambdad"}),
     ),
     (
-        "'\\$80 \\+ 16' is not a number but code",
+        "'\\$80 \\+ 16' is code, not a number",
         bundles.metadata(),
         wrong(window=["$80 + 16", 9, 9]),
     ),
-    ("does not say how the volume is turned", bundles.metadata(), wrong(preprocessing=[])),
-    ("no list of preprocessing", bundles.metadata(), wrong(preprocessing="$f()")),
+    ("does not define the orientation of the volume", bundles.metadata(), wrong(preprocessing=[])),
+    ("no list 'preprocessing'", bundles.metadata(), wrong(preprocessing="$f()")),
     (
         "Spacing comes before Orientation",
         bundles.metadata(),
         wrong(preprocessing=PREPROCESSING[:1] + PREPROCESSING[3:]),
     ),
-    ("run in a circle", bundles.metadata(), wrong(window="@window")),
-    ("overlap: .* is not from 0", bundles.metadata(), bundles.inference(overlap=1.0)),
-    ("does not know MyInferer", bundles.metadata(), wrong(inferer={"_target_": "my.MyInferer"})),
+    ("form a cycle", bundles.metadata(), wrong(window="@window")),
+    ("overlap: .* is out of range", bundles.metadata(), bundles.inference(overlap=1.0)),
+    ("does not support MyInferer", bundles.metadata(), wrong(inferer={"_target_": "my.MyInferer"})),
     ("has no network_data_format", {}, bundles.inference()),
     ("its classes have no names", bundles.metadata(()), bundles.inference()),
 ]
@@ -365,7 +365,7 @@ def test_what_is_not_understood_is_named(
 
 def test_a_network_that_does_not_fit_its_description(tmp_path: Path) -> None:
     folder = bundles.write(tmp_path / "b", network=bundles.tiny(classes=5))
-    with pytest.raises(Broken, match="gives 5 channels, and its channel_def names 3"):
+    with pytest.raises(Broken, match="returns 5 channels, and its channel_def names 3"):
         labels(model(folder), scan())
 
 
@@ -378,7 +378,7 @@ def test_code_runs_only_where_it_may(tmp_path: Path) -> None:
     with pytest.raises(Broken, match="run_code = true"):
         model(folder)
     bundles.write(tmp_path / "c", config=config_)
-    with pytest.raises(Broken, match="not a number but code"):
+    with pytest.raises(Broken, match="is code, not a number"):
         model(tmp_path / "c")
     assert not (tmp_path / "ran").exists()
     with_monai()

@@ -24,7 +24,7 @@ def test_everything_that_is_missing_is_named_at_once(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": str(tmp_path), "ISOLINE_DATA": str(tmp_path)}
     ran = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 2
-    assert "OHIF is fetched with npm, and there is none" in ran.stderr
+    assert "OHIF is fetched with npm, which is not installed" in ran.stderr
     assert "install Node.js" in ran.stderr
 
 

@@ -298,9 +298,9 @@ WRONG: list[tuple[str, tuple[Prompt, ...], dict[str, Any]]] = [
     ("region does not go with prompts", (INSIDE,), {"region": CORNER}),
     ("tile does not go", (INSIDE,), {"tile": 256}),
     ("at_um does not go", (INSIDE,), {"at_um": 1.0}),
-    (r"prompts\[1\]: a position of 3 numbers", (INSIDE, point(1, 2, 3)), {}),
+    (r"prompts\[1\]: a position has 3 numbers", (INSIDE, point(1, 2, 3)), {}),
     (r"prompts\[0\]: a polygon is three", (drawn("polygon", (1, 1)),), {}),
-    (r"prompts\[0\]: a number that is not", (point(float("nan"), 2),), {}),
+    (r"prompts\[0\]: a number is not finite", (point(float("nan"), 2),), {}),
     ("1001 prompts", (INSIDE,) * 1001, {}),
     ("more than 20000 points", (drawn("scribble", *((1, 1),) * 20001),), {}),
     (r"prompts\[1\] lies outside the image; p.png has 301 x 203", (INSIDE, point(301, 3)), {}),
@@ -325,7 +325,7 @@ CENTRE = point(20, 15, 11)
 RUNS = bytes([0, 4])
 SKEW = drawn("polygon", (1, 1, 1), (9, 1, 1), (9, 9, 1), (1, 9, 4))
 WRONG_IN_VOLUMES: list[tuple[str, str, tuple[Prompt, ...], dict[str, Any]]] = [
-    ("ct", r"a position of 2 numbers", (INSIDE,), {}),
+    ("ct", r"a position has 2 numbers", (INSIDE,), {}),
     ("ct", r"prompts\[0\] lies outside.*has 40 x 30 x 22", (point(20, 15, 21.5),), {}),
     ("ct", "same voxel, 20, 15, 11", (CENTRE, point(20.4, 15, 10.6, include=False)), {}),
     ("ct", "the corners of a polygon lie in one plane", (SKEW,), {}),
@@ -333,8 +333,8 @@ WRONG_IN_VOLUMES: list[tuple[str, str, tuple[Prompt, ...], dict[str, Any]]] = [
     ("ct.nii.gz", "and ct.nii.gz in none", (CENTRE,), {"frame_of_reference": "1.2.3"}),
     ("ct", "initial: an outline, and ct", (CENTRE,), {"initial": CORNER}),
     ("ct", r"slices\[0\].box", (CENTRE,), begun(0, 41, RUNS)),
-    ("ct", r"slices\[0\].runs: the runs hold 4", (CENTRE,), begun(0, 3, RUNS)),
-    ("ct", "runs are cut off", (CENTRE,), begun(0, 3, b"\x83")),
+    ("ct", r"slices\[0\].runs: the runs contain 4", (CENTRE,), begun(0, 3, RUNS)),
+    ("ct", "runs are truncated", (CENTRE,), begun(0, 3, b"\x83")),
     ("ct", "longer than any", (CENTRE,), begun(0, 3, b"\x83" * 9 + b"\0")),
     ("ct", "has no slice 22", (CENTRE,), begun(22, 4, RUNS)),
 ]
@@ -361,9 +361,9 @@ def test_what_is_refused_in_a_volume(
 @pytest.mark.parametrize(
     ("image", "changes", "message"),
     [
-        ("p.png", {"format": "ohif"}, "ohif writes masks"),
+        ("p.png", {"format": "ohif"}, "ohif supports masks"),
         ("p.png", {"slice": 3}, "slice says nothing"),
-        ("ct", {}, "geojson writes outlines"),
+        ("ct", {}, "geojson supports outlines"),
         ("ct", {"format": "ohif", "z": 3}, "z says nothing"),
     ],
 )

@@ -30,6 +30,7 @@ CLIENTS = {
     # the server in Girder adds these two, and a run's title stays there
     "dsa": DSA - {"title"} | {"image", "format"},
     "ohif": quoted("ohif/src/client.js", r"REQUEST_KEYS = \[(.*?)\]"),
+    "qupath": quoted("qupath/src/isoline/qupath/RequestKeys.java", r'String \w+ = ("\w+");'),
 }
 
 

@@ -367,5 +367,5 @@ def test_who_is_no_user_of_the_issuer(oidc: Oidc, token: str) -> None:
 
 def test_keys_that_cannot_be_read(oidc: Oidc) -> None:
     Path(oidc.jwks).write_text("{", encoding="utf-8")
-    with pytest.raises(Broken, match="keys of the issuer"):
+    with pytest.raises(Broken, match="issuer's keys"):
         Issuer(oidc).user(signed())

@@ -114,7 +114,7 @@ def test_a_silent_archive_is_given_up(tmp_path: Path) -> None:
         silent.listen()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/dicom-web"
         began = time.monotonic()
-        with pytest.raises(Unreadable, match="did not give"):
+        with pytest.raises(Unreadable, match="did not deliver"):
             opened(Archive(url, timeout_seconds=0.5), tmp_path)
         assert time.monotonic() - began < 10
     assert threading.active_count() < 50

@@ -202,7 +202,7 @@ def test_rights_are_asked_for_and_the_job_is_parked_after_a_restart(
         (f"item/{ITEM}/tiles", 404, {}, UnknownImage, "404"),
         (f"item/{ITEM}", 302, {}, Unreadable, "a redirect"),
         (f"item/{ITEM}", 500, {}, Unreadable, "500"),
-        (f"item/{ITEM}", 200, b"<html>", Unreadable, "no JSON"),
+        (f"item/{ITEM}", 200, b"<html>", Unreadable, "did not return JSON"),
         (f"item/{ITEM}/tiles", 200, b"[" * (5 << 20), Unreadable, "more than"),
         (f"item/{ITEM}/tiles", 200, {**TILES, "dtype": "uint16"}, Unreadable, "map the path"),
         (f"item/{ITEM}/tiles", 200, {**TILES, "sizeX": "many"}, Unreadable, "description"),
@@ -241,7 +241,7 @@ def test_a_strange_tile_is_unreadable(girder: Fake, status: int, body: bytes, sa
 def test_nobody_there_is_said_without_the_token(girder: Fake) -> None:
     servers = {"archive": Girder("http://127.0.0.1:9")}
     finder = GirderImages(servers, Descriptions().of)
-    with pytest.raises(Unreadable, match="does not answer") as raised:
+    with pytest.raises(Unreadable, match="does not respond") as raised:
         finder.find(NAME, Caller({"girder": TOKEN}))
     assert TOKEN not in str(raised.value)
 

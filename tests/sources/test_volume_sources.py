@@ -111,7 +111,7 @@ def test_nifti_that_is_no_volume(tmp_path: Path) -> None:
         NiftiSource.open(path)
     nowhere = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.int16), None)
     nibabel.save(nowhere, path)
-    with pytest.raises(BadSpacing, match="how it lies"):
+    with pytest.raises(BadSpacing, match="does not define its position"):
         NiftiSource.open(path)
     path.write_bytes(b"no nifti at all")
     with pytest.raises(Unreadable):

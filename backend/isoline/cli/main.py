@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class _Friendly(click.Group):
-    """Says what went wrong and how to mend it in two lines, never in a traceback."""
+    """Reports errors in two lines, with the remedy, never as a traceback."""
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -82,9 +82,9 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 @click.group(cls=_Friendly, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
-@click.option("-v", "--verbose", is_flag=True, help="Say what happens on stderr.")
+@click.option("-v", "--verbose", is_flag=True, help="Log progress to standard error.")
 def main(verbose: bool) -> None:
-    """Contours that stream into the viewer while the rest is still being computed."""
+    """Segment slides and volumes; contours stream in while the rest is still being computed."""
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -95,7 +95,7 @@ _config_option = click.option(
     "--config",
     "config_path",
     type=click.Path(path_type=Path),
-    help="isoline.toml; without it, the defaults.",
+    help="Configuration file, isoline.toml [default: built-in settings].",
 )
 
 
@@ -111,41 +111,58 @@ def _ready(config_path: Path | None) -> Settings:
 
 @main.command()
 @click.argument("image", type=click.Path(path_type=Path))
-@click.option("--model", required=True, help="See `isoline models`.")
-@click.option("--region", type=_Box(), help="Only this rectangle, in image pixels.")
-@click.option("--roi", type=click.Path(path_type=Path), help="Only the polygons of this GeoJSON.")
-@click.option("--focus", type=_Pair(), help="Where to begin, in image pixels.")
-@click.option("--tile", type=int, help="Side of a tile in working pixels.")
-@click.option("--workers", type=click.IntRange(1, 256), help="Processes [default: one per core].")
-@click.option("--param", "params", multiple=True, metavar="K=V", help="A parameter of the model.")
-@click.option("--spacing-um", type=_Pair(), help="The image's pixel size, where it has none.")
-@click.option("--at-um", type=float, help="Working resolution [default: the model's].")
-@click.option("--channel", "channels", multiple=True, help="A channel, by name or index.")
-@click.option("--z", type=int, help="A plane of a stack.")
-@click.option("--simplify-px", type=float, help="How far outlines may stray [default: exact].")
-@click.option("--slice", "look", type=int, help="Of a volume: the slice to begin at, from 0.")
+@click.option("--model", required=True, help="Name of the model; see `isoline models`.")
+@click.option("--region", type=_Box(), help="Segment only this rectangle, in image pixels.")
+@click.option("--roi", type=click.Path(path_type=Path), help="Segment only these GeoJSON polygons.")
+@click.option("--focus", type=_Pair(), help="Point to start from, in image pixels.")
+@click.option("--tile", type=int, help="Side of a tile, in pixels at working resolution.")
+@click.option(
+    "--workers", type=click.IntRange(1, 256), help="Worker processes [default: one per core]."
+)
+@click.option(
+    "--param", "params", multiple=True, metavar="K=V", help="Model parameter; may be repeated."
+)
+@click.option("--spacing-um", type=_Pair(), help="Pixel size, if the image does not record it.")
+@click.option(
+    "--at-um", type=float, help="Working resolution, um per pixel [default: the model's]."
+)
+@click.option(
+    "--channel", "channels", multiple=True, help="Channel, by name or index; may be repeated."
+)
+@click.option("--z", type=int, help="Plane of a stack, from 0.")
+@click.option(
+    "--simplify-px",
+    type=float,
+    help="Tolerance for simplifying outlines [default: exact outlines].",
+)
+@click.option("--slice", "look", type=int, help="Volumes only: slice to start from, from 0.")
 @click.option(
     "--prompt",
     "prompts",
     multiple=True,
     metavar="KIND:X,Y,...",
-    help="point:X,Y, box:X0,Y0,X1,Y1, scribble:X,Y,..., polygon:X,Y,... on the object, not on it "
-    'where ",-" follows; I,J,K in a volume; or a GeoJSON file. May be given several times.',
+    help="What indicates the object: point:X,Y, box:X0,Y0,X1,Y1, scribble:X,Y,..., "
+    'polygon:X,Y,... or a GeoJSON file; I,J,K instead of X,Y in a volume. Append ",-" to exclude. '
+    "May be repeated.",
 )
 @click.option(
     "--initial",
     type=click.Path(path_type=Path),
-    help="What the prompts correct: a GeoJSON file, of a volume a mask as NIfTI.",
+    help="Segmentation for the prompts to correct: GeoJSON, or a NIfTI mask for a volume.",
 )
-@click.option("--frame-of-reference", help="UID; prompts are then LPS millimetres in it.")
+@click.option(
+    "--frame-of-reference", help="Frame of reference UID; prompts are then LPS millimetres in it."
+)
 @click.option(
     "--format",
     "format_",
-    help="geojson, qupath, dsa or ndjson; of a volume nifti, dicomseg, rtstruct or ndjson "
-    "[default: geojson; with --store dicomseg].",
+    help="geojson, qupath, dsa or ndjson; for a volume nifti, dicomseg, rtstruct or ndjson "
+    "[default: geojson; dicomseg with --store].",
 )
-@click.option("--out", default="", help="The file to write; - for standard output.")
-@click.option("--store", is_flag=True, help="Keep the result in the archive of a dicomweb: series.")
+@click.option("--out", default="", help="File to write; - for standard output.")
+@click.option(
+    "--store", is_flag=True, help="Store the result in the archive of a dicomweb: series."
+)
 @_config_option
 def segment(
     image: Path,
@@ -170,15 +187,15 @@ def segment(
     store: bool,
     config_path: Path | None,
 ) -> None:
-    """Segment IMAGE and write the contours as they come."""
+    """Segment IMAGE and write the contours as they are found."""
     from isoline.cli.segment import segment_file
     from isoline.domain.request import SegmentRequest
     from isoline.geometry.region import Region
 
     if region is not None and roi is not None:
-        raise Malformed("--region and --roi are both given", "choose one")
+        raise Malformed("--region and --roi are both given", "use only one of them")
     if not out and not store:
-        raise Malformed("nowhere to write to", "give --out FILE")
+        raise Malformed("there is no output file", "add --out FILE")
     format_ = format_ or ("dicomseg" if store else "geojson")
     where = Region.rectangle(*region) if region is not None else None
     if roi is not None:
@@ -214,12 +231,14 @@ def segment(
 
         sys.exit(segment_volume(request, settings, out, format_, store=store))
     if store:
-        raise NotSupported(f"{image} is in no archive of volumes", "give --out FILE")
+        raise NotSupported(
+            f"{image} is not in an archive, so the result cannot be stored there", "use --out FILE"
+        )
     sys.exit(segment_file(image, request, settings, out, events_only=format_ == "ndjson"))
 
 
 def _volume(spec: ModelSpec, image: Path, settings: Settings) -> VolumeInfo | None:
-    """Return where the voxels of `image` lie; None where the model sees it as a picture."""
+    """Return the geometry of the volume `image`; None if the model treats it as a picture."""
     from isoline.cli.segment_volume import located
 
     if 3 not in spec.dimensions:
@@ -228,7 +247,7 @@ def _volume(spec: ModelSpec, image: Path, settings: Settings) -> VolumeInfo | No
     volume = images.find(name).info.volume
     if volume is None and 2 not in spec.dimensions:
         raise NotSupported(
-            f"{spec.name} works on volumes, and {name} is none", "choose another model"
+            f"{spec.name} works on volumes, and {name} is not one", "choose another model"
         )
     return volume
 
@@ -255,7 +274,7 @@ def _read_json(path: Path) -> object:
     except OSError as error:
         raise Malformed(f"cannot read {path}: {error.strerror}", "check --roi") from error
     except ValueError as error:
-        raise Malformed(f"{path} is not JSON: {error}", "give a GeoJSON file") from error
+        raise Malformed(f"{path} is not JSON: {error}", "use a GeoJSON file") from error
 
 
 def _parameters(spec: ModelSpec, given: tuple[str, ...]) -> Mapping[str, Value]:
@@ -270,7 +289,7 @@ def _parameters(spec: ModelSpec, given: tuple[str, ...]) -> Mapping[str, Value]:
 
 
 def _value(parameter: object, text: str) -> Value:
-    """Read `text` as the parameter's type; what does not fit is left for the check to name."""
+    """Parse `text` as the parameter's type; validation reports text that does not fit."""
     if isinstance(parameter, Switch) and text.lower() in ("true", "false"):
         return text.lower() == "true"
     if isinstance(parameter, Number):
@@ -287,25 +306,25 @@ def _value(parameter: object, text: str) -> Value:
 @main.command()
 @_config_option
 @click.option("--host", help="Address to listen on [default: 127.0.0.1].")
-@click.option("--port", type=click.IntRange(1, 65535), help="[default: 8765]")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to listen on [default: 8765].")
 @click.option(
     "--images",
     "directories",
     multiple=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Serve the images below this directory.",
+    help="Serve the images below this directory; may be repeated.",
 )
 def serve(
     config_path: Path | None, host: str | None, port: int | None, directories: tuple[Path, ...]
 ) -> None:
-    """Serve the HTTP API, and a small viewer at /."""
+    """Serve the HTTP API, with a small viewer at /."""
     from isoline.server import wsgi
 
     settings = with_address(_ready(config_path), host, port)
     roots = dict(settings.images) | {path.resolve().name: path for path in directories}
     if not (roots or settings.dicomweb or settings.girder):
         raise Malformed(
-            "no images to serve",
+            "there are no images to serve",
             "pass --images DIRECTORY, or a --config with [images], [dicomweb] or [girder]",
         )
     settings = dataclasses.replace(settings, images=roots)
@@ -315,7 +334,7 @@ def serve(
 
 
 def with_address(settings: Settings, host: str | None, port: int | None) -> Settings:
-    """Return `settings` with the address of the command line in place of its own."""
+    """Return `settings` with its address overridden by the command line."""
     given = settings.server
     given = dataclasses.replace(given, host=host or given.host, port=port or given.port)
     return dataclasses.replace(settings, server=given)
@@ -323,13 +342,13 @@ def with_address(settings: Settings, host: str | None, port: int | None) -> Sett
 
 @main.group()
 def token() -> None:
-    """Make the tokens that callers present."""
+    """Create access tokens for callers."""
 
 
 @token.command()
 @click.argument("name", default="NAME")
 def new(name: str) -> None:
-    """Print a new token for the caller NAME, and what isoline.toml has to say of it."""
+    """Print a new token for the caller NAME, and its section for isoline.toml."""
     from isoline.server.access import new_token
 
     secret, sha256 = new_token()
@@ -344,7 +363,7 @@ def new(name: str) -> None:
 @_config_option
 @click.pass_context
 def models(context: click.Context, config_path: Path | None) -> None:
-    """List the models, or fetch the weights of one."""
+    """List the models, or fetch a model's weights."""
     context.obj = _ready(config_path)
     if context.invoked_subcommand is not None:
         return
@@ -362,7 +381,7 @@ def models(context: click.Context, config_path: Path | None) -> None:
 @click.argument("name")
 @click.pass_obj
 def pull(settings: Settings, name: str) -> None:
-    """Fetch and check the weights of the model NAME."""
+    """Fetch and verify the weights of the model NAME."""
     from isoline.models import weights
 
     for path in weights.pull(ModelCatalogue.of(settings).get(name).spec, settings.weights).values():
@@ -372,7 +391,7 @@ def pull(settings: Settings, name: str) -> None:
 @main.command()
 @_config_option
 def images(config_path: Path | None) -> None:
-    """List the images that the server would serve."""
+    """List the images that the server serves."""
     from isoline.images.catalog import Images
 
     for name in Images(config.load(config_path).images).names():
@@ -382,7 +401,7 @@ def images(config_path: Path | None) -> None:
 @main.command()
 @click.argument("image", type=click.Path(path_type=Path))
 def check(image: Path) -> None:
-    """Say what isoline sees in IMAGE."""
+    """Show the metadata of IMAGE and warn of problems."""
     from isoline.images.catalog import Images
 
     info = Images.of_file(image).find(image.name).info
@@ -406,22 +425,22 @@ def check(image: Path) -> None:
 
 
 @main.command()
-@click.option("--once", is_flag=True, help="End after the first result instead of serving on.")
+@click.option("--once", is_flag=True, help="Exit after the first result instead of serving on.")
 @click.option(
     "--out",
     "directory",
     default=".",
     type=click.Path(exists=True, file_okay=False, writable=True, path_type=Path),
-    help="Where contours.geojson and contours.png go [default: here].",
+    help="Directory for contours.geojson and contours.png [default: current directory].",
 )
 @click.option(
     "--viewer",
     type=click.Choice(["browser", "ohif"]),
     default="browser",
-    help="browser: a slide; ohif: a head in OHIF, with an archive.",
+    help="browser: a slide; ohif: a head in OHIF, with a DICOM archive.",
 )
 def demo(once: bool, directory: Path, viewer: str) -> None:
-    """Serve a real slide and segment a region of it; or a real head, in OHIF."""
+    """Serve a real slide and segment a region of it, or a real head in OHIF."""
     settings = _ready(None)
     _end_as_by_ctrl_c()
     if viewer == "ohif":
@@ -435,46 +454,46 @@ def demo(once: bool, directory: Path, viewer: str) -> None:
 
 
 def _end_as_by_ctrl_c() -> None:
-    """Let whatever asks this process to end be as Ctrl-C: what it has started ends with it."""
-    asked = [signal.SIGINT, signal.SIGTERM]
+    """Treat termination signals like Ctrl-C, so that child processes are ended too."""
+    signals = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        asked.append(signal.SIGHUP)  # unless nohup shields it
-    for number in asked:
+        signals.append(signal.SIGHUP)  # unless nohup ignores it
+    for number in signals:
         signal.signal(number, signal.default_int_handler)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
-@click.option("--format", "format_", default="geojson", help="The dialect that it reads.")
-@click.option("--save", type=click.Path(path_type=Path), help="Write the cases here as files.")
+@click.option("--format", "format_", default="geojson", help="Dialect that the adapter reads.")
+@click.option("--save", type=click.Path(path_type=Path), help="Write the cases to this folder.")
 @click.option(
     "--reconnecting",
     is_flag=True,
-    help="COMMAND is a driver: break its connection and measure how it comes back. Without "
-    "COMMAND, isoline's own client is driven.",
+    help="Test reconnecting: COMMAND is a driver whose connection is broken, and its recovery is "
+    "measured. Without COMMAND, isoline's own client is tested.",
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def conformance(
     command: tuple[str, ...], format_: str, save: Path | None, reconnecting: bool
 ) -> None:
-    """Replay recorded gestures and events to COMMAND, a viewer's adapter, and judge it."""
+    """Replay recorded gestures and events to COMMAND, a viewer's adapter, and check its results."""
     from isoline.testing import conformance
     from isoline.testing import reconnecting as suite
 
     if reconnecting:
         if save is not None:
-            raise Malformed("--reconnecting has no files to save", "leave out --save")
+            raise Malformed("--reconnecting has no cases to save as files", "leave out --save")
         driver = suite.Command(command) if command else suite.OwnClient()
         sys.exit(_judged(suite.run(driver, format_)))
     if save is not None:
         conformance.save(save, format_)
     elif not command:
-        raise Malformed("no adapter to test", "give its command after --")
+        raise Malformed("there is no adapter to test", "add its command after --")
     if command:
         sys.exit(_judged(conformance.run(command, format_)))
 
 
 def _judged(verdicts: Iterable[Verdict]) -> int:
-    """Print each verdict as it comes; return 0 where there are any and all passed."""
+    """Print each verdict as it arrives; return 0 if there are any and all passed."""
     count = passed = 0
     for verdict in verdicts:
         count, passed = count + 1, passed + (verdict.problem is None)

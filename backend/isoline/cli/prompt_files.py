@@ -1,8 +1,8 @@
-"""Prompts as people write them: in a word on a command line, or drawn in a viewer as GeoJSON.
+"""Parsing prompts: a word on the command line, or GeoJSON drawn in a viewer.
 
     point:X,Y   box:X0,Y0,X1,Y1   scribble:X,Y,X,Y,...   polygon:X,Y,X,Y,X,Y,...
 
-and in a volume voxel indices I,J,K in the place of X,Y. What ends in ",-" excludes.
+In a volume, voxel indices I,J,K replace X,Y. A prompt that ends in ",-" excludes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _FORMS = "write point:X,Y, box:X0,Y0,X1,Y1, scribble:X,Y,..., polygon:X,Y,... or
 
 
 def prompts_of(given: str, dimensions: int) -> tuple[Prompt, ...]:
-    """Return the prompts that one `--prompt` says for an image of so many dimensions.
+    """Return the prompts of one `--prompt` for an image with `dimensions` axes (2 or 3).
 
     Raises BadPrompt.
     """
@@ -37,7 +37,7 @@ def prompts_of(given: str, dimensions: int) -> tuple[Prompt, ...]:
         return (_spelt(known, numbers, given, dimensions),)
     path = Path(given)
     if not path.suffix:
-        raise BadPrompt(f"--prompt {given}: neither a prompt nor a file", _FORMS)
+        raise BadPrompt(f"--prompt {given} is neither a prompt nor a file", _FORMS)
     return tuple(_features(_read_json(path), given, dimensions))
 
 
@@ -47,23 +47,23 @@ def initial_outline(path: Path) -> Region:
 
 
 def initial_mask(path: Path, volume: VolumeInfo) -> tuple[DrawnSlice, ...]:
-    """Return what is above 0 in a NIfTI file on the grid of `volume`.
+    """Return the voxels above 0 in a NIfTI file on the grid of `volume`.
 
-    Raises BadPrompt where it is none or lies elsewhere.
+    Raises BadPrompt if the file is not a volume or is on another grid.
     """
     try:
         source = open_image(path)
     except IsolineError as error:
-        raise BadPrompt(f"--initial {path}: {error.what}", "give a mask as NIfTI") from error
+        raise BadPrompt(f"--initial {path}: {error.what}", "use a NIfTI mask") from error
     if not isinstance(source, VolumeSource):
-        raise BadPrompt(f"--initial {path} is no volume", "give a mask as NIfTI")
+        raise BadPrompt(f"--initial {path} is not a volume", "use a NIfTI mask")
     own, grid = source.volume.grid, volume.grid
     if own.size != grid.size or not np.allclose(own.affine, grid.affine, rtol=0, atol=1e-2):
         raise BadPrompt(
-            "--initial {}: {} x {} x {} voxels that are not those of the image".format(
+            "--initial {}: its {} x {} x {} voxels are not those of the image".format(
                 path, *own.size
             ),
-            "give a mask on the grid of the image, as isoline writes it",
+            "use a mask on the grid of the image, such as isoline writes",
         )
     labels = np.greater(source.voxels(), 0).view(np.uint8)
     return tuple(
@@ -82,8 +82,8 @@ def _spelt(kind: Kind, text: str, given: str, dimensions: int) -> Prompt:
         raise BadPrompt(f"--prompt {given}: expected numbers", _FORMS) from None
     if not numbers or len(numbers) % dimensions:
         raise BadPrompt(
-            f"--prompt {given}: {len(numbers)} numbers are no positions of {dimensions} each",
-            "give X,Y on a slide or a picture, and I,J,K in a volume",
+            f"--prompt {given}: {len(numbers)} numbers do not form positions of {dimensions} each",
+            "write X,Y on a slide or a picture, and I,J,K in a volume",
         )
     points = tuple(zip(*[iter(numbers)] * dimensions, strict=True))
     return Prompt(kind, points, include)
@@ -93,13 +93,13 @@ def _read_json(path: Path) -> object:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BadPrompt(f"cannot read {path}: {error.strerror}", "give a GeoJSON file") from error
+        raise BadPrompt(f"cannot read {path}: {error.strerror}", "use a GeoJSON file") from error
     except ValueError as error:
-        raise BadPrompt(f"{path} is not JSON: {error}", "give a GeoJSON file") from error
+        raise BadPrompt(f"{path} is not JSON: {error}", "use a GeoJSON file") from error
 
 
 def _features(value: object, where: str, dimensions: int) -> Iterator[Prompt]:
-    """Yield what the features of parsed GeoJSON say."""
+    """Yield the prompts in the features of parsed GeoJSON."""
     match value:
         case {"type": "FeatureCollection", "features": list(features)}:
             for k, feature in enumerate(features):
@@ -108,7 +108,7 @@ def _features(value: object, where: str, dimensions: int) -> Iterator[Prompt]:
             include = not _excludes(members.get("properties"))
             for kind, points in _drawn(geometry, where):
                 yield Prompt(kind, _positions(points, where, dimensions), include)
-        case list(features):  # as QuPath writes several objects
+        case list(features):  # the form in which QuPath writes several objects
             for k, feature in enumerate(features):
                 yield from _features(feature, f"{where}[{k}]", dimensions)
         case _:
@@ -135,13 +135,13 @@ def _drawn(geometry: object, where: str) -> Iterator[tuple[Kind, list[object]]]:
         case {"type": "LineString", "coordinates": list(positions)}:
             yield "scribble", positions
         case {"type": "Polygon", "coordinates": [list(ring), *_]}:
-            # RFC 7946, 3.1.6: the first position is repeated; holes say nothing here
+            # RFC 7946, 3.1.6: the first position is repeated; holes have no meaning in a prompt
             yield "polygon", ring[:-1] if len(ring) > 1 and ring[0] == ring[-1] else ring
         case _:
             raise BadPrompt(
                 f"{where}: expected a Point, MultiPoint, LineString or Polygon,"
                 f" got {brief(geometry)}",
-                "draw points, lines and polygons",
+                "use points, lines and polygons",
             )
 
 
@@ -152,4 +152,4 @@ def _positions(points: list[object], where: str, dimensions: int) -> tuple[tuple
             for point in points
         )
     except (TypeError, ValueError):
-        raise BadPrompt(f"{where}: a position that is no list of numbers", "") from None
+        raise BadPrompt(f"{where}: a position is not a list of numbers", "") from None

@@ -1,4 +1,4 @@
-"""One request in a terminal: a progress bar, a clean Ctrl-C, a file written as results come."""
+"""Running a request in a terminal: a progress bar, a clean Ctrl-C, a file written incrementally."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from isoline.pipeline.surveys import Surveys
 from isoline.protocol.events import encode_event
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
-"""Exit statuses of the command."""
+"""The command's exit statuses."""
 
 
 def segment_file(
     image: Path, request: SegmentRequest, settings: Settings, out: str, *, events_only: bool
 ) -> int:
-    """Run `request` on `image` in processes of its own, write `out`, return the exit status.
+    """Run `request` on `image` in its own worker processes, write `out`, return the exit status.
 
-    `out` is a path, packed where it ends in .gz, or "-" for standard output. With `events_only` the
-    file is the event stream, one JSON object a line; else it is a file in the dialect of the
-    request. Raises what `Planner.plan` raises, before anything is written.
+    `out` is a path, compressed if it ends in .gz, or "-" for standard output. With `events_only`,
+    the file contains the event stream, one JSON object per line; otherwise it is in the request's
+    dialect. Raises what `Planner.plan` raises, before anything is written.
     """
     models = ModelCatalogue.of(settings)
     planner = Planner(Images.of_file(image), models, Surveys(settings.surveys), settings.limits)
@@ -75,7 +75,7 @@ class EventLines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to close: every line stands alone."""
+        """Do nothing: every line is complete in itself."""
 
     def write(self, event: Event) -> None:
         if isinstance(event, events.Started):
@@ -87,7 +87,7 @@ class EventLines:
 
 
 class Display:
-    """A progress bar on standard error, and what is worth a line of its own."""
+    """A progress bar on standard error, with a line for each noteworthy event."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -124,7 +124,7 @@ class Display:
             case events.Failed(_, message, remedy):
                 self._say(f"failed: {message}; {remedy}", "red")
             case events.Cancelled(done, tiles):
-                self._say(f"stopped after {done} of {tiles} tiles; the results so far are written")
+                self._say(f"stopped after {done} of {tiles} tiles; the results so far were written")
                 self.status = INTERRUPTED
             case events.Done() as end:
                 self.status = FAILED if end.tiles_failed else OK
@@ -147,7 +147,7 @@ def open_output(out: str) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         return
     try:
-        stream = Path(out).open("wb")  # noqa: SIM115 - closed below; the error is opening's alone
+        stream = Path(out).open("wb")  # noqa: SIM115 - closed below; only opening may raise here
     except OSError as error:
         raise Malformed(f"cannot write {out}: {error.strerror}", "choose another --out") from error
     with stream:
@@ -160,7 +160,7 @@ def open_output(out: str) -> Iterator[BinaryIO]:
 
 @contextlib.contextmanager
 def stopped_by_ctrl_c(agenda: Agenda) -> Iterator[None]:
-    """Let the first Ctrl-C (or SIGTERM) stop the job; a second one ends the program at once."""
+    """Cancel the job at the first Ctrl-C (or SIGTERM); a second one ends the program at once."""
 
     def stop(*_: object) -> None:
         agenda.cancel()

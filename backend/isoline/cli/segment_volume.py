@@ -1,4 +1,4 @@
-"""One request on a volume in a terminal: like `console`, its file written when all is known."""
+"""Running a request on a volume in a terminal; the file is written once all labels are known."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def segment_volume(
 ) -> int:
     """Run `request`, write `out` as `format_`, return the exit status.
 
-    The image is a path or `dicomweb:SOURCE/STUDY/SERIES`. `format_` is one of
-    `volume_file.FORMATS`, or "ndjson" for the event stream as it comes. With `store` the result
-    goes to the archive of the series, and to `out` where that is not "". Raises UnknownFormat,
+    The image is a path or `dicomweb:SOURCE/STUDY/SERIES`. `format_` is one of `labelmap.FORMATS`,
+    or "ndjson" for the event stream as it arrives. With `store`, the result is stored in the
+    archive of the series, and also written to `out` unless that is "". Raises UnknownFormat,
     NotSupported and what `Planner.plan` raises, before anything is computed.
     """
     if format_ not in (*labelmap.FORMATS, EVENTS):
         raise UnknownFormat(
-            f"volumes are not written as {format_!r}",
+            f"results on volumes cannot be written as {format_!r}",
             f"choose {', '.join(labelmap.FORMATS)} or {EVENTS}",
         )
     if store and (format_ not in labelmap.DICOM or not request.image.startswith("dicomweb:")):
@@ -65,7 +65,8 @@ def segment_volume(
 
 
 def located(image: str, settings: Settings) -> tuple[Images, str]:
-    """Return where `image`, a path or a name in an archive, is found, and its name there."""
+    """Return a catalogue that contains `image`, a path or a name in an archive, and its name
+    there."""
     if image.startswith("dicomweb:"):
         return Images({}, {"dicomweb": DicomWebImages.configured(settings)}), image
     path = Path(image).resolve()

@@ -1,11 +1,11 @@
-"""Where weights, sample data, surveys and jobs are kept, and the version of their formats.
+"""The directory for weights, sample data, surveys and jobs, and the version of its formats.
 
-    DATA/version.json          which formats this directory holds, and which isoline wrote them
-    DATA/backup/formats-N/     what a migration away from formats N has changed, as it was
+    DATA/version.json          the version of the formats, and the isoline version that wrote them
+    DATA/backup/formats-N/     the original files that a migration from formats N has changed
 
-Formats are one number for everything below the directory: jobs, uploads, surveys, volumes, weights
-and MONAI Label's datastore. A directory without version.json holds formats 1. Whoever changes a
-format adds a `Migration`; whoever uses the directory calls `open_data_directory` first.
+One number versions all formats in the directory: jobs, uploads, surveys, volumes, weights and MONAI
+Label's datastore. A directory without version.json has formats 1. A change of a format needs a
+`Migration`; code that uses the directory must call `open_data_directory` first.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 
 VERSION_FILE = "version.json"
 LOCK_FILE = "jobs.lock"
-"""Held by the server that uses the directory, and by a migration."""
+"""Locked by the server that uses the directory, and by a migration."""
 _WAIT_SECONDS = 10.0
 
 
 def default_directory() -> Path:
-    """Return $ISOLINE_DATA, or where this platform keeps the data of a user's applications."""
+    """Return $ISOLINE_DATA or, if it is not set, the platform's directory for application data."""
     if chosen := os.environ.get("ISOLINE_DATA"):
         return Path(chosen)
     home = Path.home()
@@ -46,29 +46,29 @@ def default_directory() -> Path:
 
 
 def open_data_directory(directory: Path, migrations: Sequence[Migration] = MIGRATIONS) -> None:
-    """Create `directory`, or bring the formats of what it holds up to date.
+    """Create `directory`, or bring its formats up to date.
 
-    A migration that was interrupted goes on. Raises Conflict when the formats are newer than this
-    isoline, or are older and cannot be changed: the directory is in use or may not be written to.
+    An interrupted migration is resumed. Raises Conflict if the formats are newer than this isoline,
+    or if they are older and cannot be migrated because the directory is in use or read-only.
     """
     current = 1 + len(migrations)
     held = _held(directory, current)
     if held > current:
         raise Conflict(
-            f"{directory} holds formats {held}, written by isoline {_writer(directory)}; "
+            f"{directory} has formats {held}, written by isoline {_writer(directory)}; "
             f"isoline {__version__} reads formats up to {current}",
             "install that version or a later one, or choose another `data`",
         )
     if held < current:
         _migrate(directory, held, migrations)
     elif not (directory / VERSION_FILE).exists():
-        with contextlib.suppress(OSError):  # a directory that may only be read can still be used
+        with contextlib.suppress(OSError):  # a read-only directory can still be used
             directory.mkdir(parents=True, exist_ok=True)
             _state(directory, current)
 
 
 def _held(directory: Path, current: int) -> int:
-    """Return the formats that `directory` holds: `current` where there is nothing yet."""
+    """Return the version of the formats in `directory`, `current` if it is empty."""
     try:
         held = json.loads((directory / VERSION_FILE).read_bytes())["formats"]
     except FileNotFoundError:
@@ -82,14 +82,14 @@ def _held(directory: Path, current: int) -> int:
 
 def _unreadable(directory: Path) -> Conflict:
     return Conflict(
-        f"{directory / VERSION_FILE} does not say which formats the directory holds",
+        f"{directory / VERSION_FILE} does not state the version of the directory's formats",
         "restore that file, or choose another `data`",
     )
 
 
 def _writer(directory: Path) -> str:
-    said = json.loads((directory / VERSION_FILE).read_bytes())
-    return str(said.get("isoline", "of an unknown version"))
+    content = json.loads((directory / VERSION_FILE).read_bytes())
+    return str(content.get("isoline", "of an unknown version"))
 
 
 def _migrate(directory: Path, held: int, migrations: Sequence[Migration]) -> None:
@@ -105,13 +105,13 @@ def _migrate(directory: Path, held: int, migrations: Sequence[Migration]) -> Non
                 _state(directory, formats + 1)
     except OSError as error:
         raise Conflict(
-            f"{directory} holds formats {held} and cannot be migrated: {error.strerror}",
-            "let isoline write to it and leave room on the disk, or choose another `data`",
+            f"{directory} has formats {held} and cannot be migrated: {error.strerror}",
+            "make it writable and free some disk space, or choose another `data`",
         ) from error
 
 
 def _rewrite(path: Path, backup: Path, migration: Migration) -> None:
-    """Replace `path`, whose content before the migration is kept as `backup`."""
+    """Migrate `path`, keeping its previous content as `backup`."""
     content = path.read_bytes()
     if backup.exists() and content == migration.rewrite(backup.read_bytes()):
         return  # done before this migration was interrupted
@@ -121,12 +121,12 @@ def _rewrite(path: Path, backup: Path, migration: Migration) -> None:
 
 
 def _state(directory: Path, formats: int) -> None:
-    said = {"formats": formats, "isoline": __version__}
-    _replace(directory / VERSION_FILE, json.dumps(said).encode() + b"\n")
+    content = {"formats": formats, "isoline": __version__}
+    _replace(directory / VERSION_FILE, json.dumps(content).encode() + b"\n")
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write a file that appears under its name only when it is whole and on the disk."""
+    """Write a file that appears under its name only once it is complete and on disk."""
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with fresh.open("wb") as file:

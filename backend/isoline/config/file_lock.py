@@ -1,4 +1,4 @@
-"""A lock between processes that dies with its holder."""
+"""A lock between processes that is released when its holder exits."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class Exclusive:
 
     def __init__(self, path: Path, wait_seconds: float = 10.0) -> None:
         """Wait until nobody else holds `path`. Raises Conflict after `wait_seconds`."""
-        # a server that was killed may leave a process that still has to notice
+        # a process of a killed server may take a moment to notice and exit
         self._file = path.open("ab")
         deadline = time.monotonic() + wait_seconds
         while not _locked(self._file.fileno()):
             if time.monotonic() > deadline:
                 self._file.close()
                 raise Conflict(
-                    f"another server uses {path.parent}", "stop it, or choose another `data`"
+                    f"another server is using {path.parent}", "stop it, or configure another `data`"
                 )
             time.sleep(_PAUSE_SECONDS)
 

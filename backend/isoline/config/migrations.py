@@ -1,4 +1,4 @@
-"""What has changed in the formats of the data directory, from one version to the next."""
+"""Migrations of the data directory's formats from one version to the next."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Migration:
-    """What makes one version of the formats into the next, file by file."""
+    """A conversion from one version of the formats to the next, file by file."""
 
     files: str
-    """Which files change: a pattern below the data directory, such as "jobs/*/card.json"."""
+    """The files to convert: a pattern below the data directory, such as "jobs/*/card.json"."""
     rewrite: Callable[[bytes], bytes]
-    """Returns the content in the next version: the same for the same content, every time. What it
-    cannot read it returns as it is; whoever opens that file will say what is wrong with it."""
+    """Returns the content in the next version, deterministically. It returns unreadable content
+    unchanged; the error is then reported by the code that opens the file."""
 
 
 def _name_the_lane(card: bytes) -> bytes:
-    """Formats 1 said `prompted` and `urgent` where formats 2 name the lane in which a job waits."""
+    """Replace `prompted` and `urgent` of formats 1 by the lane of the job, as in formats 2."""
     try:
-        said = json.loads(card)
+        parsed = json.loads(card)
     except ValueError:
         return card
-    if not isinstance(said, dict) or "lane" in said:
+    if not isinstance(parsed, dict) or "lane" in parsed:
         return card
-    prompted, urgent = said.pop("prompted", False), said.pop("urgent", False)
-    said["lane"] = 0 if prompted else 1 if urgent else 2
-    return json.dumps(said).encode()
+    prompted, urgent = parsed.pop("prompted", False), parsed.pop("urgent", False)
+    parsed["lane"] = 0 if prompted else 1 if urgent else 2
+    return json.dumps(parsed).encode()
 
 
 MIGRATIONS: tuple[Migration, ...] = (Migration("jobs/*/card.json", _name_the_lane),)
-"""The first leads from formats 1 to formats 2, and so on."""
+"""The first converts formats 1 to formats 2, and so on."""

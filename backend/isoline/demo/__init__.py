@@ -1,1 +1,1 @@
-"""`isoline demo`: a first look at slides and at OHIF."""
+"""`isoline demo`: a demonstration on a slide, and one in OHIF."""

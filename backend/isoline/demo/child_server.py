@@ -1,4 +1,4 @@
-"""A server in a process of its own, for the length of a block."""
+"""A server in a child process, for the duration of a `with` block."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _PATIENT_TENTHS = 40
 
 
 def free_port(wish: int = 0) -> int:
-    """Return `wish` where that port of loopback is free, else another. Raises Broken."""
+    """Return `wish` if that loopback port is free, else another port. Raises Broken."""
     for port in (wish, 0):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return int(probe.getsockname()[1])
-    raise Broken("no port of 127.0.0.1 is free", "end another server")
+    raise Broken("no port of 127.0.0.1 is free", "stop another server")
 
 
 @contextlib.contextmanager
 def running(command: Sequence[str], port: int, console: Console) -> Iterator[str]:
-    """Run `command`, which serves isoline at `port` of loopback, and yield its URL.
+    """Run `command`, which serves isoline at the loopback port `port`, and yield its URL.
 
-    Raises Broken when it does not come up.
+    Raises Broken if it does not start.
     """
     url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(command)
@@ -46,7 +46,7 @@ def running(command: Sequence[str], port: int, console: Console) -> Iterator[str
 def _await(process: subprocess.Popen[bytes], client: api.Client, console: Console) -> None:
     for tenths in range(_TENTHS):
         if tenths == _PATIENT_TENTHS:
-            console.print("compiling, once after an installation ...")
+            console.print("compiling, which happens once after installation ...")
         if process.poll() is not None:
             break
         with contextlib.suppress(api.ClientError):

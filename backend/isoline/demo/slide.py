@@ -1,4 +1,4 @@
-"""A first look: a real slide, a server, and contours that come through its HTTP API."""
+"""The demonstration: a real slide, a server, and contours streamed through its HTTP API."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from isoline.models.base import Weights
 REGION = (4400, 5200, 8496, 9296)
 """4096 x 4096 pixels of tissue in the sample slide."""
 CLOSE_UP = (6000, 6700, 6768, 7468)
-"""Shown beside it at full resolution."""
+"""Shown next to it at full resolution."""
 MODEL = "nuclei"
 PICTURE_PX = 1024
 _COLOR = (0, 255, 128)
@@ -37,7 +37,7 @@ _COLOR = (0, 255, 128)
 
 @dataclass
 class Drawn:
-    """What a viewer would show: every feature that is final."""
+    """The final features, as a viewer would display them."""
 
     features: list[dict[str, Any]] = field(default_factory=list)
     first_contour: float | None = None
@@ -46,10 +46,10 @@ class Drawn:
 
 
 def run(settings: Settings, directory: Path, *, once: bool) -> None:
-    """Fetch the sample slide, serve it, segment a region as a viewer would, show the result.
+    """Fetch the sample slide, serve it, segment a region as a viewer would, and show the result.
 
-    `contours.geojson` and `contours.png` go to `directory`. Unless `once`, the server stays up
-    until Ctrl-C. Raises Broken when the slide cannot be fetched or the server does not start.
+    `contours.geojson` and `contours.png` are written to `directory`. Unless `once`, the server runs
+    until Ctrl-C. Raises Broken if the slide cannot be fetched or the server does not start.
     """
     slide = downloads.fetch(demo.SAMPLE_SLIDE, settings.data / "samples")
     console = Console(stderr=True, highlight=False)
@@ -74,7 +74,7 @@ def run(settings: Settings, directory: Path, *, once: bool) -> None:
                 f"  open {url} in a browser and segment what you see\n"
                 f"  isoline segment {slide} --model tissue --out tissue.geojson\n"
                 f"  isoline serve --images YOUR_SLIDES\n"
-                f"Ctrl-C ends the server."
+                f"Press Ctrl-C to stop the server."
             )
             with contextlib.suppress(KeyboardInterrupt):
                 while True:
@@ -110,7 +110,7 @@ def _segment(client: api.Client, image: str, console: Console) -> Drawn:
 
 
 def _draw(url: str, token: str, image: str, features: list[dict[str, Any]]) -> Image.Image:
-    """Return the region and a close-up of it, side by side, with the contours over the tissue."""
+    """Return the region and a close-up, side by side, with the contours drawn over the tissue."""
     both = Image.new("RGB", (2 * PICTURE_PX, PICTURE_PX))
     for column, box in enumerate((REGION, CLOSE_UP)):
         answer = requests.get(
@@ -147,4 +147,4 @@ SAMPLE_SLIDE = Weights(
     "e8eb65de-d63e-42db-af6f-14fefbbdf7bd.svs",
     binary=False,
 )
-"""A real H&E slide of TCGA: glioma, 31872 x 13835 pixels, 0.2457 um, 21.7 MB."""
+"""A real H&E slide from TCGA: glioma, 31872 x 13835 pixels, 0.2457 um, 21.7 MB."""

@@ -1,1 +1,1 @@
-"""What a job is asked, what it says, and what is found: plain types that everybody shares."""
+"""Shared plain types: requests, events and results."""

@@ -1,4 +1,4 @@
-"""What one tile gives: the events that viewers hear, and what the stitcher needs to go on."""
+"""The output of one tile: events for viewers, and the state that merging across seams needs."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Arrays: TypeAlias = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step of a job gave; the events are numbered from `seq` on, without gaps."""
+    """The output of one step of a job; its events are numbered from `seq`, without gaps."""
 
     seq: int
-    """The number of the first event; of the next one to come when there are none."""
+    """The number of the first event or, if there is none, of the next one to come."""
     tile: tuple[int, int] | None
-    """(column, row) of the tile that gave it, None for what no tile gave."""
+    """(column, row) of the tile that it comes from, None if it comes from no tile."""
     events: tuple[Event, ...]
     carry: Arrays | None = None
-    """What the stitcher needs to go on."""
+    """The state that merging across seams needs."""
 
     @property
     def last_seq(self) -> int:
@@ -34,7 +34,7 @@ class Batch:
 
     @property
     def ends(self) -> bool:
-        """Whether it holds the last event of the job."""
+        """Whether it contains the last event of the job."""
         return bool(self.events) and isinstance(self.events[-1], End)
 
     def numbered(self, after: int = -1) -> Iterator[tuple[int, Event]]:

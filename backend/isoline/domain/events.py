@@ -1,8 +1,8 @@
-"""What a job can say, in the order in which it says it.
+"""The events of a job, in their order.
 
     Started  (Contours | Mask | Warned | Progress)*  (Done | Failed | Cancelled)
 
-Events are values of this process; `protocol` turns them into JSON in the dialect of an encoder.
+These are values within the process; `protocol` converts them to JSON in the dialect of an encoder.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from isoline.geometry.volume_grid import VolumeInfo
 
 @dataclass(frozen=True)
 class Label:
-    """One class of a model's output: what it is called and how a viewer draws it."""
+    """One class of a model's output: its name and how a viewer draws it."""
 
     name: str
     color: tuple[int, int, int]
     """Red, green, blue, 0 to 255."""
     anatomy: tuple[str, str] | None = None
-    """What it is in SNOMED CT, code and meaning, as DICOM wants to know."""
+    """Its SNOMED CT code and meaning, which DICOM requires."""
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What a result was made from: the same scope gives the same objects with the same ids."""
+    """Everything a result depends on: equal scopes give equal objects with equal ids."""
 
     image: str
     """Content fingerprint of the image, never its name."""
     model: str
     version: str
-    """Version of the model, with the sha256 of its weights where it has any."""
+    """Version of the model, with the sha256 of its weights if it has any."""
     parameters: tuple[tuple[str, float | int | bool | str], ...]
-    """Those that change results, sorted by name; the working spacing is among them."""
+    """Those that affect results, sorted by name, including the working spacing."""
 
 
 @dataclass(frozen=True)
@@ -47,27 +47,27 @@ class Objects:
     """n results of one tile or one union, as columns."""
 
     polygons: Polygons
-    """In grid pixels; `Started.grid` turns them into image coordinates."""
+    """In grid pixels; `Started.grid` converts them to image coordinates."""
     ids: NDArray[np.uint8]
     """(n, 16) bytes of a UUIDv5 over the scope, the label and the geometry."""
     label: NDArray[np.uint16]
     """(n,) index into `Started.labels`."""
     area_px: NDArray[np.int64]
-    """(n,) grid pixels, holes left out."""
+    """(n,) area in grid pixels, without holes."""
     anchor: NDArray[np.int32]
-    """(n, 2) x, y of each object's anchor pixel, in the grid."""
+    """(n, 2) x, y of each object's anchor, in grid pixels."""
     incomplete: NDArray[np.bool_]
     """(n,) whether a failed, skipped or cancelled tile may have cut the object."""
     measurements: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    """(n,) each, by name."""
+    """Arrays of shape (n,) by name."""
     nuclei: Polygons | None = None
-    """The nucleus of each object, where objects are cells; without parts where a cell has none."""
+    """The nucleus of each object if objects are cells; without parts for a cell without nucleus."""
 
     def __len__(self) -> int:
         return len(self.polygons)
 
     def select(self, which: NDArray[np.bool_]) -> Objects:
-        """Return the objects of a mask (n,)."""
+        """Return the objects selected by a mask (n,)."""
         return Objects(
             self.polygons.select(which),
             self.ids[which],
@@ -82,52 +82,52 @@ class Objects:
 
 @dataclass(frozen=True)
 class Started:
-    """The request was understood; tiles are on their way."""
+    """The request is valid, and the job has started."""
 
     job: str
     image: str
-    """The name under which the image was asked for."""
+    """The name of the image in the request."""
     scope: Scope
     labels: tuple[Label, ...]
     grid: Grid
     tiles: int
     spacing_um: XY | None
-    """Micrometres per image pixel, None where neither the file nor the request says."""
+    """Micrometres per image pixel, None if neither the file nor the request specifies it."""
     kind: Literal["objects", "regions", "mask"]
-    """Things to count, areas, or slices of labels: what a viewer makes of a result."""
+    """Countable objects, areas, or slices of a label map: how a viewer displays a result."""
     z: int = 0
     """The plane that was read."""
     pointed: bool = False
-    """Whether the result is the one object that prompts point at."""
+    """Whether the result is the one object that prompts indicate."""
     volume: VolumeInfo | None = None
-    """Of a mask: where its voxels lie, and what its slices are called."""
+    """For a mask: the positions of its voxels, and the names of its slices."""
 
 
 @dataclass(frozen=True)
 class Contours:
-    """Objects that are final, or pieces that a later union will replace."""
+    """Final objects, or pieces that a later union will replace."""
 
     objects: Objects
     provisional: bool = False
-    """Pieces of a region whose seams are still open: shown, never stored."""
+    """Whether these are pieces of a region with open seams: displayed, never stored."""
     replaces: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 16), np.uint8))
-    """(m, 16) ids of provisional pieces that these objects take the place of."""
+    """(m, 16) ids of provisional pieces that these objects replace."""
 
 
 @dataclass(frozen=True)
 class Mask:
-    """The labels of some slices of a volume, each slice whole; `masks` codes and decodes them."""
+    """The labels of complete slices of a volume; `mask_rle` encodes and decodes them."""
 
     slices: NDArray[np.int32]
-    """(n,) k of each."""
+    """(n,) k of each slice."""
     layers: NDArray[np.int32]
-    """(m, 6) of each label in each slice: index into `slices`, label 1 .. , i0, j0, i1, j1."""
+    """(m, 6) for each label in each slice: index into `slices`, label from 1, i0, j0, i1, j1."""
     code: NDArray[np.uint8]
-    """The runs of all layers, one after the other."""
+    """The encoded runs of all layers, concatenated."""
     start: NDArray[np.int64]
-    """(m + 1,) where the code of each layer begins."""
+    """(m + 1,) where the code of each layer starts."""
     provisional: bool = False
-    """Shown until a final mask of the same slice comes, never stored."""
+    """Displayed until a final mask of the same slice arrives, never stored."""
 
 
 class Layer(NamedTuple):
@@ -138,12 +138,12 @@ class Layer(NamedTuple):
     box: tuple[int, int, int, int]
     """[i0, i1) x [j0, j1) as i0, j0, i1, j1."""
     code: bytes
-    """Its runs, as `masks` codes them."""
+    """The encoded runs: see `mask_rle`."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the job is."""
+    """The progress of the job."""
 
     tiles_done: int
     tiles: int
@@ -153,17 +153,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class Warned:
-    """Something went wrong and the job goes on."""
+    """Something went wrong, but the job continues."""
 
     code: str
     message: str
     area: Rect | None = None
-    """Where, in image coordinates."""
+    """The affected area, in image coordinates."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """The last event of a job that ran to its end."""
+    """The last event of a job that ran to completion."""
 
     objects: int
     tiles: int
@@ -175,7 +175,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """The last event of a job that could not go on."""
+    """The last event of a job that could not continue."""
 
     code: str
     message: str
@@ -184,7 +184,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Cancelled:
-    """The last event of a job that someone stopped."""
+    """The last event of a job that was cancelled."""
 
     tiles_done: int
     tiles: int

@@ -1,8 +1,8 @@
-"""Slices of labels, cropped and run-length coded: how masks travel and are kept.
+"""Label map slices, cropped and run-length encoded for transfer and storage.
 
-A slice is coded label by label. The pixels of a label's bounding box, row by row, are runs that
-alternate between "not it" and "it", beginning with "not it"; each length is an unsigned LEB128
-number. A slice without any label has no layer, which is not the same as a slice that is not there.
+A slice is encoded label by label. The pixels of a label's bounding box, row by row, form runs that
+alternate between "outside" and "inside", starting with "outside"; each length is an unsigned LEB128
+number. A slice without labels has no layer, which differs from a slice that is missing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from isoline.domain.events import Layer, Mask
 
 
 def encode(labels: NDArray[np.uint8], slices: Sequence[int], *, provisional: bool = False) -> Mask:
-    """Return (n, j, i) `labels`, which are those of the slices k in `slices`, as an event."""
+    """Return (n, j, i) `labels` of the slices k in `slices` as an event."""
     rows: list[tuple[int, int, int, int, int, int]] = []
     runs: list[NDArray[np.int64]] = []
     for place, plane in enumerate(labels):
@@ -26,7 +26,7 @@ def encode(labels: NDArray[np.uint8], slices: Sequence[int], *, provisional: boo
             i0, j0, i1, j1 = box
             rows.append((place, label, *box))
             runs.append(_runs(it[j0:j1, i0:i1]))
-    # all at once: numpy is slow to begin
+    # all at once, since each NumPy call has a large overhead
     code, ends = _varints(np.concatenate(runs) if runs else np.empty(0, np.int64))
     start = np.zeros(len(runs) + 1, np.int64)
     start[1:] = ends[np.cumsum([len(each) for each in runs], dtype=np.int64) - 1]
@@ -50,7 +50,7 @@ def layers(mask: Mask) -> Iterator[tuple[int, list[Layer]]]:
 
 
 def draw(mask: Mask, labelmap: NDArray[np.uint8]) -> None:
-    """Put the slices of `mask` into (k, j, i) `labelmap`, in place of what is there."""
+    """Write the slices of `mask` into (k, j, i) `labelmap`, overwriting them."""
     for k, found in layers(mask):
         labelmap[k] = 0
         for label, box, code in found:
@@ -59,9 +59,9 @@ def draw(mask: Mask, labelmap: NDArray[np.uint8]) -> None:
 
 
 def decode(code: bytes, box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
-    """Return (j, i) of `box`: where the layer of this `code` is.
+    """Return (j, i) which pixels of `box` belong to the layer encoded in `code`.
 
-    Raises ValueError where the runs do not fill the box.
+    Raises ValueError if the runs do not fill the box.
     """
     i0, j0, i1, j1 = box
     runs = lengths(code, (j1 - j0) * (i1 - i0))
@@ -69,13 +69,13 @@ def decode(code: bytes, box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
 
 
 def lengths(code: bytes, pixels: int) -> NDArray[np.int64]:
-    """Return the lengths of the runs in `code`. Raises ValueError where they are not `pixels`."""
+    """Return the run lengths in `code`. Raises ValueError unless they add up to `pixels`."""
     varints = np.frombuffer(code, np.uint8)
     if not len(varints) or varints[-1] >= 0x80:
-        raise ValueError("the runs are cut off")
+        raise ValueError("the runs are truncated")
     runs = _lengths(varints)
     if runs.sum() != pixels:
-        raise ValueError(f"the runs hold {runs.sum()} pixels and the box {pixels}")
+        raise ValueError(f"the runs contain {runs.sum()} pixels, but the box has {pixels}")
     return runs
 
 
@@ -88,14 +88,14 @@ def _labels_in(plane: NDArray[np.uint8]) -> list[int]:
 
 
 def _bounds(it: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    import cv2  # only who finds masks needs it, not who passes them on
+    import cv2  # needed only to create masks, not to forward them
 
     i0, j0, width, height = cv2.boundingRect(it.view(np.uint8))
     return i0, j0, i0 + width, j0 + height
 
 
 def _runs(it: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return how long the runs of `it` are, in raster order, the first one of False."""
+    """Return the lengths of the runs of `it` in raster order; the first is a run of False."""
     flat = it.ravel()
     turns = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     first = np.zeros(1 if flat[0] else 0, np.int64)
@@ -103,7 +103,7 @@ def _runs(it: NDArray[np.bool_]) -> NDArray[np.int64]:
 
 
 def _varints(values: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return `values`, below 2^35, as unsigned LEB128, and where each of them ends."""
+    """Return `values`, below 2^35, as unsigned LEB128, and the end of each."""
     size = np.ones(len(values), np.int64)
     for shift in range(7, 35, 7):
         size += values >= 1 << shift
@@ -119,7 +119,7 @@ def _varints(values: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.i
 
 
 def _lengths(code: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return what `_varints` coded. Raises ValueError for larger numbers."""
+    """Decode the output of `_varints`. Raises ValueError for larger numbers."""
     ends = np.flatnonzero(code < 0x80)
     starts = np.concatenate([[0], ends[:-1] + 1])
     if (ends - starts).max() > 4:

@@ -1,8 +1,8 @@
-"""Ids that depend on what an object is, never on how it was found.
+"""Object ids that depend only on the object, never on how it was found.
 
 The id of an object is a UUID of version 5 (RFC 9562, section 5.5) whose namespace is the scope of
-its result and whose name is its label and its outline in grid pixels. The same nucleus has the
-same id whatever the tiles, their order, the workers or the region that was asked for.
+its result and whose name is its label and its outline in grid pixels. The same nucleus has the same
+id regardless of the tiles, their order, the workers or the requested region.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from isoline.domain.events import Scope
 from isoline.geometry.polygons import Polygons
 
 NAMESPACE = uuid.UUID("d22d8eb8-e1fd-473b-bdc6-9dec6d8b98b4")
-"""Drawn once at random, the root of all scopes; another one would change every id there is."""
+"""A random UUID, the root of all scopes; changing it would change every existing id."""
 
 
 def scope_key(scope: Scope) -> bytes:
-    """Return the 16 bytes that stand for `scope`: equal if and only if all of it is."""
+    """Return 16 bytes that identify `scope`: equal if and only if the scopes are equal."""
     facts = [scope.image, scope.model, scope.version, scope.parameters]
     return uuid.uuid5(NAMESPACE, json.dumps(facts)).bytes
 
@@ -30,7 +30,7 @@ def scope_key(scope: Scope) -> bytes:
 def identify(key: bytes, label: NDArray[np.integer], polygons: Polygons) -> NDArray[np.uint8]:
     """Return the (n, 16) ids of the objects `polygons` of class `label` (n,) under a scope's `key`.
 
-    The polygons are the exact ones, in grid pixels, before any simplification.
+    The polygons must be the exact ones in grid pixels, before any simplification.
     """
     rows, start = polygons.records()
     outlines = memoryview(rows.astype("<i4").tobytes())

@@ -1,8 +1,8 @@
-"""What the user drew to point at one object: points, boxes, scribbles and lassos.
+"""Prompts, which users draw to indicate one object: points, boxes, scribbles and lassos.
 
-On a slide or a picture the coordinates are x, y in image pixels, the origin at the corner of the
-first pixel, as for a region. In a volume they are x, y, z: LPS millimetres where the request names
-a frame of reference, else voxel indices i, j, k whose centres are whole numbers.
+On a slide or a picture, the coordinates are x, y in image pixels, with the origin at the corner of
+the first pixel, as for a region. In a volume they are x, y, z in LPS millimetres if the request
+names a frame of reference, else voxel indices i, j, k with voxel centres at integers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 MAX_PROMPTS = 1000
 MAX_POINTS = 20_000
-"""In all prompts of a request together."""
+"""Total over all prompts of a request."""
 _FEWEST = {"point": 1, "box": 2, "scribble": 1, "polygon": 3}
 _MOST = {"point": 1, "box": 2}
 _FORMS = {
@@ -33,33 +33,34 @@ _FORMS = {
 
 @dataclass(frozen=True)
 class Prompt:
-    """One gesture."""
+    """One prompt."""
 
     kind: Kind
     points: tuple[tuple[float, ...], ...]
-    """Of a point its position, of a box two opposite corners, of a scribble its way, of a polygon
-    its corners, the first not repeated. In a volume a box may be flat, and a polygon lies in one
+    """A point's position, two opposite corners of a box, the path of a scribble, or the corners of
+    a polygon without repeating the first. In a volume, a box may be flat, and a polygon lies in one
     plane."""
     include: bool = True
-    """Whether it lies on the object or says what the object is not."""
+    """Whether it marks the object or, if False, something that does not belong to it."""
 
 
 @dataclass(frozen=True)
 class DrawnSlice:
-    """One slice of a mask that the user has already, to start from."""
+    """One slice of an existing mask to start from."""
 
     slice: SliceName | int
-    """Its name, or its k where slices have none."""
+    """Its name, or its k if slices have no names."""
     box: tuple[int, int, int, int]
     """[i0, i1) x [j0, j1) as i0, j0, i1, j1, in voxels."""
     runs: bytes
-    """What `masks` calls the code of a layer."""
+    """The encoded runs of a layer: see `mask_rle`."""
 
 
 def check(prompts: Sequence[Prompt], dimensions: int) -> None:
-    """Raise BadPrompt, naming the prompt, where `prompts` are not ones of an image of so many."""
+    """Raise BadPrompt, naming the prompt, unless `prompts` fit an image of `dimensions` (2 or
+    3)."""
     if len(prompts) > MAX_PROMPTS:
-        raise BadPrompt(f"{len(prompts)} prompts", f"send at most {MAX_PROMPTS}")
+        raise BadPrompt(f"the request has {len(prompts)} prompts", f"send at most {MAX_PROMPTS}")
     if sum(len(prompt.points) for prompt in prompts) > MAX_POINTS:
         raise BadPrompt(
             f"the prompts have more than {MAX_POINTS} points", "draw shorter or simplified lines"
@@ -71,9 +72,9 @@ def check(prompts: Sequence[Prompt], dimensions: int) -> None:
         for point in prompt.points:
             if len(point) != dimensions:
                 raise BadPrompt(
-                    f"{where}: a position of {len(point)} numbers on an image of {dimensions}"
+                    f"{where}: a position has {len(point)} numbers, but the image has {dimensions}"
                     " dimensions",
-                    "give x, y on a slide or a picture, and x, y, z or i, j, k in a volume",
+                    "use x, y on a slide or a picture, and x, y, z or i, j, k in a volume",
                 )
-            if not all(abs(value) <= MAX_COORDINATE for value in point):  # also refuses NaN
-                raise BadPrompt(f"{where}: a number that is not finite or far too large", "")
+            if not all(abs(value) <= MAX_COORDINATE for value in point):  # also rejects NaN
+                raise BadPrompt(f"{where}: a number is not finite or far too large", "")

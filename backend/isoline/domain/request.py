@@ -1,4 +1,4 @@
-"""What a caller asks for: one image, one model, where and how."""
+"""A segmentation request: one image, one model, where and how."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from isoline.geometry.region import Region
 from isoline.geometry.volume_grid import SliceName
 
 Value: TypeAlias = float | int | bool | str
-"""Of a parameter."""
+"""The value of a parameter."""
 
 
 @dataclass(frozen=True)
 class SegmentRequest:
-    """One request, its types right and nothing else checked: `pipeline.prepare` does the rest."""
+    """A request with correct types, not validated further; `pipeline.planner` does that."""
 
     image: str
     """The name of the image under the configured roots."""
     model: str
     region: Region | None = None
-    """None: the whole image."""
+    """None for the whole image."""
     focus: XY | None = None
-    """Where the user looks, in image coordinates; tiles nearest to it run first."""
+    """Where the user is looking, in image coordinates; the nearest tiles run first."""
     parameters: Mapping[str, Value] = field(default_factory=dict)
-    """Of the model, as given: neither checked nor completed."""
+    """Model parameters as given: neither validated nor completed with defaults."""
     tile: int | None = None
-    """Side of a tile in grid pixels; None: the model's own."""
+    """Side of a tile in grid pixels; None for the model's default."""
     spacing_um: XY | None = None
-    """Micrometres per image pixel, as the caller states them."""
+    """Micrometres per image pixel, as stated by the caller."""
     at_um: float | None = None
-    """Working resolution in micrometres per pixel; None: the model's own."""
+    """Working resolution in micrometres per pixel; None for the model's default."""
     channel: tuple[str | int, ...] | None = None
-    """Channels by name or index, in the order in which the model takes them."""
+    """Channels by name or index, in the order that the model expects."""
     z: int | None = None
     slice: SliceName | int | None = None
-    """Where the user looks in a volume: a slice by name, or by k where slices have none."""
+    """The slice that the user is looking at: by name, or by k if slices have no names."""
     prompts: tuple[Prompt, ...] = ()
-    """Everything that the user drew to point at one object, in the order in which it was drawn."""
+    """All prompts for one object, in the order in which they were drawn."""
     frame_of_reference: str | None = None
-    """FrameOfReferenceUID of prompts in LPS millimetres; None: they are in voxels or pixels."""
+    """FrameOfReferenceUID for prompts in LPS millimetres; None if they are in voxels or pixels."""
     initial: Region | tuple[DrawnSlice, ...] | None = None
-    """An outline or a mask that the prompts correct."""
+    """An outline or a mask for the prompts to correct."""
     format: str = "geojson"
     """The name of the encoder."""
     image_size: tuple[int, int] | None = None
-    """(width, height) of what the viewer shows: a file of another size is not that image."""
+    """(width, height) of the image in the viewer: a file of another size is not the same image."""
     simplify_px: float | None = None
-    """How far a simplified outline may stray, in grid pixels; None: outlines are exact."""
+    """Tolerance of simplified outlines in grid pixels; None for exact outlines."""
 
     keep: bool = False
-    """Whether an answer that is given from memory is kept as a job all the same."""
+    """Whether to store a result as a job even if it is returned from memory."""

@@ -1,4 +1,4 @@
-"""Segments of a volume as somebody keeps them: what they are, who found them, where they are."""
+"""Segments of a volume to be stored: what they are, what found them, and where they are."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from isoline.geometry.volume_grid import SliceName
 
 @dataclass(frozen=True)
 class Algorithm:
-    """What found a segment."""
+    """The algorithm that found a segment."""
 
     name: str
     version: str
-    """With the sha256 of its weights where it has any."""
+    """With the sha256 of its weights if it has any."""
     parameters: tuple[tuple[str, float | int | bool | str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Segment:
-    """One label of a result and how it came about."""
+    """One label of a result, and its origin."""
 
     label: Label
     algorithm: Algorithm | None = None
-    """None: a person drew it."""
+    """None if a person drew it."""
     is_edited: bool = False
-    """Whether a person changed what the algorithm found."""
+    """Whether a person edited the algorithm's result."""
 
     @property
     def algorithm_type(self) -> str:
-        """As DICOM says it (PS3.3 C.8.20.2 and C.8.8.5)."""
+        """The DICOM value (PS3.3 C.8.20.2 and C.8.8.5)."""
         if self.algorithm is None:
             return "MANUAL"
         return "SEMIAUTOMATIC" if self.is_edited else "AUTOMATIC"
@@ -38,7 +38,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class LabelledSlice:
-    """What is on one slice; slices that are not given are empty."""
+    """The labels in one slice; slices that are not given are empty."""
 
     name: SliceName
     layers: tuple[Layer, ...]
@@ -46,27 +46,28 @@ class LabelledSlice:
 
 @dataclass(frozen=True)
 class SaveRequest:
-    """A labelmap to keep in the archive that its series comes from: types right, nothing else."""
+    """A label map to store in the archive of its series; types are correct, nothing else
+    validated."""
 
     image: str
     """`dicomweb:SOURCE/STUDY/SERIES`."""
     segments: tuple[tuple[int, Segment], ...]
-    """Each with the label, 1 to 255, that stands for it in the layers."""
+    """Each with its label, 1 to 255, in the layers."""
     slices: tuple[LabelledSlice, ...]
     format: str = "dicomseg"
     description: str = "isoline"
-    """SeriesDescription: what lists of series show."""
+    """SeriesDescription, which lists of series show."""
 
 
 @dataclass(frozen=True)
 class Saved:
-    """An instance that is in the archive."""
+    """An instance stored in the archive."""
 
     study: str
-    """StudyInstanceUID, that of the source."""
+    """StudyInstanceUID of the source."""
     series: str
-    """SeriesInstanceUID, of its own."""
+    """SeriesInstanceUID of the new series."""
     instance: str
     """SOPInstanceUID."""
     is_new: bool
-    """False where the archive had it already."""
+    """False if the archive already had it."""

@@ -1,1 +1,1 @@
-"""How a viewer wants its objects: one file a dialect."""
+"""Export formats: one module per dialect or file format."""

@@ -1,4 +1,4 @@
-"""Keeping a labelmap, as it is on somebody's screen, in the archive that its series comes from."""
+"""Storing a label map, as a user sees it, in the archive that its series comes from."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from isoline.sources.archive import Archive
 from isoline.sources.dicomweb import DicomWebSource
 
 
-def save(asked: SaveRequest, archives: DicomWebImages) -> Saved:
-    """Make the DICOM object that `asked` describes and store it; the same request, the same object.
+def save(request: SaveRequest, archives: DicomWebImages) -> Saved:
+    """Create and store the DICOM object that `request` describes; equal requests, equal objects.
 
     Raises UnknownFormat, UnknownImage, NotSupported, BadRegion, Malformed or NotStored.
     """
-    if not asked.image.startswith("dicomweb:"):
+    if not request.image.startswith("dicomweb:"):
         raise NotSupported(
-            f"{asked.image} is in no archive that it could be kept in",
-            "give dicomweb:SOURCE/STUDY/SERIES",
+            f"{request.image} is not in an archive, so its result cannot be stored in one",
+            "use an image named dicomweb:SOURCE/STUDY/SERIES",
         )
-    if asked.format not in volume_file.DICOM:
+    if request.format not in volume_file.DICOM:
         raise UnknownFormat(
-            f"archives do not keep {asked.format!r}", f"choose {', '.join(volume_file.DICOM)}"
+            f"results cannot be stored in an archive as {request.format!r}",
+            f"choose {', '.join(volume_file.DICOM)}",
         )
-    remote = archives.series(asked.image)
+    remote = archives.series(request.image)
     source = remote.open()
     try:
-        return keep(segmented(asked, source), asked.format, remote.archive)
+        return keep(segmented(request, source), request.format, remote.archive)
     finally:
         source.close()
 
@@ -49,19 +50,21 @@ def keep(result: Segmented, format_: str, archive: Archive) -> Saved:
     )
 
 
-def segmented(asked: SaveRequest, source: DicomWebSource) -> Segmented:
-    """Return the whole result that `asked` describes on `source`."""
+def segmented(request: SaveRequest, source: DicomWebSource) -> Segmented:
+    """Return the complete result that `request` describes on `source`."""
     number = np.zeros(256, np.uint8)
-    for place, (label, _) in enumerate(asked.segments, 1):
+    for place, (label, _) in enumerate(request.segments, 1):
         if number[label]:
-            raise Malformed(f"two segments have the label {label}", "give each its own")
+            raise Malformed(
+                f"two segments have the label {label}", "give each segment its own label"
+            )
         number[label] = place
     return Segmented(
-        labels=number[labelmap(asked.slices, source.volume, number > 0)],
-        segments=tuple(segment for _, segment in asked.segments),
+        labels=number[labelmap(request.slices, source.volume, number > 0)],
+        segments=tuple(segment for _, segment in request.segments),
         volume=source.volume,
-        image=asked.image,
-        description=asked.description,
+        image=request.image,
+        description=request.description,
         headers=tuple(source.series.headers),
     )
 
@@ -69,7 +72,7 @@ def segmented(asked: SaveRequest, source: DicomWebSource) -> Segmented:
 def labelmap(
     slices: tuple[LabelledSlice, ...], volume: VolumeInfo, known: NDArray[np.bool_]
 ) -> NDArray[np.uint8]:
-    """Return (k, j, i) the labels that `slices` say; `known`, (256,), are those that there are."""
+    """Return (k, j, i) the labels in `slices`; `known` (256,) tells which labels exist."""
     place = {name: k for k, name in enumerate(volume.slices)}
     labels = np.zeros(volume.grid.shape, np.uint8)
     columns, rows, _ = volume.grid.size
@@ -80,16 +83,19 @@ def labelmap(
             is_double = each.name in volume.slices
             raise BadRegion(
                 f"{where} is {'given twice' if is_double else 'not in the series'}",
-                "give each slice of this series at most once",
+                "include each slice of this series at most once",
             )
         for layer in each.layers:
             i0, j0, i1, j1 = layer.box
             if not known[layer.label]:
-                raise Malformed(f"{where} has the label {layer.label}", "name it in segments")
+                raise Malformed(
+                    f"{where} has the label {layer.label}, which no segment has",
+                    "add a segment with that label",
+                )
             if not (i0 < i1 <= columns and j0 < j1 <= rows):
                 raise BadRegion(
                     f"{where}: the box {list(layer.box)} is not in {columns} x {rows} voxels",
-                    "give [i0, j0, i1, j1]",
+                    "write it as [i0, j0, i1, j1] with i0 < i1 and j0 < j1",
                 )
             try:
                 it = mask_rle.decode(layer.code, layer.box)
@@ -97,6 +103,8 @@ def labelmap(
                 raise Malformed(f"{where}: {error}", "see docs/protocol.md#mask") from error
             inside = labels[k, j0:j1, i0:i1]
             if inside[it].any():
-                raise Malformed(f"{where}: two labels on one voxel", "a voxel has one label")
+                raise Malformed(
+                    f"{where}: two labels on one voxel", "give each voxel at most one label"
+                )
             inside[it] = layer.label
     return labels

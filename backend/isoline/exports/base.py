@@ -1,8 +1,8 @@
-"""What an encoder is: one dialect of JSON for results, as events and as a file.
+"""The interface of an encoder: one JSON dialect for results, as events and as a file.
 
 All coordinates are image coordinates: level-0 pixels, x to the right, y down, the origin at the
-corner of the first pixel. Rings keep the order of `Polygons`; with y down the shell has a positive
-signed area, which is what RFC 7946 calls counterclockwise.
+corner of the first pixel. Rings keep the order of `Polygons`; with y pointing down, a shell has a
+positive signed area, which RFC 7946 calls counterclockwise.
 """
 
 from __future__ import annotations
@@ -46,42 +46,42 @@ class RingStyle(Enum):
 
 
 class Encoder(ABC):
-    """One dialect. Stateless: the same result always gives the same text."""
+    """One dialect. Stateless: equal results give equal text."""
 
     name: ClassVar[str]
-    """As registered, and as `format` in a request."""
+    """The registered name, and the value of `format` in a request."""
     suffix: ClassVar[str]
-    """Of a file, with its dot."""
+    """The file name suffix, with its dot."""
     media_type: ClassVar[str]
-    """Of a file."""
+    """The media type of a file."""
     kinds: ClassVar[frozenset[str]] = frozenset(("objects", "regions"))
-    """What results it can write: of `objects`, `regions` and `mask`."""
+    """The kinds of result that it can write: any of `objects`, `regions` and `mask`."""
 
     def mask(self, mask: Mask, started: Started) -> bytes:
-        """Return the JSON texts of the slices of `mask`, with commas between, without breaks."""
-        raise NotSupported(f"{self.name} writes no masks", "ask for format ohif")
+        """Return the JSON of the slices of `mask`, separated by commas, without line breaks."""
+        raise NotSupported(f"{self.name} does not support masks", "use format ohif")
 
     def id_text(self, raw: bytes) -> str:
-        """Return how this dialect writes an id of 16 bytes."""
+        """Return an id of 16 bytes in the notation of this dialect."""
         return str(UUID(bytes=raw))
 
     @abstractmethod
     def features(self, objects: Objects, started: Started, provisional: bool) -> bytes:
-        """Return the JSON texts of `objects`, with commas between, without line breaks."""
+        """Return the JSON of `objects`, separated by commas, without line breaks."""
 
     @abstractmethod
     def header(self, started: Started) -> bytes:
-        """Return what a file begins with, up to its first feature."""
+        """Return the beginning of a file, up to its first feature."""
 
     @abstractmethod
     def footer(self, started: Started, end: End | None) -> bytes:
-        """Return what a file ends with; `end` is None when the job was cut off."""
+        """Return the end of a file; `end` is None if the job was cut short."""
 
 
 class ContourFile:
-    """Writes a file of one dialect as results come; valid JSON once closed.
+    """Writes a file in one dialect as results arrive; valid JSON once closed.
 
-    A context manager. It holds final geometry only: provisional pieces are left out.
+    A context manager. The file contains final geometry only: provisional pieces are left out.
     """
 
     def __init__(self, stream: BinaryIO, encoder: Encoder) -> None:
@@ -98,7 +98,7 @@ class ContourFile:
         self.close()
 
     def write(self, event: Event) -> None:
-        """Take in the next event of the job."""
+        """Write the next event of the job."""
         if isinstance(event, Started):
             self._started = event
             self._stream.write(self._encoder.header(event))
@@ -112,7 +112,7 @@ class ContourFile:
             self._end = event
 
     def close(self) -> None:
-        """Complete the text; the stream stays open and is the caller's."""
+        """Complete the text; the stream stays open and remains the caller's."""
         if self._started is not None:
             self._stream.write(self._encoder.footer(self._started, self._end))
             self._stream.flush()
@@ -120,31 +120,31 @@ class ContourFile:
 
 
 def scope_key(scope: Scope) -> str:
-    """Return 16 hex digits that stand for `scope`: equal scopes, equal keys.
+    """Return 16 hex digits that identify `scope`: equal scopes have equal keys.
 
-    A viewer keeps it with each result, to find what an earlier run of the same scope left there.
+    A viewer stores the key with each result, to find the results of earlier runs of the same scope.
     """
     return object_ids.scope_key(scope).hex()[:16]
 
 
 class Item(NamedTuple):
-    """One object, ready to be written."""
+    """One object, ready to write."""
 
     id: bytes
     """16 bytes."""
     label: int
     """Index into `Started.labels`."""
     parts: list[list[Fragment]]
-    """Its polygons, each a shell followed by its holes, each of these a JSON list of corners."""
+    """Its polygons: each a shell followed by its holes, and each ring a JSON list of corners."""
     area_um2: float | None
-    """None where the image has no pixel size."""
+    """None if the image has no pixel size."""
     measurements: dict[str, np.float32]
     """Finite ones only."""
     incomplete: bool
     nucleus: list[list[Fragment]]
-    """Of a cell, as `parts`; empty where there is none."""
+    """The nucleus of a cell, in the form of `parts`; empty if there is none."""
     nucleus_um2: float | None
-    """0 for a cell without one; None without cells, and where the image has no pixel size."""
+    """0 for a cell without a nucleus; None if there are no cells or the image has no pixel size."""
 
 
 def items(objects: Objects, started: Started, ring: RingStyle) -> Iterator[Item]:
@@ -164,9 +164,9 @@ def items(objects: Objects, started: Started, ring: RingStyle) -> Iterator[Item]
 
 
 def image_corners(polygons: Polygons, grid: Grid) -> NDArray[np.generic]:
-    """Return (c, 2) x, y in image coordinates: whole where the scale is, else to 3 decimals.
+    """Return (c, 2) x, y in image coordinates: integers if the scale is one, else to 3 decimals.
 
-    Equal corners stay equal, so neighbours still share their edges.
+    Equal corners stay equal, so neighbours keep their shared edges.
     """
     if all(float(s).is_integer() for s in grid.scale):
         return polygons.corners * np.array(grid.scale, np.int64)
@@ -174,7 +174,7 @@ def image_corners(polygons: Polygons, grid: Grid) -> NDArray[np.generic]:
 
 
 def _parts(polygons: Polygons, grid: Grid, style: RingStyle) -> list[list[list[Fragment]]]:
-    """Return the parts of every object, each its rings."""
+    """Return the parts of every object, each as a list of rings."""
     rings = _rings(polygons, grid, style)
     parts = [rings[a:b] for a, b in pairwise(polygons.part_start.tolist())]
     return [parts[a:b] for a, b in pairwise(polygons.object_start.tolist())]
@@ -183,8 +183,8 @@ def _parts(polygons: Polygons, grid: Grid, style: RingStyle) -> list[list[list[F
 def _rings(polygons: Polygons, grid: Grid, style: RingStyle) -> list[Fragment]:
     """Return the JSON text of every ring.
 
-    All corners become text in one go and rings are slices of it: lists of lists of numbers would
-    cost several times as much.
+    All corners are converted to text at once and rings are slices of it: lists of lists of numbers
+    would cost several times as much.
     """
     corners, start = image_corners(polygons, grid), polygons.ring_start
     if style is RingStyle.CLOSED:
@@ -195,7 +195,7 @@ def _rings(polygons: Polygons, grid: Grid, style: RingStyle) -> list[Fragment]:
     text = orjson.dumps(np.ascontiguousarray(corners), option=orjson.OPT_SERIALIZE_NUMPY)
     corner_ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("]")) + 1
     ends = corner_ends[start[1:] - 1].tolist()
-    # between two rings stands a comma, before the first a bracket
+    # rings are separated by commas, and a bracket precedes the first
     return [Fragment(b"[%b]" % text[a + 1 : b]) for a, b in pairwise([0, *ends])]
 
 
@@ -219,13 +219,13 @@ def _measurements(objects: Objects) -> Iterator[dict[str, np.float32]]:
 
 
 def join(features: Sequence[Mapping[str, object]]) -> bytes:
-    """Return the JSON texts of `features`, with commas between."""
-    # float32 is written as the shortest text that reads back as the same float32
+    """Return the JSON of `features`, separated by commas."""
+    # float32 is written as the shortest text that parses to the same float32
     return orjson.dumps(features, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
 
 
 def outcome(end: End | None) -> str:
-    """Return one word for how a job ended, as a file records it."""
+    """Return how a job ended, in the one word that a file records."""
     match end:
         case Done():
             return "done"

@@ -1,6 +1,7 @@
 """Labels as a DICOM Segmentation (PS3.3 A.51), written by highdicom.
 
-Patient, study and frame of reference are the source's; every frame names the slice that it lies on.
+Patient, study and frame of reference are those of the source; every frame refers to the slice that
+it lies on.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from isoline.exports.labelmap import Segmented
 from isoline.extras import radiology
 
 SERIES_NUMBER = 900
-"""Derived series are listed behind those of the scanner."""
+"""High, so that derived series are listed after those of the scanner."""
 
 
 def write(result: Segmented, path: Path) -> None:
-    """Write a BINARY segmentation, which every viewer of segmentations reads."""
+    """Write a BINARY segmentation, which every viewer that supports segmentations reads."""
     binary(result).save_as(path)
 
 
 def write_labelmap(result: Segmented, path: Path) -> None:
-    """Write a LABELMAP segmentation (2024), one frame per slice for all labels together."""
+    """Write a LABELMAP segmentation (2024): one frame per slice for all labels."""
     labelmap(result).save_as(path)
 
 
@@ -44,8 +45,8 @@ def labelmap(result: Segmented) -> Any:
 def _dataset(result: Segmented, kind: str) -> Any:
     """Return the dataset; `kind` is BINARY or LABELMAP.
 
-    Raises NotSupported without a DICOM source, and where nothing was found: an empty segmentation
-    is not allowed.
+    Raises NotSupported without a DICOM source, and if nothing was found, since DICOM does not allow
+    an empty segmentation.
     """
     with radiology():
         import highdicom
@@ -54,12 +55,12 @@ def _dataset(result: Segmented, kind: str) -> Any:
     is_multiframe = "PerFrameFunctionalGroupsSequence" in headers[0]
     if is_multiframe and len(headers) > 1:
         raise NotSupported(
-            "the series has several multi-frame instances, of which highdicom takes one",
+            "the series has several multi-frame instances, and highdicom supports only one",
             "write nifti or rtstruct",
         )
     labels = result.labels
     if is_multiframe:
-        # in the order of the frames: position along the normal is ours alone
+        # highdicom expects the order of the frames; the order along the normal is isoline's
         frames = [name.frame for name in result.volume.slices]
         labels = labels[np.argsort(frames)]
     return highdicom.seg.Segmentation(
@@ -117,7 +118,7 @@ def _identified(algorithm: Algorithm | None) -> Any:
 
 
 def _cielab(rgb: tuple[int, int, int]) -> list[int]:
-    """Return a color as PS3.3 C.10.7.1.1 stores CIELab: sRGB, D65, scaled to 16 bits."""
+    """Return an sRGB colour as CIELab (D65) scaled to 16 bits, as in PS3.3 C.10.7.1.1."""
     linear = np.array(rgb) / 255
     linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
     matrix = np.array(

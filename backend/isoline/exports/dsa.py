@@ -1,8 +1,8 @@
 """Annotation elements of the Digital Slide Archive (girder's large_image_annotation).
 
-An element is one closed polyline with holes; an object of several parts is as many elements, whose
-`user.object` is the id of the object, and so is a cell with its nucleus. Ids are 24 hex digits, as
-MongoDB has them.
+An element is one closed polyline with holes. An object of several parts, or a cell with its
+nucleus, becomes several elements whose `user.object` is the id of the object. Ids are 24 hex
+digits, as in MongoDB.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ class DSA(Encoder):
         return orjson.dumps(head)[:-1] + b',"elements":[\n'
 
     def footer(self, started: Started, end: End | None) -> bytes:
-        said = f"isoline, {started.scope.model} on {started.image}: {outcome(end)}"
-        return b'\n],"description":%b}\n' % orjson.dumps(said)
+        description = f"isoline, {started.scope.model} on {started.image}: {outcome(end)}"
+        return b'\n],"description":%b}\n' % orjson.dumps(description)
 
 
 def _style(label: Label) -> dict[str, object]:
@@ -100,5 +100,5 @@ def _style(label: Label) -> dict[str, object]:
 
 
 def _derived_id(raw: bytes, part: int, role: bytes = b"") -> bytes:
-    """Return an id for a part of the object `raw` or, by its role, of something inside it."""
+    """Return an id for a part of the object `raw` or, with a role, for something inside it."""
     return hashlib.sha256(raw + part.to_bytes(4, "big") + role).digest()

@@ -1,4 +1,4 @@
-"""GeoJSON in the shape of RFC 7946, in image coordinates instead of longitude and latitude."""
+"""GeoJSON as in RFC 7946, but with image coordinates instead of longitude and latitude."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class GeoJSON(Encoder):
                 "geometry": geometry(item.parts),
                 "properties": properties,
             }
-            if item.nucleus:  # a foreign member, named as QuPath does
+            if item.nucleus:  # a foreign member, with the name that QuPath uses
                 feature["nucleusGeometry"] = geometry(item.nucleus)
             features.append(feature)
         return join(features)
@@ -53,12 +53,12 @@ class GeoJSON(Encoder):
             "spacing_um": started.spacing_um and [*started.spacing_um],
             "outcome": outcome(end),
         }
-        # a foreign member, which RFC 7946 (6.1) lets a reader ignore
+        # a foreign member, which a reader may ignore (RFC 7946, 6.1)
         return b'\n],"isoline":%b}\n' % orjson.dumps(made)
 
 
 def geometry(parts: list[list[Fragment]]) -> dict[str, object]:
-    """Return the Polygon or MultiPolygon that has these parts, at least one."""
+    """Return the Polygon or MultiPolygon with these parts, of which there is at least one."""
     if len(parts) == 1:
         return {"type": "Polygon", "coordinates": parts[0]}
     return {"type": "MultiPolygon", "coordinates": parts}

@@ -1,4 +1,4 @@
-"""What every file of a segmented volume is made from, and the formats by name."""
+"""The common input of every file format for segmented volumes, and the formats by name."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Segmented:
-    """A whole result, with what it was made from."""
+    """A complete result, with its source."""
 
     labels: NDArray[np.uint8]
-    """(k, j, i), 0 is nothing, l is `segments[l - 1]`."""
+    """(k, j, i); 0 is background, l is `segments[l - 1]`."""
     segments: tuple[Segment, ...]
     volume: VolumeInfo
     image: str
-    """What the source is called."""
+    """The name of the source image."""
     description: str
     headers: tuple[Dataset, ...] = ()
-    """Of the source's instances, in the order of k; empty where it is no DICOM series."""
+    """Headers of the source's instances, in the order of k; empty if it is not a DICOM series."""
 
     @classmethod
     def found(
         cls, labels: NDArray[np.uint8], started: Started, headers: tuple[Dataset, ...] = ()
     ) -> Segmented:
-        """Return what the job `started` found, untouched."""
+        """Return the unedited result of the job `started`."""
         scope = started.scope
         algorithm = Algorithm(scope.model, scope.version, scope.parameters)
         segments = tuple(Segment(label, algorithm) for label in started.labels)
@@ -51,33 +51,35 @@ class Segmented:
         return cls(labels, segments, started.volume, started.image, title, headers)
 
     def uid(self, of: str) -> UID:
-        """Return the UID of the part `of` what is made from this: the same for the same content."""
-        from pydicom.uid import generate_uid  # a server needs it when it writes a file
+        """Return the UID of the part `of` the object made from this: equal for equal content."""
+        from pydicom.uid import generate_uid  # imported only when a file is written
 
         return generate_uid(entropy_srcs=[self._content, of])
 
     @cached_property
     def _content(self) -> str:
-        """A SHA-256 over all that a file says; an instance never changes under its UID."""
+        """A SHA-256 of everything in the file, since an instance must not change under its UID."""
         digest = hashlib.sha256(np.ascontiguousarray(self.labels).data)
         slices = [[*name] for name in self.volume.slices]
-        said = [self.description, slices, [asdict(each) for each in self.segments]]
-        digest.update(orjson.dumps(said))
+        content = [self.description, slices, [asdict(each) for each in self.segments]]
+        digest.update(orjson.dumps(content))
         return digest.hexdigest()
 
     def need_headers(self, format_: str) -> tuple[Dataset, ...]:
-        """Return the headers. Raises NotSupported where there are none."""
+        """Return the headers. Raises NotSupported if there are none."""
         if not self.headers:
             raise NotSupported(
-                f"{format_} needs a DICOM series, and {self.image} is none",
-                "write nifti instead",
+                f"{format_} needs a DICOM series, and {self.image} is not one",
+                "use format nifti",
             )
         return self.headers
 
     def need_voxels(self, format_: str) -> None:
-        """Raise NotSupported where nothing was found."""
+        """Raise NotSupported if nothing was found."""
         if not self.labels.any():
-            raise NotSupported(f"nothing was found, and {format_} needs a segment", "write nifti")
+            raise NotSupported(
+                f"nothing was found, and {format_} cannot be empty", "use format nifti"
+            )
 
 
 Writer: TypeAlias = Callable[[Segmented, Path], None]
@@ -89,23 +91,23 @@ FORMATS: Mapping[str, str] = {
     "dicomseg-labelmap": "isoline.exports.dicomseg:write_labelmap",
     "rtstruct": "isoline.exports.rtstruct:write",
 }
-"""What a volume's result can be written as."""
+"""File formats for a volume's result."""
 
 DICOM: Mapping[str, str] = {
     "dicomseg": "isoline.exports.dicomseg:binary",
     "dicomseg-labelmap": "isoline.exports.dicomseg:labelmap",
     "rtstruct": "isoline.exports.rtstruct:dataset",
 }
-"""What it can be kept as in an archive."""
+"""Formats in which it can be stored in an archive."""
 
 
 def writer(format_: str) -> Writer:
-    """Return what writes `format_`, one of `FORMATS`."""
+    """Return the function that writes `format_`, one of `FORMATS`."""
     return cast(Writer, _loaded(FORMATS[format_]))
 
 
 def maker(format_: str) -> Maker:
-    """Return what makes the dataset of `format_`, one of `DICOM`."""
+    """Return the function that creates the dataset of `format_`, one of `DICOM`."""
     return cast(Maker, _loaded(DICOM[format_]))
 
 

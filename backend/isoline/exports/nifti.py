@@ -1,4 +1,4 @@
-"""Labels as a NIfTI-1 file on the grid of the source; LPS becomes RAS here."""
+"""Labels as a NIfTI-1 file on the grid of the source; LPS is converted to RAS here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def write(result: Segmented, path: Path) -> None:
     with radiology():
         import nibabel
     if not path.name.endswith((".nii", ".nii.gz")):
-        raise Malformed(f"{path.name} is no name of a NIfTI file", "let --out end in .nii.gz")
+        raise Malformed(
+            f"{path.name} is not the name of a NIfTI file", "end the name in .nii or .nii.gz"
+        )
     affine = swap_ras(result.volume.grid.affine)
     image = nibabel.Nifti1Image(np.ascontiguousarray(result.labels.T), affine)
     image.header.set_xyzt_units("mm")

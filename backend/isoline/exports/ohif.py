@@ -1,10 +1,10 @@
-"""Slices of labels for OHIF: named as the viewer names them, cropped and run-length coded.
+"""Label map slices for OHIF: identified as in the viewer, cropped and run-length encoded.
 
     {"instance": SOPInstanceUID, "frame": 1, "k": 12, "layers": [
         {"label": 1, "box": [i0, j0, i1, j1], "runs": BASE64}, ...]}
 
-`instance` and `frame` are null where slices have no names (NIfTI). A slice without layers is empty.
-What `runs` holds is told in `domain.mask_rle`.
+`instance` and `frame` are null if slices have no names (NIfTI). A slice without layers is empty.
+`domain.mask_rle` describes the content of `runs`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from isoline.geometry.volume_grid import SliceName
 
 
 class OHIF(Encoder):
-    """What the OHIF plugin draws into its labelmap."""
+    """Slices that the OHIF plugin draws into its label map."""
 
     name = "ohif"
     suffix = ".json"
@@ -35,10 +35,10 @@ class OHIF(Encoder):
         )
 
     def features(self, objects: Objects, started: Started, provisional: bool) -> bytes:
-        raise NotSupported("ohif writes masks, not outlines", "ask for another format")
+        raise NotSupported("ohif supports masks, not outlines", "use another format")
 
     def header(self, started: Started) -> bytes:
-        raise NotSupported("ohif is a stream, not a file", "use nifti, dicomseg or rtstruct")
+        raise NotSupported("ohif is a stream, not a file format", "use nifti, dicomseg or rtstruct")
 
     def footer(self, started: Started, end: End | None) -> bytes:
         return b""

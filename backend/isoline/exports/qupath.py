@@ -1,9 +1,9 @@
-"""QuPath's GeoJSON, strict where QuPath is: one bad feature fails its whole batch.
+"""QuPath's GeoJSON, as strict as QuPath is: one invalid feature makes a whole batch fail.
 
-What QuPath's own classes (0.6 and 0.7) refuse: a null `id`, `name`, `properties` or `geometry`,
-measurements that are no numbers, colours that are no integers, rings that are open or cross
-themselves. What they silently drop: an id that is no UUID, metadata that is no text, null
-measurements. Metadata is shared by all plugins: ours begins with `isoline.`.
+QuPath's own classes (0.6 and 0.7) reject a null `id`, `name`, `properties` or `geometry`,
+measurements that are not numbers, colours that are not integers, and rings that are open or
+self-intersecting. They silently drop an id that is not a UUID, metadata that is not text, and null
+measurements. All plugins share the metadata: isoline's keys begin with `isoline.`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from isoline.exports.base import Encoder, RingStyle, items, join, scope_key
 from isoline.exports.geojson import geometry
 
 AREA, NUCLEUS_SHARE = "Area µm^2", "Nucleus/Cell area ratio"
-"""The names that QuPath itself gives to these measurements; `Cell: ` or `Nucleus: ` stands before
-the area of a part of a cell."""
+"""QuPath's own names for these measurements; `Cell: ` or `Nucleus: ` precedes the area of a part of
+a cell."""
 
 
 class QuPath(Encoder):
-    """Detections or cells for objects, annotations for regions and for what prompts point at.
+    """Detections or cells for objects; annotations for regions and for prompted objects.
 
     Read by `PathIO.readObjectsFromGeoJSON`.
     """
@@ -30,12 +30,12 @@ class QuPath(Encoder):
     media_type = "application/geo+json"
 
     def features(self, objects: Objects, started: Started, provisional: bool) -> bytes:
-        # what many features share is put into text once
-        # QuPath lets only annotations be edited, and what one points at is there to be corrected
+        # QuPath can edit only annotations, and users correct prompted objects
         counted = started.kind == "objects" and not started.pointed
         kind = "detection" if counted else "annotation"
         if objects.nuclei is not None:
             kind = "cell"
+        # text that many features share is encoded once
         classes = [
             Fragment(dumps({"name": label.name, "color": label.color})) for label in started.labels
         ]

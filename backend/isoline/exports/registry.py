@@ -1,4 +1,4 @@
-"""Exports by name: one for each dialect."""
+"""Encoders by name, one for each dialect."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from isoline.exports.base import Encoder
 from isoline.plugins import Plugins
 
 EXPORTS: Plugins[Encoder] = Plugins("export", UnknownFormat)
-"""The dialects that are installed."""
+"""The installed dialects."""
 
 
 def check_kind(encoder: type[Encoder], kind: Literal["objects", "regions", "mask"]) -> None:
-    """Raise NotSupported where the dialect of `encoder` cannot say results of `kind`."""
+    """Raise NotSupported if the dialect of `encoder` cannot express results of `kind`."""
     if kind in encoder.kinds:
         return
     if kind == "mask":
-        raise NotSupported(f"{encoder.name} writes outlines, not masks", "ask for format ohif")
-    raise NotSupported(f"{encoder.name} writes masks, not outlines", "ask for another format")
+        raise NotSupported(f"{encoder.name} supports outlines, not masks", "use format ohif")
+    raise NotSupported(f"{encoder.name} supports masks, not outlines", "use another format")

@@ -25,7 +25,7 @@ _FROM_SOURCE = (
 )
 _STUDY_COMPONENT = "1.2.840.10008.3.1.2.3.1"
 _DIGITS = 4
-"""Of a millimetre behind the point."""
+"""Decimal places of a millimetre."""
 
 
 def write(result: Segmented, path: Path) -> None:
@@ -34,7 +34,7 @@ def write(result: Segmented, path: Path) -> None:
 
 
 def dataset(result: Segmented) -> FileDataset:
-    """Return the structure set: one ROI per label, its contours slice by slice."""
+    """Return the structure set: one ROI per label, with its contours slice by slice."""
     headers = result.need_headers("rtstruct")
     result.need_voxels("rtstruct")
     by_instance = {str(header.SOPInstanceUID): header for header in headers}
@@ -114,7 +114,7 @@ def _contours(result: Segmented, label: int, images: Sequence[Dataset]) -> Itera
         if not it.any():
             continue
         for ring in rings(it.astype(np.uint8)):
-            # corners of pixels, as contours has them, lie half a voxel before centres
+            # contours have pixel corners at integers, half a voxel before the centres
             index = np.column_stack([ring - 0.5, np.full(len(ring), float(k))])
             points = np.round(result.volume.grid.to_lps(index), _DIGITS) + 0.0
             contour = Dataset()
@@ -126,10 +126,10 @@ def _contours(result: Segmented, label: int, images: Sequence[Dataset]) -> Itera
 
 
 def rings(mask: NDArray[np.uint8]) -> Iterator[NDArray[np.float64]]:
-    """Yield the outline of every part of (y, x) `mask`, (n, 2) x, y in corners of pixels.
+    """Yield the outline of every part of (y, x) `mask` as (n, 2) x, y of pixel corners.
 
-    A hole is reached over a line that is walked both ways, a keyhole: PS3.3 C.8.8.6.3 has no other
-    way to draw one that every reader knows.
+    A hole is connected by a line that is traversed both ways, a keyhole: the only way to draw a
+    hole that PS3.3 C.8.8.6.3 has and every reader supports.
     """
     polygons = contours.trace(mask).polygons
     each = [

@@ -1,4 +1,4 @@
-"""Storing one instance in a DICOMweb archive (PS3.18, 10.5), once."""
+"""Storing one instance in a DICOMweb archive (PS3.18, 10.5) exactly once."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from isoline.sources.archive import Archive
 from isoline.sources.dicomweb import client
 
 _REASONS = {
-    0x0110: "it failed while storing",
-    0x0122: "it does not keep this kind of object (SOP class)",
-    0x0124: "this account may not store",
+    0x0110: "an error occurred while storing",
+    0x0122: "it does not store this kind of object (SOP class)",
+    0x0124: "this account is not authorised to store",
     0xA700: "it is out of resources",
-    0xA900: "it finds that the object does not match its kind (SOP class)",
+    0xA900: "the object does not match its kind (SOP class)",
     0xC000: "it cannot understand the object",
-    0xC122: "it does not take the transfer syntax",
+    0xC122: "it does not support the transfer syntax",
 }
-"""By FailureReason: PS3.18 table I.2-2, and PS3.4 annex B.2.3."""
+"""Explanations by FailureReason (PS3.18 table I.2-2 and PS3.4 annex B.2.3)."""
 _FAMILIES = {0xA7: 0xA700, 0xA9: 0xA900, 0xC0: 0xC000}
 _REASON_LENGTH = 200
 
 
 def store(archive: Archive, instance: Dataset) -> bool:
-    """Store `instance` unless the archive has it; return whether it is new there.
+    """Store `instance` unless the archive already has it; return whether it is new there.
 
-    Raises NotStored, with what the archive said.
+    Raises NotStored with the archive's explanation.
     """
     if _has(archive, instance):
         return False
     session = client(archive)
-    # a large message is sent as it is read: it cannot be sent twice
+    # a large message is streamed, so it cannot be sent twice
     session.set_http_retry_params(retry=False)
     try:
         session.store_instances([instance])
     except requests.HTTPError as error:
-        # the archive may have it by now: two callers, or an answer that was lost on the way
+        # the archive may have it by now: from another caller, or because a response was lost
         if not _has(archive, instance):
             raise _refused(error) from error
         return False
@@ -44,7 +44,7 @@ def store(archive: Archive, instance: Dataset) -> bool:
         raise _silent(error) from error
     if not _has(archive, instance):
         raise NotStored(
-            "the archive took the object and does not show it", "see the log of the archive"
+            "the archive accepted the object but does not list it", "see the archive's log"
         )
     return True
 
@@ -67,36 +67,36 @@ def _refused(error: requests.HTTPError) -> NotStored:
     status = error.response.status_code if error.response is not None else 0
     if status in (401, 403):
         return NotStored(
-            f"the archive does not let this server store: {status}",
-            "set its headers in [dicomweb] of isoline.toml",
+            f"the archive does not allow this server to store objects (status {status})",
+            "set its headers under [dicomweb] in isoline.toml",
         )
-    said = _reason(error.response) if error.response is not None else ""
+    reason = _reason(error.response) if error.response is not None else ""
     return NotStored(
-        f"the archive refused the object: {status}" + (f", {said}" if said else ""),
-        "see the log of the archive",
+        f"the archive refused the object: {status}" + (f", {reason}" if reason else ""),
+        "see the archive's log",
     )
 
 
-def _reason(answer: requests.Response) -> str:
-    """Return what the body of a refusal says: a failed instance, or plain words."""
-    kind = answer.headers.get("Content-Type", "")
+def _reason(response: requests.Response) -> str:
+    """Return the reason in the body of a refusal: that of a failed instance, or plain text."""
+    kind = response.headers.get("Content-Type", "")
     try:
         if "json" in kind:
-            said = answer.json()
-            if isinstance(said, dict) and "Message" in said:  # as Orthanc puts it
-                return f"{said['Message']} {said.get('Details', '')}".strip()[:_REASON_LENGTH]
-            (failed, *_) = Dataset.from_json(said).FailedSOPSequence
+            body = response.json()
+            if isinstance(body, dict) and "Message" in body:  # Orthanc's format
+                return f"{body['Message']} {body.get('Details', '')}".strip()[:_REASON_LENGTH]
+            (failed, *_) = Dataset.from_json(body).FailedSOPSequence
             code = int(failed.FailureReason)
             known = _REASONS.get(code) or _REASONS.get(_FAMILIES.get(code >> 8, 0))
             return known or f"failure reason {code:#06x}"
     except (ValueError, TypeError, AttributeError, KeyError):
         pass
-    return answer.text.strip()[:_REASON_LENGTH] if kind.startswith("text/plain") else ""
+    return response.text.strip()[:_REASON_LENGTH] if kind.startswith("text/plain") else ""
 
 
 def _silent(error: Exception) -> NotStored:
     if isinstance(error, requests.RequestException):
-        what = f"the archive does not answer: {type(error).__name__}"
+        what = f"the archive does not respond: {type(error).__name__}"
     else:
-        what = f"what the archive answers is no DICOM JSON: {error}"
-    return NotStored(what, "see that it is up, save again")
+        what = f"the archive's response is not DICOM JSON: {error}"
+    return NotStored(what, "check that the archive is running, then save again")

@@ -1,1 +1,1 @@
-"""Boxes, grids, regions, tiles, seams and outlines: numbers, and nothing of files or models."""
+"""Boxes, grids, regions, tiles, seams and outlines: pure geometry, without files or models."""

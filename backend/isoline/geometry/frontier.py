@@ -1,7 +1,7 @@
-"""The pieces of regions that are still open, and how they are linked.
+"""The pieces of regions that are still open, and the links between them.
 
-All of it lies in a few growing arrays, so that the compiled loops of `kernels.unite` do the work
-without holding the interpreter, and so that memory follows what is open.
+Everything is in a few growing arrays, so that the compiled loops of `kernels.unite` can work
+without holding the interpreter lock, and so that memory is proportional to what is open.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from isoline.geometry.polygons import Polygons, one_part_each, ranges, successors
 
 RUN = np.dtype([(name, np.int64) for name in ("start", "stop", "tail", "node")])
-"""Pixels [start, stop) that a piece has along one side of its tile, the corner from which its edge
-leaves there, and the piece."""
+"""Pixels [start, stop) of a piece along one side of its tile, the corner where its edge along that
+side starts, and the piece."""
 
 NODE = np.dtype(
     [
@@ -29,7 +29,7 @@ NODE = np.dtype(
         )
     ]
 )
-"""A piece: its links (see `kernels.unite`), its corners, where it comes from, what it is."""
+"""A piece: its links (see `kernels.unite`), corners, origin and properties."""
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -63,7 +63,7 @@ class _Column(Generic[Scalar]):
 
 
 class Frontier:
-    """Nodes (pieces), the corners of all of them, and each corner's successor on its ring."""
+    """Nodes (pieces), all of their corners, and each corner's successor on its ring."""
 
     def __init__(self) -> None:
         self._corners = _Column(np.empty((0, 2), np.int32))
@@ -73,13 +73,13 @@ class Frontier:
 
     @property
     def corners(self) -> int:
-        """How many corners are held."""
+        """The number of corners in memory."""
         return len(self._corners)
 
     def push(self, polygons: Polygons, pieces: NDArray[np.void]) -> tuple[int, int]:
-        """Hold one node per object of `polygons`; return the index of its first node and corner.
+        """Add one node per object of `polygons`; return the indices of the first node and corner.
 
-        `pieces` (n,) of `NODE` says where they come from and what they are.
+        `pieces` (n,) of `NODE` gives their origin and properties.
         """
         first_node, first_corner = len(self._nodes), len(self._corners)
         nodes = pieces.copy()
@@ -92,7 +92,7 @@ class Frontier:
         return first_node, first_corner
 
     def join(self, up: NDArray[np.void], down: NDArray[np.void]) -> None:
-        """Unite the pieces along one seam; see `kernels.unite.join`."""
+        """Merge the pieces along one seam; see `kernels.unite.join`."""
         from isoline.kernels.unite import join
 
         join(up, down, self._nodes.values, self._successor.values)
@@ -103,9 +103,9 @@ class Frontier:
     def settle(
         self, runs: NDArray[np.void]
     ) -> tuple[Polygons, NDArray[np.void], NDArray[np.int64]]:
-        """Wait no longer along `runs`; give up the regions that then wait for nothing.
+        """Stop waiting along `runs`; remove the regions that then wait for nothing.
 
-        Returns the regions, one part each, their pieces, and where the pieces of each begin.
+        Returns these regions, one part each, their pieces, and where the pieces of each start.
         """
         from isoline.kernels.unite import chain, settle
 
@@ -122,9 +122,9 @@ class Frontier:
         return one_part_each(*rings, len(begin) - 1), pieces, begin
 
     def _mend_touching(self, chosen: NDArray[np.int64], owner: NDArray[np.int64]) -> None:
-        """Let rings turn left where two pixels of one region touch at a corner only.
+        """Make rings turn left where two pixels of one region touch only at a corner.
 
-        While they belonged to two pieces, each of the pieces turned right there.
+        While the pixels belonged to different pieces, each piece turned right there.
         """
         from isoline.kernels.unite import right_turns
 
@@ -133,7 +133,7 @@ class Frontier:
         turn, owner = successor[chosen[is_right]], owner[is_right]
         x, y = self._corners.values[turn].astype(np.int64).T
         place = y << 32 | x
-        # stable: corners of one region come in a row, so those at one place stay neighbours
+        # stable: the corners of a region are consecutive, so those at one place stay neighbours
         order = np.argsort(place, kind="stable")
         turn, owner, place = turn[order], owner[order], place[order]
         twice = np.flatnonzero((place[1:] == place[:-1]) & (owner[1:] == owner[:-1]))
@@ -141,7 +141,8 @@ class Frontier:
         successor[one], successor[other] = successor[other], successor[one]
 
     def compact(self, waiting: Iterable[NDArray[np.void]]) -> None:
-        """Let go of closed nodes once they are most of what is held; `waiting` runs move along."""
+        """Release closed nodes once they are the majority; update the `waiting` runs
+        accordingly."""
         if 2 * self._dead_corners <= len(self._corners):
             return
         nodes = self._nodes.values

@@ -1,14 +1,14 @@
-"""Every conversion between coordinate frames, and nothing else does one.
+"""All conversions between coordinate frames; no other module does any.
 
 Two frames exist for a slide, both with x to the right, y down and the origin at the *corner* of
-the first pixel, so that pixel n spans [n, n + 1) and its centre is n + 0.5:
+the first pixel, so that pixel n spans [n, n + 1) and its centre is at n + 0.5:
 
-    image   level-0 pixels, floats: what viewers draw in and what goes over the wire
-    grid    pixels of the working resolution, integers: what models and contours live in
+    image   level-0 pixels, floats: used by viewers and in the protocol
+    grid    pixels of the working resolution, integers: used by models and contours
 
     image = grid * scale     (scale: image pixels per grid pixel, per axis, seldom a whole number)
 
-A level of a pyramid is a third, private frame of the sources; only `Level.downsample` names it.
+Pyramid levels are a third frame, private to the sources; only `Level.downsample` refers to it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from numpy.typing import NDArray
 
 
 class XY(NamedTuple):
-    """A pair of per-axis numbers: a point, a scale or a spacing. The name around it says which."""
+    """A pair of numbers for two axes: a point, a scale or a spacing, as its variable's name
+    tells."""
 
     x: float
     y: float
 
 
 class Box(NamedTuple):
-    """Whole pixels [x0, x1) x [y0, y1) of one frame; empty when either side is not positive."""
+    """Whole pixels [x0, x1) x [y0, y1) of one frame; empty if either side is not positive."""
 
     x0: int
     y0: int
@@ -74,7 +75,7 @@ class Box(NamedTuple):
         return self.intersect(other) == other
 
     def slices_of(self, inner: Box) -> tuple[slice, slice]:
-        """Return the (y, x) slices that cut `inner` out of an array that covers this box."""
+        """Return the (y, x) slices that select `inner` from an array that covers this box."""
         return (
             slice(inner.y0 - self.y0, inner.y1 - self.y0),
             slice(inner.x0 - self.x0, inner.x1 - self.x0),
@@ -83,7 +84,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Rect:
-    """Real numbers [x0, x1) x [y0, y1), in image coordinates unless said otherwise."""
+    """Real numbers [x0, x1) x [y0, y1), in image coordinates unless stated otherwise."""
 
     x0: float
     y0: float
@@ -95,18 +96,18 @@ class Overlap(Enum):
     """How much of one area lies in another."""
 
     NONE = "none"
-    """Certainly no point."""
+    """Definitely no point."""
     SOME = "some"
-    """A part of it, all of it or nothing: it is close to an edge."""
+    """Part of it, all or nothing: an edge is close."""
     ALL = "all"
-    """Certainly every point."""
+    """Definitely every point."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The lattice of pixels a model works on: one image at one spacing.
+    """The lattice of pixels that a model works on: one image at one spacing.
 
-    The grid has floor(size / scale) pixels, so that each of them lies wholly on the image.
+    The grid has floor(size / scale) pixels, so that each of them lies entirely on the image.
     """
 
     image_size: tuple[int, int]
@@ -130,12 +131,12 @@ class Grid:
         return self.scale.x * self.scale.y
 
     def to_image(self, xy: NDArray[np.generic]) -> NDArray[np.float64]:
-        """Turn (..., 2) grid coordinates (x, y) into image coordinates."""
+        """Convert (..., 2) grid coordinates (x, y) to image coordinates."""
         image: NDArray[np.float64] = np.multiply(xy, self.scale, dtype=np.float64)
         return image
 
     def point(self, xy: XY) -> XY:
-        """Turn one image point into grid coordinates, unrounded."""
+        """Convert an image point to fractional grid coordinates."""
         return XY(xy.x / self.scale.x, xy.y / self.scale.y)
 
     def rect(self, box: Box) -> Rect:
@@ -144,7 +145,7 @@ class Grid:
         return Rect(box.x0 * sx, box.y0 * sy, box.x1 * sx, box.y1 * sy)
 
     def cover(self, rect: Rect) -> Box:
-        """Return the smallest box of grid pixels that holds the image rectangle `rect`."""
+        """Return the smallest box of grid pixels that contains the image rectangle `rect`."""
         sx, sy = self.scale
         return Box(
             math.floor(rect.x0 / sx),

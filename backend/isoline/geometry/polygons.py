@@ -1,8 +1,8 @@
-"""Label images to polygons that run along pixel edges.
+"""Converting label images to polygons that run along pixel edges.
 
 Nothing is approximated: the area of an object is the number of its pixels, and neighbours share
-the very edges between them. Every ring is simple and every part is valid in the sense of OGC
-Simple Features (section 6.1.11), so JTS, GEOS and shapely take them as they are.
+the edges between them exactly. Every ring is simple and every part is valid as defined in OGC
+Simple Features (section 6.1.11), so JTS, GEOS and shapely accept them as they are.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Polygons:
-    """n objects, each one polygon or several, as four flat arrays in grid-pixel corners.
+    """n objects of one or more polygons each, as four flat arrays; corners are grid-pixel corners.
 
         object k  = parts   object_start[k] .. object_start[k + 1]
         part p    = rings   part_start[p]   .. part_start[p + 1]     the shell, then its holes
         ring r    = corners ring_start[r]   .. ring_start[r + 1]     the first is not repeated
 
-    A ring holds only the corners where it turns. Shells run clockwise as seen on screen (x right,
-    y down), holes the other way. Canonical: a ring starts at its first corner in raster order
-    (smallest y, then smallest x); the holes of a part and the parts of an object are sorted by
-    that corner.
+    A ring contains only the corners where it turns. Shells run clockwise as seen on screen (x
+    right, y down), holes counterclockwise. The form is canonical: a ring starts at its first corner
+    in raster order (smallest y, then smallest x), and the holes of a part and the parts of an
+    object are sorted by that corner.
     """
 
     corners: NDArray[np.int32]
@@ -48,7 +48,7 @@ class Polygons:
         )
 
     def select(self, which: NDArray[np.bool_] | NDArray[np.integer]) -> Polygons:
-        """Return the objects of a mask (n,), or of an index (m,) in its order."""
+        """Return the objects selected by a mask (n,), or by an index (m,) in its order."""
         objects = np.flatnonzero(which) if which.dtype == np.bool_ else which
         parts, object_start = ranges(self.object_start[objects], self.object_start[objects + 1])
         rings, part_start = ranges(self.part_start[parts], self.part_start[parts + 1])
@@ -56,7 +56,7 @@ class Polygons:
         return Polygons(self.corners[corners], ring_start, part_start, object_start)
 
     def shift(self, dx: int, dy: int) -> Polygons:
-        """Return the same objects, moved."""
+        """Return the objects, translated."""
         corners = self.corners + np.array([dx, dy], np.int32)
         return Polygons(corners, self.ring_start, self.part_start, self.object_start)
 
@@ -77,11 +77,11 @@ class Polygons:
         return _sums(x * y[following] - x[following] * y, self.ring_start)
 
     def areas2(self) -> NDArray[np.int64]:
-        """Return (n,) twice the area of each object in pixels, holes left out."""
+        """Return (n,) twice the area of each object in pixels, without holes."""
         return _sums(self.ring_areas2(), self.object_ring)
 
     def boxes(self) -> NDArray[np.int32]:
-        """Return (n, 4) x0, y0, x1, y1 of each object; no object may be without parts."""
+        """Return (n, 4) x0, y0, x1, y1 of each object; every object must have parts."""
         if len(self) == 0:
             return np.empty((0, 4), np.int32)
         start = self.object_corner[:-1]
@@ -92,8 +92,8 @@ class Polygons:
     def records(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the canonical form of each object as rows, and (n + 1,) where each one starts.
 
-        Every ring is a row (number of corners, 1 for a shell or 0 for a hole), then its corners.
-        Two objects have the same rows if and only if they are the same pixels.
+        Every ring is a row (number of corners, 1 for a shell or 0 for a hole) followed by its
+        corners. Two objects have the same rows if and only if they consist of the same pixels.
         """
         is_shell = np.zeros(len(self.ring_start) - 1, np.int32)
         is_shell[self.part_start[:-1]] = 1
@@ -122,8 +122,8 @@ class Traced:
 def trace(labels: NDArray[np.integer], origin: tuple[int, int] = (0, 0)) -> Traced:
     """Trace `labels` (y, x), whose first pixel lies at `origin` (x, y): one object per label > 0.
 
-    Objects come in ascending order of label. Pixels of a label that touch at a corner only, or not
-    at all, become parts of one object.
+    Objects are in ascending order of label. Pixels of a label that touch only at a corner, or not
+    at all, become separate parts of one object.
     """
     pieces = trace_components(labels, origin)
     label = pieces.label
@@ -143,7 +143,7 @@ def trace(labels: NDArray[np.integer], origin: tuple[int, int] = (0, 0)) -> Trac
 def trace_components(labels: NDArray[np.integer], origin: tuple[int, int] = (0, 0)) -> Traced:
     """Trace every 4-connected component of equal `labels` > 0 as an object of its own.
 
-    Objects come in raster order of their first pixels, and have one part each.
+    Objects are in raster order of their first pixels, and have one part each.
     """
     import cc3d
 
@@ -156,7 +156,7 @@ def trace_components(labels: NDArray[np.integer], origin: tuple[int, int] = (0, 
 
     x, y = corners[ring_start[:-1]].T
     is_shell = corners[ring_start[:-1] + 1, 0] > x
-    # a shell leaves its first corner along the top of its first pixel; a hole lies below its own
+    # a shell runs from its first corner along the top of its first pixel; a hole lies below its own
     ring_component = component[np.where(is_shell, y, y - 1), x]
     shells = np.flatnonzero(is_shell)
     rank = np.empty(count + 1, np.int64)
@@ -173,8 +173,8 @@ def trace_components(labels: NDArray[np.integer], origin: tuple[int, int] = (0, 
 def anchors(polygons: Polygons) -> NDArray[np.int32]:
     """Return (n, 2) x, y of each object's anchor pixel.
 
-    It is the object's own pixel nearest to the centre of its bounding box; the first in raster
-    order where several are. For rings on pixel edges only, not for simplified ones.
+    This is the object's own pixel nearest to the centre of its bounding box, or the first of them
+    in raster order. Only for rings on pixel edges, not for simplified ones.
     """
     from isoline.kernels.anchors import anchor_pixels
 
@@ -184,10 +184,10 @@ def anchors(polygons: Polygons) -> NDArray[np.int32]:
 
 
 def simplify(polygons: Polygons, tolerance_px: float) -> Polygons:
-    """Return the objects without the corners that lie within `tolerance_px` of what remains.
+    """Return the objects without corners that lie within `tolerance_px` of the remaining outline.
 
-    The algorithm of Douglas and Peucker on each object by itself, so neighbours may come to
-    overlap or to part. An object that would become invalid stays as it is.
+    Applies the Douglas-Peucker algorithm to each object separately, so neighbours may overlap or
+    separate afterwards. An object that would become invalid is left unchanged.
     """
     from isoline.kernels.simplify import needed_corners
 
@@ -206,7 +206,7 @@ def simplify(polygons: Polygons, tolerance_px: float) -> Polygons:
 
 
 def is_valid(polygons: Polygons) -> NDArray[np.bool_]:
-    """Return (n,) whether each object is valid in the sense of OGC Simple Features."""
+    """Return (n,) whether each object is valid as defined in OGC Simple Features."""
     import shapely
 
     stops, starts = polygons.ring_start[1:], polygons.ring_start[:-1]
@@ -229,7 +229,7 @@ def one_part_each(
     owner: NDArray[np.int64],
     count: int,
 ) -> Polygons:
-    """Gather canonical rings, in any order, into the objects 0 .. count - 1 that own them (r,).
+    """Assemble canonical rings, in any order, into objects 0 .. count - 1, given by `owner` (r,).
 
     Every object has one part. Its shell is the ring that starts first in raster order.
     """
@@ -245,7 +245,7 @@ def one_part_each(
 def ranges(
     start: NDArray[np.int64], stop: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the numbers of all the ranges [start, stop) in a row, and where each range begins."""
+    """Return the concatenated numbers of all ranges [start, stop), and where each range starts."""
     length = stop - start
     begin = np.concatenate([np.zeros(1, np.int64), np.cumsum(length)])
     return np.repeat(start - begin[:-1], length) + np.arange(begin[-1]), begin
@@ -259,13 +259,13 @@ def successors(ring_start: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _sums(values: NDArray[np.int64], start: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the sum of each run of `values` that `start` delimits; runs may be empty."""
+    """Return the sum of each run of `values` delimited by `start`; runs may be empty."""
     total: NDArray[np.int64] = np.concatenate([np.zeros(1, np.int64), np.cumsum(values)])
     sums: NDArray[np.int64] = total[start[1:]] - total[start[:-1]]
     return sums
 
 
 def _joined(starts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Return the starts of runs that are put one after the other."""
+    """Return the starts of the runs after concatenation."""
     lengths = [np.zeros(1, np.int64), *(np.diff(start) for start in starts)]
     return np.cumsum(np.concatenate(lengths))

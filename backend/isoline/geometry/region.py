@@ -1,9 +1,9 @@
-"""What the user drew: the region of interest, in image coordinates.
+"""The region of interest that a user drew, in image coordinates.
 
-A pixel belongs to the region when its centre does. A point is inside a polygon when the shell winds
-around it and no hole does (the non-zero rule), so a freehand lasso that crosses itself needs no
-repair. One formula, `_crossings`, decides it for points and for masks alike, in float64; both
-therefore always agree. Edges are half-open as boxes are: a rectangle is [x0, x1) x [y0, y1).
+A pixel belongs to the region if its centre does. A point is inside a polygon if the shell winds
+around it and no hole does (the non-zero rule), so a self-intersecting freehand lasso needs no
+repair. A single formula, `_crossings` in float64, decides this for both points and masks, so the
+two always agree. Edges are half-open like boxes: a rectangle is [x0, x1) x [y0, y1).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from isoline.geometry.grid import Box, Grid, Overlap, Rect
 
 MAX_VERTICES = 100_000
 MAX_COORDINATE = 1e9
-"""Far beyond any image; sums and products of smaller ones stay exact enough."""
+"""Far larger than any image; sums and products of coordinates below it are precise enough."""
 
 Ring: TypeAlias = NDArray[np.float64]
 """(n, 2) x, y in image coordinates; the first corner is not repeated."""
 
-_FORMS = "give [x0, y0, x1, y1] or a GeoJSON Polygon or MultiPolygon in image pixels"
+_FORMS = "use [x0, y0, x1, y1] or a GeoJSON Polygon or MultiPolygon in image pixels"
 _PAIRS_AT_ONCE = 1 << 20
 
 
@@ -44,20 +44,21 @@ class Region:
                 f"the region has more than {MAX_VERTICES} vertices", "simplify the outline"
             )
         for ring in rings:
-            if not np.all(np.abs(ring) <= MAX_COORDINATE):  # also refuses NaN
+            if not np.all(np.abs(ring) <= MAX_COORDINATE):  # also rejects NaN
                 raise BadRegion(
-                    "the region has a coordinate that is not finite or far too large", _FORMS
+                    "the region has a coordinate that is infinite, undefined or far too large",
+                    _FORMS,
                 )
         if not any(_encloses_anything(polygon[0]) for polygon in self.polygons):
             raise BadRegion("the region is empty: it encloses no area", _FORMS)
 
     @classmethod
     def rectangle(cls, x0: float, y0: float, x1: float, y1: float) -> Region:
-        """Return [x0, x1) x [y0, y1). Raises BadRegion when that is empty."""
+        """Return [x0, x1) x [y0, y1). Raises BadRegion if that is empty."""
         if not (x0 < x1 and y0 < y1):
             raise BadRegion(
                 f"the region [{x0:g}, {y0:g}, {x1:g}, {y1:g}] is empty",
-                "give x0 < x1 and y0 < y1, in image pixels",
+                "use x0 < x1 and y0 < y1, in image pixels",
             )
         return cls(((_corners(Rect(x0, y0, x1, y1)),),))
 
@@ -65,7 +66,7 @@ class Region:
     def from_geojson(cls, value: object, where: str = "region") -> Region:
         """Return the union of all polygons in a geometry, a Feature or a FeatureCollection.
 
-        Raises BadRegion, naming the place in `value`, when there is none or one is malformed.
+        Raises BadRegion, stating the place in `value`, if there is none or one is malformed.
         """
         return cls(tuple(_polygons(value, where)))
 
@@ -78,29 +79,29 @@ class Region:
 
     @cached_property
     def bounds(self) -> Rect:
-        """The smallest rectangle that holds the region."""
+        """The smallest rectangle that contains the region."""
         x0, y0 = self._shell_boxes[:, :2].min(axis=0).tolist()
         x1, y1 = self._shell_boxes[:, 2:].max(axis=0).tolist()
         return Rect(x0, y0, x1, y1)
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
-        """What the user may want to know about the outline, a sentence each."""
+        """Warnings about the outline for the user, a sentence each."""
         from shapely import LinearRing, is_simple
 
         outlines = [LinearRing(ring) for polygon in self.polygons for ring in polygon]
         if is_simple(outlines).all():
             return ()
-        return ("the outline crosses or touches itself; filled by the non-zero rule",)
+        return ("the outline crosses or touches itself; it is filled by the non-zero rule",)
 
     def overlap(self, rect: Rect) -> Overlap:
-        """Return how much of `rect` lies inside: SOME where an edge passes close by."""
+        """Return how much of `rect` lies inside: SOME if an edge is close."""
         if self.is_rectangle:
             return _overlap(self.bounds, rect)
         centre = np.array([[(rect.x0 + rect.x1) / 2, (rect.y0 + rect.y1) / 2]])
         least = Overlap.NONE
         for k in self._near(rect):
-            # without an edge in it, the rectangle is inside or outside as a whole
+            # if no edge passes through it, the rectangle is entirely inside or outside
             if any(_passes(ring, rect) for ring in self.polygons[k]):
                 least = Overlap.SOME
             elif _inside(self._edges[k], centre)[0]:
@@ -119,7 +120,7 @@ class Region:
         return inside
 
     def mask(self, grid: Grid, box: Box) -> NDArray[np.bool_]:
-        """Return (y, x): which grid pixels of `box` have their centre inside."""
+        """Return (y, x) which grid pixels of `box` have their centre inside."""
         inside = np.zeros((box.height, box.width), np.bool_)
         x = (np.arange(box.x0, box.x1, dtype=np.float64) + 0.5) * grid.scale.x
         y = (np.arange(box.y0, box.y1, dtype=np.float64) + 0.5) * grid.scale.y
@@ -133,7 +134,8 @@ class Region:
 
     @cached_property
     def is_rectangle(self) -> bool:
-        """Whether the region is one upright rectangle, as most are: much is then quick."""
+        """Whether the region is one axis-aligned rectangle, as most are, for which there are
+        shortcuts."""
         if len(self.polygons) > 1 or len(self.polygons[0]) > 1:
             return False
         return np.array_equal(self.polygons[0][0], _corners(self.bounds))
@@ -148,7 +150,7 @@ class Region:
         return np.array([[*shell.min(axis=0), *shell.max(axis=0)] for shell, *_ in self.polygons])
 
     def _near(self, rect: Rect) -> list[int]:
-        """Return the polygons whose bounding box meets `rect`."""
+        """Return the indices of the polygons whose bounding box overlaps `rect`."""
         x0, y0, x1, y1 = self._shell_boxes.T
         near = (x0 <= rect.x1) & (x1 >= rect.x0) & (y0 <= rect.y1) & (y1 >= rect.y0)
         return [int(k) for k in np.flatnonzero(near)]
@@ -160,7 +162,7 @@ def _corners(rect: Rect) -> Ring:
 
 
 def _overlap(region: Rect, rect: Rect) -> Overlap:
-    """Return how much of `rect` lies in `region`, which has its edges for its own."""
+    """Return how much of `rect` lies in `region`, which includes its edges."""
     if region.x0 < rect.x0 and rect.x1 < region.x1 and region.y0 < rect.y0 and rect.y1 < region.y1:
         return Overlap.ALL
     if rect.x1 < region.x0 or region.x1 < rect.x0 or rect.y1 < region.y0 or region.y1 < rect.y0:
@@ -169,14 +171,14 @@ def _overlap(region: Rect, rect: Rect) -> Overlap:
 
 
 class _Edges(NamedTuple):
-    """The edges of one ring that are not horizontal, each turned so that y grows along it."""
+    """The non-horizontal edges of one ring, each directed so that y increases along it."""
 
     x0: NDArray[np.float64]
     y0: NDArray[np.float64]
     x1: NDArray[np.float64]
     y1: NDArray[np.float64]
     turn: NDArray[np.int64]
-    """+1 where the ring runs down the edge, -1 where it runs up."""
+    """+1 if the ring runs down the edge, -1 if it runs up."""
 
 
 def _edges_of(ring: Ring) -> _Edges:
@@ -191,7 +193,7 @@ def _edges_of(ring: Ring) -> _Edges:
 def _crossings(
     edges: _Edges, y: NDArray[np.float64]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]]:
-    """Yield, in chunks, every crossing of an edge [y0, y1) with the horizontals at sorted `y`.
+    """Yield, in chunks, every crossing of an edge [y0, y1) with the horizontal lines at sorted `y`.
 
     A crossing is (index into y, x of the crossing, turn of the edge).
     """
@@ -208,7 +210,7 @@ def _crossings(
         line = np.arange(len(edge)) + np.repeat(first[chosen] - (np.cumsum(count) - count), count)
         x0, y0, x1, y1 = edges.x0[edge], edges.y0[edge], edges.x1[edge], edges.y1[edge]
         x = x0 + (y[line] - y0) * ((x1 - x0) / (y1 - y0))
-        # rounding may not carry a crossing out of its edge: boxes of edges must stay true
+        # rounding must not move a crossing off its edge, since code relies on the bounding boxes
         x = np.clip(x, np.minimum(x0, x1), np.maximum(x0, x1))
         yield line, x, edges.turn[edge]
         begin = end
@@ -237,8 +239,8 @@ def _winds(edges: _Edges, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDA
     """Return (y, x) whether the ring winds around each point of the lattice x times y."""
     if not (len(x) and len(y)):
         return np.zeros((len(y), len(x)), np.bool_)
-    # an edge left of all x is crossed by no ray to the right, one right of all x by each alike
-    # and so needs no place: only the edges between are looked at line by line
+    # rays to the right never cross an edge left of all x, and all of them cross one right of
+    # all x, wherever it is: only the edges between are processed line by line
     right = np.minimum(edges.x0, edges.x1) > x[-1]
     between = ~right & (np.maximum(edges.x0, edges.x1) > x[0])
     step = np.zeros((len(y), len(x) + 1), np.int32)
@@ -256,7 +258,7 @@ def _winds(edges: _Edges, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDA
 
 
 def _passes(ring: Ring, rect: Rect) -> bool:
-    """Return whether an edge touches `rect`: their boxes meet, and the edge's line parts it."""
+    """Return whether an edge touches `rect`: their boxes overlap and the edge's line divides it."""
     following = np.roll(ring, -1, axis=0)
     low, high = np.minimum(ring, following), np.maximum(ring, following)
     near = (
@@ -272,7 +274,7 @@ def _passes(ring: Ring, rect: Rect) -> bool:
 
 
 def _encloses_anything(shell: Ring) -> bool:
-    """Return whether `shell` winds around any area worth the name."""
+    """Return whether `shell` winds around an area that is not negligible."""
     if len(shell) < 3:
         return False
     x, y = (shell - shell[0]).T
@@ -282,10 +284,10 @@ def _encloses_anything(shell: Ring) -> bool:
 
 
 def _fills_a_line(shell: Ring, width: float) -> bool:
-    """Return whether the ring fills more than `width` of a horizontal line.
+    """Return whether the ring fills more than `width` of some horizontal line.
 
-    For what the shoelace formula cannot tell from nothing, such as a figure of eight: its lobes
-    cancel. Three lines through each of the tallest bands between corners find all that is drawn.
+    For outlines whose area the shoelace formula reports as zero, such as a figure of eight, whose
+    lobes cancel. Three lines through each of the tallest bands between corners are enough.
     """
     edges, levels = _edges_of(shell), np.unique(shell[:, 1])
     tallest = np.argsort(-np.diff(levels), kind="stable")[:64]
@@ -325,7 +327,7 @@ def _polygons_of_one(value: object, where: str) -> Iterator[tuple[Ring, ...]]:
 def _polygon(value: object, where: str) -> tuple[Ring, ...]:
     rings = _list(value, where)
     if not rings:
-        raise BadRegion(f"{where}: a polygon without an outline", _FORMS)
+        raise BadRegion(f"{where}: the polygon has no outline", _FORMS)
     return tuple(_ring(ring, f"{where}[{k}]") for k, ring in enumerate(rings))
 
 
@@ -338,25 +340,25 @@ def _ring(value: object, where: str) -> Ring:
     if len(points) > 1 and (points[0] == points[-1]).all():
         points = points[:-1]
     if len(points) < 3:
-        raise BadRegion(f"{where}: an outline of {len(points)} corners encloses no area", _FORMS)
+        raise BadRegion(f"{where}: an outline with {len(points)} corners encloses no area", _FORMS)
     return points
 
 
 def _pairs(points: list[Any]) -> Ring | None:
-    """Return `points` where each is [x, y], seen quickly by looking at all together, else None."""
+    """Return `points` if each is [x, y], checked quickly for all of them at once, else None."""
     if set(map(type, points)) != {list} or set(map(len, points)) != {2}:
         return None
     if not set(map(type, chain.from_iterable(points))) <= {int, float}:
         return None
     try:
         ring = np.array(points, np.float64)
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # an integer beyond the range of floats
         return None
-    return ring if np.all(np.abs(ring) <= MAX_COORDINATE) else None  # also refuses NaN
+    return ring if np.all(np.abs(ring) <= MAX_COORDINATE) else None  # also rejects NaN
 
 
 def _point(value: object, where: str) -> tuple[float, float]:
-    if isinstance(value, list) and len(value) >= 2:  # a third number is a height, RFC 7946 3.1.1
+    if isinstance(value, list) and len(value) >= 2:  # a third is the altitude, RFC 7946 3.1.1
         x, y = value[:2]
         if _is_number(x) and _is_number(y):
             return float(x), float(y)
@@ -366,7 +368,7 @@ def _point(value: object, where: str) -> tuple[float, float]:
 def _is_number(value: object) -> TypeGuard[float]:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
-    return abs(value) <= MAX_COORDINATE  # false for NaN as well
+    return abs(value) <= MAX_COORDINATE  # also False for NaN
 
 
 def _kind(value: object, where: str) -> str:
@@ -387,7 +389,7 @@ def _list(value: object, where: str) -> list[object]:
 
 
 def brief(value: object) -> str:
-    """Return `value` as an error message quotes it: cut short."""
+    """Return `value` shortened for quoting in an error message."""
     if isinstance(value, str | list):
         value = value[:40]  # no more is shown, and there may be megabytes
     text = repr(value)

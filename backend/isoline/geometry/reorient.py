@@ -1,4 +1,4 @@
-"""Turning volumes until their axes run towards given sides of the patient."""
+"""Reorienting volumes so that their axes run towards given sides of the patient."""
 
 from __future__ import annotations
 
@@ -26,16 +26,19 @@ SIDES = {
 
 @dataclass(frozen=True)
 class Orientation:
-    """How a (k, j, i) array lies to three sides of the patient, or nearly where it is oblique."""
+    """The orientation of a (k, j, i) array relative to three sides of the patient.
+
+    It is the nearest one if the array is oblique.
+    """
 
     axes: tuple[int, int, int]
-    """Which axis of the array runs along the first, the second and the third side."""
+    """The array axes that run along the first, the second and the third side."""
     flips: tuple[bool, bool, bool]
-    """Which of these three runs the other way."""
+    """Which of these three run in the opposite direction."""
 
     @classmethod
     def towards(cls, sides: str, grid: VolumeGrid) -> Orientation:
-        """Return how arrays on `grid` lie to `sides`, such as "RAS"."""
+        """Return the orientation of arrays on `grid` relative to `sides`, such as "RAS"."""
         steps = np.array([grid.step_k_mm, grid.step_j_mm, grid.step_i_mm])
         steps = steps / np.linalg.norm(steps, axis=1)[:, None]
         along = np.array([SIDES[side] for side in sides]) @ steps.T
@@ -50,7 +53,7 @@ class Orientation:
 
     @property
     def flipped_axes(self) -> tuple[int, ...]:
-        """Those axes of the array that run the other way."""
+        """The array axes that run in the opposite direction."""
         return tuple(axis for axis, flip in zip(self.axes, self.flips, strict=True) if flip)
 
     def turn(self, array: NDArray[Any]) -> NDArray[Any]:
@@ -68,6 +71,6 @@ class Orientation:
         return tuple(n for n in range(3) if self.flips[n])
 
     def of_array(self, by_side: Sequence[T]) -> tuple[T, T, T]:
-        """Return what is given for each side in the order of the array's axes."""
+        """Return values given for each side in the order of the array's axes."""
         k, j, i = (by_side[self.axes.index(axis)] for axis in range(3))
         return k, j, i

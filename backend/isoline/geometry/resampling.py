@@ -1,4 +1,4 @@
-"""Volumes sampled between their voxels: linearly along each axis, beyond the ends as there."""
+"""Linear interpolation of volumes along each axis; the end values continue beyond the ends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 
 def linear(values: NDArray[np.generic], axis: int, at: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return float32 samples of `values` at the indices `at` (n,), unrounded, along `axis`."""
+    """Return float32 samples of `values` at the fractional indices `at` (n,) along `axis`."""
     inside = np.clip(at, 0, values.shape[axis] - 1)
     low = np.floor(inside).astype(np.intp)
     if np.array_equal(low, inside):
@@ -24,7 +24,7 @@ def linear(values: NDArray[np.generic], axis: int, at: NDArray[np.float64]) -> N
 def volume(values: NDArray[np.generic], at: tuple[NDArray[np.float64], ...]) -> NDArray[np.float32]:
     """Return float32 samples of (k, j, i) `values` at every combination of the indices `at`.
 
-    Plane by plane, so that little more than the result is held.
+    Works plane by plane, so that little more than the result is held in memory.
     """
     sampled = np.empty([len(indices) for indices in at], np.float32)
     for n in range(len(sampled)):

@@ -1,10 +1,10 @@
-"""Who owns an object, and regions united across seams. Everything is in grid pixels.
+"""Which tile owns an object, and merging regions across seams. Everything is in grid pixels.
 
-Bounded instances need no memory: each tile sees more than it answers for, and `own` keeps those
-whose anchor it answers for. Whatever the tiling, an object has one anchor, so one owner.
+Bounded instances need no state: each tile reads more than it writes, and `own` keeps the instances
+whose anchor is in its write box. Whatever the tiling, an object has one anchor, hence one owner.
 
-Unbounded regions are cut at the seams by `cut`, in the workers, and put together by one `Union`.
-A region is final when no side of its pieces faces a tile that may still come.
+Unbounded regions are cut at the seams by `cut`, in the workers, and merged by one `Union`. A region
+is final once no side of its pieces borders on a tile that may still arrive.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ Place = tuple[int, int]
 
 @dataclass(frozen=True)
 class Owned:
-    """The m instances that one tile answers for, in raster order of their first pixels."""
+    """The m instances that one tile owns, in raster order of their first pixels."""
 
     polygons: Polygons
     number: NDArray[np.int32]
-    """(m,) what they were called in the labels they come from."""
+    """(m,) their values in the label image that they come from."""
     area_px: NDArray[np.int64]
     """(m,)"""
     anchor: NDArray[np.int32]
@@ -46,11 +46,12 @@ class Owned:
 
 
 def own(labels: NDArray[np.integer], read: Box, write: Box, image: Box) -> Owned:
-    """Return the instances of `labels` (y, x), seen through `read`, whose anchor lies in `write`.
+    """Return the instances of `labels` (y, x), which cover `read`, whose anchor lies in `write`.
 
-    Pixels outside `image` belong to nothing. An instance that touches a side of `read` beyond which
-    the image goes on may have been cut there, so it is dropped: with a halo wider than instances
-    are long, its anchor lies outside `write` anyway. At the true border of the image it counts.
+    Pixels outside `image` are background. An instance that touches a side of `read` beyond which
+    the image continues may have been cut there, so it is dropped: with a halo wider than the
+    longest instance, its anchor lies outside `write` anyway. At the true border of the image, it is
+    kept.
     """
     seen = read.intersect(image)
     traced = trace(labels[read.slices_of(seen)], (seen.x0, seen.y0))
@@ -71,9 +72,9 @@ def own(labels: NDArray[np.integer], read: Box, write: Box, image: Box) -> Owned
 
 
 def owned_nuclei(nuclei: NDArray[np.integer], owned: Owned, read: Box, image: Box) -> Polygons:
-    """Return the nucleus in each cell of `owned`, without parts where there is none.
+    """Return the nucleus in each cell of `owned`; where there is none, an object without parts.
 
-    `nuclei` (y, x), seen through `read`, are numbered as the cells that they lie in.
+    `nuclei` (y, x), which cover `read`, have the numbers of the cells that they lie in.
     """
     seen = read.intersect(image)
     traced = trace(nuclei[read.slices_of(seen)], (seen.x0, seen.y0))
@@ -88,7 +89,7 @@ def owned_nuclei(nuclei: NDArray[np.integer], owned: Owned, read: Box, image: Bo
 class Pieces:
     """The n 4-connected pieces of one tile's classes, in raster order of their first pixels.
 
-    What a `Union` needs to go on; the edges along the sides of the tile say where it was cut.
+    This is what a `Union` needs; edges along the sides of the tile show where a piece was cut.
     """
 
     polygons: Polygons
@@ -103,14 +104,14 @@ class Pieces:
 
 
 def cut(classes: NDArray[np.uint8], write: Box) -> Pieces:
-    """Return the pieces of `classes` (y, x), which cover `write`; 0 is nothing."""
+    """Return the pieces of `classes` (y, x), which cover `write`; 0 is background."""
     traced = trace_components(classes, (write.x0, write.y0))
     return Pieces(traced.polygons, traced.label.astype(np.uint8), traced.area_px)
 
 
 @dataclass(frozen=True)
 class Closed:
-    """n regions that nothing can change any more, as columns."""
+    """n regions that can no longer change, as columns."""
 
     polygons: Polygons
     """One part each."""
@@ -121,7 +122,7 @@ class Closed:
     anchor: NDArray[np.int32]
     """(n, 2) x, y."""
     incomplete: NDArray[np.bool_]
-    """(n,) whether a tile that never came may have cut the region."""
+    """(n,) whether a tile that never arrived may have cut the region."""
     piece_start: NDArray[np.int64]
     """(n + 1,) where the pieces of each region start in `piece`."""
     piece: NDArray[np.int64]
@@ -132,7 +133,7 @@ class Closed:
 
     @classmethod
     def concatenate(cls, several: Sequence[Closed]) -> Closed:
-        """Return the regions of `several`, at least one of them, one after the other."""
+        """Return the regions of `several`, which must not be empty, one after the other."""
         counts = [np.diff(each.piece_start) for each in several]
         return cls(
             Polygons.concatenate([each.polygons for each in several]),
@@ -146,7 +147,7 @@ class Closed:
 
 
 class _Side(NamedTuple):
-    """One side of a tile, by the way to the neighbour that shares it."""
+    """One side of a tile, as the step to the neighbour that shares it."""
 
     dx: int
     dy: int
@@ -157,16 +158,17 @@ class _Side(NamedTuple):
 
     @property
     def rises(self) -> bool:
-        """Whether edges run towards larger coordinates here, with their piece on the right."""
+        """Whether edges along this side run towards larger coordinates, with the piece on the
+        right."""
         return self.dx > 0 or self.dy < 0
 
     def neighbour(self, place: Place) -> Place:
         return place[0] + self.dx, place[1] + self.dy
 
     def runs(self, polygons: Polygons, following: NDArray[np.int64], box: Box) -> NDArray[np.void]:
-        """Return the runs (k,) that `polygons` have along this side of `box`, in order.
+        """Return the runs (k,) of `polygons` along this side of `box`, in order.
 
-        `following` (c,) are the successors of corners; the node of a run is its object.
+        `following` (c,) is the successor of each corner; the node of a run is its object.
         """
         axis = 0 if self.dx else 1
         near, far = (box.x0, box.y0), (box.x1, box.y1)
@@ -185,33 +187,33 @@ _NO_RUNS = np.empty(0, RUN)
 
 
 class Union:
-    """Unites the pieces of the tiles of one lattice, which come in any order.
+    """Merges the pieces of the tiles of one lattice, which may arrive in any order.
 
-    Every tile is given once: to `add` with its pieces, or to `close` when it will never come.
-    Both return the regions that this makes final. What is held is the boundary of the regions that
-    are still open, and at most as much again; a piece that faces no open seam passes through.
+    Every tile is passed once: to `add` with its pieces, or to `close` if it will never arrive. Both
+    return the regions that become final. Memory holds the boundaries of the regions that are still
+    open, and at most as much again; a piece that touches no open seam passes straight through.
     """
 
     def __init__(self, lattice: Lattice) -> None:
         self._lattice = lattice
         self._came: set[Place] = set()
         self._missing: dict[Place, bool] = {}
-        """Places that never come, and whether regions are complete without them."""
+        """Places whose tile never arrives, and whether regions are complete without it."""
         self._waiting: dict[Place, dict[_Side, NDArray[np.void]]] = {}
-        """Runs that face a tile that may still come, by its place and its side."""
+        """Runs bordering on a tile that may still arrive, by its place and its side."""
         self._frontier = Frontier()
 
     @property
     def held_corners(self) -> int:
-        """How many corners are in memory."""
+        """The number of corners in memory."""
         return self._frontier.corners
 
     def wanted(self) -> list[Place]:
-        """Return the places, sorted, whose tiles the open regions wait for."""
+        """Return the places, sorted, whose tiles open regions are waiting for."""
         return sorted(self._waiting)
 
     def add(self, place: Place, pieces: Pieces) -> Closed:
-        """Take the pieces of the tile at `place`; return the regions that are now final."""
+        """Add the pieces of the tile at `place`; return the regions that are now final."""
         self._check_new(place)
         self._came.add(place)
         write = self._lattice.tile(*place).write
@@ -234,10 +236,10 @@ class Union:
         return Closed.concatenate([passing, self._meet(place, seams)])
 
     def close(self, place: Place, complete: bool = False) -> Closed:
-        """Take note that the tile at `place` never comes; return the regions that are now final.
+        """Record that the tile at `place` will never arrive; return the regions that are now final.
 
-        Its pixels count as nothing. Regions that end at it are flagged incomplete, unless it is
-        known that nothing is there (`complete`).
+        Its pixels count as background. Regions that border on it are flagged as incomplete, unless
+        it is known to be empty (`complete`).
         """
         self._check_new(place)
         self._missing[place] = complete
@@ -247,19 +249,19 @@ class Union:
         return self._settle(runs)
 
     def finish(self) -> Closed:
-        """Close every place that is still wanted; return the regions that were open."""
+        """Close every place that regions still wait for; return the regions that were open."""
         return Closed.concatenate([self._settle(_NO_RUNS), *map(self.close, self.wanted())])
 
     def _check_new(self, place: Place) -> None:
         if not self._lattice.has(*place):
             raise ValueError(f"no tile at {place} in a lattice of {self._lattice.shape}")
         if place in self._came or place in self._missing:
-            raise ValueError(f"the tile at {place} was added or closed before")
+            raise ValueError(f"the tile at {place} has already been added or closed before")
 
     def _hold(
         self, polygons: Polygons, nodes: NDArray[np.void], seams: dict[_Side, NDArray[np.void]]
     ) -> None:
-        """Hold the pieces that wait, and let the runs of `seams` name them where they now are."""
+        """Store the pieces that wait, and update the runs of `seams` to their new indices."""
         held = np.flatnonzero(nodes["waits"])
         kept = polygons.select(held)
         first_node, first_corner = self._frontier.push(kept, nodes[held])
@@ -271,7 +273,7 @@ class Union:
             runs["node"] = node_at[runs["node"]]
 
     def _meet(self, place: Place, seams: dict[_Side, NDArray[np.void]]) -> Closed:
-        """Join the tile at `place` to the neighbours that came before; wait for the others."""
+        """Join the tile at `place` to neighbours that arrived before it; wait for the others."""
         waiting = self._waiting.pop(place, {})
         settled = [_NO_RUNS]
         for side, mine in seams.items():
@@ -286,7 +288,7 @@ class Union:
         return self._settle(np.concatenate(settled))
 
     def _settle(self, runs: NDArray[np.void]) -> Closed:
-        """Wait no longer along `runs`; return the regions that now wait for nothing."""
+        """Stop waiting along `runs`; return the regions that now wait for nothing."""
         closed = _closed(*self._frontier.settle(runs))
         self._frontier.compact(runs for sides in self._waiting.values() for runs in sides.values())
         return closed
@@ -303,7 +305,7 @@ def _nodes(place: Place, pieces: Pieces) -> NDArray[np.void]:
 
 
 def _closed(polygons: Polygons, nodes: NDArray[np.void], start: NDArray[np.int64]) -> Closed:
-    """Return regions with what their nodes, those of region k from start[k] on, say of them."""
+    """Return regions with the properties of their nodes; those of region k begin at start[k]."""
     if len(polygons) == 0:
         nodes = np.zeros(0, NODE)
     region = np.repeat(np.arange(len(polygons)), np.diff(start))

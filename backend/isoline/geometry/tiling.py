@@ -1,13 +1,13 @@
-"""Which tiles a request runs, and in which order: pure arithmetic on one lattice.
+"""Which tiles a request needs, and in which order: pure arithmetic on one lattice.
 
-The lattice is anchored at the image's origin, never at the region, so the same pixels meet the
-same tile in every request. A tile computes more than it answers for:
+The lattice is anchored at the image's origin, never at the region, so the same pixels belong to the
+same tile in every request. A tile reads more than it writes:
 
     +-----------------+
-    |  read           |     read  = cell grown by halo, also beyond the image (padded there)
-    |   +---------+   |     write = cell cut to the grid: what this tile answers for
+    |  read           |     read  = cell grown by the halo, even beyond the image (padded there)
+    |   +---------+   |     write = cell clipped to the grid: the part that this tile owns
     |   |  write  |   |
-    |   +---------+   |     the write boxes of all tiles cover the grid once
+    |   +---------+   |     the write boxes of all tiles cover the grid exactly once
     |                 |
     +-----------------+
 """
@@ -23,7 +23,7 @@ from isoline.geometry.grid import XY, Box, Grid, Overlap
 
 
 class Tile(NamedTuple):
-    """One cell of a lattice, named by its place."""
+    """One cell of a lattice, identified by its place."""
 
     row: int
     column: int
@@ -62,9 +62,9 @@ class Lattice:
         return 0 <= column < columns and 0 <= row < rows
 
     def tiles(self, area: Box, overlap: Callable[[Box], Overlap]) -> list[Tile]:
-        """Return, in raster order, the tiles that meet `area` (grid pixels) and overlap.
+        """Return, in raster order, the tiles that intersect `area` (grid pixels) and the region.
 
-        `overlap` says of any box how much of it is wanted.
+        `overlap` returns how much of a box lies in the region.
         """
         area = area.intersect(self.grid.bounds)
         if area.empty:
@@ -74,10 +74,10 @@ class Lattice:
         return sorted(self._within(cells, overlap), key=lambda tile: (tile.row, tile.column))
 
     def _within(self, cells: Box, overlap: Callable[[Box], Overlap]) -> Iterator[Tile]:
-        """Yield the tiles of `cells` that overlap, in no order.
+        """Yield the tiles of `cells` that overlap the region, in no particular order.
 
-        A slide has many tiles and a region few edges: blocks of tiles that no edge passes are
-        judged as a whole.
+        A slide has many tiles and a region few edges, so blocks of tiles without an edge are
+        accepted or rejected as a whole.
         """
         side = self.tile_px
         block = Box(cells.x0 * side, cells.y0 * side, cells.x1 * side, cells.y1 * side)
@@ -93,8 +93,8 @@ class Lattice:
     def order(self, focus: XY | None) -> Callable[[Tile], tuple[int, int, int]]:
         """Return the sort key of tiles around `focus` (grid pixels): rings, then rows in a ring.
 
-        Rings of whole rows keep the frontier of open regions short; without a focus the order is
-        raster.
+        Processing rings row by row keeps the frontier of open regions short. Without a focus,
+        tiles are in raster order.
         """
         if focus is None:
             return lambda tile: (0, tile.row, tile.column)
@@ -108,13 +108,13 @@ class Lattice:
 
 
 def quarters(tile: Tile) -> tuple[Tile, ...]:
-    """Return the four parts of `tile`: their write boxes cover its own once."""
+    """Return the four parts of `tile`, whose write boxes cover its own exactly once."""
     halo = tile.write.x0 - tile.read.x0
     return tuple(Tile(tile.row, tile.column, part, part.grow(halo)) for part in _parts(tile.write))
 
 
 def _parts(box: Box) -> list[Box]:
-    """Return the quarters of `box`, halves where it is one wide or high."""
+    """Return the quarters of `box`, or halves if it is one pixel wide or high."""
     x, y = (box.x0 + box.x1) // 2, (box.y0 + box.y1) // 2
     parts = (
         Box(box.x0, box.y0, x, y),

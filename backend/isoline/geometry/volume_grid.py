@@ -1,13 +1,14 @@
-"""Where voxels lie in a patient: millimetres in LPS at the door, voxel indices inside.
+"""The positions of voxels in a patient: LPS millimetres at the interfaces, voxel indices inside.
 
     lps     millimetres, +x to the patient's left, +y posterior, +z superior: DICOM's frame of
-            reference (PS3.3 C.7.6.2.1.1); what viewers and files say
+            reference (PS3.3 C.7.6.2.1.1); used by viewers and files
     index   (i, j, k): column, row, slice, with the *centre* of a voxel at integers
 
     lps = origin_mm + i * step_i_mm + j * step_j_mm + k * step_k_mm
 
 Arrays are (k, j, i). Slices ascend along the normal, the cross product of the directions of i and
-j, whatever order files or InstanceNumber have; a slice is named by its instance and frame.
+j, regardless of the order of files or InstanceNumber; a slice is identified by its instance and
+frame.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from numpy.typing import NDArray
 from isoline.errors import BadRegion, BadSeries
 
 TOLERANCE = 0.05
-"""How far a slice may lie from its place, as a share of a step or of a pixel."""
+"""How far a slice may be from its expected position, as a share of a step or of a pixel."""
 _ANGLE = 1e-3
-"""How far unit vectors that should be equal, or at right angles, may be from it."""
+"""How far unit vectors may deviate from being equal, or from right angles."""
 
 
 class LPS(NamedTuple):
@@ -36,17 +37,18 @@ class LPS(NamedTuple):
 
 
 class SliceName(NamedTuple):
-    """What a viewer calls a slice."""
+    """A slice's identity in a viewer."""
 
     instance: str
     """SOPInstanceUID."""
     frame: int = 1
-    """Counted from 1; 1 in a single-frame instance."""
+    """Frame number from 1; 1 in a single-frame instance."""
 
 
 @dataclass(frozen=True)
 class VolumeGrid:
-    """The lattice of voxels of one volume. A gantry tilt makes `step_k_mm` lean; nothing else."""
+    """The voxel lattice of one volume. Only a gantry tilt makes `step_k_mm` oblique to the
+    slices."""
 
     size: tuple[int, int, int]
     """Voxels along (i, j, k)."""
@@ -56,7 +58,7 @@ class VolumeGrid:
     step_j_mm: LPS
     step_k_mm: LPS
     frame_of_reference: str = ""
-    """FrameOfReferenceUID, empty where there is none (NIfTI)."""
+    """FrameOfReferenceUID; empty if there is none (NIfTI)."""
 
     @classmethod
     def from_affine(
@@ -68,13 +70,13 @@ class VolumeGrid:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of an array, (k, j, i)."""
+        """The shape of an array, (k, j, i)."""
         i, j, k = self.size
         return k, j, i
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """(4, 4), from (i, j, k, 1) to (x, y, z, 1) in LPS millimetres."""
+        """The (4, 4) matrix from (i, j, k, 1) to (x, y, z, 1) in LPS millimetres."""
         matrix = np.eye(4)
         steps = (self.step_i_mm, self.step_j_mm, self.step_k_mm, self.origin_mm)
         matrix[:3] = np.array(steps).T
@@ -82,24 +84,24 @@ class VolumeGrid:
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Between neighbours along (i, j, k)."""
+        """The distance between neighbours along (i, j, k)."""
         i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0).tolist()
         return i, j, k
 
     @property
     def normal(self) -> LPS:
-        """The unit vector that slices are stacked along."""
+        """The unit vector along which slices are stacked."""
         cross = np.cross(self.step_i_mm, self.step_j_mm)
         return LPS(*(cross / np.linalg.norm(cross)).tolist())
 
     def to_lps(self, index: NDArray[np.generic]) -> NDArray[np.float64]:
-        """Turn (..., 3) voxel indices (i, j, k) into LPS millimetres."""
+        """Convert (..., 3) voxel indices (i, j, k) to LPS millimetres."""
         affine = self.affine
         lps: NDArray[np.float64] = np.asarray(index) @ affine[:3, :3].T + affine[:3, 3]
         return lps
 
     def to_index(self, lps: NDArray[np.generic]) -> NDArray[np.float64]:
-        """Turn (..., 3) LPS millimetres into voxel indices (i, j, k), unrounded."""
+        """Convert (..., 3) LPS millimetres to fractional voxel indices (i, j, k)."""
         affine = self.affine
         offset = np.asarray(lps) - affine[:3, 3]
         index: NDArray[np.float64] = offset @ np.linalg.inv(affine[:3, :3]).T
@@ -108,31 +110,31 @@ class VolumeGrid:
 
 @dataclass(frozen=True)
 class VolumeInfo:
-    """Where a stack of slices lies in the patient."""
+    """The position of a stack of slices in the patient."""
 
     grid: VolumeGrid
     slices: tuple[SliceName, ...] = ()
-    """For k = 0, 1, ...; empty where slices have no names (NIfTI)."""
+    """For k = 0, 1, ...; empty if slices have no names (NIfTI)."""
     modality: str = ""
-    """CT, MR, ...; empty where unknown."""
+    """CT, MR, ...; empty if unknown."""
 
     def k_of(self, asked: SliceName | int, name: str) -> int:
-        """Return the k of a slice of the volume `name`. Raises BadRegion where it has none such."""
+        """Return the k of a slice of the volume `name`. Raises BadRegion if it does not exist."""
         count = self.grid.size[2]
         if isinstance(asked, int):
             if not 0 <= asked < count:
-                raise BadRegion(f"{name} has no slice {asked}", f"it has 0 to {count - 1}")
+                raise BadRegion(f"{name} has no slice {asked}", f"it has slices 0 to {count - 1}")
             return asked
         if asked not in self.slices:
             raise BadRegion(
                 f"{name} has no instance {asked.instance} with a frame {asked.frame}",
-                "name a slice of this series by its SOPInstanceUID and frame number",
+                "identify a slice of this series by its SOPInstanceUID and frame number",
             )
         return self.slices.index(asked)
 
 
 def swap_ras(affine: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Turn a (4, 4) affine to RAS millimetres into one to LPS, or back."""
+    """Convert a (4, 4) affine to RAS millimetres into one to LPS, or vice versa."""
     swapped: NDArray[np.float64] = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     return swapped
 
@@ -143,14 +145,14 @@ class Plane:
 
     name: SliceName
     number: int | None
-    """InstanceNumber: only for messages."""
+    """InstanceNumber, used only in messages."""
     origin_mm: LPS
     """ImagePositionPatient: the centre of the first pixel."""
     along_i: LPS
-    """Unit vector in which the column index grows: the first of ImageOrientationPatient."""
+    """Unit vector in which the column index increases: the first of ImageOrientationPatient."""
     along_j: LPS
     spacing_mm: tuple[float, float]
-    """(between columns, between rows): PixelSpacing turned round."""
+    """(between columns, between rows): PixelSpacing in reverse order."""
     size: tuple[int, int]
     """(columns, rows)."""
     frame_of_reference: str
@@ -163,19 +165,19 @@ class Plane:
 
 @dataclass(frozen=True)
 class Stack:
-    """Planes that make one volume."""
+    """Planes that form one volume."""
 
     grid: VolumeGrid
     order: tuple[int, ...]
-    """For k = 0, 1, ...: which of the given planes lies there."""
+    """For k = 0, 1, ...: the index of the plane at that position."""
     is_tilted: bool
-    """Slices are shifted against each other, as by the tilt of a CT gantry."""
+    """Whether slices are shifted relative to each other, as by a gantry tilt."""
 
 
 def stack(planes: Sequence[Plane]) -> Stack:
-    """Put `planes`, in any order, where they belong.
+    """Assemble `planes`, given in any order, into one volume.
 
-    Raises BadSeries, naming the slice, when they are not one regular volume.
+    Raises BadSeries, naming the slice, if they do not form one regular volume.
     """
     if not planes:
         raise BadSeries("the series has no image slice", "choose a series of images")
@@ -210,41 +212,43 @@ def _check_alike(planes: Sequence[Plane]) -> None:
                 "{} has {} x {} pixels and {} has {} x {}".format(
                     plane, *plane.size, first, *first.size
                 ),
-                "choose a series whose slices are of one size",
+                "choose a series whose slices have the same size",
             )
         turned = np.abs(np.subtract(plane.along_i, first.along_i)).max()
         turned = max(turned, np.abs(np.subtract(plane.along_j, first.along_j)).max())
         if turned > _ANGLE:
             raise BadSeries(
-                f"{plane} lies in another orientation than {first}",
-                "localizers and radial series are no volume: choose another series",
+                f"{plane} has another orientation than {first}",
+                "localizers and radial series are not volumes: choose another series",
             )
         if not np.allclose(plane.spacing_mm, first.spacing_mm, rtol=1e-3):
             raise BadSeries(
                 f"{plane} has pixels of {plane.spacing_mm} mm and {first} of {first.spacing_mm}",
-                "choose a series with one pixel size",
+                "choose a series with a single pixel size",
             )
         if plane.frame_of_reference != first.frame_of_reference:
             raise BadSeries(
                 f"{plane} and {first} have different frames of reference",
-                "the patient was placed anew in between: choose a series of one placement",
+                "the patient was repositioned in between: choose a series from one position",
             )
 
 
 def _check_axes(plane: Plane) -> None:
     i, j = np.array(plane.along_i), np.array(plane.along_j)
     wrong = max(abs(i @ i - 1), abs(j @ j - 1), abs(i @ j))
-    if not wrong <= 10 * _ANGLE:  # NaN is wrong too
+    if not wrong <= 10 * _ANGLE:  # also catches NaN
         raise BadSeries(
             f"{plane}: its ImageOrientationPatient is not two unit vectors at right angles",
-            "have the series repaired where it was made",
+            "have the series corrected where it was made",
         )
     if not min(plane.spacing_mm) > 0:
-        raise BadSeries(f"{plane} has no PixelSpacing above 0", "have the series repaired")
+        raise BadSeries(
+            f"{plane} has no PixelSpacing above 0", "have the series corrected where it was made"
+        )
 
 
 def _check_gaps(ordered: Sequence[Plane], gaps: NDArray[np.float64]) -> None:
-    """Refuse slices that are doubled, missing or unevenly spaced; `gaps` in mm, ascending."""
+    """Reject duplicate, missing or unevenly spaced slices; `gaps` in mm, ascending."""
     if not len(gaps):
         return
     doubled = gaps < max(1e-3, TOLERANCE * float(gaps.max()))
@@ -254,13 +258,13 @@ def _check_gaps(ordered: Sequence[Plane], gaps: NDArray[np.float64]) -> None:
         phases = len(ordered) / places
         if phases > 1 and phases == int(phases) and places > 1:
             raise BadSeries(
-                f"{ordered[at]} and {ordered[at + 1]} lie at one place, as everywhere: the series"
-                f" has {int(phases)} volumes of {places} slices (times, echoes or phases)",
-                "split it into one series each",
+                f"{ordered[at]} and {ordered[at + 1]} are at the same position, as others are: the"
+                f" series has {int(phases)} volumes of {places} slices (times, echoes or phases)",
+                "split it into one series per volume",
             )
         raise BadSeries(
-            f"{ordered[at]} and {ordered[at + 1]} lie at the same place",
-            "remove the one that is there twice",
+            f"{ordered[at]} and {ordered[at + 1]} are at the same position",
+            "remove the duplicate",
         )
     step = float(np.median(gaps))
     missing = gaps > 1.5 * step
@@ -283,13 +287,13 @@ def _check_gaps(ordered: Sequence[Plane], gaps: NDArray[np.float64]) -> None:
 
 
 def _step(ordered: Sequence[Plane], normal: NDArray[np.float64]) -> LPS:
-    """Return the step from a slice to the next. Raises BadSeries for one that is off the line."""
+    """Return the step between slices. Raises BadSeries for a slice that is off the line."""
     if len(ordered) == 1:
         thickness = ordered[0].thickness_mm
         if not thickness or thickness <= 0:
             raise BadSeries(
-                f"{ordered[0]} stands alone and has no SliceThickness",
-                "choose a series of several slices",
+                f"{ordered[0]} is the only slice and has no SliceThickness",
+                "choose a series with several slices",
             )
         return LPS(*(thickness * normal).tolist())
     origins = np.array([plane.origin_mm for plane in ordered])
@@ -299,8 +303,8 @@ def _step(ordered: Sequence[Plane], normal: NDArray[np.float64]) -> LPS:
     finest = min(*ordered[0].spacing_mm, float(np.linalg.norm(step)))
     if (worst := float(off.max())) > 2 * TOLERANCE * finest:
         raise BadSeries(
-            f"{ordered[int(off.argmax())]} lies {worst:.2f} mm off the line of the others",
-            "have the series repaired where it was made",
+            f"{ordered[int(off.argmax())]} is {worst:.2f} mm off the line of the others",
+            "have the series corrected where it was made",
         )
     return LPS(*step.tolist())
 

@@ -1,1 +1,1 @@
-"""Names to images: roots, archives, uploads, file URIs."""
+"""Resolving image names: roots, archives, uploads and file URIs."""

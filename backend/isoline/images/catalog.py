@@ -1,6 +1,6 @@
-"""Images by name: which files a request may speak of, and what is in them.
+"""Images by name: which files a request may refer to, and their metadata.
 
-A name is `root/path/below/it`, or `scheme:rest` where a resolver of that scheme can find it.
+A name is `root/path/below/it`, or `scheme:rest` if there is a resolver for that scheme.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SUFFIXES = (
     *(".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif"),
     *(".czi", ".dcm", ".png", ".jpg", ".jpeg"),
 )
-"""What `Images.names` lists; a file of another kind can still be asked for by name."""
+"""Files that `Images.names` lists; files of other types can still be requested by name."""
 
 _REMEMBERED = 4096
 
@@ -35,10 +35,11 @@ class Found:
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: what came with the request to be shown where the image is kept. Never written."""
+    """The sender of a request: credentials to present wherever the image is stored. Never
+    stored."""
 
     tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """By the scheme of the image's name."""
+    """Tokens by the scheme of the image's name."""
 
 
 ANYONE = Caller()
@@ -48,34 +49,35 @@ class Resolver(Protocol):
     """Finds the images whose names begin with one scheme, such as `upload:`."""
 
     def find(self, name: str, caller: Caller) -> Found:
-        """Return the image called `name`, scheme and all, if `caller` may read it.
+        """Return the image called `name`, including its scheme, if `caller` may read it.
 
-        Whether they may is asked each time, before anything that is remembered. The path is what
-        `open_image` opens in a worker, which knows no caller: a `Remote` carries the
-        caller's rights with it.
+        The permission is checked each time, before cached data is used. The path is what
+        `open_image` opens in a worker, which knows no caller: a `Remote` carries the caller's
+        credentials with it.
+
         Raises UnknownImage, NotAllowed or Unreadable.
         """
 
 
 @runtime_checkable
 class Guarded(Protocol):
-    """A resolver whose images are for some callers and not for others."""
+    """A resolver whose images are restricted to some callers."""
 
     def check(self, name: str, caller: Caller) -> None:
-        """Ask where the image called `name` is kept whether `caller` may read it now.
+        """Check with the store of the image called `name` whether `caller` may read it now.
 
         Raises NotAllowed, UnknownImage or Unreadable.
         """
 
 
 class Descriptions:
-    """What is in each file, remembered until the file changes. Thread-safe."""
+    """Metadata of files, cached until a file changes. Thread-safe."""
 
     def __init__(self) -> None:
         self._described = lru_cache(_REMEMBERED)(_describe)
 
     def of(self, path: Path) -> ImageInfo:
-        """Open the file just far enough to know what is in it. Raises Unreadable."""
+        """Return the metadata of the file at `path`. Raises Unreadable."""
         state = path.stat()
         return self._described(path, state.st_size, state.st_mtime_ns)
 
@@ -87,7 +89,7 @@ def _describe(path: Path, *_unchanged: int) -> ImageInfo:
 
 
 class Images:
-    """The files under a few named roots, and what resolvers find elsewhere."""
+    """The files below named roots, and images that resolvers find elsewhere."""
 
     def __init__(
         self,
@@ -95,10 +97,10 @@ class Images:
         resolvers: Mapping[str, Resolver] | None = None,
         descriptions: Descriptions | None = None,
     ) -> None:
-        """Serve the files below `roots`; a root called "" lends its files without a prefix.
+        """Serve the files below `roots`; files below a root called "" have no prefix.
 
-        A name whose part before the first colon is a key of `resolvers` is theirs to find. What is
-        in a file is remembered in `descriptions`, which others may share.
+        If the part of a name before the first colon is a key of `resolvers`, that resolver finds
+        the image. Metadata of files is cached in `descriptions`, which may be shared.
         """
         self._resolvers = dict(resolvers or {})
         self._roots = {name: path.resolve() for name, path in roots.items()}
@@ -106,11 +108,11 @@ class Images:
 
     @classmethod
     def of_file(cls, path: Path) -> Images:
-        """Serve the directory of `path`, so that the image is called by its file name."""
+        """Serve the directory of `path`, so that the image's name is its file name."""
         return cls({"": path.resolve().parent})
 
     def also(self, resolvers: Mapping[str, Resolver]) -> Images:
-        """Return the same images and those that `resolvers` find besides."""
+        """Return a catalogue with the same images and, in addition, those of `resolvers`."""
         return Images(self._roots, {**self._resolvers, **resolvers}, self._descriptions)
 
     def names(self) -> Iterator[str]:
@@ -123,7 +125,7 @@ class Images:
                     yield f"{root}/{relative}" if root else relative
 
     def find(self, name: str, caller: Caller = ANYONE) -> Found:
-        """Open the image called `name` just far enough to know what is in it.
+        """Return the image called `name`, with its metadata.
 
         Raises UnknownImage, NotAllowed outside the roots, or Unreadable.
         """
@@ -134,11 +136,11 @@ class Images:
         return Found(name, path, self._descriptions.of(path))
 
     def is_guarded(self, name: str) -> bool:
-        """Return whether the image called `name` is for some callers and not for others."""
+        """Return whether the image called `name` is restricted to some callers."""
         return isinstance(self._resolvers.get(name.partition(":")[0]), Guarded)
 
     def check(self, name: str, caller: Caller) -> None:
-        """Ask whether `caller` may still read the image called `name`.
+        """Check whether `caller` may still read the image called `name`.
 
         Raises NotAllowed, UnknownImage or Unreadable.
         """
@@ -147,19 +149,19 @@ class Images:
             resolver.check(name, caller)
 
     def path(self, name: str) -> Path:
-        """Return the path of the image called `name`; it exists and lies below its root."""
+        """Return the path of the image called `name`, which exists and lies below its root."""
         root, _, relative = name.partition("/") if "" not in self._roots else ("", "", name)
         directory = self._roots.get(root)
         known = f"the roots are {', '.join(sorted(self._roots))}" if "" not in self._roots else ""
         if directory is None or "\0" in name:
-            raise UnknownImage(f"no image is called {name!r}", known or "see `isoline images`")
+            raise UnknownImage(f"there is no image {name!r}", known or "see `isoline images`")
         try:
             path = (directory / relative).resolve()
             exists = path.exists()
-        except OSError:  # a name that no file system takes: too long, a loop of links
-            raise UnknownImage(f"no image is called {name[:80]!r}", known) from None
+        except OSError:  # a name that is invalid for the file system: too long, a loop of links
+            raise UnknownImage(f"there is no image {name[:80]!r}", known) from None
         if not path.is_relative_to(directory):
             raise NotAllowed(f"{name!r} lies outside the configured roots", known)
         if not relative or not exists:
-            raise UnknownImage(f"no image is called {name!r}", "see `isoline images`")
+            raise UnknownImage(f"there is no image {name!r}", "see `isoline images`")
         return path

@@ -1,4 +1,4 @@
-"""Series of a DICOMweb archive: `dicomweb:SOURCE/STUDY/SERIES` to a volume."""
+"""Series in DICOMweb archives: resolves `dicomweb:SOURCE/STUDY/SERIES` to a volume."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _UID = re.compile(r"[0-9.]{1,64}")
 
 
 class DicomWebImages:
-    """Finds `dicomweb:SOURCE/STUDY/SERIES` in the archives that are configured."""
+    """Finds `dicomweb:SOURCE/STUDY/SERIES` in the configured archives."""
 
     @classmethod
     def configured(cls, settings: Settings) -> DicomWebImages:
-        """Return those of [dicomweb], within [limits]."""
+        """Return the resolver for the archives of [dicomweb], within [limits]."""
         limits = settings.limits
         archives = {
             name: Archive(
@@ -48,9 +48,9 @@ class DicomWebImages:
         self._known: LRUCache[DicomWebSeries, tuple[int, ImageInfo]] = LRUCache(_REMEMBERED)
 
     def find(self, name: str, caller: Caller) -> Found:
-        """Ask the archive, each time, for the series.
+        """Return the series called `name`, checking with the archive each time.
 
-        What it is made of is asked again only where the number of its instances has changed: an
+        Its metadata is fetched again only if the number of its instances has changed, since an
         instance never changes under its UID (PS3.5 section 9).
         """
         remote = self.series(name)
@@ -66,9 +66,10 @@ class DicomWebImages:
         return Found(name, remote, info)
 
     def named(self, series: str) -> str | None:
-        """Return the name of the series of that UID in the first archive that has it.
+        """Return the image name of the series with the UID `series` in the first archive that has
+        it.
 
-        Raises Unreadable where an archive does not answer.
+        Raises Unreadable if an archive does not respond.
         """
         if "." not in series or not _UID.fullmatch(series):
             return None
@@ -81,13 +82,13 @@ class DicomWebImages:
 
     def series(self, name: str) -> DicomWebSeries:
         """Return the series called `name`, unopened. Raises UnknownImage."""
-        from isoline.sources.dicomweb import DicomWebSeries  # slow to import: on first use
+        from isoline.sources.dicomweb import DicomWebSeries  # slow to import, so on first use
 
         parts = name.partition(":")[2].split("/")
         if len(parts) != 3 or not all(map(_UID.fullmatch, parts[1:])):
-            raise UnknownImage(f"{name!r} names no series", "write dicomweb:SOURCE/STUDY/SERIES")
+            raise UnknownImage(f"{name!r} is not a series", "write dicomweb:SOURCE/STUDY/SERIES")
         archive = self._archives.get(parts[0])
         if archive is None:
             known = ", ".join(sorted(self._archives)) or "none"
-            raise UnknownImage(f"no archive is called {parts[0]!r}", f"there are: {known}")
+            raise UnknownImage(f"there is no archive {parts[0]!r}", f"configured archives: {known}")
         return DicomWebSeries(name, archive, parts[1], parts[2], self._cache)

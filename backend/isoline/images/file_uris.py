@@ -1,14 +1,14 @@
-"""Where a desktop viewer says its file is, turned into the name under which the server knows it.
+"""Translating the file URIs of desktop viewers to the server's image names.
 
-A viewer calls a slide `file:///S:/scans/a.svs`; here the same file lies under a configured root.
-`[file_uris]` in `isoline.toml` says which prefix is which folder of which root:
+A viewer knows a slide as `file:///S:/scans/a.svs`; on the server, the same file lies below a
+configured root. `[file_uris]` in `isoline.toml` maps prefixes to folders of roots:
 
     [file_uris]
     'S:\\scans' = "slides"
     "//nas/pathology" = "slides/nas"
     "file:///home/me/slides" = "slides"
 
-The URI is a hint and nothing more: whatever it says, only files below a root are opened.
+The URI is only a hint: whatever it contains, only files below a root are opened.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _REMEDY = "map its folder in [file_uris] of isoline.toml, or upload the pixels o
 
 @dataclass(frozen=True)
 class _Place:
-    """A folder or file on someone's machine, however it was spelt."""
+    """A folder or file on a user's machine, in a normalised form."""
 
     parts: tuple[str, ...]
-    """Of an absolute path; a drive "c:" or a share "//server" comes first."""
+    """The parts of an absolute path; a drive "c:" or a share "//server" comes first."""
     is_windows: bool
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What equal places share: Windows does not tell capitals apart."""
+        """A key by which to compare places: Windows paths are not case-sensitive."""
         return tuple(part.casefold() for part in self.parts) if self.is_windows else self.parts
 
 
@@ -42,31 +42,31 @@ class FileUris:
     """Finds `file:` names; a `Resolver`."""
 
     def __init__(self, folders: Mapping[str, str], images: Images) -> None:
-        """Look below `images` for files whose place begins with a key of `folders`.
+        """Find files in `images` whose place begins with a key of `folders`.
 
-        A key is a URI or a path, of Windows (drive or share) or POSIX; its value is the name of a
-        root, with or without a path below it.
+        A key is a URI or a path, either Windows (drive or share) or POSIX; its value is the name of
+        a root, optionally with a path below it.
         """
         places = {_place(prefix): folder.strip("/") for prefix, folder in folders.items()}
-        # the longest first: a share may be mapped whole, and one of its folders elsewhere
+        # the longest first: a share may be mapped to one root, and one of its folders to another
         self._folders = sorted(places.items(), key=lambda item: -len(item[0].parts))
         self._images = images
 
     def find(self, name: str, caller: Caller) -> Found:
-        """Return the file that the URI `name` means. Raises UnknownImage or NotAllowed."""
+        """Return the file that the URI `name` refers to. Raises UnknownImage or NotAllowed."""
         place = _place(name)
         for prefix, folder in self._folders:
             depth = len(prefix.parts)
             if place.key[:depth] == prefix.key and ".." not in place.parts:
                 return self._images.find("/".join((folder, *place.parts[depth:])), caller)
-        raise UnknownImage(f"this server does not see {name}", _REMEDY)
+        raise UnknownImage(f"this server cannot see {name}", _REMEDY)
 
 
 def _place(text: str) -> _Place:
-    """Return the place that a file URI or an absolute path spells.
+    """Parse a file URI or an absolute path.
 
     Java writes `file:/C:/x` and `file:////server/share`, others `file:///C:/x` and
-    `file://server/share`: all mean the same.
+    `file://server/share`: they are equivalent.
     """
     if text.lower().startswith("file:"):
         path = unquote(text[5:])

@@ -1,4 +1,4 @@
-"""Slides of a Digital Slide Archive: `girder:NAME/ITEM` to a mapped file, or to Girder itself."""
+"""Slides in Girder (Digital Slide Archive): `girder:NAME/ITEM` to a mapped file or remote tiles."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from isoline.sources.pyramid import RGB, level, scale_problems, white
 
 
 class GirderImages:
-    """Finds `girder:SERVER/ITEM`: a file that this machine sees, or an image of tiles."""
+    """Finds `girder:SERVER/ITEM`: a file that this machine can see, or tiles from Girder."""
 
     def __init__(
         self, servers: Mapping[str, Girder], describe: Callable[[Path], ImageInfo]
     ) -> None:
         """Serve the items of `servers`.
 
-        `describe` opens a file just far enough to know what is in it.
+        `describe` returns the metadata of a file.
         """
         self._servers = dict(servers)
         self._describe = describe
 
     def find(self, name: str, caller: Caller) -> Found:
-        """Return the image called `name` after Girder has said that `caller` may read it."""
+        """Return the image called `name` once Girder has confirmed that `caller` may read it."""
         server, item = self._item(name)
         connection = Connection(server.url, caller.tokens.get(SCHEME, ""))
         try:
@@ -42,7 +42,7 @@ class GirderImages:
                 tiles = pool.submit(connection.json, f"item/{item}/tiles")
                 files = pool.submit(connection.json, f"item/{item}/files")
                 place = pool.submit(self._place, server, connection, item, about)
-                about.result()  # Girder's word on the caller's rights comes before all else
+                about.result()  # first of all, Girder checks the caller's permissions
                 path = place.result()
                 if path is not None:
                     return Found(name, path, self._describe(path))
@@ -52,7 +52,7 @@ class GirderImages:
         return Found(name, remote, remote.info)
 
     def check(self, name: str, caller: Caller) -> None:
-        """Ask Girder whether `caller` may read the item."""
+        """Check with Girder whether `caller` may read the item."""
         server, item = self._item(name)
         connection = Connection(server.url, caller.tokens.get(SCHEME, ""))
         try:
@@ -67,35 +67,36 @@ class GirderImages:
         if server is None or not slash:
             known = ", ".join(sorted(self._servers))
             raise UnknownImage(
-                f"no Girder is configured under the name in {name!r}", f"there are {known}"
+                f"no Girder server is configured under the name in {name!r}",
+                f"configured names: {known}",
             )
         if len(item) != 24 or not set(item) <= set("0123456789abcdef"):
-            raise UnknownImage(f"{name!r} has no item id", "an id is 24 hex digits")
+            raise UnknownImage(f"{name!r} has no valid item id", "an id is 24 hex digits")
         return server, item
 
     def _place(
         self, server: Girder, connection: Connection, item: str, about: Future[object]
     ) -> Path | None:
-        """Return the file of `item` where this machine sees it, whole.
+        """Return the file of `item` if this machine can see it, complete.
 
-        `about` fails where the caller may not read the item.
+        `about` fails if the caller may not read the item.
         """
         if not server.path_mapping or not server.token:
             return None
         headers = {"Isoline-Token": server.token}
         try:
-            said = connection.json(f"isoline/item/{item}/file", **headers)
-            return _mapped(server.path_mapping, str(said["path"]), int(said["size"]))
+            place = connection.json(f"isoline/item/{item}/file", **headers)
+            return _mapped(server.path_mapping, str(place["path"]), int(place["size"]))
         except NotAllowed as error:
-            if about.exception() is None:  # it is us whom Girder refuses
-                log.warning("%s: is the token of [girder] the one in its settings?", error)
+            if about.exception() is None:  # the user may read it, but isoline's token was refused
+                log.warning("%s: check that the token in [girder] is that in its settings", error)
         except (IsolineError, KeyError, TypeError, ValueError):
             pass
-        return None  # tiles will do
+        return None  # fall back to tiles
 
 
 def _mapped(mapping: Mapping[str, Path], path: str, size: int) -> Path | None:
-    """Return the file that `path` on Girder's machine is here, if it is there and of that size."""
+    """Return the local path of `path` on Girder's machine, if it exists here with that size."""
     for prefix in sorted(mapping, key=len, reverse=True):
         if not path.startswith(prefix):
             continue
@@ -107,13 +108,13 @@ def _mapped(mapping: Mapping[str, Path], path: str, size: int) -> Path | None:
 
 
 def _remote(url: str, item: str, caller: Caller, tiles: Any, files: Any) -> GirderImage:
-    """Return the image that large_image's metadata `tiles` and Girder's `files` describe."""
+    """Return the image described by large_image's metadata `tiles` and Girder's `files`."""
     try:
         dtype, frames = tiles.get("dtype", "uint8"), tiles.get("frames") or [{}]
         if dtype != "uint8" or len(frames) > 1 or tiles.get("bandCount", 3) not in (3, 4):
             raise Unreadable(
                 f"item {item} has {len(frames)} images of {tiles.get('bandCount')} x {dtype}",
-                "through Girder's tiles only 8-bit colour is read: map the path of its files",
+                "Girder's tiles can be read only for 8-bit colour: map the path of its files",
             )
         whole = (int(tiles["sizeX"]), int(tiles["sizeY"]))
         side = (int(tiles["tileWidth"]), int(tiles["tileHeight"]))
@@ -121,7 +122,8 @@ def _remote(url: str, item: str, caller: Caller, tiles: Any, files: Any) -> Gird
         digest = _fingerprint(files)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Unreadable(
-            f"Girder's description of item {item} lacks {error}", "is it a large image?"
+            f"Girder's description of item {item} lacks {error}",
+            "check that the item is a large image",
         ) from error
     if not (0 < max(side) <= MAX_TILE_SIDE and min(*side, *whole, count) > 0 and count <= 32):
         raise Unreadable(f"item {item} has {count} levels of {whole} in tiles of {side}")
@@ -144,7 +146,7 @@ def _remote(url: str, item: str, caller: Caller, tiles: Any, files: Any) -> Gird
 
 
 def _sizes(whole: tuple[int, int], count: int) -> Iterator[tuple[int, int]]:
-    """Yield the size of each level; what halving leaves over at the far sides is dropped."""
+    """Yield the size of each level; pixels left over by halving at the far sides are dropped."""
     width, height = whole
     for halvings in range(count):
         if width >> halvings and height >> halvings:
@@ -152,9 +154,9 @@ def _sizes(whole: tuple[int, int], count: int) -> Iterator[tuple[int, int]]:
 
 
 def _fingerprint(files: Any) -> str:
-    """Return a digest that changes when a file does: of hashes where Girder has them, else of ids.
+    """Return a digest that changes when a file does: of hashes if Girder has them, else of ids.
 
-    Girder's ids are never used twice, and a file whose content is replaced changes its date.
+    Girder never reuses an id, and a file whose content is replaced gets a new date.
     """
     digest = hashlib.blake2b(digest_size=20)
     for file in sorted(files, key=lambda file: str(file["_id"])):

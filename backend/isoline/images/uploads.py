@@ -1,11 +1,11 @@
-"""Pixels that a viewer sends, for images whose file the server does not see.
+"""Pixels uploaded by a viewer, for images whose file the server cannot see.
 
-    uploads/ID/upload.json     what the image is; written when the last tile is here and it is used
-    uploads/ID/L-C-R.png       tile in column C and row R of level L, as it was sent
+    uploads/ID/upload.json     the image's metadata, written when the complete upload is first used
+    uploads/ID/L-C-R.png       the tile in column C and row R of level L, as it was sent
 
-An upload is filled tile by tile, and sealed when a request first names it: from then on its pixels
-and its fingerprint never change. It holds the region at full resolution and the whole image as a
-small overview, from which the tissue is found.
+An upload is filled tile by tile, and sealed when a request first refers to it: from then on, its
+pixels and its fingerprint never change. It contains the region at full resolution and the whole
+image as a small overview, in which the tissue is detected.
 """
 
 from __future__ import annotations
@@ -35,16 +35,17 @@ from isoline.sources.upload import (
 )
 
 TILE_PX = 512
-"""Side of a tile that is uploaded; at the far edges of an area tiles are smaller."""
+"""Side of an uploaded tile; tiles at the far edges of an area are smaller."""
 OVERVIEW_UM = 16.0
-"""The overview is the coarsest power of two that is no coarser than this: tissue is seen there."""
+"""The overview has the coarsest power-of-two downsample that is no coarser than this, at which
+tissue can be detected."""
 OVERVIEW_PX = 1024
-"""The longer side of an overview of an image without pixel size, at most."""
+"""Largest longer side of an overview of an image without pixel size."""
 
 
 @dataclass
 class _Filling:
-    """An upload whose tiles are still coming."""
+    """An upload whose tiles are still arriving."""
 
     manifest: Manifest
     digests: dict[tuple[int, int, int], str] = field(default_factory=dict)
@@ -52,7 +53,7 @@ class _Filling:
 
 
 class Uploads:
-    """Every upload of this server; a `Resolver` of `upload:` names."""
+    """All uploads of this server; a `Resolver` for `upload:` names."""
 
     def __init__(self, directory: Path, limits: Limits) -> None:
         self._directory = directory
@@ -60,12 +61,12 @@ class Uploads:
         self._lock = threading.Lock()
         self._filling: dict[str, _Filling] = {}
         directory.mkdir(parents=True, exist_ok=True)
-        for left in directory.iterdir():  # half an upload can't be gone on with
+        for left in directory.iterdir():  # an incomplete upload cannot be resumed
             if not (left / MANIFEST).exists():
                 shutil.rmtree(left, ignore_errors=True)
 
     def create(self, request: UploadRequest, area: Box) -> tuple[str, Manifest]:
-        """Make room for the pixels of `area` and an overview; return the id and what is wanted.
+        """Create an upload of `area` and an overview; return its id and the required tiles.
 
         Raises TooLarge or Busy.
         """
@@ -82,30 +83,34 @@ class Uploads:
         pixels = sum(layer.area.area for layer in manifest.layers)
         if pixels > self._limits.upload_pixels:
             raise TooLarge(
-                f"{pixels / 1e6:.0f} million pixels would have to be uploaded, "
+                f"{pixels / 1e6:.0f} million pixels would have to be uploaded; "
                 f"{self._limits.upload_pixels / 1e6:.0f} million are allowed",
-                "choose a smaller region, or let the server see the file: [file_uris] in "
+                "choose a smaller region, or make the file visible to the server: [file_uris] in "
                 "isoline.toml",
             )
         upload = secrets.token_hex(12)
         with self._lock:
             if sum(1 for _ in self._directory.iterdir()) >= self._limits.uploads:
-                raise Busy(f"{self._limits.uploads} uploads are kept already", "try again later")
+                raise Busy(
+                    f"the server already has the maximum of {self._limits.uploads} uploads",
+                    "try again later",
+                )
             (self._directory / upload).mkdir()
             self._filling[upload] = _Filling(manifest)
         return upload, manifest
 
     def put(self, upload: str, level: int, column: int, row: int, png: bytes) -> None:
-        """Keep one tile. Sent again, it is replaced.
+        """Store one tile, replacing it if it was sent before.
 
-        Raises UnknownImage, Malformed when the PNG is not what is wanted there, or UploadState when
-        the upload is in use.
+        Raises UnknownImage, Malformed if the PNG does not fit the tile, or UploadState if the
+        upload is in use.
         """
         filling = self._open(upload)
         manifest = filling.manifest
         if level >= len(manifest.layers) or manifest.tile(level, column, row).empty:
             raise Malformed(
-                f"upload {upload} has no tile {level}/{column}/{row}", "send those it asked for"
+                f"upload {upload} has no tile {level}/{column}/{row}",
+                "send the tiles listed when it was created",
             )
         box = manifest.tile(level, column, row)
         pixels = decode(png, manifest, box)
@@ -130,7 +135,7 @@ class Uploads:
                     raise UploadState(
                         f"{len(missing)} tiles of {name} are missing, "
                         f"the first of them {level}/{column}/{row}",
-                        "send them, then ask again",
+                        "send them, then repeat the request",
                     )
                 path.write_text(_sealed(filling).to_json(), "utf-8")
                 del self._filling[upload]
@@ -142,7 +147,7 @@ class Uploads:
         return Found(name, path, source.info)
 
     def delete(self, upload: str) -> None:
-        """Forget an upload; a job that still reads it fails on the tiles that are left."""
+        """Delete an upload; a job that is still reading it fails at its remaining tiles."""
         path = self._path(upload)
         with self._lock:
             self._filling.pop(upload, None)
@@ -157,13 +162,13 @@ class Uploads:
         return filling
 
     def _path(self, upload: str) -> Path:
-        # ids are made here: anything else could climb out of the directory
+        # ids are generated here: any other text might lead out of the directory
         if len(upload) != 24 or not set(upload) <= set("0123456789abcdef"):
             raise _unknown(upload)
         return self._directory / upload
 
     def _sweep(self) -> None:
-        """Forget uploads that nobody has touched for long."""
+        """Delete uploads that have not been used for a long time."""
         oldest = time.time() - self._limits.upload_hours * 3600
         with self._lock:
             for path in list(self._directory.iterdir()):
@@ -193,8 +198,10 @@ def _sealed(filling: _Filling) -> Manifest:
 
 
 def _unknown(upload: str) -> UnknownImage:
-    return UnknownImage(f"no upload {upload!r}", "it never was, or has outlived its time to live")
+    return UnknownImage(
+        f"there is no upload {upload!r}", "it may have expired: upload the pixels again"
+    )
 
 
 def _in_use(upload: str) -> UploadState:
-    return UploadState(f"upload {upload} is in use and can't be changed", "create another one")
+    return UploadState(f"upload {upload} is in use and cannot be changed", "create another one")

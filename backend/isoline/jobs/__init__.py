@@ -1,1 +1,1 @@
-"""Jobs: the queue, a job and its readers, the journal."""
+"""Jobs: the queue, the jobs and their readers, and the journal."""

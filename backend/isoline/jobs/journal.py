@@ -1,13 +1,13 @@
-"""The journal of a job: an append-only file of batches, and the stream that every reader follows.
+"""The journal of a job: an append-only file of batches, from which every reader streams.
 
     file    = magic  version u32  frame*
     frame   = length u32  crc32 u32  payload     crc32 over the length and the payload
-    payload = size u32  JSON  arrays             `size` bytes of JSON; arrays begin at 8 bytes
+    payload = size u32  JSON  arrays             `size` bytes of JSON; arrays are aligned to 8 bytes
 
-All numbers are little-endian. A batch is what one tile gave: its public events, and what the
-stitcher needs to go on from there. Arrays are raw bytes with type and shape in the JSON; nothing
-in a journal is ever executed. A torn tail, which a crash leaves, is ignored by readers and cut off
-by the next writer; damage before it is an error.
+All numbers are little-endian. A batch is the output of one tile: its public events, and the state
+from which merging across seams can resume. Arrays are raw bytes with type and shape in the JSON;
+nothing in a journal is ever executed. A torn tail, left by a crash, is ignored by readers and
+truncated by the next writer; damage before it is an error.
 """
 
 from __future__ import annotations
@@ -55,21 +55,22 @@ _POLL_SECONDS = 0.25
 
 
 class JournalWriter:
-    """Appends batches to one journal. Readers of this process may follow it meanwhile."""
+    """Appends batches to one journal. Readers in this process may follow it meanwhile."""
 
     def __init__(self, path: Path, fsync_ms: int | None = 500) -> None:
-        """Go on where the journal at `path` ends, or begin it; a torn tail is cut off.
+        """Continue the journal at `path`, or create it; a torn tail is truncated.
 
-        `fsync_ms` is how old data may get before an `append` forces it to the disk; None leaves
-        that to the system, which loses nothing unless the machine itself goes down.
-        Raises Broken when the journal is damaged before its end.
+        `fsync_ms` is how old data may get before an `append` forces it to disk; None leaves that to
+        the system, which loses nothing unless the machine itself crashes.
+
+        Raises Broken if the journal is damaged before its end.
         """
         self.last_seq = -1
-        """The number of the last event written, -1 before the first."""
+        """The number of the last event written, -1 if there is none."""
         self.ended = False
-        """Whether the last event of the job is written."""
+        """Whether the job's last event has been written."""
         self.news = threading.Condition()
-        """Rung after every batch."""
+        """Notified after every batch."""
         self._path = path
         self._fsync_ms = fsync_ms
         self._synced = time.monotonic()
@@ -77,10 +78,10 @@ class JournalWriter:
         self._end = self._recover()
 
     def append(self, batch: Batch) -> None:
-        """Write `batch`; readers see it, and the death of this process cannot take it back.
+        """Write `batch`; readers see it, and it survives the death of this process.
 
-        Raises ValueError when its events do not follow the last one written, Broken when the disk
-        does not take it; the journal is then as it was.
+        Raises ValueError if its events do not follow the last one written, and Broken if it cannot
+        be written to disk; the journal is then unchanged.
         """
         if batch.seq != self.last_seq + 1 or self.ended:
             raise ValueError(f"event {batch.seq} after {self.last_seq}, ended: {self.ended}")
@@ -93,14 +94,14 @@ class JournalWriter:
             self._sync()
 
     def close(self) -> None:
-        """Force everything to the disk and give back the file."""
+        """Force everything to disk and close the file."""
         if not self._stream.closed:
             if self._fsync_ms is not None:
                 self._sync()
             self._stream.close()
 
     def _recover(self) -> int:
-        """Learn where the journal stands; return the offset of its end."""
+        """Restore the state from the journal; return the offset of its end."""
         with self._path.open("rb", buffering=0) as stream:
             for batch in map(_unpack, _payloads(stream, self._path)):
                 self.last_seq, self.ended = batch.last_seq, batch.ends
@@ -119,7 +120,7 @@ class JournalWriter:
             self._stream.truncate(self._end)
             raise Broken(
                 f"the journal {self._path.name} cannot be written: {error.strerror}",
-                "free space where jobs are kept",
+                "free disk space in the data directory",
             ) from error
         self._end += len(frame)
 
@@ -129,27 +130,29 @@ class JournalWriter:
 
 
 class JournalReader:
-    """Reads one journal from its beginning, in memory that does not grow with it."""
+    """Reads one journal from its beginning, in constant memory."""
 
     def __init__(self, path: Path, writer: JournalWriter | None = None) -> None:
-        """Read the journal at `path`; a `writer` in this process tells at once what is new."""
+        """Read the journal at `path`; a `writer` in this process notifies at once of new
+        batches."""
         self._path = path
         self._news = writer.news if writer else threading.Condition()
 
     def batches(self) -> Iterator[Batch]:
-        """Yield what is there now.
+        """Yield the batches written so far.
 
-        Raises Broken, with the offset, when the journal is damaged before its end.
+        Raises Broken, stating the offset, if the journal is damaged before its end.
         """
         with self._path.open("rb", buffering=0) as stream:
             yield from map(_unpack, _payloads(stream, self._path))
 
     def follow(self, after: int = -1, wait: float | None = None) -> Iterator[Batch | None]:
-        """Yield the batches with events after number `after`, to the end of the job.
+        """Yield the batches with events after number `after`, until the end of the job.
 
-        The first may hold earlier events as well: see `Batch.numbered`. Whenever nothing was
-        written for `wait` seconds it yields None, so that the caller can give a sign of life.
-        Raises Broken, with the offset, when the journal is damaged before its end.
+        The first may contain earlier events as well: see `Batch.numbered`. Whenever nothing has
+        been written for `wait` seconds, it yields None, so that the caller can send a heartbeat.
+
+        Raises Broken, stating the offset, if the journal is damaged before its end.
         """
         ended = False
         with self._path.open("rb", buffering=0) as stream:
@@ -170,7 +173,7 @@ class JournalReader:
                 left = _POLL_SECONDS if deadline is None else deadline - time.monotonic()
                 if left <= 0:
                     return False
-                # a writer in another process rings no bell here: look again now and then
+                # a writer in another process cannot notify this one, so poll
                 self._news.wait(min(left, _POLL_SECONDS))
         return True
 
@@ -179,16 +182,16 @@ class JournalReader:
 
 
 def _payloads(stream: FileIO, path: Path) -> Iterator[bytearray]:
-    """Yield the payload of every whole frame from where `stream` stands.
+    """Yield the payload of every complete frame from the position of `stream`.
 
-    At the end `stream` stands behind the last whole frame, before a torn tail if there is one.
-    What is written meanwhile is left for the next call.
+    Finally, `stream` is positioned after the last complete frame, before a torn tail if there is
+    one. Data written meanwhile is left for the next call.
     """
     size = _size(stream)
     if stream.tell() == 0:
         head = stream.read(len(_HEAD))
         if head != _HEAD[: len(head)]:
-            raise Broken(f"{path.name} is no journal of version {VERSION}", "delete the job")
+            raise Broken(f"{path.name} is not a journal of version {VERSION}", "delete the job")
         if len(head) < len(_HEAD):
             stream.seek(0)
             return
@@ -204,7 +207,7 @@ def _payloads(stream: FileIO, path: Path) -> Iterator[bytearray]:
 
 
 def _payload(stream: FileIO, size: int) -> bytearray | None:
-    """Return the payload of the next frame, None when it is not whole; stand behind it."""
+    """Return the payload of the next frame, None if it is incomplete, and move past it."""
     if size - stream.tell() < _FRAME.size:
         stream.seek(size)
         return None
@@ -216,7 +219,7 @@ def _payload(stream: FileIO, size: int) -> bytearray | None:
 
 
 def _only_zeros(stream: FileIO, size: int) -> bool:
-    """Return whether nothing follows but what a file system may leave after a power cut."""
+    """Return whether only zeros follow, which a file system may leave after a power failure."""
     while stream.tell() < size:
         if any(stream.read(min(size - stream.tell(), 1 << 20))):
             return False
@@ -224,7 +227,7 @@ def _only_zeros(stream: FileIO, size: int) -> bool:
 
 
 def _checksum(payload: bytes | bytearray) -> int:
-    # the length is in it, so that a run of zeros is no valid frame
+    # it covers the length, so that a run of zeros is not a valid frame
     return zlib.crc32(payload, zlib.crc32(_SIZE.pack(len(payload))))
 
 
@@ -236,14 +239,14 @@ def _size(stream: FileIO) -> int:
 
 
 class _Columns:
-    """The arrays of one batch, on their way to a payload; JSON refers to them by number."""
+    """The arrays of one batch to be written to a payload; the JSON refers to them by number."""
 
     def __init__(self) -> None:
         self.arrays: list[NDArray[Any]] = []
 
     def add(self, array: NDArray[Any]) -> int:
         if array.dtype.kind not in "biuf":
-            raise TypeError(f"a journal holds numbers, not {array.dtype}")
+            raise TypeError(f"a journal can contain only numbers, not {array.dtype}")
         self.arrays.append(array.astype(array.dtype.newbyteorder("<"), copy=False))
         return len(self.arrays) - 1
 
@@ -253,14 +256,14 @@ class _Columns:
 
 def _frame(batch: Batch) -> bytes:
     columns = _Columns()
-    said = {
+    record = {
         "seq": batch.seq,
         "tile": batch.tile,
-        "events": [_say(event, columns) for event in batch.events],
+        "events": [_event_json(event, columns) for event in batch.events],
         "carry": None if batch.carry is None else columns.add_all(batch.carry),
         "arrays": [(array.dtype.str, array.shape) for array in columns.arrays],
     }
-    text = orjson.dumps(said, default=list)  # default: for XY
+    text = orjson.dumps(record, default=list)  # default: for XY
     payload = bytearray()
     for piece in [_SIZE.pack(len(text)) + text, *(array.tobytes() for array in columns.arrays)]:
         payload += piece + bytes(-len(piece) % _ALIGNMENT)
@@ -270,22 +273,22 @@ def _frame(batch: Batch) -> bytes:
 def _unpack(payload: bytearray) -> Batch:
     (size,) = _SIZE.unpack_from(payload)
     offset = _SIZE.size + size
-    said = orjson.loads(payload[_SIZE.size : offset])
+    record = orjson.loads(payload[_SIZE.size : offset])
     arrays: list[NDArray[Any]] = []
-    for dtype, shape in said["arrays"]:
+    for dtype, shape in record["arrays"]:
         offset += -offset % _ALIGNMENT
         arrays.append(np.ndarray(shape, dtype, payload, offset))
         offset += arrays[-1].nbytes
     return Batch(
-        said["seq"],
-        None if said["tile"] is None else (said["tile"][0], said["tile"][1]),
-        tuple(_hear(event, arrays) for event in said["events"]),
-        said["carry"] and {name: arrays[k] for name, k in said["carry"].items()},
+        record["seq"],
+        None if record["tile"] is None else (record["tile"][0], record["tile"][1]),
+        tuple(_event_of(event, arrays) for event in record["events"]),
+        record["carry"] and {name: arrays[k] for name, k in record["carry"].items()},
     )
 
 
-def _say(event: Event, columns: _Columns) -> dict[str, object]:
-    """Return `event` for JSON, its arrays put into `columns`."""
+def _event_json(event: Event, columns: _Columns) -> dict[str, object]:
+    """Return `event` for JSON, with its arrays added to `columns`."""
     if isinstance(event, Mask):
         arrays = columns.add_all({name: getattr(event, name) for name in _MASK})
         return {"event": "Mask", "provisional": event.provisional, "arrays": arrays}
@@ -307,31 +310,31 @@ _MASK = ("slices", "layers", "code", "start")
 _COLUMNS = ("ids", "label", "area_px", "anchor", "incomplete")
 
 
-def _hear(said: Mapping[str, Any], arrays: Sequence[NDArray[Any]]) -> Event:
-    """Return what `_say` said."""
+def _event_of(record: Mapping[str, Any], arrays: Sequence[NDArray[Any]]) -> Event:
+    """Return the event that `_event_json` converted."""
 
     def named(numbers: Mapping[str, int]) -> dict[str, NDArray[Any]]:
         return {name: arrays[k] for name, k in numbers.items()}
 
-    match said["event"]:
+    match record["event"]:
         case "Contours":
             objects = Objects(
-                Polygons(**named(said["polygons"])),
-                **named(said["columns"]),
-                measurements=named(said["measurements"]),
-                nuclei=Polygons(**named(nuclei)) if (nuclei := said.get("nuclei")) else None,
+                Polygons(**named(record["polygons"])),
+                **named(record["columns"]),
+                measurements=named(record["measurements"]),
+                nuclei=Polygons(**named(nuclei)) if (nuclei := record.get("nuclei")) else None,
             )
-            return Contours(objects, said["provisional"], arrays[said["replaces"]])
+            return Contours(objects, record["provisional"], arrays[record["replaces"]])
         case "Mask":
-            return Mask(**named(said["arrays"]), provisional=said["provisional"])
+            return Mask(**named(record["arrays"]), provisional=record["provisional"])
         case "Started":
-            return _started(said["of"])
+            return _started(record["of"])
         case "Warned":
-            warned = said["of"]
+            warned = record["of"]
             area = warned["area"] and Rect(**warned["area"])
             return Warned(warned["code"], warned["message"], area)
         case name:
-            return _PLAIN[name](**said["of"])
+            return _PLAIN[name](**record["of"])
 
 
 _PLAIN: Mapping[str, type[Progress | Done | Failed | Cancelled]] = {
@@ -339,27 +342,29 @@ _PLAIN: Mapping[str, type[Progress | Done | Failed | Cancelled]] = {
 }
 
 
-def _started(said: Mapping[str, Any]) -> Started:
-    scope, grid, spacing = said["scope"], said["grid"], said["spacing_um"]
+def _started(record: Mapping[str, Any]) -> Started:
+    scope, grid, spacing = record["scope"], record["grid"], record["spacing_um"]
     parameters = tuple((name, value) for name, value in scope["parameters"])
     restored = {
         "scope": Scope(scope["image"], scope["model"], scope["version"], parameters),
-        "labels": tuple(_label(label) for label in said["labels"]),
+        "labels": tuple(_label(label) for label in record["labels"]),
         "grid": Grid(tuple(grid["image_size"]), XY(*grid["scale"])),
         "spacing_um": spacing and XY(*spacing),
-        "volume": said["volume"] and _volume(said["volume"]),
+        "volume": record["volume"] and _volume(record["volume"]),
     }
-    return Started(**{**said, **restored})
+    return Started(**{**record, **restored})
 
 
-def _label(said: Mapping[str, Any]) -> Label:
-    anatomy = said.get("anatomy")
-    return Label(said["name"], tuple(said["color"]), anatomy and tuple(anatomy))
+def _label(record: Mapping[str, Any]) -> Label:
+    anatomy = record.get("anatomy")
+    return Label(record["name"], tuple(record["color"]), anatomy and tuple(anatomy))
 
 
-def _volume(said: Mapping[str, Any]) -> VolumeInfo:
-    grid = said["grid"]
+def _volume(record: Mapping[str, Any]) -> VolumeInfo:
+    grid = record["grid"]
     points = ("origin_mm", "step_i_mm", "step_j_mm", "step_k_mm")
     lying = {name: LPS(*grid[name]) for name in points}
     grid = VolumeGrid(**{**grid, **lying, "size": tuple(grid["size"])})
-    return VolumeInfo(grid, tuple(SliceName(*name) for name in said["slices"]), said["modality"])
+    return VolumeInfo(
+        grid, tuple(SliceName(*name) for name in record["slices"]), record["modality"]
+    )

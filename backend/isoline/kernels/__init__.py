@@ -1,1 +1,1 @@
-"""The few inner loops that are compiled, each a pure function on arrays."""
+"""The compiled inner loops, each a pure function on arrays."""

@@ -1,4 +1,4 @@
-"""The anchor of an object from its rings alone, in integers."""
+"""Computing the anchor of an object from its rings, in integers."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ def anchor_pixels(
 ) -> NDArray[np.int32]:
     """Return (n, 2) x, y of each object's own pixel nearest to the centre of its box.
 
-    Rings run along pixel edges with the object on the right; `object_ring` (n + 1,) says where an
-    object's rings start, `boxes` is (n, 4) x0, y0, x1, y1. Ties go to the first in raster order.
+    Rings run along pixel edges with the object on the right; `object_ring` (n + 1,) gives the
+    start of each object's rings, `boxes` is (n, 4) x0, y0, x1, y1. Ties go to the first pixel in
+    raster order.
 
-    Up to four pixels are central. If none of them is the object's, then stepping from its nearest
-    pixel towards the centre leaves the object, so an edge lies there; and along that edge no pixel
-    of the object is nearer than the one that `_clamp` picks. One look at each edge is enough.
+    Up to four pixels are central. If none of them belongs to the object, a step from its nearest
+    pixel towards the centre leaves the object, so there is an edge; and along that edge, no pixel
+    of the object is nearer than the one that `_clamp` picks. Visiting each edge once is enough.
     """
     anchors = np.empty((len(boxes), 2), np.int32)
     for k in range(len(boxes)):
-        # centres are doubled, so that those between two pixels are whole
+        # centres are doubled, so that those between two pixels are integers
         centre_x = np.int64(boxes[k, 0]) + boxes[k, 2] - 1
         centre_y = np.int64(boxes[k, 1]) + boxes[k, 3] - 1
         left, top = centre_x >> 1, centre_y >> 1
@@ -52,7 +53,7 @@ def anchor_pixels(
                 xa, ya = xb, yb
         for v in range(1 + down):
             for u in range(1 + across):
-                # all central pixels are equally near, nearer than any other
+                # all central pixels are at the same distance, nearer than any other
                 if is_inside[v, u] and (down + across, top + v, left + u) <= (best, best_y, best_x):
                     best, best_x, best_y = down + across, left + u, top + v
         anchors[k, 0], anchors[k, 1] = best_x, best_y
@@ -61,5 +62,5 @@ def anchor_pixels(
 
 @numba.njit(cache=True, nogil=True)
 def _clamp(value: int, low: int, high: int) -> int:
-    """Return what lies nearest to `value` in [low, high)."""
+    """Return the integer in [low, high) nearest to `value`."""
     return max(low, min(value, high - 1))

@@ -1,6 +1,6 @@
-"""One body of voxels: what belongs to it, how deep it is, how it stands out from its surroundings.
+"""One body of voxels: its extent, its depth and its contrast to the surroundings.
 
-Arrays are (k, j, i); pictures are volumes of one slice. Neighbours share a face.
+Arrays are (k, j, i); pictures are volumes of one slice. Neighbouring voxels share a face.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from isoline.kernels.walker import OBJECT, OTHER
 
 RING = 2
-"""How many voxels on either side of its border tell what a body stands out from."""
+"""Width in voxels of the bands on either side of a body's border between which contrast is
+measured."""
 
 
 @numba.njit(cache=True, nogil=True)
@@ -25,8 +26,8 @@ def mark_ball(
 ) -> None:
     """Set `marks` to `value` at the voxels of `points` (n, 3) and within `radius` of a point.
 
-    Points are in voxels, the origin at the corner of the first; `radius` and `steps`, the length
-    of a voxel along each axis, in one unit.
+    Points are in voxels, with the origin at the corner of the first; `radius` and `steps`, the
+    length of a voxel along each axis, have a common unit.
     """
     size = marks.shape
     low, high, own = np.zeros(3, np.int64), np.zeros(3, np.int64), np.zeros(3, np.int64)
@@ -51,9 +52,9 @@ def mark_ball(
 
 @numba.njit(cache=True, nogil=True)
 def settle(body: NDArray[np.bool_], seeds: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return the parts of `body` that hold an OBJECT seed, with their holes.
+    """Return the components of `body` that contain an OBJECT seed, with their holes filled.
 
-    A hole holds no OTHER seed and does not reach the border of the array.
+    A hole contains no OTHER seed and does not reach the border of the array.
     """
     whole = np.zeros(body.shape, np.bool_)
     open_ = np.zeros(body.shape, np.bool_)
@@ -97,7 +98,7 @@ def _flood(
     stack: NDArray[np.int32],
     top: int,
 ) -> None:
-    """Add to `seen` what is connected to the `top` voxels of `stack` where `body` is `value`."""
+    """Add to `seen` all voxels with `body` == `value` connected to the `top` voxels of `stack`."""
     slices, rows, columns = body.shape
     while top:
         top -= 1
@@ -118,9 +119,9 @@ def _flood(
 
 @numba.njit(cache=True, nogil=True)
 def depths(body: NDArray[np.bool_], steps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the city-block distance of each voxel of `body` to the outside, 0 beyond.
+    """Return the city-block distance of each voxel of `body` to the outside, 0 outside.
 
-    Beyond the array is outside too, but for the first axis of an array of one slice.
+    The array's surroundings are outside too, except along the first axis of a single slice.
     """
     slices, rows, columns = body.shape
     far = np.float32(1e9)
@@ -146,9 +147,10 @@ def depths(body: NDArray[np.bool_], steps: NDArray[np.float32]) -> NDArray[np.fl
 
 @numba.njit(cache=True, nogil=True)
 def contrast(features: NDArray[np.float32], body: NDArray[np.bool_]) -> float:
-    """Return how far the mean of `features` (c, k, j, i) just inside a body is from just outside.
+    """Return the distance between the means of `features` (c, k, j, i) just inside and outside a
+    body.
 
-    It is 0 where there is no border.
+    It is 0 if there is no border.
     """
     channels = len(features)
     side = _sides(body)
@@ -173,7 +175,7 @@ def contrast(features: NDArray[np.float32], body: NDArray[np.bool_]) -> float:
 
 @numba.njit(cache=True, nogil=True)
 def _sides(body: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return 1 .. RING at the voxels so many steps from the other side of the border, else 0."""
+    """Return each voxel's number of steps to the other side of the border, 0 beyond RING."""
     slices, rows, columns = body.shape
     side = np.zeros(body.shape, np.uint8)
     for ring in range(1, RING + 1):

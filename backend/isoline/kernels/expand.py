@@ -1,11 +1,11 @@
-"""Growing the objects of a label image by a distance, not into each other.
+"""Growing the objects of a label image by a distance, without overlaps.
 
-A pixel belongs to the object that has the pixel nearest to it: exact Euclidean distances, squared,
-in integers. Of objects equally near it belongs to the one whose first pixel comes first in raster
-order. Distance and order are one number here, a *key*: distance**2 << bits | rank. Along a row the
-keys that one column gives are a parabola, and all parabolas have the same opening, so the least
-key at every pixel is their lower envelope, found in linear time with ties included (Felzenszwalb
-and Huttenlocher, Theory of Computing 8:415, 2012).
+A pixel belongs to the object with the pixel nearest to it, by exact squared Euclidean distances in
+integers. Of equally near objects, it belongs to the one whose first pixel comes first in raster
+order. Distance and order form one number here, a *key*: distance**2 << bits | rank. Along a row,
+the keys of one column form a parabola, and all parabolas have the same opening, so the smallest key
+at every pixel is their lower envelope, found in linear time including ties (Felzenszwalb and
+Huttenlocher, Theory of Computing 8:415, 2012).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _NONE = np.int64(2**62)
 def expand(labels: NDArray[np.int32], n: int, limit: int) -> NDArray[np.int32]:
     """Return `labels` (y, x) with each object 1 .. n grown by all pixels at most sqrt(limit) away.
 
-    An object grows only as far as it stays 4-connected; it keeps all of its own pixels. Its result
-    depends on nothing but the objects that have a pixel within sqrt(limit) of the grown one.
+    An object grows only where it stays 4-connected, and it keeps all of its own pixels. The result
+    for an object depends only on the objects that have a pixel within sqrt(limit) of the grown one.
     """
     bits = 0
     while n >> bits:
@@ -34,7 +34,7 @@ def expand(labels: NDArray[np.int32], n: int, limit: int) -> NDArray[np.int32]:
 
 @numba.njit(cache=True, nogil=True)
 def _ranks(labels: NDArray[np.int32], n: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return (n + 1,) the place of each object in raster order of first pixels, and the inverse."""
+    """Return (n + 1,) the rank of each object in raster order of first pixels, and the inverse."""
     rank = np.full(n + 1, -1, np.int64)
     number = np.zeros(n, np.int32)
     count = 0
@@ -50,7 +50,7 @@ def _ranks(labels: NDArray[np.int32], n: int) -> tuple[NDArray[np.int64], NDArra
 def _column_keys(
     labels: NDArray[np.int32], rank: NDArray[np.int64], bits: int, limit: int
 ) -> NDArray[np.int64]:
-    """Return (y, x) the least key that the pixels of objects in the same column give, or _NONE."""
+    """Return (y, x) the smallest key from object pixels in the same column, or _NONE."""
     height, width = labels.shape
     keys = np.full((height, width), _NONE, np.int64)
     far = np.int64(limit + 1)
@@ -80,11 +80,11 @@ def _column_keys(
 def _nearest(
     keys: NDArray[np.int64], number: NDArray[np.int32], bits: int, limit: int
 ) -> NDArray[np.int32]:
-    """Return (y, x) the object of the least key at each pixel, 0 where it is beyond the limit."""
+    """Return (y, x) the object with the smallest key at each pixel, 0 beyond the limit."""
     height, width = keys.shape
     near = np.zeros((height, width), np.int32)
-    site = np.empty(width, np.int64)  # the columns whose parabolas are the envelope
-    begin = np.empty(width, np.int64)  # the first x at which each of them is the least
+    site = np.empty(width, np.int64)  # the columns whose parabolas form the envelope
+    begin = np.empty(width, np.int64)  # the first x at which each of them is the smallest
     for y in range(height):
         count = 0
         for x in range(width):
@@ -94,7 +94,8 @@ def _nearest(
             start = 0
             while count:
                 u = site[count - 1]
-                # 2 * start * (x - u) << bits is at least this: the parabola at x is no higher
+                # from the first x with 2 * start * (x - u) << bits >= rise, x's parabola is no
+                # higher
                 rise = key - keys[y, u] + ((x * x - u * u) << bits)
                 start = -(-rise >> (bits + 1))
                 if x - u > 1 and start > 0:
@@ -118,11 +119,11 @@ def _nearest(
 
 @numba.njit(cache=True, nogil=True)
 def _connected(labels: NDArray[np.int32], near: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return what of `near` is 4-connected, within each object, to its pixels in `labels`."""
+    """Return the part of `near` that is 4-connected, within each object, to its own pixels."""
     height, width = labels.shape
     reached: NDArray[np.int32] = labels.copy()
     is_settled = False
-    while not is_settled:  # sweeps to and fro, until one has nothing to add: rarely many
+    while not is_settled:  # sweep back and forth until nothing changes: rarely many times
         is_settled = True
         for y in range(height):
             for x in range(width):

@@ -1,7 +1,7 @@
-"""The max-tree of an image: how its bright components nest, and which of them to keep.
+"""The max-tree of an image: the nesting of its bright components, and selecting among them.
 
 Every node is a 4-connected component of an upper level set {value >= level}; together they form a
-forest that is a property of the image alone (Salembier, Oliveras and Garrido, 1998). It is built by
+forest that depends only on the image (Salembier, Oliveras and Garrido, 1998). It is built by
 union-find over the pixels from bright to dark (Berger et al., 2007). Sums are integers and ties are
 broken in raster order, so that a node has the same attributes wherever the image was cut.
 """
@@ -18,21 +18,21 @@ from numpy.typing import NDArray
 class MaxTree(NamedTuple):
     """The pixels at or above a floor, brightest first, ties in raster order, linked upwards.
 
-    Position k stands for one pixel and, where `is_node`, for the node whose last pixel it is; what
-    belongs to that node comes before k.
+    Position k represents one pixel and, if `is_node`, the node whose last pixel it is; the other
+    pixels of that node come before k.
     """
 
     pixel: NDArray[np.int32]
     """(n,) raster index in the image."""
     parent: NDArray[np.int32]
-    """(n,) position of the node that holds pixel k or, where k is a node, of the next larger one;
+    """(n,) position of the node that contains pixel k or, if k is a node, of the next larger one;
     a root is its own parent."""
     is_node: NDArray[np.bool_]
     """(n,)"""
 
 
 class Attributes(NamedTuple):
-    """Sums over the pixels of each node; at positions that are no node, parts of such sums."""
+    """Sums over the pixels of each node; at positions that are not nodes, partial sums."""
 
     area: NDArray[np.int32]
     """(n,) pixels."""
@@ -41,9 +41,10 @@ class Attributes(NamedTuple):
     moments: NDArray[np.int64]
     """(n, 5) sums of x, y, xx, yy, xy."""
     perimeter: NDArray[np.int32]
-    """(n,) sides of pixels towards pixels outside the node; the border of the image has none."""
+    """(n,) number of pixel sides that border on pixels outside the node, without the image
+    border."""
     drop: NDArray[np.int32]
-    """(n,) sum over these sides of how far the value falls across them."""
+    """(n,) sum of the drop in value across these sides."""
 
 
 @numba.njit(cache=True, nogil=True)
@@ -58,7 +59,7 @@ def _root(link: NDArray[np.int32], k: int) -> int:
 
 @numba.njit(cache=True, nogil=True)
 def _falling(value: NDArray[np.uint8], floor: int) -> NDArray[np.int32]:
-    """Return the raster indices of the pixels >= floor by falling value, ties in raster order."""
+    """Return the raster indices of pixels >= floor in descending order, ties in raster order."""
     flat = value.ravel()
     end = np.zeros(257, np.int64)
     for v in flat:
@@ -138,7 +139,7 @@ def measure(value: NDArray[np.uint8], tree: MaxTree) -> Attributes:
             else:
                 inside, q = y + 1 < height, p + width
             if inside:
-                # a side between two pixels of a node is seen from both and must cancel
+                # a side between two pixels of a node is visited from both and must cancel
                 fall = np.int32(flat[p]) - np.int32(flat[q])
                 drop[k] += fall
                 perimeter[k] += 1 if fall > 0 or (fall == 0 and q > p) else -1
@@ -168,12 +169,12 @@ def measure(value: NDArray[np.uint8], tree: MaxTree) -> Attributes:
 
 @numba.njit(cache=True, nogil=True)
 def select(tree: MaxTree, area: NDArray[np.int32], score: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Return which nodes to keep (n,) such that no kept node holds another.
+    """Return which nodes to keep (n,) such that no kept node contains another.
 
-    `score` (n,) is positive, below 2**16, where a node of fewer than 2**15 pixels may be kept at
-    all. Such a node replaces the ones kept inside it when score * sqrt(area / their area) is at
-    least their mean score by area: what covers more may be somewhat worse. The choice depends only
-    on the node, on what is inside it and on the nodes around it that may be kept.
+    `score` (n,) is positive and below 2**16 for nodes that may be kept, which have fewer than
+    2**15 pixels. Such a node replaces the kept ones inside it if score * sqrt(area / their area)
+    is at least their area-weighted mean score: a node that covers more may score slightly lower.
+    The choice depends only on the node, on what is inside it and on the candidates around it.
     """
     n = area.size
     keep = np.zeros(n, np.bool_)
@@ -204,7 +205,7 @@ def select(tree: MaxTree, area: NDArray[np.int32], score: NDArray[np.int32]) -> 
 
 @numba.njit(cache=True, nogil=True)
 def paint(tree: MaxTree, keep: NDArray[np.bool_], labels: NDArray[np.int32]) -> None:
-    """Write 1 .. n into `labels` (y, x), zeros, at the pixels of the n nodes that are kept.
+    """Write 1 .. n into `labels` (y, x), initially zero, at the pixels of the n kept nodes.
 
     The numbers follow the order of `keep`.
     """

@@ -1,6 +1,6 @@
-"""Weighted sums along both axes in integers: resampling whose every pixel is a function of place.
+"""Integer weighted sums along both axes: resampling in which each pixel depends only on its place.
 
-Floats would do as well, but for the order in which a compiler may add them.
+Floats would be possible too, if compilers did not change the order in which they are added.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WEIGHT_BITS = 12
-"""Weights of one axis add up to 2**12: 16-bit pixels weighted along one axis fit 32 bits."""
+"""Weights along one axis sum to 2**12: 16-bit pixels weighted along one axis fit 32 bits."""
 
 
 @numba.njit(cache=True, nogil=True)
@@ -21,10 +21,10 @@ def resample_axes(
     column_start: NDArray[np.int64],
     column_weights: NDArray[np.uint32],
 ) -> NDArray[np.generic]:
-    """Return (h, w, c) out of `pixels` (y, x, c), C-contiguous, of the same type.
+    """Return (h, w, c), C-contiguous, from `pixels` (y, x, c) of the same type.
 
-    Row j is the sum of rows row_start[j] + t times row_weights[j, t] (h, taps), and columns
-    likewise; the weights of each add up to 2**WEIGHT_BITS.
+    Row j is the sum of the rows row_start[j] + t times row_weights[j, t] (h, taps), and columns
+    likewise; the weights of each sum to 2**WEIGHT_BITS.
     """
     _, width, channels = pixels.shape
     flat = pixels.reshape(pixels.shape[0], width * channels)
@@ -34,7 +34,7 @@ def resample_axes(
     half = np.uint64(1 << (2 * WEIGHT_BITS - 1))
     shift = np.uint64(2 * WEIGHT_BITS)
     for j in range(height_out):
-        # rows first: one long loop over contiguous memory, which the compiler vectorises
+        # rows first: a long loop over contiguous memory, which the compiler vectorises
         sums[:] = 0
         for t in range(row_weights.shape[1]):
             weight = row_weights[j, t]

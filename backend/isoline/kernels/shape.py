@@ -1,7 +1,7 @@
-"""Tidying the shapes of a label image one object at a time, each in a window of its own.
+"""Smoothing and splitting the objects of a label image, each in its own window.
 
-Nothing here looks at a neighbour or beyond an object's bounding box, and all of it is in integers:
-an object comes out the same wherever it lies.
+Nothing depends on neighbours or on anything beyond an object's bounding box, and everything is in
+integers, so the result for an object does not depend on its position.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def boxes(labels: NDArray[np.int32], n: int) -> NDArray[np.int32]:
 
 @numba.njit(cache=True, nogil=True)
 def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return `mask` with its holes: all that the first pixel, outside, cannot reach."""
+    """Return `mask` with holes filled: all pixels that the first, outside pixel cannot reach."""
     height, width = mask.shape
     result = np.ones((height, width), np.bool_)
     stack = np.empty(mask.size, np.int32)
@@ -54,7 +54,7 @@ def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 @numba.njit(cache=True, nogil=True)
 def _depth(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """Return the chamfer distance to the outside of `mask`, whose rim of one pixel is outside."""
+    """Return the chamfer distance to the outside of `mask`, whose one-pixel rim is outside."""
     height, width = mask.shape
     depth = np.zeros((height, width), np.int32)
     for y in range(1, height - 1):
@@ -79,7 +79,7 @@ def _depth(mask: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 @numba.njit(cache=True, nogil=True)
 def _opened(mask: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
-    """Return what a disc of `radius` pixels sweeps inside `mask`, which keeps clear of the rim."""
+    """Return `mask`, which does not touch the rim, opened by a disc of `radius` pixels."""
     core = _depth(mask) > radius * STEP
     return mask & (_depth(~core) <= radius * STEP)
 
@@ -94,7 +94,7 @@ def _basin(link: NDArray[np.int32], k: int) -> int:
 
 @numba.njit(cache=True, nogil=True)
 def _deepest_first(depth: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return the raster indices where `depth` is positive by falling depth, then raster order."""
+    """Return the raster indices of positive `depth`, in descending order, ties in raster order."""
     flat = depth.ravel()
     deepest = flat.max()
     end = np.zeros(deepest + 2, np.int32)
@@ -115,19 +115,19 @@ def _deepest_first(depth: NDArray[np.int32]) -> NDArray[np.int32]:
 def _parted(
     depth: NDArray[np.int32], neck: int, neck_percent: int, min_area: int
 ) -> NDArray[np.int32]:
-    """Part a shape at its necks: a watershed of its depth; labels start at 1, 0 is outside.
+    """Split a shape at its necks by a watershed of its depth; labels start at 1, 0 is outside.
 
-    Two parts stay apart where the neck between them is shallower than the shallower of them by at
-    least `neck` and by at least `neck_percent` percent. A part of fewer than `min_area` pixels
-    joins the one across its deepest neck.
+    Two parts stay separate if the neck between them is shallower than the shallower of them by at
+    least `neck` and by at least `neck_percent` per cent. A part with fewer than `min_area` pixels
+    is merged with the one across its deepest neck.
     """
     width = depth.shape[1]
     flat = depth.ravel()
     pixel = _deepest_first(depth)
     n = pixel.size
     position = np.full(flat.size, n, np.int32)
-    link = np.arange(n).astype(np.int32)  # a basin is named by its first, deepest pixel
-    across = np.arange(n).astype(np.int32)  # the deeper basin that it met first
+    link = np.arange(n).astype(np.int32)  # a basin is identified by its first, deepest pixel
+    across = np.arange(n).astype(np.int32)  # the first deeper basin that it met
     around = (-width - 1, -width, -width + 1, -1, 1, width - 1, width, width + 1)
     for k in range(n):
         p = pixel[k]
@@ -167,7 +167,7 @@ def _gathered(
     link: NDArray[np.int32],
     width: int,
 ) -> NDArray[np.int32]:
-    """Number the basins and return, by raster index, what is 4-connected to each one's bottom."""
+    """Number the basins; return, by raster index, the pixels 4-connected to each one's bottom."""
     parts = np.zeros(position.size, np.int32)
     stack = np.empty(pixel.size, np.int32)
     count = 0
@@ -194,7 +194,7 @@ def _gathered(
 def _cut_out(
     labels: NDArray[np.int32], number: int, box: NDArray[np.int32], pad: int
 ) -> NDArray[np.bool_]:
-    """Return the object `number` of `labels` in its box with a rim of `pad` pixels."""
+    """Return a mask of the object `number` of `labels` in its box with a rim of `pad` pixels."""
     x0, y0, x1, y1 = box
     mask = np.zeros((y1 - y0 + 1 + 2 * pad, x1 - x0 + 1 + 2 * pad), np.bool_)
     for y in range(y0, y1 + 1):
@@ -205,9 +205,9 @@ def _cut_out(
 
 @numba.njit(cache=True, nogil=True)
 def fill(labels: NDArray[np.int32], box: NDArray[np.int32]) -> None:
-    """Fill the holes of the objects 1 .. n, in place; what lies in a hole becomes part of it.
+    """Fill the holes of objects 1 .. n in place; anything in a hole becomes part of the object.
 
-    `box` (n, 4) are their boxes.
+    `box` (n, 4) contains the objects' boxes.
     """
     for k in range(len(box)):
         filled = _filled(_cut_out(labels, k + 1, box[k], 1))
@@ -227,11 +227,11 @@ def tidy(
     neck_percent: int,
     min_area: int,
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Fill the holes of the objects 1 .. n, open them by a disc, part them at their necks.
+    """Fill the holes of objects 1 .. n, open them by a disc, and split them at their necks.
 
-    `labels` is (y, x) and is filled in place; `radius` of the disc in pixels; `neck` in chamfer
-    units, STEP a pixel; objects of fewer than `min_area` pixels are dropped. Return new labels
-    1 .. m, each 4-connected, and (m,) the object each of them came from, counted from 0.
+    `labels` (y, x) is filled in place; `radius` of the disc is in pixels; `neck` is in chamfer
+    units, STEP per pixel; objects with fewer than `min_area` pixels are dropped. Returns new labels
+    1 .. m, each 4-connected, and (m,) the object that each of them came from, counted from 0.
     """
     box = boxes(labels, n)
     fill(labels, box)

@@ -1,4 +1,4 @@
-"""Which corners of a ring matter: the algorithm of Douglas and Peucker (1973)."""
+"""Line simplification: the algorithm of Douglas and Peucker (1973)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 def needed_corners(
     corners: NDArray[np.int32], ring_start: NDArray[np.int64], tolerance: float
 ) -> NDArray[np.bool_]:
-    """Return (c,) which corners to keep so that those left out lie within `tolerance` of the rest.
+    """Return (c,) which corners to keep so that the others lie within `tolerance` of the result.
 
-    A ring keeps its first corner and the one farthest from it, and stays whole if fewer than four
-    of its corners were left.
+    A ring keeps its first corner and the one farthest from it, and is left unchanged if fewer than
+    four of its corners would remain.
     """
     is_needed = np.zeros(len(corners), np.bool_)
     spans = np.empty((len(corners) + 2, 2), np.int64)
@@ -43,9 +43,9 @@ def needed_corners(
 
 @numba.njit(cache=True, nogil=True)
 def _farthest(corners, begin, end, first, last):  # type: ignore[no-untyped-def]
-    """Return which of the corners begin .. end - 1 lies farthest from a segment between two others.
+    """Return which of the corners begin .. end - 1 is farthest from a segment between two others.
 
-    Gives the corner and its squared distance, the first of several, or -1 where there is none.
+    Returns the first such corner and its squared distance, which is -1 if there is no corner.
     """
     ax, ay = float(corners[first, 0]), float(corners[first, 1])
     dx, dy = corners[last, 0] - ax, corners[last, 1] - ay

@@ -1,4 +1,4 @@
-"""Walking along pixel edges: the rings of every component, in one pass over the image."""
+"""Tracing the rings of all components along pixel edges, in one pass over the image."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ def trace_rings(
     """Return the corners (c, 2) x, y and the starts (r + 1,) of the rings in `component` (y, x).
 
     Each of the numbers 1 .. `count` is one 4-connected component; 0 is background.
-    A ring keeps its component on the right, holds only corners where it turns, and starts at its
-    first corner in raster order. Shells come in raster order, and so do the holes of each shell,
-    all of them after it.
+    A ring has its component on the right, contains only the corners where it turns, and starts at
+    its first corner in raster order. Shells are in raster order, and so are the holes of each
+    shell, all of which come after it.
 
-    Where two pixels of a component touch at a corner only, rings turn left, towards the other
-    pixel. Since that one is also reached another way, no ring ever meets itself, and each hole is
-    a 4-connected piece of what is not the component.
+    Where two pixels of a component touch only at a corner, rings turn left, towards the other
+    pixel. Since that pixel is also connected in another way, no ring ever touches itself, and each
+    hole is a 4-connected component of the background.
     """
     height, width = component.shape
     corners = np.empty((max(64, 16 * count), 2), np.int32)
@@ -35,7 +35,7 @@ def trace_rings(
                 continue
             for is_hole in range(2):
                 if is_hole:
-                    # the shell has been walked, so a lower edge that is left belongs to a hole
+                    # the shell has been traced, so a remaining lower edge belongs to a hole
                     if _is(here, component, x, y + 1) or edge_done[y, x]:
                         continue
                 elif has_shell[here]:
@@ -56,10 +56,11 @@ def trace_rings(
 
 @numba.njit(cache=True, nogil=True)
 def _walk(component, first_x, first_y, is_hole, corners, n, edge_done):  # type: ignore[no-untyped-def]
-    """Write the ring of a pixel from corner `n` on, and mark its lower edges.
+    """Write the ring of a pixel starting at corner `n`, and mark its lower edges.
 
-    It starts eastwards above the pixel if this is the first one of its component, and southwards
-    below it if a hole begins there. Returns where the ring ends, or -1 if there is no room.
+    It starts eastwards above the pixel if that is the first one of its component, and southwards
+    below it if a hole starts there. Returns the end of the ring, or -1 if there is not enough
+    space.
     """
     here = component[first_y, first_x]
     x0, y0 = first_x, first_y + is_hole
@@ -76,7 +77,7 @@ def _walk(component, first_x, first_y, is_hole, corners, n, edge_done):  # type:
         y += dy
         if dx < 0:
             edge_done[y - 1, x] = True
-        # the pixels ahead, left and right of the way
+        # the pixels ahead, to the left and to the right
         turns = True
         if _is(here, component, x + ((dx + dy - 1) >> 1), y + ((dy - dx - 1) >> 1)):
             dx, dy = dy, -dx
@@ -90,14 +91,14 @@ def _walk(component, first_x, first_y, is_hole, corners, n, edge_done):  # type:
 
 @numba.njit(cache=True, nogil=True)
 def _is(here, component, x, y):  # type: ignore[no-untyped-def]
-    """Return whether the pixel at (x, y) belongs to `here`; nothing does outside the image."""
+    """Return whether the pixel at (x, y) belongs to `here`; False outside the image."""
     height, width = component.shape
     return 0 <= y < height and 0 <= x < width and component[y, x] == here
 
 
 @numba.njit(cache=True, nogil=True)
 def _doubled(array):  # type: ignore[no-untyped-def]
-    """Return a copy of `array` with twice the room along its first axis."""
+    """Return a copy of `array` with twice the capacity along its first axis."""
     longer = np.empty((2 * len(array), *array.shape[1:]), array.dtype)
     longer[: len(array)] = array
     return longer

@@ -1,21 +1,21 @@
-"""Uniting pieces over the seams between tiles, as linked corners.
+"""Merging pieces across the seams between tiles, as linked corners.
 
-Every corner knows its successor on its ring; a ring is a cycle of successors. Where two pieces of
-one region lie on both sides of a seam, their edges run there in opposite directions and cancel:
+Every corner has a successor on its ring; a ring is a cycle of successors. Where two pieces of one
+region lie on opposite sides of a seam, their edges run in opposite directions and cancel:
 
         -> tail ------ up edge -----> head ->          -> tail    head ->
                                                becomes      |      |
         <- head <---- down edge ----- tail <-          <- head    tail <-
 
-Exchanging the successors of the two tails does just that, also when the edges overlap in part
-only: what is left are edges to and fro along the seam, some of them of length zero. So a seam
-costs one exchange per overlap, whatever the pieces look like behind it, and the rings of the united
-region are what its corners are linked into when all its seams are done.
+Swapping the successors of the two tails does exactly that, even if the edges overlap only partly:
+what remains are edges back and forth along the seam, some of them of length zero. So a seam costs
+one swap per overlap, whatever the pieces look like, and once all seams of a region are done, the
+links between its corners form its rings.
 
-`nodes` are the pieces and `runs` the pixels they have along one side of their tile; both are
-records as `frontier` declares them. `parent` links the pieces of a region into a tree (union-find
-with path halving), `member` links them into a circle, and the root's `waits` counts the runs along
-which the region still waits for the tile on the other side.
+`nodes` are the pieces and `runs` their pixels along one side of their tile; both are records as
+declared in `frontier`. `parent` links the pieces of a region into a tree (union-find with path
+halving), `member` links them into a cycle, and the root's `waits` counts the runs along which the
+region still waits for the tile on the other side.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def join(
     nodes: NDArray[np.void],
     successor: NDArray[np.int64],
 ) -> None:
-    """Unite the nodes of equal label that overlap along one seam.
+    """Merge the nodes with equal labels that overlap along one seam.
 
-    `up` and `down` are the runs on its two sides, each sorted and disjoint: the edges of the first
-    run towards larger coordinates, those of the second towards smaller ones.
+    `up` and `down` are the runs on its two sides, each sorted and disjoint: edges of the former run
+    towards larger coordinates, edges of the latter towards smaller ones.
     """
     parent, member, waits, label = nodes["parent"], nodes["member"], nodes["waits"], nodes["label"]
     i = j = 0
-    carried = -1  # the tail of what is left of the edge of run i
+    carried = -1  # the tail of the remaining part of the edge of run i
     while i < len(up) and j < len(down):
         above, below = up[i], down[j]
         if carried < 0:
@@ -74,9 +74,9 @@ def join(
 def settle(
     runs: NDArray[np.void], nodes: NDArray[np.void]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Wait no longer along `runs`; return the nodes of the regions that then wait for nothing.
+    """Stop waiting along `runs`; return the nodes of the regions that then wait for nothing.
 
-    Gives the nodes and where those of each region begin; a parent of -1 marks them as taken.
+    Returns the nodes and where those of each region start; a parent of -1 marks them as taken.
     """
     parent, member, waits = nodes["parent"], nodes["member"], nodes["waits"]
     for k in range(len(runs)):
@@ -104,7 +104,7 @@ def right_turns(
 ) -> NDArray[np.bool_]:
     """Return (c,) whether the ring turns right, into its region, after each corner in `chosen`.
 
-    A corner that a seam has linked to another at the same place is no turn.
+    A corner that a seam has linked to another one at the same place does not count as a turn.
     """
     is_right = np.zeros(len(chosen), np.bool_)
     for k in range(len(chosen)):
@@ -123,11 +123,12 @@ def chain(
     chosen: NDArray[np.int64],
     owner: NDArray[np.int64],
 ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the rings that the corners `chosen` (c,) of the regions `owner` (c,) are linked into.
+    """Return the rings formed by the links between the corners `chosen` (c,) of regions `owner`
+    (c,).
 
-    Gives corners (m, 2), ring starts (r + 1,) and the owner of each ring (r,). A ring starts at its
-    first corner in raster order and holds only corners where it turns; rings of length zero are
-    left out. The successors of `chosen` are used up: -1 afterwards.
+    Returns corners (m, 2), ring starts (r + 1,) and the owner of each ring (r,). A ring starts at
+    its first corner in raster order and contains only the corners where it turns; rings of length
+    zero are left out. The successors of `chosen` are consumed: they are -1 afterwards.
     """
     ring_corners = np.empty((len(chosen), 2), np.int32)
     ring_start = np.zeros(len(chosen) // 4 + 1, np.int64)

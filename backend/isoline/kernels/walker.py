@@ -1,7 +1,7 @@
-"""The random walker: how probable it is that a walk from a voxel meets the object's seeds first.
+"""The random walker: the probability that a walk from a voxel reaches the object's seeds first.
 
-Grady (IEEE PAMI 28:1768, 2006). A walk prefers steps between voxels that look alike, so the
-probabilities fall steeply across borders. Pictures are volumes of one slice.
+Grady (IEEE PAMI 28:1768, 2006). A walk prefers steps between similar voxels, so the probabilities
+fall steeply across borders. Pictures are volumes of one slice.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 FREE, OBJECT, OTHER = 0, 1, 2
-"""What a seed says of its voxel."""
+"""Values of a seed array: undecided, object, background."""
 
 
 @numba.njit(cache=True, nogil=True)
 def conductances(
     features: NDArray[np.float32], beta: float, least: float, steps: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return (3, k, j, i) how readily a walk goes from each voxel to the next along each axis.
+    """Return (3, k, j, i) the conductance from each voxel to the next along each axis.
 
-    exp(-beta d^2 / mean d^2) + least for a difference d of `features` (c, k, j, i), over the
-    square of the axis' `steps`, the length of a voxel; 0 where there is no next voxel.
+    It is exp(-beta d^2 / mean d^2) + least for a difference d of `features` (c, k, j, i), divided
+    by the square of the voxel length along the axis, `steps`; 0 where there is no next voxel.
     """
     channels, slices, rows, columns = features.shape
     paths = np.zeros((3, slices, rows, columns), np.float32)
@@ -58,10 +58,10 @@ def potentials(
     tolerance: float,
     rounds: int,
 ) -> NDArray[np.float32]:
-    """Return (k, j, i) probabilities that a walk along `paths` meets an OBJECT seed before OTHER.
+    """Return (k, j, i) probabilities that a walk along `paths` reaches OBJECT before OTHER seeds.
 
-    By conjugate gradients with the diagonal as preconditioner, from `start`, until the residual
-    has fallen to `tolerance` of the first one or after so many `rounds`.
+    Uses conjugate gradients with a diagonal preconditioner, from `start`, until the residual has
+    fallen to `tolerance` times the first one, for at most `rounds` iterations.
     """
     solution: NDArray[np.float32] = start.copy()
     is_free, diagonal = _system(paths, seeds, solution)
@@ -101,7 +101,7 @@ def potentials(
 def _system(
     paths: NDArray[np.float32], seeds: NDArray[np.uint8], x: NDArray[np.float32]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Return which voxels are unknown and the sum of each one's paths; set `x` at the seeds."""
+    """Return the free voxels and the sum of each voxel's conductances; set `x` at the seeds."""
     _, slices, rows, columns = paths.shape
     free = np.zeros((slices, rows, columns), np.bool_)
     diagonal = np.zeros((slices, rows, columns), np.float32)
@@ -131,7 +131,7 @@ def _apply(
     x: NDArray[np.float32],
     y: NDArray[np.float32],
 ) -> None:
-    """Write the Laplacian of `x` to `y`, where free."""
+    """Write the Laplacian of `x` to `y` at free voxels."""
     _, slices, rows, columns = paths.shape
     for k in range(slices):
         for j in range(rows):

@@ -1,1 +1,1 @@
-"""One file a model: a spec and infer()."""
+"""The models: each has a spec and an inference method."""

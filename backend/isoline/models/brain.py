@@ -1,8 +1,8 @@
-"""Brain extraction on any head scan: SynthStrip (Hoopes et al., NeuroImage 260, 2022).
+"""Brain extraction from any head scan: SynthStrip (Hoopes et al., NeuroImage 260, 2022).
 
 The network maps a head at 1 mm, in LIA order, to the signed distance from the brain's border; the
-brain is where that is below `border`. A first pass at 2 mm costs an eighth and shows where the
-brain is; then comes the real one.
+brain is where the distance is below `border`. A preview pass at 2 mm costs an eighth as much and
+shows where the brain is; the full-resolution pass follows.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SPACINGS_MM = (2.0, 1.0)
-"""Of the first impression, and of what the network was trained on."""
+"""The spacing of the preview, and the spacing that the network was trained on."""
 LEVELS = 7
 _SIDE = 2 ** (LEVELS - 1)
-"""Inputs are padded to multiples of this."""
+"""Inputs are padded to a multiple of this along each axis."""
 _LEAST_MM, _MOST_MM = 80.0, 600.0
-"""What a scan of a head measures, per axis, at least and at most."""
+"""Smallest and largest plausible extent of a head scan along each axis."""
 _CHUNK_MACS, _CHUNK_VALUES = 2e9, 4e6
-"""Multiplications, and values made, between two looks at whether anybody still waits."""
+"""Most multiplications, and most values produced, between two checks for cancellation."""
 
 
 class Brain(VolumeModel):
@@ -93,7 +93,7 @@ class Brain(VolumeModel):
             distance = None
             while distance is None:
                 try:
-                    # the last hundredth is for what comes after the network
+                    # the last hundredth is for the steps after the network
                     yield Step(0.99 * (behind + next(layers)) / sum(work))
                 except StopIteration as end:
                     distance = end.value
@@ -108,18 +108,19 @@ def _check_head(grid: VolumeGrid) -> None:
     if extent.min() < _LEAST_MM or extent.max() > _MOST_MM:
         raise BadSeries(
             "the scan measures {:.0f} x {:.0f} x {:.0f} mm".format(*extent),
-            f"brain wants a whole head: {_LEAST_MM:.0f} to {_MOST_MM:.0f} mm along each axis",
+            f"brain needs a whole head: {_LEAST_MM:.0f} to {_MOST_MM:.0f} mm along each axis",
         )
 
 
 @dataclass(frozen=True)
 class _Input:
-    """A scan as the network wants it: LIA order, one spacing, 0 to 1, padded."""
+    """A scan in the form that the network expects: LIA order, isotropic, scaled to 0 .. 1,
+    padded."""
 
     values: NDArray[np.float32]
-    """(L, I, A) with the padding."""
+    """(L, I, A), including the padding."""
     inner: tuple[slice, slice, slice]
-    """Where the scan lies in it."""
+    """The part of `values` that holds the scan."""
     orientation: Orientation
 
     @property
@@ -146,14 +147,14 @@ class _Input:
     def labels(
         self, distance: NDArray[np.float32], grid: VolumeGrid, border: float
     ) -> NDArray[np.uint8]:
-        """Return (k, j, i) labels on `grid` from the network's answer (L, I, A) in mm."""
+        """Return (k, j, i) labels on `grid` from the network's output (L, I, A) in mm."""
         size = np.array(grid.shape)[list(self.orientation.axes)]
         fitted = self.orientation.back(_resampled(distance[self.inner], size))
         return _brain_of(np.ascontiguousarray(fitted) < border)
 
 
 def _resampled(values: NDArray[np.generic], size: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return `values` at `size` voxels over the same extent, trilinear."""
+    """Return `values` resampled trilinearly to `size` voxels over the same extent."""
     import torch
 
     if values.shape == tuple(size):
@@ -167,7 +168,7 @@ def _resampled(values: NDArray[np.generic], size: NDArray[np.int64]) -> NDArray[
 
 
 def _brain_of(inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return the largest 6-connected part of `inside`, its holes filled, as 0 and 1."""
+    """Return the largest 6-connected component of `inside`, with its holes filled, as 0 and 1."""
     parts = cc3d.largest_k(inside, k=1, connectivity=6)
     outside = np.pad(parts == 0, 1, constant_values=True)
     around: NDArray[Any] = cc3d.connected_components(outside, connectivity=6)
@@ -175,13 +176,13 @@ def _brain_of(inside: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return filled.astype(np.uint8)
 
 
-# --- The network: a U-Net whose layers can be stopped in between -------------------------------
+# --- The network: a U-Net that can be interrupted between parts of a layer ---------------------
 
 _Network = Mapping[str, "Tensor"]
 
 
 def macs(network: _Network, shape: tuple[int, int, int]) -> float:
-    """Return how many multiplications the network needs for an input of `shape`."""
+    """Return the number of multiplications that the network needs for an input of `shape`."""
     voxels = float(shape[0] * shape[1] * shape[2])
     return sum(
         tensor.numel() * voxels / 8.0 ** _level(name)
@@ -193,9 +194,9 @@ def macs(network: _Network, shape: tuple[int, int, int]) -> float:
 def run(
     network: _Network, values: NDArray[np.float32], device: str
 ) -> Generator[float, None, NDArray[np.float32]]:
-    """Yield the multiplications done so far, several times a second; return the answer.
+    """Yield the number of multiplications done so far, several times a second; return the output.
 
-    `values` is (L, I, A), each side a multiple of 64; so is the answer.
+    `values` is (L, I, A), each side a multiple of 64; the output has the same shape.
     """
     import torch
     from torch.nn import functional
@@ -224,7 +225,7 @@ def run(
 def _convolve(
     network: _Network, conv: str, x: Tensor, done: float
 ) -> Generator[float, None, tuple[Tensor, float]]:
-    """Convolve slab by slab along the first axis, so that none takes long."""
+    """Convolve slab by slab along the first axis, so that no single call takes long."""
     import torch
     from torch.nn import functional
 
@@ -256,6 +257,6 @@ def _convs(network: _Network, block: str) -> list[str]:
 
 
 def _level(name: str) -> int:
-    """Return how often the input was halved where the layer `name` works."""
+    """Return how many times the input has been halved at the layer `name`."""
     half, level, *_ = name.split(".")
     return int(level) if half == "encoder" else LEVELS - 2 - int(level)

@@ -1,7 +1,7 @@
-"""The one catalogue of models: those that are installed, and MONAI bundles that are configured.
+"""The one catalogue of models: installed models and configured MONAI bundles.
 
-It is made once, at start, and passed to all who need a model by its name: the pipeline, the HTTP
-routes, and each worker, since it is small and picklable.
+It is built once, at start-up, and passed to everything that looks up a model by name: the pipeline,
+the HTTP routes and, since it is small and picklable, each worker process.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from isoline.models.weights import weight_files
 from isoline.plugins import Plugins
 
 MODELS: Plugins[Model] = Plugins("model", UnknownModel)
-"""The models that are installed."""
+"""The installed models."""
 
 
 @dataclass(frozen=True)
 class ModelCatalogue:
-    """Models by name, and where their weights lie."""
+    """Models by name, and the location of their weights."""
 
     weights: Path
-    """The directory that holds the files of models."""
+    """The directory that holds the models' files."""
     bundles: Mapping[str, Bundle] = field(default_factory=dict)
-    """The configured MONAI bundles by the names of their models, `bundle:NAME`."""
+    """The configured MONAI bundles by model name, `bundle:NAME`."""
 
     @classmethod
     def of(cls, settings: Settings) -> ModelCatalogue:
-        """Return what `settings` make available."""
+        """Return the catalogue that `settings` describe."""
         bundles = {
             name: Bundle(given.path, given.run_code) for name, given in settings.bundles.items()
         }
@@ -43,12 +43,12 @@ class ModelCatalogue:
         return (*MODELS.names(), *sorted(self.bundles))
 
     def get(self, name: str) -> type[Model]:
-        """Return the model called `name`. A bundle is read again only when its files changed.
+        """Return the model called `name`. A bundle is read again only if its files have changed.
 
-        Raises UnknownModel, or Broken when it does not import or the bundle cannot be used.
+        Raises UnknownModel, or Broken if the model cannot be imported or the bundle cannot be used.
         """
         if name in self.bundles:
-            from isoline.models.bundles.model import bundle_model  # only for those who have some
+            from isoline.models.bundles.model import bundle_model  # only if there are any
 
             bundle = self.bundles[name]
             return bundle_model(name, bundle, bundle.signature())
@@ -65,11 +65,11 @@ class ModelCatalogue:
         return found
 
     def files(self, spec: ModelSpec) -> Mapping[str, Path]:
-        """Return the files of the model by name. Raises WeightsMissing or Broken."""
+        """Return the paths of the model's files by file name. Raises WeightsMissing or Broken."""
         return weight_files(spec, self.weights)
 
     def problem(self, spec: ModelSpec) -> str | None:
-        """Return why the model cannot run here and now, None where it can."""
+        """Return why the model cannot run on this machine at present, None if it can."""
         try:
             self.files(spec)
         except IsolineError as error:

@@ -1,4 +1,4 @@
-"""Which GPUs there are, found without loading a runtime."""
+"""Finding the GPUs of this machine without loading a runtime."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ AUTO, CPU = "auto", "cpu"
 
 
 def gpus(wanted: str) -> tuple[str, ...]:
-    """Return the GPUs that `engine.device` means, as "cuda:N"; none where all runs on the CPU.
+    """Return the GPUs that `engine.device` selects, as "cuda:N"; empty if everything runs on the
+    CPU.
 
-    "auto" is every GPU that the driver shows and the installed torch can use. Raises Malformed for
-    a word that is not known.
+    "auto" selects every GPU that the driver reports and the installed torch can use. Raises
+    Malformed for an unknown value.
     """
     if wanted == CPU:
         return ()
@@ -27,11 +28,11 @@ def gpus(wanted: str) -> tuple[str, ...]:
         return ("cuda:0",)
     if re.fullmatch(r"cuda:\d+", wanted):
         return (wanted,)
-    raise Malformed(f"engine.device: {wanted!r} is no device", "choose auto, cpu or cuda:N")
+    raise Malformed(f"engine.device: {wanted!r} is not a device", "choose auto, cpu or cuda:N")
 
 
 def _count() -> int:
-    """Ask CUDA's driver, which heeds CUDA_VISIBLE_DEVICES."""
+    """Return the CUDA driver's device count, which respects CUDA_VISIBLE_DEVICES."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -42,7 +43,7 @@ def _count() -> int:
 
 
 def _torch_has_cuda() -> bool:
-    """Read how torch was built; importing it takes seconds."""
+    """Return whether torch was built with CUDA, without importing it, which takes seconds."""
     found = importlib.util.find_spec("torch")
     if found is None or found.origin is None:
         return False
@@ -51,7 +52,7 @@ def _torch_has_cuda() -> bool:
 
 
 def whole_float32(device: str) -> None:
-    """Make a GPU compute in whole float32, and give the same bits each time, in this process."""
+    """Make a GPU compute in full float32 and deterministically, in this process."""
     if device.startswith("cuda"):
         import torch
 

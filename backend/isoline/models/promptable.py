@@ -1,8 +1,8 @@
-"""What a model is that takes prompts: it is shown a scene and says where the one object lies.
+"""The interface of a promptable model: from an image view and prompts, it segments one object.
 
-The scene gives pixels at any resolution, a box at a time, and remembers what is dear. A request
-carries all prompts of its object, so a model keeps nothing of an earlier one but what a scene
-keeps; the same request always gives the same answer.
+The view reads pixels at any resolution, a window at a time, and caches expensive results. A request
+carries all prompts of its object, so a model keeps no state between requests except in the view's
+cache; the same request always gives the same result.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from isoline.models.base import Model, Patch, Prediction
 T = TypeVar("T")
 Bool: TypeAlias = NDArray[np.bool_]
 Places: TypeAlias = NDArray[np.float64]
-"""(n, 3) positions k, j, i in voxels of level 0."""
+"""(n, 3) positions (k, j, i) in voxels of level 0."""
 Index: TypeAlias = tuple[int, ...]
-"""Of a pixel: (y, x) in a picture, (k, j, i) in a volume."""
+"""Index of a pixel: (y, x) in a picture, (k, j, i) in a volume."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """The pixels [low, high) of one resolution."""
+    """The pixels [low, high) of one level."""
 
     level: int
     low: Index
@@ -44,77 +44,79 @@ class Window:
 
 
 class ImageView(ABC):
-    """An image as a promptable model sees it: two or three axes, several resolutions.
+    """An image as a promptable model sees it: two or three axes, several levels.
 
-    Level 0 is the image's own pixels. At each further level pixels are twice as long along every
-    axis but those along which they are twice as long as along the shortest already, so they come
-    to be nearly cubes. All places are in array order, (y, x) or (k, j, i), the origin at the
-    corner of the first pixel, whose centre is 0.5.
+    Level 0 holds the image's own pixels. Each further level doubles the pixel size along every
+    axis, except along axes where pixels are already twice as long as along the shortest, so that
+    pixels become nearly isotropic. All positions are in array order, (y, x) or (k, j, i), with the
+    origin at the corner of the first pixel, whose centre is at 0.5.
     """
 
     levels: int
     spacing: tuple[float, ...]
-    """Length of a level-0 pixel along each axis, in any one unit: what counts is their ratio."""
+    """Length of a level-0 pixel along each axis, in any common unit: only the ratios matter."""
 
     @abstractmethod
     def size(self, level: int) -> Index:
-        """Return how many pixels there are along each axis."""
+        """Return the number of pixels along each axis at `level`."""
 
     @abstractmethod
     def factor(self, level: int) -> Index:
-        """Return how many pixels of level 0 make one of `level` along each axis."""
+        """Return how many pixels of level 0 make up one of `level` along each axis."""
 
     @abstractmethod
     def read(self, window: Window) -> NDArray[np.generic]:
-        """Return (c, y, x) or (c, k, j, i) pixels; outside the image the nearest are repeated.
+        """Return (c, y, x) or (c, k, j, i) pixels; outside the image, the nearest pixel is
+        repeated.
 
-        They are not to be written to.
+        The caller must not write to the array.
         """
 
     @abstractmethod
     def keep(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what `make` gave for `key` on this image and model before, else make it now."""
+        """Return the cached result of `make` for `key`, this image and this model, or make it
+        now."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What was asked of a scene."""
+    """A request to a promptable model."""
 
     prompts: tuple[Prompt, ...]
-    """In pixels of level 0 and in array order, as all places in a scene."""
+    """In pixels of level 0 and in array order, like all positions in an image view."""
     parameters: Mapping[str, Value]
     initial: tuple[Window, NDArray[np.bool_]] | None = None
-    """A mask of level 0 to start from, and where it lies."""
+    """A level-0 mask to start from, and the window that it covers."""
 
 
 @dataclass(frozen=True)
 class PromptedObject:
-    """Where the object is."""
+    """The object that a promptable model found."""
 
     window: Window
     mask: NDArray[np.bool_]
-    """Of the pixels of `window`; empty where nothing was found."""
+    """The pixels of `window` in the object; all False if nothing was found."""
     reason: str = ""
-    """Why nothing was found, a sentence for the user."""
+    """Why nothing was found: a sentence for the user."""
 
 
 class PromptableModel(Model):
-    """A spec whose output is `Pointed`, and `answer`."""
+    """A model that takes prompts: a spec with `prompts`, and `answer`."""
 
     @abstractmethod
     def answer(self, scene: ImageView, question: Question) -> PromptedObject:
-        """Return the object that the prompts point at.
+        """Return the object that the prompts indicate.
 
-        At least one prompt includes something or there is an initial mask; every position lies
-        within the image or somewhat beyond its border.
+        At least one prompt includes something or there is an initial mask. Positions may lie
+        slightly outside the image.
         """
 
     def infer(self, patch: Patch) -> Prediction:
-        raise Broken(f"{self.spec.name} answers prompts and works on no tiles")
+        raise Broken(f"{self.spec.name} takes prompts and does not work on tiles")
 
 
 def along(corners: Places) -> Places:
-    """Return places at most a voxel apart on the way through `corners`."""
+    """Return positions at most a voxel apart on the path through `corners`."""
     parts = [corners[:1]]
     for start, end in pairwise(corners):
         n = ceil(float(np.abs(end - start).max()))
@@ -123,7 +125,7 @@ def along(corners: Places) -> Places:
 
 
 def overlap(window: Window, other: Window) -> tuple[slice, ...]:
-    """Return the slices, in voxels of `window`, of what it shares with `other`."""
+    """Return the overlap of `window` with `other`, as slices of `window`."""
     axes = zip(window.low, window.high, other.low, other.high, strict=True)
     return tuple(
         slice(max(low, others) - low, max(min(high, its), low) - low)
@@ -132,9 +134,9 @@ def overlap(window: Window, other: Window) -> tuple[slice, ...]:
 
 
 MOST_PLACES = 4000
-"""Of one stroke."""
+"""Largest number of positions in one stroke."""
 
 
 def thinned(places: Places) -> Places:
-    """Return so many of `places` as a stroke may have."""
+    """Return an even selection of at most MOST_PLACES of `places`."""
     return places[:: -(-len(places) // MOST_PLACES)]

@@ -1,8 +1,8 @@
-"""Segment Anything (SAM, SAM 2, MobileSAM) from an ONNX encoder and decoder that the user has.
+"""Segment Anything (SAM, SAM 2, MobileSAM) with an ONNX encoder and decoder that the user provides.
 
-The encoder sees a square of the image, 1024 x 1024 pixels large after resampling, and its embedding
-is kept: further prompts on the same object run the small decoder only. Squares lie on a lattice of
-a quarter of their side, so neighbouring objects share them.
+The encoder sees a square of the image, resampled to 1024 x 1024 pixels, and its embedding is
+cached: further prompts on the same object run only the small decoder. Squares lie on a lattice with
+a pitch of a quarter of their side, so neighbouring objects can share them.
 
 Kirillov et al., Segment Anything (2023); Ravi et al., SAM 2 (2024).
 """
@@ -29,33 +29,33 @@ Tensors: TypeAlias = Mapping[str, NDArray[np.float32]]
 
 SIDE = 1024
 _LOW = 256
-"""Side of the decoder's own masks."""
+"""Side of the decoder's low-resolution masks."""
 _MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 _DEVIATION = np.array([58.395, 57.12, 57.375], np.float32)
 _EXCLUDE, _INCLUDE, _CORNER, _OTHER_CORNER, _PADDING = 0, 1, 2, 3, -1
-"""Labels of positions, as the prompt encoder has them."""
+"""Point labels of the prompt encoder."""
 _PLACES = 8
-"""On a scribble, at most."""
+"""Largest number of positions taken from a scribble."""
 _SURE = 10.0
-"""The logit of a mask to start from."""
+"""The logit given to the pixels of an initial mask."""
 _ENCODER, _DECODER = "sam/encoder.onnx", "sam/decoder.onnx"
 _SOURCE = (
-    "export SAM, SAM 2 or MobileSAM, with `samexporter` for example, and put both files under the"
+    "export SAM, SAM 2 or MobileSAM, for example with `samexporter`, and put both files under the"
     " server's data directory: weights/sam/encoder.onnx and weights/sam/decoder.onnx"
 )
 _TYPES = {"tensor(float16)": np.float16, "tensor(int32)": np.int32, "tensor(int64)": np.int64}
-"""Of a decoder's inputs, where they are not float32: exports differ in this."""
+"""Types of a decoder's inputs other than float32: exports differ in this."""
 _EMBEDDINGS = ("image_embeddings", "image_embed")
 _PROMPTS = ("point_coords", "point_labels", "mask_input", "has_mask_input")
 
 
 class Sam(PromptableModel):
-    """An encoder once per square, a decoder per prompt."""
+    """Runs the encoder once per square and the decoder once per prompt."""
 
     spec: ClassVar[ModelSpec] = ModelSpec(
         name="sam",
         title="Segment Anything",
-        description="SAM, SAM 2 or MobileSAM, from ONNX files that you have.",
+        description="SAM, SAM 2 or MobileSAM, from ONNX files that you provide.",
         version="1",
         labels=(Label("Object", (0, 158, 115)),),
         prompt_dimensions=(2,),
@@ -77,7 +77,7 @@ class Sam(PromptableModel):
     )
 
     def __init__(self, weights: Mapping[str, Path], device: str) -> None:
-        """Load both graphs; raise WeightsMissing where they are not what they should be."""
+        """Load both graphs; raise WeightsMissing if they do not fit together."""
         from isoline.models.onnx import session  # here, so that listing models loads no runtime
 
         self._encoder = session(weights[_ENCODER], device)
@@ -88,8 +88,8 @@ class Sam(PromptableModel):
         wrong = sorted({*inputs} - given) or sorted({*_PROMPTS[:2]} - {*inputs})
         if wrong or len(self._encoder.get_inputs()) != 1 or not {*_EMBEDDINGS} & {*outputs}:
             raise WeightsMissing(
-                f"sam/encoder.onnx gives {', '.join(outputs)} and sam/decoder.onnx takes"
-                f" {', '.join(inputs)}: these do not fit",
+                f"sam/encoder.onnx outputs {', '.join(outputs)} and sam/decoder.onnx takes"
+                f" {', '.join(inputs)}: the two do not fit together",
                 _SOURCE,
             )
         self._inputs = {
@@ -125,7 +125,7 @@ class Sam(PromptableModel):
     def _embed(self, scene: ImageView, window: Window) -> Tensors:
         (entry,) = self._encoder.get_inputs()
         pixels = _rgb(scene, window)
-        if len(entry.shape) == 3:  # the graph scales, pads and normalises itself
+        if len(entry.shape) == 3:  # the graph itself scales, pads and normalises
             image = pixels
         else:
             image = ((pixels - _MEAN) / _DEVIATION).transpose(2, 0, 1)[None]
@@ -139,7 +139,7 @@ class Sam(PromptableModel):
         tokens: Sequence[tuple[tuple[float, float], int]],
         mask: NDArray[np.float32] | None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the logits of the best mask, as large as they come, and as (256, 256)."""
+        """Return the logits of the best mask, at the decoder's output size and at (256, 256)."""
         if not any(label == _CORNER for _, label in tokens):
             tokens = [*tokens, ((0.0, 0.0), _PADDING)]
         before = np.zeros((_LOW, _LOW), np.float32) if mask is None else mask
@@ -169,8 +169,8 @@ class Sam(PromptableModel):
 def _square(scene: ImageView, question: Question) -> Window:
     """Return the part of the image that the network sees.
 
-    It is centred on the first prompt that includes, or the mask, and at least twice as long as all
-    prompts span.
+    It is centred on the first including prompt, or on the mask, and at least twice as long as the
+    extent of all prompts.
     """
     places = [place for prompt in question.prompts for place in prompt.points]
     first = next((p.points for p in question.prompts if p.include), None)
@@ -199,9 +199,9 @@ def _square(scene: ImageView, question: Question) -> Window:
 
 
 def _rgb(scene: ImageView, window: Window) -> NDArray[np.float32]:
-    """Return (y, x, 3) pixels, 0 .. 255, the longer side of them `SIDE` long.
+    """Return (y, x, 3) pixels, 0 .. 255, scaled so that the longer side is `SIDE` pixels.
 
-    Padded below and at the right with the mean, which is 0 once normalised.
+    Padded below and at the right with the mean, which becomes 0 when normalised.
     """
     read = scene.read(window)
     pixels = read.astype(np.float32)
@@ -220,9 +220,10 @@ def _rgb(scene: ImageView, window: Window) -> NDArray[np.float32]:
 def _tokens(
     prompts: Sequence[Prompt], window: Window, scene: ImageView
 ) -> Iterable[tuple[tuple[float, float], int]]:
-    """Yield x, y in the network's frame and a label for what `prompts` say.
+    """Yield x, y in the network's frame and a label for each point that represents `prompts`.
 
-    Of a lasso its box and, where it excludes, its middle; of a scribble some of its places.
+    An including lasso becomes its bounding box, an excluding one its centre; a scribble becomes a
+    selection of its positions.
     """
     scale = SIDE / max(window.shape)
     factor = np.array(scene.factor(window.level))
@@ -247,7 +248,7 @@ def _tokens(
 
 
 def _start(question: Question, window: Window, scene: ImageView) -> NDArray[np.float32] | None:
-    """Return the mask to start from as (256, 256) logits of the network's frame."""
+    """Return the initial mask as (256, 256) logits in the network's frame."""
     if question.initial is None or not question.initial[1].any():
         return None
     where, mask = question.initial
@@ -264,7 +265,7 @@ def _start(question: Question, window: Window, scene: ImageView) -> NDArray[np.f
 
 
 def _in_window(logits: NDArray[np.float32], window: Window) -> NDArray[np.bool_]:
-    """Return the pixels of `window` in which `logits`, of the whole frame, are above 0."""
+    """Return the pixels of `window` where `logits`, given for the whole frame, are above 0."""
     longest = max(window.shape)
     whole = cv2.resize(logits, (longest, longest), interpolation=cv2.INTER_LINEAR)
     rows, columns = window.shape

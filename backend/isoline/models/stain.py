@@ -1,6 +1,6 @@
-"""Stains in brightfield: which light they take, estimated from the pixels of one image.
+"""Stain vectors in brightfield, estimated from the pixels of one image.
 
-By Beer and Lambert's law the optical density of a pixel is the sum of its stains' densities, each
+By the Beer-Lambert law, the optical density of a pixel is the sum of its stains' densities, each
 along a fixed direction in (red, green, blue). Densities here are natural logarithms.
 """
 
@@ -21,11 +21,11 @@ DAB = np.array([0.27, 0.57, 0.78])
 """Densities in (red, green, blue) as measured by Ruifrok and Johnston (2001)."""
 
 _STRIDE = 3
-"""Every third pixel of a sample, each way, says enough about its stains."""
+"""Every third pixel of a sample along each axis is enough to estimate its stains."""
 _FAINTEST = 0.15
-"""Mean optical density below which a pixel is glass."""
+"""Mean optical density below which a pixel counts as glass."""
 _FEWEST = 1000
-"""Pixels of tissue below which nothing is estimated."""
+"""Number of tissue pixels below which nothing is estimated."""
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Stains:
     """Hematoxylin and one counterstain, on the glass of one image."""
 
     white: NDArray[np.uint8]
-    """(3,) clear glass."""
+    """(3,) the colour of clear glass."""
     vectors: NDArray[np.float64]
-    """(2, 3) unit vectors of density: hematoxylin, counterstain."""
+    """(2, 3) unit vectors of optical density: hematoxylin, counterstain."""
 
     @property
     def density(self) -> NDArray[np.float64]:
-        """(3, 256) optical density of each value of each channel."""
+        """(3, 256) optical density for each value of each channel."""
         levels = np.maximum(np.arange(256), 1)
         table: NDArray[np.float64] = np.log(self.white.astype(np.float64))[:, None] - np.log(levels)
         return np.maximum(table, 0)
@@ -52,7 +52,7 @@ class Stains:
 
 
 def sampled_pixels(samples: Sequence[Patch]) -> NDArray[np.uint8]:
-    """Return (3, n) pixels from a regular sieve over the part of each sample on the image."""
+    """Return (3, n) pixels, sampled regularly from the part of each patch that is on the image."""
     sieves = []
     for sample in samples:
         box = sample.image
@@ -62,7 +62,7 @@ def sampled_pixels(samples: Sequence[Patch]) -> NDArray[np.uint8]:
 
 
 def tissue_densities(pixels: NDArray[np.uint8], white: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return (3, m) the optical densities of those of `pixels` (3, n) that are no glass."""
+    """Return (3, m) the optical densities of those of `pixels` (3, n) that are not glass."""
     table = Stains(white, np.stack([HEMATOXYLIN, EOSIN])).density
     density = np.stack([table[c][pixels[c]] for c in range(3)])
     return density[:, density.mean(axis=0) > _FAINTEST]
@@ -71,9 +71,9 @@ def tissue_densities(pixels: NDArray[np.uint8], white: NDArray[np.uint8]) -> NDA
 def estimate(pixels: NDArray[np.uint8], trust: float = 0.5) -> Stains:
     """Estimate the stains of an image from (3, n) of its pixels.
 
-    `trust` weighs what is found by Macenko's method against the known directions of hematoxylin
-    and of eosin or DAB, whichever is nearer: the estimate follows the slide, the priors hold it
-    where the slide shows one stain only.
+    `trust` weighs the result of Macenko's method against the known directions of hematoxylin and
+    of eosin or DAB, whichever is nearer: the estimate follows the slide, and the priors stabilise
+    it if the slide shows only one stain.
     """
     white = Glass.of(pixels).white
     density = tissue_densities(pixels, white)
@@ -85,12 +85,12 @@ def estimate(pixels: NDArray[np.uint8], trust: float = 0.5) -> Stains:
         priors[1] = _unit(DAB)
     blended = trust * found + (1 - trust) * priors
     if _unit(blended[0]) @ _unit(blended[1]) > np.cos(np.deg2rad(10)):
-        blended = priors  # one stain only: two directions this close cannot be told apart
+        blended = priors  # only one stain: directions this close cannot be separated
     return Stains(white, np.stack([_unit(vector) for vector in blended]))
 
 
 def macenko(density: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (2, 3) unit stain vectors of densities (3, n): the more hematoxylin-like first.
+    """Return (2, 3) unit stain vectors of densities (3, n), the more hematoxylin-like first.
 
     Macenko et al. (2009): the robust extremes of the angle in the plane of the two largest
     principal components.
@@ -103,7 +103,7 @@ def macenko(density: NDArray[np.float64]) -> NDArray[np.float64]:
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1) @ plane.T
     vectors = np.clip(vectors, 0.01, None)  # no stain adds light
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    # hematoxylin takes the most red, compared with the rest
+    # hematoxylin absorbs relatively the most red
     ordered: NDArray[np.float64] = vectors[np.argsort(-vectors[:, 0])]
     return ordered
 

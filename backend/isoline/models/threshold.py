@@ -1,4 +1,4 @@
-"""The reference model: dark or bright pixels, exact at any tiling."""
+"""The reference model for slides: dark or bright pixels, independent of tiling."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class Threshold(Model):
 def luminance(pixels: NDArray[np.generic]) -> NDArray[np.int32]:
     """Return (y, x) levels 0 .. 255 of (c, y, x) pixels, in exact integer arithmetic.
 
-    Three channels: ITU-R BT.601 luma, rounded half up. One channel: its value. Of 16-bit pixels
-    the high byte counts. Raises NotSupported for other types.
+    Three channels: ITU-R BT.601 luma, rounded half up. One channel: its value. Of 16-bit pixels,
+    only the high byte is used. Raises NotSupported for other types.
     """
     if pixels.dtype == np.uint16:
         levels = pixels.astype(np.int32) >> 8
@@ -73,8 +73,8 @@ def luminance(pixels: NDArray[np.generic]) -> NDArray[np.int32]:
         levels = pixels.astype(np.int32)
     else:
         raise NotSupported(
-            f"threshold works on 8 and 16 bit pixels, not {pixels.dtype}",
-            "convert the image to 8 or 16 bit integers",
+            f"threshold works on 8-bit and 16-bit pixels, not {pixels.dtype}",
+            "convert the image to 8-bit or 16-bit integers",
         )
     if len(levels) == 1:
         return np.asarray(levels[0])

@@ -1,4 +1,4 @@
-"""The reference model of volumes: voxels above or below given values, exact by its nature."""
+"""The reference model for volumes: voxels within a range of values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Threshold3D(VolumeModel):
     spec: ClassVar[ModelSpec] = ModelSpec(
         name="threshold3d",
         title="Threshold (volume)",
-        description="Voxels between two values: Hounsfield units in CT, as stored in MR.",
+        description="Voxels between two values: Hounsfield units in CT, stored values in MR.",
         version="1",
         labels=(Label("Foreground", (228, 26, 28)),),
         output=Voxels(),

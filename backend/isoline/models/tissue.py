@@ -1,4 +1,4 @@
-"""Tissue against glass, as regions."""
+"""Tissue as opposed to glass, as regions."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from isoline.models.tissue_mask import Glass, evidence, ink
 _BLUR_PX = 2.0
 _SMOOTHING_PX = 4.0
 _RADII = (6, 12)
-"""Reach of the two Gaussian filters: three times their sigma."""
+"""Radii of the two Gaussian filters: three times their sigma."""
 
 
 class Tissue(Model):
-    """Pixels unlike the glass of their own slide, with a smooth outline."""
+    """Pixels that differ from the glass of the same slide, with a smooth outline."""
 
     spec: ClassVar[ModelSpec] = ModelSpec(
         name="tissue",
         title="Tissue",
-        description="Where a brightfield slide has tissue. Pen marks, dust and shadows are left out"
-        " where colour tells them apart.",
+        description="Tissue on a brightfield slide. Pen marks, dust and shadows are left out"
+        " where colour distinguishes them.",
         version="1",
         labels=(Label("Tissue", (255, 200, 0)),),
         output=Regions(),
@@ -46,7 +46,7 @@ class Tissue(Model):
     )
 
     def statistics(self, samples: Sequence[Patch]) -> Statistics:
-        """Return the colour of glass (3,) and the least evidence of tissue (1,)."""
+        """Return the colour of glass, `white` (3,), and the tissue `threshold` (1,)."""
         pixels = [_smooth(_on_image(sample))[:, ::2, ::2].reshape(3, -1) for sample in samples]
         glass = Glass.of(np.concatenate(pixels, axis=1))
         return {"white": glass.white, "threshold": np.array([glass.threshold], np.uint8)}
@@ -57,7 +57,7 @@ class Tissue(Model):
         found = evidence(smooth, white) >= patch.statistics["threshold"][0]
         if patch.parameters["leave_out_pens"]:
             found &= ~ink(smooth)
-        # the majority within a Gaussian window: no specks, no frayed outline
+        # the majority within a Gaussian window: no specks and no frayed outline
         share = _gaussian(found.astype(np.uint8) * 255, _SMOOTHING_PX, _RADII[1])
         classes = np.zeros(patch.pixels.shape[1:], np.uint8)
         box = patch.image
@@ -75,6 +75,7 @@ def _smooth(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _gaussian(plane: NDArray[np.uint8], sigma: float, radius: int) -> NDArray[np.uint8]:
-    # OpenCV filters 8-bit planes in fixed point: a pixel does not depend on where the plane begins
+    # OpenCV filters 8-bit planes in fixed point, so a pixel does not depend on where the plane
+    # starts
     side = 2 * radius + 1
     return np.asarray(cv2.GaussianBlur(plane, (side, side), sigma), np.uint8)

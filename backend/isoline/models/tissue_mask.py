@@ -1,8 +1,8 @@
-"""Tissue against glass: one decision, for skipping glass, sampling stains and the model `tissue`.
+"""Tissue detection, shared by glass skipping, stain sampling and the model `tissue`.
 
-A pixel of a brightfield slide is compared with the clear glass of the same slide. What the stains
-take from the three channels unevenly is colour, what they take evenly is grey. Tissue has colour;
-dust, bubbles and shadows are grey, and only a strong grey counts as tissue.
+A pixel of a brightfield slide is compared with the clear glass of the same slide. Absorption that
+differs between the three channels is colour, equal absorption is grey. Tissue is coloured; dust,
+bubbles and shadows are grey, and only a dark grey counts as tissue.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from numpy.typing import NDArray
 from isoline.geometry.grid import XY, Box
 
 MARGIN_CELLS = 2
-"""How far `tissue_mask` reaches beyond what looks like tissue, in its own pixels."""
+"""How far `tissue_mask` extends beyond what looks like tissue, in its own pixels."""
 SPECK_CELLS = 64
-"""Pieces smaller than this that are paler than tissue are dust to `tissue_mask`."""
+"""`tissue_mask` takes components smaller than this and paler than tissue for dust."""
 
 _THRESHOLDS = (10, 15)
-"""Bounds on the least evidence of tissue; they hold where a slide is nearly all glass or tissue."""
+"""Bounds on the threshold, for slides that are nearly all glass or all tissue."""
 
 
 @dataclass(frozen=True)
 class Glass:
-    """The clear glass of one slide, and how far from it tissue begins."""
+    """The clear glass of one slide, and how much tissue differs from it."""
 
     white: NDArray[np.uint8]
     """(3,) red, green, blue."""
     threshold: int
-    """Least evidence of tissue, in grey levels."""
+    """Smallest evidence that counts as tissue, in grey levels."""
 
     @classmethod
     def of(cls, rgb: NDArray[np.uint8]) -> Glass:
-        """Estimate from (3, n) pixels of one slide, whatever their share of tissue.
+        """Estimate the glass from (3, n) pixels of one slide, whatever their share of tissue.
 
-        The threshold is Otsu's (1979) over the evidence, within bounds.
+        The threshold is that of Otsu (1979) over the evidence, within bounds.
         """
         clear = rgb[:, (rgb.min(axis=0) >= 170) & (np.ptp(rgb, axis=0) <= 30)]
         if clear.shape[1] * 100 > rgb.shape[1]:
@@ -58,9 +58,9 @@ def evidence(rgb: NDArray[np.uint8], white: NDArray[np.uint8]) -> NDArray[np.uin
 
 
 def ink(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return (...) whether the pixels (3, ...) look like a felt pen: green, bright blue or black.
+    """Return (...) whether the pixels (3, ...) look like felt pen: green, bright blue or black.
 
-    No common stain leaves green the strongest channel; haematoxylin is never as pure a blue.
+    No common stain makes green the brightest channel; haematoxylin is never as pure a blue.
     """
     red, green, blue = rgb.astype(np.int16)
     greenish = (green > red + 12) & (green > blue + 4)
@@ -73,8 +73,8 @@ def ink(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def tissue_mask(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return (y, x) where a whole slide `rgb` (3, y, x), at about 16 um/px, may have tissue.
 
-    Generous: half the evidence that the model `tissue` asks for is enough, save in specks of dust;
-    pen marks count; and the mask is grown by MARGIN_CELLS.
+    The mask is generous: half the evidence that the model `tissue` requires is enough, except in
+    specks of dust; pen marks count; and the mask is dilated by MARGIN_CELLS.
     """
     smooth = np.stack([cv2.GaussianBlur(plane, (5, 5), 1.0) for plane in rgb])
     glass = Glass.of(smooth.reshape(3, -1))
@@ -93,11 +93,11 @@ def tissue_mask(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
 def sample_windows(
     mask: NDArray[np.bool_], cell: XY, bounds: Box, count: int = 24, side: int = 512
 ) -> list[Box]:
-    """Choose windows that see the tissue of a whole image: a fixed function of its arguments.
+    """Choose windows that sample the tissue of a whole image, deterministically.
 
     `mask` (y, x) has cells of `cell` grid pixels; `bounds` is the grid. The windows lie inside the
-    grid, `side` pixels square or as large as it allows, at most `count`, spread evenly over those
-    that hold the most tissue, in raster order.
+    grid and are `side` pixels square, or as large as the grid allows. At most `count` are chosen,
+    spread evenly over those with the most tissue, in raster order.
     """
     width, height = min(side, bounds.width), min(side, bounds.height)
     candidates = [
@@ -108,7 +108,7 @@ def sample_windows(
     share = np.array([_share(mask, cell, box) for box in candidates])
     full = np.flatnonzero(share >= 0.75 * share.max())
     if len(full) < count:
-        # too few full windows: a small biopsy is seen in pieces
+        # too few full windows: sample a small biopsy piece by piece
         full = np.sort(np.argsort(-share, kind="stable")[: min(count, np.count_nonzero(share))])
     chosen = full[np.linspace(0, len(full) - 1, min(count, len(full))).round().astype(int)]
     return [candidates[i] for i in chosen] or candidates[:count]
@@ -124,12 +124,12 @@ def otsu(counts: NDArray[np.int64]) -> int:
 
 
 def _starts(first: int, last: int, side: int) -> list[int]:
-    """Return where windows of `side` begin that cover [first, last); the last one overlaps."""
+    """Return where windows of `side` that cover [first, last) start; the last one overlaps."""
     return [*range(first, last - side, side), last - side]
 
 
 def _share(mask: NDArray[np.bool_], cell: XY, box: Box) -> float:
-    """Return the share of `box` that is tissue, from the cells whose centres it holds."""
+    """Return the share of `box` that is tissue, from the cells that it covers."""
     x0, x1 = int(box.x0 / cell.x), max(int(box.x1 / cell.x), int(box.x0 / cell.x) + 1)
     y0, y1 = int(box.y0 / cell.y), max(int(box.y1 / cell.y), int(box.y0 / cell.y) + 1)
     part = mask[y0:y1, x0:x1]

@@ -1,7 +1,7 @@
-"""What a model of volumes is: a generator that gives labels as they come, coarse before fine.
+"""The interface of a volume model: a generator of labels, coarse before fine.
 
-Between two steps the worker looks whether anybody still waits: a model yields often, at least
-twice a second, and is simply closed when the job was stopped.
+Between steps the worker checks for cancellation: a model must yield often, at least twice a second,
+and its generator is simply closed if the job was cancelled.
 """
 
 from __future__ import annotations
@@ -19,58 +19,58 @@ from isoline.geometry.volume_grid import VolumeGrid
 from isoline.models.base import Model, Patch, Prediction
 
 SLAB = 16
-"""How many slices a step gives at most."""
+"""Largest number of slices in a step."""
 
 
 @dataclass
 class Gaze:
-    """The slice that the user looks at now; it moves while a model works."""
+    """The slice that the user is looking at now; it moves while a model runs."""
 
     k: int
 
 
 @dataclass(frozen=True)
 class Scan:
-    """One volume, and what was asked of it."""
+    """One volume, and the request for it."""
 
     voxels: NDArray[np.generic]
     """(k, j, i) in the units of the modality; read-only."""
     grid: VolumeGrid
     modality: str
-    """CT, MR, ...; empty where unknown."""
+    """CT, MR, ...; empty if unknown."""
     parameters: Mapping[str, Value]
     focus: int
-    """The slice k that the user looked at when they asked."""
+    """The slice k that the user was looking at when they sent the request."""
     gaze: Gaze | None = None
-    """Where they look now, None where they cannot say."""
+    """The slice that the user is looking at now; None if the client cannot report it."""
     have: frozenset[int] = frozenset()
-    """Slices that were given before a restart; the work for them alone can be left out."""
+    """Slices already delivered before a restart; work needed only for them can be skipped."""
     threads: int = 1
-    """How many cores the model may use at once."""
+    """Number of cores that the model may use at once."""
 
     @property
     def look(self) -> int:
-        """The slice that the user looks at now."""
+        """The slice that the user is looking at now."""
         return self.focus if self.gaze is None else self.gaze.k
 
     @property
     def missing(self) -> tuple[int, ...]:
-        """The slices that have to be given, ascending."""
+        """The slices still to be delivered, ascending."""
         return tuple(k for k in range(len(self.voxels)) if k not in self.have)
 
 
 @dataclass(frozen=True)
 class Step:
-    """How far a model is, and what it found since the last step."""
+    """A model's progress, and its results since the last step."""
 
     done: float
-    """Share of the whole work, 0 to 1."""
+    """Share of all the work, 0 to 1."""
     slices: tuple[int, ...] = ()
-    """The k of each slice in `labels`; a slice may come again and then replaces itself."""
+    """The k of each slice in `labels`; a slice that comes again replaces its earlier version."""
     labels: NDArray[np.uint8] | None = None
-    """(n, j, i), 0 is nothing, l is the spec's label l - 1."""
+    """(n, j, i); 0 is background, l is the spec's label l - 1."""
     provisional: bool = False
-    """A first impression; final labels of the same slices follow."""
+    """Whether this is a preview; final labels of the same slices follow."""
 
 
 class VolumeModel(Model):
@@ -78,10 +78,10 @@ class VolumeModel(Model):
 
     @abstractmethod
     def segment(self, scan: Scan) -> Iterator[Step]:
-        """Yield steps until every missing slice has been given once with `provisional` False.
+        """Yield steps until every missing slice has been delivered once with `provisional` False.
 
-        The labels do not depend on `scan.look`, only the order in which they come; nor on
-        `scan.have`, `scan.threads`.
+        The labels must not depend on `scan.look`, which may only affect their order, nor on
+        `scan.have` or `scan.threads`.
         """
 
     def infer(self, patch: Patch) -> Prediction:
@@ -89,7 +89,7 @@ class VolumeModel(Model):
 
 
 def outward(slices: int, focus: int) -> Iterator[tuple[int, ...]]:
-    """Yield all of 0 .. slices - 1 in slabs, those nearest to `focus` first."""
+    """Yield all of 0 .. slices - 1 in slabs, nearest to `focus` first."""
     order = sorted(range(slices), key=lambda k: (abs(k - focus), k))
     for first in range(0, slices, SLAB):
         yield tuple(sorted(order[first : first + SLAB]))
@@ -98,6 +98,6 @@ def outward(slices: int, focus: int) -> Iterator[tuple[int, ...]]:
 def give(
     labels: NDArray[np.uint8], focus: int, *, provisional: bool, done: float
 ) -> Iterator[Step]:
-    """Yield the slices of whole `labels` (k, j, i) from `focus` outward."""
+    """Yield all slices of `labels` (k, j, i) from `focus` outward."""
     for slices in outward(len(labels), focus):
         yield Step(done, slices, labels[list(slices)], provisional)

@@ -1,4 +1,4 @@
-"""Where models' weights lie, checked against the sha256 that the spec pins."""
+"""Finding models' weights and checking them against the sha256 pinned in the spec."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from isoline.models.base import ModelSpec
 
 
 def weight_files(spec: ModelSpec, directory: Path) -> Mapping[str, Path]:
-    """Return the files of `spec.weights` and `spec.own_files` by name.
+    """Return the paths of `spec.weights` and `spec.own_files` by file name.
 
-    Raises WeightsMissing, with the command that fetches them or where one gets them, when one is
-    absent or altered, and Broken where a package that the model needs is not installed.
+    Raises WeightsMissing if a file is missing or altered, stating the command that fetches it or
+    where to get it, and Broken if a package that the model needs is not installed.
     """
     extras.require(spec.packages, spec.name)
     files = {}
@@ -31,11 +31,11 @@ def weight_files(spec: ModelSpec, directory: Path) -> Mapping[str, Path]:
         path = directory / own.file
         if not path.exists():
             raise WeightsMissing(
-                f"{spec.name} needs {own.file} in the directory of weights", own.source
+                f"{spec.name} needs {own.file} in the weights directory", own.source
             )
         if own.sha256 and downloads.find(own, directory) is None:
             raise WeightsMissing(
-                f"{own.file} in the directory of weights is not the file that {spec.name} knows:"
+                f"{own.file} in the weights directory is not the file that {spec.name} expects:"
                 " its sha256 differs",
                 own.source,
             )
@@ -44,7 +44,7 @@ def weight_files(spec: ModelSpec, directory: Path) -> Mapping[str, Path]:
 
 
 def pull(spec: ModelSpec, directory: Path) -> Mapping[str, Path]:
-    """Fetch the files of `spec.weights` that are not there yet, and return them all by name."""
+    """Fetch the files of `spec.weights` that are missing, and return all paths by file name."""
     for weights in spec.weights:
         downloads.fetch(weights, directory)
     return weight_files(spec, directory)

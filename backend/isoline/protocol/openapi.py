@@ -314,8 +314,9 @@ def _jobs() -> dict[str, Json]:
     key = _parameter(
         "header",
         "Idempotency-Key",
-        {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
-        "Drawn anew for each job and repeated with each attempt: the same key is the same job.",
+        {"type": "string", "pattern": "^[A-Za-z0-9_-]{0,64}$"},
+        "Drawn anew for each job and repeated with each attempt: the same key is the same job. "
+        "Empty: none.",
     )
     mistakes = (400, 403, 404, 409, 413, 422, 429)
     return {

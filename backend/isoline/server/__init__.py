@@ -1,1 +1,1 @@
-"""HTTP: routes, access, and the WSGI server."""
+"""HTTP: routes, access control and the WSGI server."""

@@ -1,6 +1,6 @@
-"""Who calls, and what they may do: tokens with scopes, an OpenID Connect issuer, rate limits.
+"""Authentication and authorisation: tokens with scopes, an OpenID Connect issuer, rate limits.
 
-Without tokens and issuer the server listens on loopback only, and whoever calls may do everything.
+Without tokens and an issuer, the server listens on loopback only, and any caller may do everything.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from isoline.errors import Broken, Busy, NotAllowed, NotAuthenticated
 
 VIEW, RUN, SAVE, ADMIN = SCOPES
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "ES256", "ES384", "EdDSA")
-"""Signatures that an issuer may use: none that share a secret, and never "none"."""
+"""Signature algorithms that an issuer may use: none with a shared secret, and never "none"."""
 KEYS_SECONDS = 600.0
-"""How long the issuer's keys are kept."""
+"""How long the issuer's keys are cached."""
 KEYS_PAUSE_SECONDS = 30.0
-"""How soon they may be fetched again for one that is not among them."""
+"""How soon they may be fetched again because of an unknown key."""
 KEYS_BYTES = 1 << 20
 SKEW_SECONDS = 30
 BURST_SECONDS = 2.0
-"""After a pause a caller may send what would be due in so many seconds at once."""
+"""After a pause, a caller may send a burst of as many requests as are allowed in this time."""
 
 
 @dataclass(frozen=True)
 class User:
-    """Who calls."""
+    """A caller."""
 
     name: str
     scopes: frozenset[str]
     is_known: bool = True
-    """Whether they proved it; nobody has to on an open server."""
+    """Whether the caller is authenticated, which an open server does not require."""
 
     def may(self, scope: str) -> bool:
         return scope in self.scopes or ADMIN in self.scopes
@@ -50,7 +50,7 @@ class User:
         """Raise NotAllowed unless the user has `scope`."""
         if not self.may(scope):
             raise NotAllowed(
-                f"{self.name} may not do this", f"it takes a token with the scope {scope!r}"
+                f"{self.name} may not do this", f"use a token with the scope {scope!r}"
             )
 
 
@@ -58,19 +58,19 @@ ANYBODY = User("", frozenset(SCOPES), is_known=False)
 
 
 def new_token() -> tuple[str, str]:
-    """Return a token that nobody can guess, and its hash for isoline.toml."""
+    """Return a random token, and its hash for isoline.toml."""
     token = secrets.token_urlsafe(32)
     return token, digest(token)
 
 
 def digest(token: str) -> str:
-    """Return what stands for `token` in isoline.toml."""
-    # tokens are long and random: a slow hash, as for passwords, would add nothing
+    """Return the hash of `token`, as in isoline.toml."""
+    # tokens are long and random: a slow hash, as for passwords, would add no security
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 class Access:
-    """Tells who calls from what they present."""
+    """Identifies callers by their credentials."""
 
     def __init__(self, settings: Settings) -> None:
         self._server = settings.server
@@ -86,62 +86,65 @@ class Access:
 
     @property
     def is_open(self) -> bool:
-        """Whether nobody has to present anything."""
+        """Whether no credentials are required."""
         return not self._known and self._issuer is None
 
     def user(self, token: str) -> User:
-        """Return who presents `token`, "" for nothing.
+        """Return the caller with `token`, "" if there is none.
 
-        Raises NotAuthenticated, or Busy beyond a rate.
+        Raises NotAuthenticated, or Busy beyond the rate limit.
         """
         if self.is_open:
             return ANYBODY
         user = self._of_token(token) or (self._issuer.user(token) if self._issuer else None)
         if not token or user is None:
-            what = "this server does not know the token" if token else "this server wants a token"
+            what = "the token is not valid" if token else "this server requires a token"
             raise NotAuthenticated(what, "send Authorization: Bearer TOKEN")
         self._rates.count(user.name)
         return user
 
     def check_host(self, host: str) -> None:
-        """Refuse a name that is not this server's.
+        """Reject a host name that is not this server's.
 
-        A page whose own name was made to point here (DNS rebinding) gets no further. Raises
+        This blocks pages whose own name was made to resolve to this server (DNS rebinding). Raises
         NotAllowed.
         """
         name = (urlsplit(f"//{host}").hostname or "").lower()
         if self._hosts and name not in self._hosts:
-            raise NotAllowed(f"this server is not {name!r}", "name it in server.hosts")
+            raise NotAllowed(f"this server is not called {name!r}", "add the name to server.hosts")
 
     def check_origin(self, origin: str | None, host: str) -> None:
-        """Refuse what a page of another site wants changed here. Raises NotAllowed."""
+        """Reject changes requested by a page of another site. Raises NotAllowed."""
         if origin is None or origin in self._server.allow_origins:
             return
         if urlsplit(origin).netloc != host:
             raise NotAllowed(
-                f"pages of {origin} may not call this server", "name it in server.allow_origins"
+                f"pages of {origin} may not call this server", "add it to server.allow_origins"
             )
 
     def _of_token(self, token: str) -> User | None:
         presented, found = digest(token), None
-        for name, (known, scopes) in self._known.items():  # all of them, whichever it is
+        for name, (
+            known,
+            scopes,
+        ) in self._known.items():  # always all, so that timing reveals nothing
             if hmac.compare_digest(presented, known):
                 found = User(name, scopes)
         return found
 
 
 class Rates:
-    """A bucket for each caller that fills steadily and never holds more than a short burst."""
+    """A token bucket per caller, which refills steadily and holds at most a short burst."""
 
     def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """Allow `per_second` calls; 0 allows any number."""
+        """Allow `per_second` calls; 0 means no limit."""
         self._per_second = per_second
         self._clock = clock
         self._lock = threading.Lock()
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def count(self, name: str) -> None:
-        """Take note of a call of `name`. Raises Busy when it comes too soon."""
+        """Count a call by `name`. Raises Busy if it comes too soon."""
         if not self._per_second:
             return
         most, now = self._per_second * BURST_SECONDS, self._clock()
@@ -150,9 +153,7 @@ class Rates:
             left = min(most, left + (now - since) * self._per_second)
             self._buckets[name] = max(left - 1, 0.0), now
         if left < 1:
-            raise Busy(
-                f"more than {self._per_second:g} requests a second", "slow down; try again in 1 s"
-            )
+            raise Busy(f"more than {self._per_second:g} requests per second", "try again in 1 s")
 
 
 @dataclass
@@ -166,11 +167,11 @@ class Issuer:
     _fetched: float = float("-inf")
 
     def user(self, token: str) -> User | None:
-        """Return whom `token` names: signature, iss, aud and exp are checked. None if it is none.
+        """Return the user named by `token`, None if its signature, iss, aud or exp is not valid.
 
-        Raises Broken when the keys of the issuer cannot be read.
+        Raises Broken if the issuer's keys cannot be read.
         """
-        import jwt  # an extra: servers without an issuer do without it
+        import jwt  # an extra, not needed by servers without an issuer
 
         if token.count(".") != 2:
             return None
@@ -190,12 +191,12 @@ class Issuer:
             )
         except (jwt.PyJWTError, ValueError, TypeError):
             return None
-        said = claims.get(self.settings.scope_claim, "")
-        words = said.split() if isinstance(said, str) else [str(word) for word in said]
+        granted = claims.get(self.settings.scope_claim, "")
+        words = granted.split() if isinstance(granted, str) else [str(word) for word in granted]
         prefix = self.settings.scope_prefix
         scopes = {word.removeprefix(prefix) for word in words if word.startswith(prefix)}
         name = str(claims[self.settings.user_claim])
-        # one of the configured tokens may have the same name
+        # prefixed, since a configured token may have the same name
         return User(f"{self.settings.issuer}#{name}", frozenset(scopes & set(SCOPES)))
 
     def _key(self, kid: str) -> Any:
@@ -220,18 +221,18 @@ class Issuer:
             text = _fetch(where) if where.startswith("https://") else Path(where).read_bytes()
             return jwt.PyJWKSet.from_dict(orjson.loads(text))
         except (OSError, ValueError, jwt.PyJWTError) as error:
-            what = f"the keys of the issuer cannot be read: {error}"
-            raise Broken(what, "see oidc.jwks") from error
+            what = f"the issuer's keys cannot be read: {error}"
+            raise Broken(what, "check oidc.jwks in isoline.toml") from error
 
 
 def _fetch(url: str) -> bytes:
-    """Return what is at `url`; no redirect is followed. Raises OSError."""
+    """Return the content at `url`, without following redirects. Raises OSError."""
     import requests
 
-    with requests.get(url, timeout=5, stream=True, allow_redirects=False) as answer:
-        if answer.status_code != 200:
-            raise OSError(f"{url} answered {answer.status_code}")
-        text = answer.raw.read(KEYS_BYTES + 1, decode_content=True)
+    with requests.get(url, timeout=5, stream=True, allow_redirects=False) as response:
+        if response.status_code != 200:
+            raise OSError(f"{url} responded with status {response.status_code}")
+        text = response.raw.read(KEYS_BYTES + 1, decode_content=True)
     if len(text) > KEYS_BYTES:
-        raise OSError(f"{url} is too long")
+        raise OSError(f"the response of {url} is too long")
     return bytes(text)

@@ -1,4 +1,4 @@
-"""The HTTP API: what is served, put together."""
+"""Assembling the HTTP API."""
 
 from __future__ import annotations
 

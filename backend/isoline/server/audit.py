@@ -1,7 +1,7 @@
-"""Who ran, cancelled, saved and deleted what, when; and the log as JSON.
+"""The audit log of who ran, cancelled, saved and deleted what and when; and JSON logging.
 
-Neither names an image: file names may hold the names of patients. A job is named by its id, an
-image by the fingerprint of its content.
+Neither contains image names, since file names may contain patient names. Jobs are identified by
+their id, images by the fingerprint of their content.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ class Audit:
         self._path = path
 
     def note(self, user: str, action: str, subject: str, **more: str) -> None:
-        """Write that `user` did `action` to `subject`, an id."""
+        """Record that `user` performed `action` on `subject`, an id."""
         line = {"time": _now(), "user": user, "action": action, "subject": subject, **more}
-        # one write to a file that is opened for appending: lines never mix
+        # a single write to a file opened for appending, so lines never interleave
         try:
             with self._path.open("ab", buffering=0) as file:
                 file.write(orjson.dumps(line) + b"\n")
-        except OSError as error:  # a full disk must not keep anyone from cancelling
+        except OSError as error:  # a full disk must not prevent anyone from cancelling
             log.error("the audit log cannot be written: %s: %s", error.strerror, line)
 
 
 class JsonLines(logging.Formatter):
-    """A log for machines: one object a line, with the job it is about."""
+    """A machine-readable log: one JSON object per line, with the job it refers to."""
 
     def format(self, record: logging.LogRecord) -> str:
         name = record.threadName or threading.current_thread().name
-        said = {
+        fields = {
             "time": _now(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
@@ -48,8 +48,8 @@ class JsonLines(logging.Formatter):
             "job": name.removeprefix("job-") if name.startswith("job-") else None,
         }
         if record.exc_info:
-            said["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps({key: value for key, value in said.items() if value}).decode()
+            fields["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps({key: value for key, value in fields.items() if value}).decode()
 
 
 def _now(seconds: float | None = None) -> str:

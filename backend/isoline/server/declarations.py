@@ -1,4 +1,4 @@
-"""What a route asks of its callers, said where it is registered; the guard reads nothing else."""
+"""What a route requires of its callers, declared where it is registered, for the guard to check."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from isoline.server.access import RUN, VIEW
 View = TypeVar("View", bound=Callable[..., Any])
 
 SAFE = ("GET", "HEAD", "OPTIONS")
-"""Methods that change nothing."""
+"""Methods that do not change anything."""
 
 
 @dataclass(frozen=True)
 class Body:
-    """The largest body that a route reads."""
+    """The largest request body that a route accepts."""
 
     bytes: int
     parts: int = 0
-    """How many parts a form may have; 0: it takes no form."""
+    """Largest number of parts in a form; 0 if forms are not accepted."""
     fields_bytes: int = 0
-    """How long all fields of a form that are no files may be together."""
+    """Largest total size of the form fields that are not files."""
     is_json: bool = True
-    """Whether it must be said to be JSON: a form of another site can send anything else."""
+    """Whether the content type must be JSON, since a form of another site can send any other
+    type."""
 
 
 NO_BODY = Body(0, is_json=False)
@@ -34,17 +35,17 @@ NO_BODY = Body(0, is_json=False)
 
 @dataclass(frozen=True)
 class Declaration:
-    """What one route asks of its callers."""
+    """What one route requires of its callers."""
 
     scope: str | None
-    """What the caller's token must allow; None: anybody may call, without a token."""
+    """The scope that the caller's token must have; None if no token is required."""
     body: Body = NO_BODY
     trusts: Callable[[str], bool] = lambda _: False
-    """Whether callers from an address need no token."""
+    """Whether callers from an address are trusted without a token."""
 
 
 class Routes:
-    """Registers views, each with its declaration, on an app or a blueprint."""
+    """Registers views with their declarations on an app or a blueprint."""
 
     def __init__(self, target: Flask | Blueprint) -> None:
         self._target = target
@@ -54,15 +55,15 @@ class Routes:
         return self.route(rule, "GET", Declaration(scope))
 
     def post(self, rule: str, body: Body, scope: str | None = RUN) -> Callable[[View], View]:
-        """Register a view that takes `body` and does something."""
+        """Register a view that accepts `body` and performs an action."""
         return self.route(rule, "POST", Declaration(scope, body))
 
     def put(self, rule: str, body: Body, scope: str | None = RUN) -> Callable[[View], View]:
-        """Register a view that takes `body` and keeps it."""
+        """Register a view that accepts `body` and stores it."""
         return self.route(rule, "PUT", Declaration(scope, body))
 
     def patch(self, rule: str, body: Body, scope: str | None = RUN) -> Callable[[View], View]:
-        """Register a view that takes `body` and changes something."""
+        """Register a view that accepts `body` and changes something."""
         return self.route(rule, "PATCH", Declaration(scope, body))
 
     def delete(self, rule: str, scope: str | None = RUN) -> Callable[[View], View]:
@@ -72,7 +73,8 @@ class Routes:
     def route(
         self, rule: str, method: str, declaration: Declaration, endpoint: str | None = None
     ) -> Callable[[View], View]:
-        """Register a view for one method; one view may have several rules of one declaration."""
+        """Register a view for one method; a view may have several rules with the same
+        declaration."""
 
         def register(view: View) -> View:
             view.__dict__["declaration"] = declaration
@@ -84,12 +86,12 @@ class Routes:
 
 
 def declaration_of(view: Callable[..., Any] | None) -> Declaration | None:
-    """Return what the route of `view` declares, None where it declares nothing."""
+    """Return the declaration of `view`, None if it has none."""
     return getattr(view, "declaration", None)
 
 
 def check_declared(app: Flask) -> None:
-    """Raise RuntimeError where a route of `app` declares nothing."""
+    """Raise RuntimeError if a route of `app` has no declaration."""
     for rule in app.url_map.iter_rules():
         if declaration_of(app.view_functions[rule.endpoint]) is None:
             raise RuntimeError(f"the route {rule.rule} does not declare who may call it")

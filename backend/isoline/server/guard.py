@@ -1,4 +1,4 @@
-"""Before a request reaches its route: who calls, what the route declares, how much may be sent."""
+"""Checks before a request reaches its route: the caller, the route's declaration, the body."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from isoline.server.metrics import Metrics
 
 
 def guard(app: Flask, access: Access, metrics: Metrics, settings: Settings) -> None:
-    """Check each request of `app` against what its route declares, and count the answers."""
+    """Check each request to `app` against the declaration of its route, and count responses."""
 
     @app.before_request
     def check() -> None:
@@ -52,8 +52,8 @@ def guard(app: Flask, access: Access, metrics: Metrics, settings: Settings) -> N
 
 
 def _check_user(access: Access, declared: Declaration | None) -> None:
-    """Find out who calls. Raises NotAuthenticated, NotAllowed, or Busy beyond a rate."""
-    if declared is None:  # no such route, which is told only to those who may ask
+    """Identify the caller. Raises NotAuthenticated, NotAllowed, or Busy beyond the rate limit."""
+    if declared is None:  # no such route, which only authorised callers may learn
         scope = VIEW if request.method in SAFE else RUN
     elif declared.scope is None or declared.trusts(request.remote_addr or ""):
         return
@@ -65,7 +65,7 @@ def _check_user(access: Access, declared: Declaration | None) -> None:
 
 
 def _check_body(body: Body) -> None:
-    """Refuse what is too long or of another kind before any of it is read.
+    """Reject a body that is too long or has the wrong type before any of it is read.
 
     Raises RequestEntityTooLarge or UnsupportedMediaType.
     """
@@ -77,4 +77,4 @@ def _check_body(body: Body) -> None:
     if (request.content_length or 0) > body.bytes:
         raise RequestEntityTooLarge
     if body.is_json and request.mimetype not in ("", "application/json"):
-        raise UnsupportedMediaType("the body is not said to be JSON")
+        raise UnsupportedMediaType("the content type of the body is not JSON")

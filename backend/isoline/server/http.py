@@ -1,4 +1,4 @@
-"""What the routes share: who asks, and answers in JSON."""
+"""Shared helpers of the routes: the caller's credentials, and JSON responses."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from isoline.images.catalog import Caller
 
 
 def caller() -> Caller:
-    """Return who asks, as the keepers of images elsewhere know them."""
+    """Return the request's credentials for remote image stores."""
     token = request.headers.get("Girder-Token")
     return Caller({"girder": token} if token else {})
 
 
 def json_response(value: object, status: int = 200) -> Response:
-    """Return `value` in JSON."""
+    """Return `value` as a JSON response."""
     return Response(orjson.dumps(value), status, content_type="application/json")

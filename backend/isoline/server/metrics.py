@@ -1,4 +1,4 @@
-"""What a Prometheus server reads at /metrics: https://prometheus.io/docs/instrumenting."""
+"""Metrics for Prometheus at /metrics: https://prometheus.io/docs/instrumenting."""
 
 from __future__ import annotations
 
@@ -22,26 +22,24 @@ class Metrics(Observer):
         self._registry = CollectorRegistry()
         self._stages = Histogram(
             "isoline_tile_seconds",
-            "Seconds that one tile took, by stage",
+            "Seconds per tile, by stage",
             ["stage"],
             buckets=_SECONDS,
             registry=self._registry,
         )
-        self._failed = Counter(
-            "isoline_tiles_failed", "Tiles that gave nothing", registry=self._registry
-        )
+        self._failed = Counter("isoline_tiles_failed", "Tiles that failed", registry=self._registry)
         self._deaths = Counter(
             "isoline_workers_died", "Workers that died and were replaced", registry=self._registry
         )
         self._surveys = Counter(
             "isoline_surveys",
-            "Looks at a whole image, by whether they were remembered",
+            "Surveys of whole images, by whether they were cached",
             ["remembered"],
             registry=self._registry,
         )
         self._requests = Histogram(
             "isoline_request_seconds",
-            "Seconds to the first byte of an answer, by route and status",
+            "Seconds to the first byte of a response, by route and status",
             ["route", "method", "status"],
             buckets=_SECONDS,
             registry=self._registry,
@@ -49,7 +47,7 @@ class Metrics(Observer):
         self._streams = Gauge("isoline_streams", "Open event streams", registry=self._registry)
 
     def watch(self, jobs: Jobs) -> None:
-        """Report how many jobs there are in each state, from now on."""
+        """Report the number of jobs in each state from now on."""
         self._registry.register(_JobStates(jobs))
 
     def computed(self, result: Result) -> None:
@@ -80,13 +78,13 @@ class Metrics(Observer):
 
 
 class _JobStates(Collector):
-    """Counts jobs when asked."""
+    """Counts jobs whenever metrics are collected."""
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
 
     def collect(self) -> list[GaugeMetricFamily]:
-        family = GaugeMetricFamily("isoline_jobs", "Jobs that are kept, by state", labels=["state"])
+        family = GaugeMetricFamily("isoline_jobs", "Stored jobs, by state", labels=["state"])
         states = [job.state for job in self._jobs.all()]
         for state in State:
             family.add_metric([state.value], states.count(state))

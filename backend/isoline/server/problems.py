@@ -1,4 +1,4 @@
-"""Errors as answers: problems in the form of RFC 9457."""
+"""Error responses: problems in the format of RFC 9457."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def explain(app: Flask) -> None:
-    """Turn errors into problems."""
+    """Make `app` respond to errors with problems."""
 
     @app.errorhandler(IsolineError)
     def isoline_error(error: IsolineError) -> Response:
@@ -44,7 +44,9 @@ def explain(app: Flask) -> None:
     @app.errorhandler(Exception)
     def bug(error: Exception) -> Response:
         log.exception("%s %s", request.method, request.path)
-        return problem_response(500, Broken(f"{type(error).__name__} in the server", "see its log"))
+        return problem_response(
+            500, Broken(f"{type(error).__name__} in the server", "see the server's log")
+        )
 
 
 def say_what_helps(response: Response, error: IsolineError) -> None:
@@ -56,14 +58,14 @@ def say_what_helps(response: Response, error: IsolineError) -> None:
 
 
 def problem_response(status: int, error: IsolineError) -> Response:
-    """Return `error` as a problem."""
+    """Return `error` as a problem response."""
     position = error.position if isinstance(error, QueueFull) else None
     return Response(problem(error, status, position), status, content_type=PROBLEM)
 
 
 def _largest(app: Flask) -> str:
-    """Return how much may be sent to the route of this request."""
+    """Return the largest body that the route of this request accepts."""
     declared = declaration_of(app.view_functions.get(request.endpoint or ""))
     if declared is None or not declared.body.bytes:
-        return "this route takes no body"
+        return "this route accepts no body"
     return f"send at most {max(1, declared.body.bytes >> 20)} MiB"

@@ -1,4 +1,4 @@
-"""What the routes call: made once, when the server starts, and passed on as one value."""
+"""The services that routes call, created once when the server starts and passed as one value."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from isoline.server.metrics import Metrics
 
 @dataclass(frozen=True)
 class Services:
-    """What the routes call."""
+    """The services that routes call."""
 
     settings: Settings
     images: Images
@@ -42,7 +42,7 @@ class Services:
 
     @classmethod
     def start(cls, settings: Settings) -> Services:
-        """Start the workers and open the stores that `settings` name."""
+        """Start the workers and open the stores configured in `settings`."""
         uploads = Uploads(settings.uploads, settings.limits)
         archives = DicomWebImages.configured(settings)
         images = _images(settings, uploads, archives)
@@ -51,7 +51,7 @@ class Services:
         planner = Planner(images, models, surveys, settings.limits)
 
         def prepare(body: bytes) -> Plan:
-            # nobody asks any more: images that are kept elsewhere are not opened again
+            # there is no caller any more, so remote images cannot be opened again
             return planner.plan(requests.parse_request(body))
 
         given = settings.engine
@@ -70,7 +70,7 @@ class Services:
             raise
         metrics.watch(jobs)
         audit = Audit(settings.data / "audit.log")
-        # beside the workers, which see to themselves: what has ended is served meanwhile
+        # in parallel with the workers' own warm-up; finished jobs are served meanwhile
         threading.Thread(target=_warm, name="warm", daemon=True).start()
         access = Access(settings)
         return cls(
@@ -93,7 +93,7 @@ class Services:
 
 
 def _images(settings: Settings, uploads: Uploads, archives: DicomWebImages) -> Images:
-    """Return the images of every place that is configured."""
+    """Return the catalogue of all configured image stores."""
     descriptions = Descriptions()
     roots = Images(settings.images, descriptions=descriptions)
     resolvers: dict[str, Resolver] = {

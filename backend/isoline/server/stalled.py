@@ -1,6 +1,6 @@
-"""Callers that stop reading: after a while they lose their connection, and their thread is free.
+"""Dropping the connections of callers that stop reading, to free their threads.
 
-The events of a job are not lost to them: they come back with `after`.
+They lose no events of a job, since they can reconnect with `after`.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 LOOKS = 4
-"""So many times within its limit a connection of waitress is looked at."""
+"""How many times within the time limit a connection of waitress is checked."""
 
 
 def gunicorn_worker(seconds: float) -> type[ThreadWorker]:
-    """Return gunicorn's worker that gives up a send when nothing was taken for `seconds`; 0: never.
+    """Return a gunicorn worker that aborts a send if nothing is read for `seconds`; 0 means never.
 
-    It also hangs up in the thread of the request. gunicorn waits up to two seconds for the caller
-    to hang up too, and does that in the thread that accepts: everyone would wait for one.
+    It also closes connections in the thread of the request. gunicorn waits up to two seconds for
+    the caller to close too, and does so in the accepting thread, which would delay everyone.
     """
     from gunicorn.workers.gthread import ThreadWorker
 
     whole, rest = divmod(seconds, 1)
-    limit = struct.pack("@ll", int(whole), int(rest * 1e6))  # a timeval; zero is no limit
+    limit = struct.pack("@ll", int(whole), int(rest * 1e6))  # a timeval; zero means no limit
 
     class Worker(ThreadWorker):  # type: ignore[misc]
         def handle(self, conn: Any) -> Any:
             conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             goes_on = super().handle(conn)
             if not goes_on:
-                with contextlib.suppress(OSError):  # it is closed already
+                with contextlib.suppress(OSError):  # already closed
                     conn.close(graceful=True)
             return goes_on
 
         def handle_request(self, req: Any, conn: Any) -> Any:
             try:
                 return super().handle_request(req, conn)
-            except BlockingIOError:  # what a send raises at the limit
+            except BlockingIOError:  # raised by a send at the limit
                 _say_dropped(seconds)
                 return False
 
@@ -61,7 +61,7 @@ def gunicorn_worker(seconds: float) -> type[ThreadWorker]:
 
 
 def watch_waitress(sockets: Mapping[int, object], seconds: float) -> None:
-    """Close, from now on, what of waitress's `sockets` takes nothing for `seconds`; 0: none."""
+    """From now on, close those of waitress's `sockets` that read nothing for `seconds`; 0: none."""
     if seconds:
         watch = threading.Thread(target=_watch, args=(sockets, seconds), name="stalled")
         watch.daemon = True
@@ -72,12 +72,13 @@ def _watch(sockets: Mapping[int, object], seconds: float) -> None:
     from waitress.channel import HTTPChannel
 
     def drop(channel: HTTPChannel, activity: float) -> None:
-        if channel.connected and channel.last_activity == activity:  # still
+        if channel.connected and channel.last_activity == activity:  # still stalled
             _say_dropped(seconds)
             channel.handle_close()
 
     unsent: dict[tuple[HTTPChannel, float], float] = {}
-    """Where something waits to be sent, with the time of the last send: since when that is so."""
+    """Channels with unsent data, with the time of their last send -> since when they are
+    stalled."""
     while True:
         time.sleep(seconds / LOOKS)
         now = time.monotonic()
@@ -86,9 +87,9 @@ def _watch(sockets: Mapping[int, object], seconds: float) -> None:
         unsent = {key: unsent.get(key, now) for key in waiting}
         for (channel, activity), since in unsent.items():
             if now - since >= seconds:
-                # in the thread that owns the socket
+                # closed by the thread that owns the socket
                 channel.server.trigger.pull_trigger(functools.partial(drop, channel, activity))
 
 
 def _say_dropped(seconds: float) -> None:
-    log.info("a connection was closed: nothing of what it was sent was read for %g s", seconds)
+    log.info("a connection was closed: the caller read nothing for %g s", seconds)

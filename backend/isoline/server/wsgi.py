@@ -1,6 +1,6 @@
 """Serving the app: gunicorn's threads on Linux and macOS, waitress elsewhere.
 
-One process answers HTTP: jobs, journals and streams live in it, tiles run in worker processes.
+One process serves HTTP: jobs, journals and streams live in it, tiles run in worker processes.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
 Around: TypeAlias = "Callable[[Flask], WSGIApplication]"
-"""Puts something before the app: what else is served at its origin."""
+"""Wraps the app in a WSGI application that serves more at the same origin."""
 
 log = logging.getLogger(__name__)
 
 SWITCH_SECONDS = 0.0005
-"""How long a thread may keep the interpreter from others; Python's own default is ten times that.
+"""How long a thread may hold the interpreter lock; Python's default is ten times as long.
 """
 SPARE_THREADS = 16
-"""Threads for short requests while every stream is taken."""
+"""Threads for short requests while all streams are in use."""
 
 
 def _nothing(app: Flask) -> WSGIApplication:
@@ -43,13 +43,13 @@ def _nothing(app: Flask) -> WSGIApplication:
 
 
 def serve(settings: Settings, kind: str | None = None, around: Around = _nothing) -> None:
-    """Serve until interrupted. `kind` is "gunicorn" or "waitress"; by default what suits here.
+    """Serve until interrupted. `kind` is "gunicorn" or "waitress"; the default suits the platform.
 
-    Raises Conflict when the port is taken, or when the data directory cannot be used.
+    Raises Conflict if the port is in use or the data directory cannot be used.
     """
     _check_port(settings)
     open_data_directory(settings.data)
-    # with some threads computing, a short request waits for several turns of the interpreter
+    # while threads compute, a short request waits for several switches of the interpreter
     sys.setswitchinterval(SWITCH_SECONDS)
     if settings.server.json_log:
         _log_as_json()
@@ -97,7 +97,7 @@ def _serve_gunicorn(settings: Settings, around: Around) -> None:
                 "workers": 1,
                 "worker_class": stalled.gunicorn_worker(settings.limits.stalled_seconds),
                 "threads": _threads(settings),
-                "timeout": 0,  # a stream may be quiet for as long as a tile takes
+                "timeout": 0,  # a stream may be silent for as long as a tile takes
                 "graceful_timeout": 5,
                 "accesslog": None,
                 "loglevel": "warning",
@@ -110,7 +110,7 @@ def _serve_gunicorn(settings: Settings, around: Around) -> None:
                 self.cfg.set(name, value)
 
         def load(self) -> WSGIApplication:
-            # called in the forked process: threads and pipes of the backend belong there
+            # called in the forked process, where the backend's threads and pipes belong
             self.backend = Services.start(settings)
             return around(create_app(self.backend))
 
@@ -121,7 +121,7 @@ def _serve_gunicorn(settings: Settings, around: Around) -> None:
 
 
 def _wind_down_at_once(backend: Services) -> None:
-    """Let streams end as soon as the worker is told to: it waits for them before it goes on."""
+    """End streams as soon as the worker is asked to stop, since it waits for them first."""
     before = signal.getsignal(signal.SIGTERM)
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -136,7 +136,9 @@ def _serve_waitress(settings: Settings, around: Around) -> None:
     from waitress.server import create_server
 
     if settings.server.certificate:
-        raise NotSupported("waitress speaks no TLS", "use a proxy: see docs/hospital.md")
+        raise NotSupported(
+            "waitress does not support TLS", "use a reverse proxy: see docs/hospital.md"
+        )
 
     from isoline.server.monailabel.stale import accept_stale_lengths
 
@@ -151,7 +153,7 @@ def _serve_waitress(settings: Settings, around: Around) -> None:
             host=settings.server.host,
             port=settings.server.port,
             threads=_threads(settings),
-            channel_request_lookahead=1,  # notices a caller that hung up
+            channel_request_lookahead=1,  # detects that a caller has disconnected
         )
         server.run()
     finally:

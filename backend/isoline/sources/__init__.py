@@ -1,1 +1,1 @@
-"""Where pixels come from: one file a reader."""
+"""Image sources: one module per reader."""

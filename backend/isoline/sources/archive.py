@@ -1,22 +1,22 @@
-"""Where an archive that speaks DICOMweb (PS3.18) answers; what talks to it is in `dicomweb`."""
+"""The address of a DICOMweb archive (PS3.18); the code that talks to it is in `dicomweb`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 PARALLEL = 8
-"""Frames asked for at once."""
+"""Frames requested in parallel."""
 
 
 @dataclass(frozen=True)
 class Archive:
-    """[dicomweb.NAME]: where an archive answers, and what it wants to hear first."""
+    """[dicomweb.NAME]: the address of an archive, and the headers that it expects."""
 
     url: str
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Sent with every request; what grants access belongs here."""
+    """Sent with every request; credentials belong here."""
     timeout_seconds: float = 30.0
-    """Longest silence of the archive."""
+    """How long the archive may stay silent."""
     parallel: int = PARALLEL
     volume_mib: int = 4096
-    """The largest volume that is fetched, as float32."""
+    """Size as float32 of the largest volume to fetch."""

@@ -1,4 +1,4 @@
-"""What a source of pixels is: metadata, and one primitive that reads native level pixels."""
+"""The interface of an image source: metadata, and one primitive that reads a level's own pixels."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ class Level:
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What isoline sees in a file."""
+    """The metadata of an image as isoline understands it."""
 
     reader: str
     """Name of the source that reads it."""
     fingerprint: str
     """Hex digest of the content; two copies of a file share it, whatever their names."""
     kind: Literal["slide", "image", "volume"]
-    """A slide has glass around the tissue; a plain image is all subject; a volume has slices."""
+    """A slide has glass around the tissue, a plain image only its subject, a volume has slices."""
     levels: tuple[Level, ...]
-    """Finest first; the first is what image coordinates are counted in."""
+    """Finest first; image coordinates are pixels of the first."""
     spacing_um: XY | None
-    """Micrometres per level-0 pixel, None where the file does not say."""
+    """Micrometres per level-0 pixel, None if the file does not record it."""
     channels: tuple[str, ...]
     """("red", "green", "blue") in brightfield, else one name per fluorescence channel."""
     dtype: np.dtype[np.generic]
     background: tuple[int, ...]
-    """What lies outside the image, one value per channel."""
+    """Colour outside the image, one value per channel."""
     z_planes: int = 1
     covered: Box | None = None
-    """The part of level 0 that has pixels of its own, None where all of it has."""
+    """The part of level 0 with full-resolution pixels, None if that is all of it."""
     problems: tuple[str, ...] = ()
-    """What `isoline check` should tell the user, a sentence each."""
+    """Warnings for `isoline check` to print, a sentence each."""
     volume: VolumeInfo | None = None
-    """Of a volume alone: its slices are the planes z = k, seen along the normal."""
+    """For volumes only; the slices are the planes z = k, seen along the normal."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -71,9 +71,9 @@ class Source(ABC):
 
     @property
     def memory_bytes(self) -> int:
-        """What it may keep in memory while it is open: a volume its voxels, a slide nearly nothing.
+        """Memory that it may hold while open: the voxels of a volume, nearly nothing for a slide.
 
-        What is mapped from a file is not counted: the system takes it back when memory is short.
+        Mapped files do not count: the system reclaims them when memory is short.
         """
         return 0
 
@@ -81,34 +81,36 @@ class Source(ABC):
     def open(cls, path: Path) -> Source:
         """Open the image at `path`.
 
-        Raises Unreadable with the reason when this reader cannot make sense of the file.
+        Raises Unreadable with the reason if this reader does not understand the file.
         """
-        raise Unreadable(f"{path.name}: {cls.__name__} reads no files", "choose another reader")
+        raise Unreadable(
+            f"{path.name}: {cls.__name__} does not read files", "choose another reader"
+        )
 
     @abstractmethod
     def read_level(self, level: int, box: Box, z: int = 0) -> NDArray[np.generic]:
-        """Return (c, y, x) native pixels of `box`, in pixels of `level` and wholly inside it.
+        """Return the level's own (c, y, x) pixels in `box`, which lies entirely inside `level`.
 
-        A pixel depends only on its place: read alone or in any box, its value is the same.
-        Raises Unreadable when the file is damaged there.
+        A pixel depends only on its position: its value is the same in whatever box it is read.
+        Raises Unreadable if the file is damaged there.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Give back the file; reading afterwards is an error."""
+        """Close the file; reading afterwards is an error."""
 
 
 class Remote(ABC):
-    """An image that is no file here: all that a worker needs to open it, rights included.
+    """An image that is not a local file: all that a worker needs to open it, including credentials.
 
-    Picklable and hashable; two that are equal show the same pixels to the same user. Whatever
-    grants access is left out of its repr.
+    Picklable and hashable; equal ones show the same pixels to the same user. Credentials are left
+    out of its repr.
     """
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """What messages call it."""
+        """The image's name in messages."""
 
     @abstractmethod
     def open(self) -> Source:

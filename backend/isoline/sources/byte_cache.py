@@ -1,4 +1,4 @@
-"""Values that are dear to make, kept up to so many bytes."""
+"""A cache for expensive values, limited by their size in bytes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ T = TypeVar("T")
 
 
 class ByteCache:
-    """The least recently used values are thrown out beyond `limit` bytes. Thread-safe.
+    """An LRU cache that evicts the least recently used values beyond `limit` bytes. Thread-safe.
 
-    Values of different types may share one cache, as long as a key always names the same type.
+    Values of different types may share one cache, as long as a key always has the same type of
+    value.
     """
 
     def __init__(self, limit: int) -> None:
@@ -26,13 +27,13 @@ class ByteCache:
         self._lock = Lock()
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return the value under `key`, made now if it isn't here. Not to be written to."""
+        """Return the value of `key`, made now if it is not cached. Callers must not write to it."""
         with self._lock:
             if key in self._kept:
                 return cast(T, self._kept[key])
-        # outside the lock: two threads may make the same value, none waits for another's
+        # outside the lock: two threads may make the same value, but neither waits for the other
         value = make()
-        with self._lock, suppress(ValueError):  # larger than all that may be kept
+        with self._lock, suppress(ValueError):  # larger than the whole cache
             self._kept[key] = value
         return value
 
@@ -42,7 +43,7 @@ class ByteCache:
 
 
 def _bytes(value: object) -> int:
-    """Return what `value` takes, the arrays in it above all."""
+    """Return the approximate size of `value`, which is mostly that of its arrays."""
     if isinstance(value, np.ndarray):
         return value.nbytes
     if isinstance(value, Mapping):

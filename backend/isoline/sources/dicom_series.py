@@ -1,6 +1,6 @@
 """A DICOM series as a volume: classic slices or enhanced multi-frame, from a folder.
 
-What headers mean is here for every source of DICOM; `dicomweb` adds only where they come from.
+This module interprets headers for every source of DICOM; `dicomweb` only adds how to fetch them.
 """
 
 from __future__ import annotations
@@ -23,37 +23,37 @@ from isoline.sources.volume import VolumeSource, series_fingerprint, volume_imag
 
 _PLAIN_SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 _NOT_NEEDED = 1 << 16
-"""Values longer than this stay on the disk until they are asked for: the pixels."""
+"""Values longer than this, the pixels, stay on disk until they are needed."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One frame of one instance, and how its stored values become those of the modality."""
+    """One frame of one instance, and how to convert its stored values to those of the modality."""
 
     plane: Plane
     header: Dataset
-    """Of its instance."""
+    """The header of the instance."""
     slope: float
     intercept: float
 
     @property
     def frame(self) -> int:
-        """Its index within the instance, from 0."""
+        """The index within the instance, from 0."""
         return self.plane.name.frame - 1
 
 
 @dataclass(frozen=True)
 class Series:
-    """The slices of one series in the order of k, and where they lie."""
+    """The slices of one series in the order of k, and their positions."""
 
     slices: tuple[Slice, ...]
     stack: Stack
 
     @classmethod
     def of(cls, headers: Sequence[Dataset]) -> Series:
-        """Assemble the instances `headers`, in any order.
+        """Assemble the instances with these `headers`, given in any order.
 
-        Raises BadSeries, which says which slice is wrong and why.
+        Raises BadSeries, stating which slice is wrong and why.
         """
         found = [each for header in headers for each in _slices(header)]
         assembled = stack([each.plane for each in found])
@@ -61,12 +61,12 @@ class Series:
 
     @property
     def headers(self) -> list[Dataset]:
-        """One per instance, in the order in which their first slices lie."""
+        """One per instance, in the order of their first slices."""
         return list({each.plane.name.instance: each.header for each in self.slices}.values())
 
     @cached_property
     def dtype(self) -> np.dtype[np.generic]:
-        """int16 where every value fits by the headers alone, else float32."""
+        """int16 if the headers guarantee that every value fits, else float32."""
         small = all(map(_fits_int16, self.slices))
         return np.dtype(np.int16 if small else np.float32)
 
@@ -86,14 +86,14 @@ class Series:
     def problems(self) -> tuple[str, ...]:
         if not self.stack.is_tilted:
             return ()
-        return ("the slices are shifted against each other, as by the tilt of a gantry",)
+        return ("the slices are shifted relative to each other, as by a gantry tilt",)
 
     def rescale(self, k: int, stored: NDArray[np.generic]) -> NDArray[np.generic]:
-        """Return slice `k`, (rows, columns) as stored, in the units of the modality."""
+        """Return slice `k`, given as stored (rows, columns), in the units of the modality."""
         each = self.slices[k]
         rescaled: NDArray[np.generic]
         if self.dtype == np.int16:
-            # a value may wrap on the way; the sum fits
+            # the first conversion may wrap, but the sum fits
             rescaled = stored.astype(np.int16) + np.int16(each.intercept)
         elif each.slope == 1 and each.intercept.is_integer() and stored.dtype.itemsize <= 2:
             rescaled = stored.astype(np.float32) + np.float32(each.intercept)
@@ -115,7 +115,7 @@ class DicomSource(VolumeSource):
 
 
 class DicomFolder(DicomSource):
-    """The only image series in a folder, or the one that a file belongs to."""
+    """The only image series in a folder, or the series that a file belongs to."""
 
     def __init__(self, path: Path) -> None:
         """Read the headers. Raises Unreadable, ChoiceNeeded or BadSeries."""
@@ -137,16 +137,18 @@ class DicomFolder(DicomSource):
 
 
 def decoded(each: Slice) -> NDArray[np.generic]:
-    """Return (frames, rows, columns) as stored, of the instance that `each` belongs to."""
+    """Return the stored values (frames, rows, columns) of the instance that `each` belongs to."""
     try:
         pixels: NDArray[np.generic] = each.header.pixel_array
-    except Exception as error:  # every codec has errors of its own
-        raise Unreadable(f"{each.plane} cannot be decoded: {error}", "send it again") from error
+    except Exception as error:  # every codec raises its own errors
+        raise Unreadable(
+            f"{each.plane} cannot be decoded: {error}", "export or send the series again"
+        ) from error
     return pixels.reshape(-1, *pixels.shape[-2:])
 
 
 def stored_frame(each: Slice) -> NDArray[np.generic]:
-    """Return (rows, columns) as stored. Raises Unreadable."""
+    """Return the stored values (rows, columns). Raises Unreadable."""
     header = each.header
     if header.file_meta.TransferSyntaxUID in _PLAIN_SYNTAXES and "PixelData" in header:
         frames = int(header.get("NumberOfFrames", 1) or 1)
@@ -161,7 +163,7 @@ def stored_frame(each: Slice) -> NDArray[np.generic]:
 
 
 def plain(raw: bytes | memoryview, header: Dataset) -> NDArray[np.generic] | None:
-    """Return (rows, columns) of one frame that is not compressed; None where `raw` is no such."""
+    """Return (rows, columns) of one uncompressed frame; None if `raw` is not one."""
     rows, columns = int(header.Rows), int(header.Columns)
     bits = int(header.get("BitsAllocated", 16))
     if bits not in (8, 16, 32) or len(raw) < rows * columns * bits // 8:
@@ -169,7 +171,7 @@ def plain(raw: bytes | memoryview, header: Dataset) -> NDArray[np.generic] | Non
     is_signed = int(header.get("PixelRepresentation", 0))
     kind = np.dtype(f"<{'i' if is_signed else 'u'}{bits // 8}")
     pixels: NDArray[Any] = np.frombuffer(raw, kind, rows * columns).reshape(rows, columns)
-    # what lies above BitsStored is no part of the value (PS3.5, 8.1.1)
+    # bits above BitsStored are not part of the value (PS3.5, 8.1.1)
     spare = bits - int(header.get("BitsStored", bits))
     return (pixels << spare) >> spare if spare > 0 else pixels
 
@@ -184,21 +186,21 @@ def _read_headers(path: Path) -> list[Dataset]:
         try:
             header = _read_header(file)
         except Unreadable:
-            continue  # DICOMDIR, notes and the like lie beside images
+            continue  # not an image: DICOMDIR, notes and the like
         if "Rows" in header:
             series.setdefault(str(header.get("SeriesInstanceUID", "")), []).append(header)
     if wanted is not None:
         return series.get(wanted, [])
     if not series:
-        raise Unreadable(f"{path.name} holds no DICOM image", "check the folder")
+        raise Unreadable(f"{path.name} contains no DICOM image", "check the folder")
     if len(series) > 1:
         listed = "; ".join(
             f"{len(headers)} x {headers[0].get('SeriesDescription', uid)}"
             for uid, headers in series.items()
         )
         raise ChoiceNeeded(
-            f"{path.name} holds {len(series)} series: {listed}",
-            "name one of the files of the series that you want",
+            f"{path.name} contains {len(series)} series: {listed}",
+            "give the path of one of the files of the series that you want",
         )
     return next(iter(series.values()))
 
@@ -206,19 +208,19 @@ def _read_headers(path: Path) -> list[Dataset]:
 def _read_header(file: Path) -> Dataset:
     try:
         return pydicom.dcmread(file, defer_size=_NOT_NEEDED)
-    except Exception as error:  # InvalidDicomError, and many things about damaged files
-        raise Unreadable(f"{file.name} is no DICOM file: {error}", "check the file") from error
+    except Exception as error:  # InvalidDicomError, and many other errors for damaged files
+        raise Unreadable(f"{file.name} is not a DICOM file: {error}", "check the file") from error
 
 
 def _slices(header: Dataset) -> Iterator[Slice]:
     """Yield the frames of one instance."""
     instance = str(header.get("SOPInstanceUID", ""))
     if int(header.get("SamplesPerPixel", 1)) != 1:
-        raise BadSeries(f"{_called(header)} is in colour", "choose a series of single values")
+        raise BadSeries(f"{_called(header)} is in colour", "choose a greyscale series")
     if "PerFrameFunctionalGroupsSequence" not in header:
         if int(header.get("NumberOfFrames", 1) or 1) > 1:
             raise BadSeries(
-                f"{_called(header)} has several frames and does not say where they lie",
+                f"{_called(header)} has several frames without positions",
                 "choose a classic or an enhanced series",
             )
         yield _slice(header, header, SliceName(instance))
@@ -237,7 +239,7 @@ _GROUPS = (
 
 
 def _gathered(shared: Dataset, own: Dataset) -> Dataset:
-    """Return what the functional groups of one frame say, in one flat dataset."""
+    """Return the attributes of one frame's functional groups in one flat dataset."""
     flat = Dataset()
     for groups in (shared, own):
         for keyword in _GROUPS:
@@ -246,11 +248,11 @@ def _gathered(shared: Dataset, own: Dataset) -> Dataset:
     return flat
 
 
-def _slice(header: Dataset, says: Dataset, name: SliceName) -> Slice:
-    position = _numbers(says, header, name, "ImagePositionPatient", 3)
-    axes = _numbers(says, header, name, "ImageOrientationPatient", 6)
-    down, across = _numbers(says, header, name, "PixelSpacing", 2)
-    thickness = says.get("SliceThickness")
+def _slice(header: Dataset, attributes: Dataset, name: SliceName) -> Slice:
+    position = _numbers(attributes, header, name, "ImagePositionPatient", 3)
+    axes = _numbers(attributes, header, name, "ImageOrientationPatient", 6)
+    down, across = _numbers(attributes, header, name, "PixelSpacing", 2)
+    thickness = attributes.get("SliceThickness")
     plane = Plane(
         name=name,
         number=_whole(header.get("InstanceNumber")),
@@ -262,7 +264,7 @@ def _slice(header: Dataset, says: Dataset, name: SliceName) -> Slice:
         frame_of_reference=str(header.get("FrameOfReferenceUID", "")),
         thickness_mm=None if thickness is None else float(thickness),
     )
-    slope, intercept = says.get("RescaleSlope"), says.get("RescaleIntercept")
+    slope, intercept = attributes.get("RescaleSlope"), attributes.get("RescaleIntercept")
     return Slice(
         plane,
         header,
@@ -272,9 +274,9 @@ def _slice(header: Dataset, says: Dataset, name: SliceName) -> Slice:
 
 
 def _numbers(
-    says: Dataset, header: Dataset, name: SliceName, keyword: str, count: int
+    attributes: Dataset, header: Dataset, name: SliceName, keyword: str, count: int
 ) -> list[float]:
-    value = says.get(keyword)
+    value = attributes.get(keyword)
     if value is None or isinstance(value, str) or not hasattr(value, "__len__"):
         raise BadSeries(
             f"{_called(header, name.frame)} has no {keyword}", "choose a series of CT or MR slices"
@@ -282,7 +284,7 @@ def _numbers(
     if len(value) != count:
         raise BadSeries(
             f"{_called(header, name.frame)}: {keyword} has {len(value)} values, not {count}",
-            "have the series repaired where it was made",
+            "have the series corrected where it was made",
         )
     return [float(each) for each in value]
 

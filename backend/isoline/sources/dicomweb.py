@@ -1,4 +1,4 @@
-"""Talking to a DICOMweb archive (PS3.18): what there is, and the voxels of a series."""
+"""A client for a DICOMweb archive (PS3.18): searches, and the voxels of a series."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from isoline.sources.volume_cache import VolumeCache
 log = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
-"""How much of an answer is read at a time."""
+"""How much of a response is read at a time."""
 _RAW = (("application/octet-stream", "1.2.840.10008.1.2.1"),)
 _WHOLE = (("application/dicom", "*"),)
 _INSTANCES = "00201209"
-"""Number of Series Related Instances, which a search tells (PS3.18, 10.6.3)."""
+"""Number of Series Related Instances, returned by a search (PS3.18, 10.6.3)."""
 
 
 def client(archive: Archive) -> Any:
-    """Return a dicomweb-client of the archive. Raises Broken without the library."""
+    """Return a dicomweb-client for the archive. Raises Broken if the library is not installed."""
     with radiology():
         from dicomweb_client.api import DICOMwebClient
     session = requests.Session()
-    session.max_redirects = 0  # its headers are for this archive alone
-    # an archive that packs pixels on the way takes ten times as long over them
+    session.max_redirects = 0  # the headers are meant for this archive only
+    # an archive that compresses pixels in transit takes ten times as long
     session.headers["Accept-Encoding"] = "identity"
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(pool_maxsize=archive.parallel))
@@ -55,7 +55,7 @@ def client(archive: Archive) -> Any:
 
 
 def instances(remote: DicomWebSeries) -> int | None:
-    """Return how many instances the archive says the series has, None where it does not say.
+    """Return the archive's count of the series' instances, None if it does not report one.
 
     Raises Unreadable or UnknownImage.
     """
@@ -74,9 +74,9 @@ def instances(remote: DicomWebSeries) -> int | None:
 
 
 def study(archive: Archive, series: str) -> str | None:
-    """Return the UID of the study that the series of that UID is of; None: the archive has it not.
+    """Return the UID of the study that contains `series`, None if the archive does not have it.
 
-    Raises Unreadable where the archive does not answer.
+    Raises Unreadable if the archive does not respond.
     """
     try:
         found = client(archive).search_for_series(search_filters={"SeriesInstanceUID": series})
@@ -87,7 +87,7 @@ def study(archive: Archive, series: str) -> str | None:
 
 
 class DicomWebSource(DicomSource):
-    """The slices of one series, fetched all in one answer where the archive gives that."""
+    """The slices of one series, fetched in a single response if the archive supports it."""
 
     def __init__(self, remote: DicomWebSeries) -> None:
         """Fetch the metadata. Raises Unreadable, UnknownImage or BadSeries."""
@@ -108,19 +108,22 @@ class DicomWebSource(DicomSource):
         except (requests.RequestException, ValueError) as error:
             raise _silent(remote.name, error) from error
         if not headers:
-            raise UnknownImage(f"the archive has no {remote.name}", "check study and series")
+            raise UnknownImage(
+                f"the archive does not have {remote.name}", "check the study and series UIDs"
+            )
         return headers
 
     @property
     def memory_bytes(self) -> int:
-        return 0  # its voxels are mapped from the cache
+        return 0  # the voxels are mapped from the cache
 
     def _read(self) -> NDArray[np.generic]:
         shape, dtype = self.volume.grid.shape, self.info.dtype
         return self._remote.cache.get(self.info.fingerprint, shape, dtype, self._fetch)
 
     def _fetch(self, voxels: NDArray[np.generic]) -> None:
-        """Fill `voxels` from the archive: in one answer, and by frames what that does not give."""
+        """Fill `voxels` from the archive: in one response, then frame by frame for missing
+        slices."""
         missing = set(range(len(voxels)))
         for k, stored in self._whole():
             voxels[k] = self.series.rescale(k, stored)
@@ -128,10 +131,10 @@ class DicomWebSource(DicomSource):
         self._fetch_frames(voxels, sorted(missing))
 
     def _whole(self) -> Iterator[tuple[int, NDArray[np.generic]]]:
-        """Yield slices, (rows, columns) as stored, as one request for the whole series gives them.
+        """Yield slices, as stored (rows, columns), from one request for the whole series.
 
-        It ends early where the archive does not answer it: frames are asked for one by one then,
-        and what is wrong is said there.
+        Ends early if that request fails: frames are then requested one by one, which reports what
+        is wrong.
         """
         remote = self._remote
         slices: dict[str, list[int]] = {}
@@ -145,13 +148,15 @@ class DicomWebSource(DicomSource):
                     each = replace(self.series.slices[k], header=instance)
                     try:
                         yield k, stored_frame(each)
-                    except Unreadable as error:  # the archive may be able to decode it
+                    except Unreadable as error:  # the archive itself may be able to decode it
                         log.info("%s", error)
         except (requests.RequestException, ValueError) as error:
-            log.warning("%s does not come as a whole: %s", remote.name, type(error).__name__)
+            log.warning(
+                "%s cannot be retrieved in one response: %s", remote.name, type(error).__name__
+            )
 
     def _fetch_frames(self, voxels: NDArray[np.generic], slices: Sequence[int]) -> None:
-        """Fill these `slices` of `voxels` frame by frame, several at once."""
+        """Fill these `slices` of `voxels` frame by frame, in parallel."""
 
         def fetch(k: int) -> None:
             voxels[k] = self.series.rescale(k, self._frame(self.series.slices[k]))
@@ -167,7 +172,7 @@ class DicomWebSource(DicomSource):
                 raise
 
     def _frame(self, each: Slice) -> NDArray[np.generic]:
-        """Return (rows, columns) as stored."""
+        """Return the stored values (rows, columns)."""
         remote, name, header = self._remote, each.plane.name, each.header
         try:
             (raw,) = self._client.retrieve_instance_frames(
@@ -176,7 +181,7 @@ class DicomWebSource(DicomSource):
             if (pixels := plain(raw, header)) is not None:
                 return pixels
         except requests.HTTPError as error:
-            # 406: the archive gives the frame only as it is stored, which the instance explains
+            # 406: the archive returns the frame only as stored; the instance tells how to decode it
             if error.response is None or error.response.status_code not in (400, 406, 415):
                 raise _refused(remote.name, error) from error
         except (requests.RequestException, ValueError) as error:
@@ -185,7 +190,8 @@ class DicomWebSource(DicomSource):
         return frame
 
     def _decoded(self, each: Slice) -> NDArray[np.generic]:
-        """Return the frames of the instance, decoded here: the archive does not decode it."""
+        """Return the frames of the instance, decoded here because the archive does not decode
+        them."""
         remote = self._remote
         try:
             instance = self._client.retrieve_instance(
@@ -199,23 +205,27 @@ class DicomWebSource(DicomSource):
 def _refused(name: str, error: requests.HTTPError) -> Unreadable | UnknownImage:
     status = error.response.status_code if error.response is not None else 0
     if status == 404:
-        return UnknownImage(f"the archive has no {name}", "check study and series")
+        return UnknownImage(f"the archive does not have {name}", "check the study and series UIDs")
     if status in (401, 403):
         return Unreadable(
-            f"the archive refused {name}: {status}", "set its headers in [dicomweb] of isoline.toml"
+            f"the archive refused access to {name} (status {status})",
+            "set its headers under [dicomweb] in isoline.toml",
         )
-    return Unreadable(f"the archive answered {status} for {name}", "see the log of the archive")
+    return Unreadable(
+        f"the archive responded with status {status} for {name}", "see the archive's log"
+    )
 
 
 def _silent(name: str, error: Exception) -> Unreadable:
     return Unreadable(
-        f"the archive did not give {name}: {type(error).__name__}", "see that it is up, try again"
+        f"the archive did not deliver {name}: {type(error).__name__}",
+        "check that it is running, then try again",
     )
 
 
 @dataclass(frozen=True)
 class DicomWebSeries(Remote):
-    """One series, with all that a worker needs to fetch it."""
+    """One series, with everything that a worker needs to fetch it."""
 
     called: str
     archive: Archive
@@ -231,7 +241,7 @@ class DicomWebSeries(Remote):
         return DicomWebSource(self)
 
     def instances(self) -> int | None:
-        """Return how many instances the archive says there are, None where it does not say.
+        """Return the archive's count of the series' instances, None if it does not report one.
 
         Raises Unreadable or UnknownImage.
         """

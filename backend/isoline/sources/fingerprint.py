@@ -1,10 +1,10 @@
-"""A digest of an image's content: equal for copies, whatever their names, different after a change.
+"""A digest of an image's content: the same for copies under any name, different after a change.
 
-A slide of gigabytes can't be hashed whole each time it is opened. What is hashed is the size and
-`SAMPLES` blocks spread evenly from the first byte to the last, all of it for smaller files. The
-price: an edit that keeps the size and falls between two blocks is not seen. Encoders and scanners
-never write such a file (a changed tile changes lengths and offsets in the head or the tail); an
-edit in place with a hex editor can.
+A slide of several gigabytes cannot be hashed entirely each time it is opened. The digest covers the
+size and `SAMPLES` blocks spread evenly from the first byte to the last, or all of a smaller file.
+The price: an edit that keeps the size and falls between two blocks goes unnoticed. Encoders and
+scanners never write such a file (a changed tile changes lengths and offsets in the head or the
+tail); an edit in place with a hex editor can.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ DIGEST_BYTES = 20
 
 
 def fingerprint(path: Path) -> str:
-    """Return the hex digest of the image at `path`, with every file that it consists of.
+    """Return the hex digest of the image at `path`, including every file that belongs to it.
 
-    Raises Unreadable when a file cannot be read.
+    Raises Unreadable if a file cannot be read.
     """
     try:
         digests = sorted(_digest(file) for file in image_files(path))
@@ -37,9 +37,9 @@ def fingerprint(path: Path) -> str:
 def image_files(path: Path) -> Iterable[Path]:
     """Return the files that make up the image at `path`; most images are one file."""
     match path.suffix.lower():
-        case ".mrxs":  # the pixels lie in a folder of the same name
+        case ".mrxs":  # the pixels are in a folder of the same name
             return [path, *_files(path.with_suffix(""))]
-        case ".vms" | ".vmu":  # an index of files beside it
+        case ".vms" | ".vmu":  # an index of files in the same folder
             index = path.read_text("utf-8", errors="replace")
             return [path, *(file for file in _files(path.parent) if file.name in index)]
         case ".dcm":
@@ -53,7 +53,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _series(path: Path) -> list[Path]:
-    """Return the DICOM files beside `path` that belong to its series: one file per level."""
+    """Return the DICOM files in the folder of `path` that belong to its series, one per level."""
     wanted = _series_uid(path)
     if wanted is None:
         return [path]
@@ -62,12 +62,12 @@ def _series(path: Path) -> list[Path]:
 
 
 def _series_uid(path: Path) -> str | None:
-    import pydicom  # takes longer to import than most files to open
+    import pydicom  # here, since importing it takes longer than opening most files
 
     try:
         head = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
         uid = head.get("SeriesInstanceUID")
-    except Exception:  # no DICOM file, or one that is damaged: pydicom raises many things
+    except Exception:  # not DICOM, or damaged: pydicom raises errors of many kinds
         return None
     return None if uid is None else str(uid)
 

@@ -1,11 +1,11 @@
-"""Slides that Girder keeps, by item id, with the rights of whoever asks.
+"""Slides stored in Girder, by item id, read with the requesting user's permissions.
 
-An image is called `girder:SERVER/ITEM`; SERVER is a name from the configuration, never a URL from
-a request. Whoever asks presents a Girder token, which goes to that server and nowhere else, stays
-in memory, and is shown to Girder before anything that is remembered.
+An image is named `girder:SERVER/ITEM`; SERVER is a name from the configuration, never a URL from a
+request. The user supplies a Girder token, which is sent to that server only, stays in memory, and
+is verified with Girder before cached data is used.
 
-Where this machine sees the file, through the path mapping of the configuration, it is read like
-any other file. Else its tiles are fetched, losslessly and in parallel.
+If this machine can see the file, through the configured path mapping, it is read like any other
+file. Otherwise its tiles are fetched, losslessly and in parallel.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ log = logging.getLogger(__name__)
 
 SCHEME = "girder"
 CONNECTIONS = 8
-"""Requests at once to one server for one image and worker."""
+"""Parallel requests to one server, per image and worker."""
 TIMEOUT = urllib3.Timeout(connect=5.0, read=30.0)
 EXACT = "?encoding=PPM&style=" + quote('{"icc": false}')
-"""The pixels of the file: without the colour correction that large_image makes for screens.
+"""The pixels of the file, without the colour correction that large_image applies for screens.
 
-PPM is pixels and nothing else: making a PNG takes Girder longer than the rest of the request, and
-a TIFF carries the scanner's colour profile with each tile.
+PPM contains only pixels: encoding a PNG takes Girder longer than the rest of the request, and a
+TIFF carries the scanner's colour profile with each tile.
 """
 PPM_HEADER_BYTES = 64
 MAX_JSON_BYTES = 4 << 20
@@ -48,9 +48,9 @@ MAX_TILE_SIDE = 4096
 
 
 class Connection:
-    """Requests to one Girder with one user's token. Safe to use from several threads.
+    """Requests to one Girder server with one user's token. Thread-safe.
 
-    Redirects are refused, so that the token never reaches another origin.
+    Redirects are not followed, so the token never reaches another origin.
     """
 
     def __init__(self, url: str, token: str) -> None:
@@ -62,9 +62,9 @@ class Connection:
         )
 
     def get(self, route: str, limit: int, query: str = "", **headers: str) -> bytes:
-        """Return the body of `route`, of at most `limit` bytes.
+        """Return the response body of `route`, at most `limit` bytes.
 
-        Raises NotAllowed, UnknownImage, or Unreadable when Girder answers anything else.
+        Raises NotAllowed, UnknownImage or, for any other failure, Unreadable.
         """
         try:
             response = self._pool.request(
@@ -81,9 +81,11 @@ class Connection:
             finally:
                 response.release_conn()
         except urllib3.exceptions.HTTPError as error:
-            # the error's text may repeat the request
+            # the error's text may contain the request
             kind = type(error).__name__
-            raise Unreadable(f"{self._host} does not answer ({kind})", "is Girder up?") from None
+            raise Unreadable(
+                f"{self._host} does not respond ({kind})", "check that Girder is running"
+            ) from None
         if response.status != 200:
             raise self._refusal(response.status, route, body)
         if not drained:
@@ -92,31 +94,32 @@ class Connection:
         return body
 
     def json(self, route: str, **headers: str) -> Any:
-        """Return what `route` says."""
+        """Return the parsed JSON response of `route`."""
         try:
             return orjson.loads(self.get(route, MAX_JSON_BYTES, **headers))
         except orjson.JSONDecodeError:
             raise Unreadable(
-                f"{self._host} sent no JSON for {route}", "check the url of this Girder"
+                f"{self._host} did not return JSON for {route}",
+                "check the URL of this Girder server",
             ) from None
 
     def close(self) -> None:
         self._pool.close()
 
     def _refusal(self, status: int, route: str, body: bytes) -> IsolineError:
-        what = f"{self._host} answered {status} for {route}"
+        what = f"{self._host} responded with status {status} for {route}"
         if status in (401, 403):
             return NotAllowed(what, "log in to Girder as someone who may read the item")
-        if status == 404 or (status == 400 and b"nvalid" in body):  # what it says of a wrong id
-            return UnknownImage(what, "check the item id, and that it is a large image")
+        if status == 404 or (status == 400 and b"nvalid" in body):  # its response to a wrong id
+            return UnknownImage(what, "check the item id, and that the item is a large image")
         if 300 <= status < 400:
-            return Unreadable(f"{what}, a redirect", "set the url that it redirects to")
+            return Unreadable(f"{what}, a redirect", "configure the URL that it redirects to")
         return Unreadable(what, "see Girder's log")
 
 
 @dataclass(frozen=True)
 class GirderImage(Remote):
-    """One item and who reads it."""
+    """One item, with the credentials to read it."""
 
     url: str
     item: str
@@ -124,7 +127,7 @@ class GirderImage(Remote):
     tile: tuple[int, int]
     """(width, height) in pixels."""
     zooms: tuple[int, ...]
-    """large_image's number of each level of `info`."""
+    """large_image's zoom number for each level of `info`."""
     info: ImageInfo
 
     @property
@@ -136,7 +139,7 @@ class GirderImage(Remote):
 
 
 class GirderSource(Source):
-    """The tiles of one item, as one user sees them; those seen lately are kept."""
+    """The tiles of one item, as one user sees them; recently used ones are cached."""
 
     name = SCHEME
 
@@ -159,7 +162,7 @@ class GirderSource(Source):
         self._cache.clear()
 
     def _tiles(self, zoom: int, box: Box) -> Mapping[tuple[int, int], NDArray[np.generic]]:
-        """Return every tile that meets `box`, by column and row."""
+        """Return every tile that overlaps `box`, by column and row."""
         wide, tall = self._image.tile
         columns = range(box.x0 // wide, -(-box.x1 // wide))
         rows = range(box.y0 // tall, -(-box.y1 // tall))
@@ -171,7 +174,7 @@ class GirderSource(Source):
         return dict(zip(places, self._fetchers.map(tile, places), strict=True))
 
     def _fetch(self, zoom: int, column: int, row: int) -> NDArray[np.generic]:
-        """Return (y, x, 3) of one tile."""
+        """Return the pixels (y, x, 3) of one tile."""
         wide, tall = self._image.tile
         route = f"item/{self._image.item}/tiles/zxy/{zoom}/{column}/{row}"
         body = self._connection.get(route, wide * tall * 3 + PPM_HEADER_BYTES, EXACT)
@@ -182,6 +185,6 @@ class GirderSource(Source):
                 rgb = np.asarray(picture.convert("RGB"))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise Unreadable(f"{route}: {error}") from error
-        tile = np.full((tall, wide, 3), 255, np.uint8)  # a tile at the far side may be cut
+        tile = np.full((tall, wide, 3), 255, np.uint8)  # a tile at the far side may be cut off
         tile[: rgb.shape[0], : rgb.shape[1]] = rgb
         return tile

@@ -1,11 +1,11 @@
 """TIFF, OME-TIFF and DICOM whole slides through large_image.
 
-For the files that neither OpenSlide nor tifffile alone understands. Only three kinds of its
-sources are used, chosen by the first bytes of the file: some of the others open videos, scripts
-and URLs.
+For files that neither OpenSlide nor tifffile alone understands. Only its sources for TIFF and DICOM
+are used, chosen by the first bytes of the file: some of the others open videos, scripts and URLs.
 
-Pixels come from `getTile` on the source's own lattice of tiles and only from levels that the file
-holds, so that each is a function of its place; large_image's regions and scaled reads are not.
+Pixels come from `getTile` on the source's own tile lattice and only from levels that exist in the
+file, so that each pixel depends only on its position; this does not hold for large_image's regions
+and scaled reads.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class LargeImageSource(Source):
             self._describe()
         except Unreadable:
             raise
-        except Exception as error:  # large_image and what is beneath it raise what they like
+        except Exception as error:  # large_image and the libraries beneath it may raise anything
             raise Unreadable(f"{path.name}: large_image: {error}") from error
 
     @classmethod
@@ -61,9 +61,9 @@ class LargeImageSource(Source):
         frames = about.get("frames") or [{"Frame": 0}]
         dtype = np.dtype(about["dtype"])
         if dtype not in (np.uint8, np.uint16):
-            raise Unreadable(f"{name} has pixels of type {dtype}, not 8 or 16 bits unsigned")
+            raise Unreadable(f"{name} has pixels of type {dtype}, not unsigned 8-bit or 16-bit")
         if len(frames) > 1 and not any({"IndexC", "IndexZ"} & set(frame) for frame in frames):
-            raise Unreadable(f"{name} has {len(frames)} images and does not say what they are")
+            raise Unreadable(f"{name} has {len(frames)} images without saying what they are")
         channels = 1 + max(frame.get("IndexC", 0) for frame in frames)
         colour = channels == 1 and about["bandCount"] >= 3
         if not colour and about["bandCount"] > 2:
@@ -71,10 +71,10 @@ class LargeImageSource(Source):
         z_planes = 1 + max(frame.get("IndexZ", 0) for frame in frames)
         self._frames = {
             (frame.get("IndexC", 0), frame.get("IndexZ", 0)): frame["Frame"]
-            for frame in reversed(frames)  # of several times or positions the first stays
+            for frame in reversed(frames)  # of several times or positions, the first is used
         }
         if len(self._frames) != channels * z_planes:
-            raise Unreadable(f"{name} lacks some planes of some channels")
+            raise Unreadable(f"{name} has channels with missing planes")
         unread = len(frames) - len(self._frames)
         self._levels = _native_levels(tiles)
         whole = (int(about["sizeX"]), int(about["sizeY"]))
@@ -96,7 +96,7 @@ class LargeImageSource(Source):
             background=white(dtype) if colour else (0,) * channels,
             z_planes=z_planes,
             problems=(
-                *((f"{unread} further images of the file are not read",) if unread else ()),
+                *((f"{unread} further images in the file are not read",) if unread else ()),
                 *scale_problems(levels),
                 *(() if spacing else (NO_SPACING,)),
             ),
@@ -112,7 +112,7 @@ class LargeImageSource(Source):
         return np.stack([self._read(level, self._frames[c, z], box, 1)[..., 0] for c in channels])
 
     def _read(self, level: int, frame: int, box: Box, bands: int) -> NDArray[np.generic]:
-        """Return (y, x, bands) of one frame."""
+        """Return the pixels (y, x, bands) of one frame."""
         out = np.empty((box.height, box.width, bands), self.info.dtype)
 
         def tile(column: int, row: int) -> NDArray[np.generic]:
@@ -129,7 +129,7 @@ class LargeImageSource(Source):
             tile = self._tiles.getTile(
                 column, row, self._levels[level], frame=frame, numpyAllowed="always"
             )
-        except Exception as error:  # large_image and what is beneath it raise what they like
+        except Exception as error:  # large_image and the libraries beneath it may raise anything
             where = f"{self._path.name}, level {level}, tile {column}, {row}"
             raise Unreadable(f"{where}: {error}") from error
         return np.asarray(tile)
@@ -145,19 +145,19 @@ def _open_tiles(path: Path) -> Any:
     reasons: list[str] = []
     for module, kind in _kinds(path):
         try:
-            # imported now because each of them loads libraries of its own
+            # imported only here because each of them loads its own libraries
             tiles = getattr(import_module(module), kind)(str(path), noCache=True)
-        except Exception as error:  # as many kinds of error as libraries beneath
+        except Exception as error:  # each of the libraries beneath raises its own errors
             reasons.append(f"{kind}: {error}")
             continue
-        # large_image would keep each tile once more, in a store shared by the process
+        # large_image would cache each tile a second time, in a process-wide store
         tiles.cache, tiles.cache_lock = Cache(maxsize=0), None
         return tiles
     raise Unreadable(f"{path.name}: " + "; ".join(reasons))
 
 
 def _kinds(path: Path) -> tuple[tuple[str, str], ...]:
-    """Return (module, class) of the large_image sources that suit the file's first bytes."""
+    """Return (module, class) of the large_image sources that match the file's first bytes."""
     try:
         with path.open("rb") as file:
             head = file.read(132)
@@ -171,10 +171,10 @@ def _kinds(path: Path) -> tuple[tuple[str, str], ...]:
 
 
 def _native_levels(tiles: Any) -> tuple[int, ...]:
-    """Return large_image's numbers of the levels that the file holds, finest first.
+    """Return large_image's numbers of the levels that exist in the file, finest first.
 
-    large_image offers every power of two and makes up what is missing; it tells which are real
-    only through this attribute, and for DICOM not at all.
+    large_image offers every power of two and synthesises missing levels; only this attribute tells
+    which are real, and for DICOM not even that.
     """
     last = tiles.levels - 1
     pyramids = getattr(getattr(tiles, "_dicom", None), "pyramids", None)

@@ -1,4 +1,4 @@
-"""NIfTI-1 and -2 files; their RAS millimetres become LPS here and nowhere else."""
+"""NIfTI-1 and -2 files; this is the only place that converts their RAS millimetres to LPS."""
 
 from __future__ import annotations
 
@@ -31,27 +31,29 @@ class NiftiSource(VolumeSource):
             shape = tuple(self._image.shape)
             units = header.get_xyzt_units()[0]
         except Exception as error:  # nibabel raises errors of many kinds
-            said = str(error).replace(str(path), path.name)  # no path of ours is told
-            raise Unreadable(f"{path.name} is no NIfTI file: {said}", "check the file") from error
+            reason = str(error).replace(str(path), path.name)  # do not reveal the server's paths
+            raise Unreadable(
+                f"{path.name} is not a NIfTI file: {reason}", "check the file"
+            ) from error
         if len(shape) > 3 and any(n > 1 for n in shape[3:]):
             raise BadSeries(
-                f"{path.name} has {' x '.join(map(str, shape))} values: several volumes in one",
-                "split it into one file each",
+                f"{path.name} has {' x '.join(map(str, shape))} values: several volumes",
+                "split it into one file per volume",
             )
         if len(shape) < 3:
-            raise BadSeries(f"{path.name} has {len(shape)} axes", "give a volume of three")
+            raise BadSeries(f"{path.name} has {len(shape)} axes", "use a volume with three axes")
         if header.get_data_dtype().fields is not None:
-            raise BadSeries(f"{path.name} is in colour", "give a volume of single values")
+            raise BadSeries(f"{path.name} is in colour", "use a greyscale volume")
         if int(header.get("qform_code", 1)) == 0 and int(header.get("sform_code", 1)) == 0:
             raise BadSpacing(
-                f"{path.name} says nowhere how it lies in the patient (qform and sform are 0)",
+                f"{path.name} does not define its position in the patient (qform and sform are 0)",
                 "set its affine, for example with nibabel",
             )
         scale = {"meter": 1000.0, "micron": 1e-3}.get(units, 1.0)
         affine = swap_ras(np.array(self._image.affine, np.float64))
         affine[:3] *= scale
         if not abs(np.linalg.det(affine[:3, :3])) > 0:
-            raise BadSpacing(f"{path.name} has an affine without volume", "repair its affine")
+            raise BadSpacing(f"{path.name} has a singular affine", "correct its affine")
         grid = VolumeGrid.from_affine(affine, (shape[0], shape[1], shape[2]))
         super().__init__(
             volume_image(
@@ -68,7 +70,7 @@ class NiftiSource(VolumeSource):
         return cls(path)
 
     def _is_small(self) -> bool:
-        """Return whether every value is an int16, by the header alone."""
+        """Return whether the header guarantees that every value fits int16."""
         slope, intercept = self._image.dataobj.slope, self._image.dataobj.inter
         kind = self._image.header.get_data_dtype()
         return slope == 1 and intercept == 0 and np.can_cast(kind, np.int16)

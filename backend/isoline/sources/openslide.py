@@ -1,17 +1,17 @@
-"""Whole slides through OpenSlide, with native pixels at every level.
+"""Whole slides through OpenSlide, with each level's own pixels.
 
-OpenSlide places a read by level-0 coordinates and one scale per level, so that on a level of
-scale 4.0004 nearly every origin falls between pixels, and it interpolates: the same pixel differs
-by up to 11 grey values with the origin of the read. It also opens more formats than any other
-library. Hence three ways to read a level, the first that is possible:
+OpenSlide positions a read by level-0 coordinates and one scale per level, so that on a level with
+scale 4.0004 nearly every origin falls between pixels and OpenSlide interpolates: the same pixel can
+differ by up to 11 grey values depending on the origin of the read. But OpenSlide opens more formats
+than any other library. Hence there are three ways to read a level; the first possible one is used:
 
-1.  TIFF tiles decoded by tifffile and imagecodecs. Exact at every level and, against OpenSlide,
-    3 times as fast on JPEG and 1.3 times on JPEG 2000. Taken when the file has exactly one
-    tiled page of the level's size, no tile is missing, and its busiest tile looks the same
-    through OpenSlide.
-2.  OpenSlide itself, where the scale is a whole number: every origin falls on a pixel.
-3.  OpenSlide in fixed blocks, where it is not. A block is displaced by at most half a level-0
-    pixel, and since the blocks are fixed, a pixel still depends only on its place.
+1.  TIFF tiles decoded by tifffile and imagecodecs. Exact at every level and, compared with
+    OpenSlide, 3 times as fast on JPEG and 1.3 times on JPEG 2000. Used if the file has exactly one
+    tiled page of the level's size, no tile is missing, and its busiest tile looks the same through
+    OpenSlide.
+2.  OpenSlide itself, if the scale is a whole number: every origin falls on a pixel.
+3.  OpenSlide in fixed blocks, if it is not. A block is displaced by at most half a level-0 pixel,
+    and since the blocks are fixed, a pixel still depends only on its position.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ from isoline.sources.tiff import TiffFile, TiffPage
 
 BLOCK_PX = 512
 SAME_PICTURE = 6.0
-"""Mean grey values by which two decoders of one tile may differ: roundings (0.4 on JPEG 2000) and
-a displacement of half a level-0 pixel (2 to 3). Another colour space or page is far beyond it."""
+"""Largest mean difference in grey values between two decoders of one tile. Rounding (0.4 on JPEG
+2000) and a shift of half a level-0 pixel (2 to 3) stay below; another colour space or page is far
+above."""
 
 _Pixels: TypeAlias = NDArray[np.generic]
 _Reader: TypeAlias = Callable[[Box], _Pixels]
-"""Returns (y, x, 3) of a box of one level."""
+"""Returns the pixels (y, x, 3) of a box of one level."""
 
 
 class OpenSlideSource(Source):
@@ -93,7 +94,7 @@ class OpenSlideSource(Source):
             self._tiff.close()
 
     def _reader(self, index: int, level: Level) -> _Reader:
-        """Choose the way to read a level: see the top of this file."""
+        """Choose how to read a level: see the top of this file."""
         page = _page_of(self._tiff, level)
         if page is not None and self._slide.shows(page, index):
             return self._tiled(index, page.tile_size, page.tile)
@@ -122,7 +123,7 @@ class OpenSlideSource(Source):
 
 
 class _Slide:
-    """One OpenSlide handle, shared by all threads and replaced after an error."""
+    """An OpenSlide handle, shared by all threads and replaced after an error."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -145,11 +146,11 @@ class _Slide:
             raise Unreadable(f"{self._path.name}: {error}") from error
 
     def downsample(self, level: int) -> float:
-        """Return the scale by which OpenSlide places reads, the same for both axes."""
+        """Return the scale by which OpenSlide positions reads, the same for both axes."""
         return self._downsamples[level]
 
     def shows(self, page: TiffPage, level: int) -> bool:
-        """Tell whether `page` gives the picture that OpenSlide gives, by its busiest tile."""
+        """Return whether `page` shows the same picture as OpenSlide, judged by its busiest tile."""
         column, row = page.busiest_tile()
         wide, tall = page.tile_size
         x, y = column * wide, row * tall
@@ -157,7 +158,7 @@ class _Slide:
         try:
             ours = page.tile(column, row)[: box.height, : box.width]
             theirs = self.read(level, box)
-        except Unreadable:  # the tile is damaged: whoever reads it will be told
+        except Unreadable:  # the tile is damaged, which is reported when it is read
             return False
         apart = np.abs(ours.astype(np.int16) - theirs.astype(np.int16))
         return bool(apart.mean() <= SAME_PICTURE)
@@ -165,14 +166,14 @@ class _Slide:
     def read(self, level: int, box: Box) -> _Pixels:
         """Return (y, x, 3) uint8 of `box`, in pixels of `level`; glass where nothing was scanned.
 
-        Raises Unreadable when the file is damaged there.
+        Raises Unreadable if the file is damaged there.
         """
         handle = self._handle
         try:
             return self._read(handle, level, box)
         except openslide.OpenSlideError:
-            # An error closes an OpenSlide handle for good, and this one may be of another
-            # thread's making: replace it, and ask a handle that nobody else has.
+            # An error invalidates an OpenSlide handle for good, and this one may have been caused
+            # by another thread: replace the shared handle and retry with a private one.
             with self._lock:
                 if self._handle is handle:
                     self._handle = self._open()
@@ -196,7 +197,7 @@ class _Slide:
 
 
 def _over(rgba: NDArray[np.uint8], background: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Lay (y, x, 4) over the background; return (y, x, 3)."""
+    """Composite (y, x, 4) over the background; return (y, x, 3)."""
     rgb, alpha = rgba[..., :3], rgba[..., 3:].astype(np.uint16)
     if alpha.min() == 255:
         return np.ascontiguousarray(rgb)
@@ -205,7 +206,7 @@ def _over(rgba: NDArray[np.uint8], background: tuple[int, ...]) -> NDArray[np.ui
 
 
 def _colour(written: str | None) -> tuple[int, ...]:
-    """Read a colour such as FFF0E8; white where the slide names none."""
+    """Parse a colour such as FFF0E8; white if the slide specifies none."""
     try:
         return tuple(bytes.fromhex(written or "FFFFFF"))
     except ValueError:
@@ -220,7 +221,8 @@ def _tiff_beneath(path: Path) -> TiffFile | None:
 
 
 def _page_of(tiff: TiffFile | None, level: Level) -> TiffPage | None:
-    """Return the one tiled 8-bit RGB page of the level's size, None where there isn't just one."""
+    """Return the only tiled 8-bit RGB page of the level's size, None unless there is exactly
+    one."""
     if tiff is None:
         return None
     fitting = [
@@ -239,11 +241,12 @@ def _page_of(tiff: TiffFile | None, level: Level) -> TiffPage | None:
 
 
 def _refuse_unless_rgb(tiff: TiffFile | None, path: Path) -> None:
-    """Raise Unreadable for what OpenSlide would flatten to 8-bit RGB: grey, 16 bits, stacks."""
+    """Raise Unreadable for images that OpenSlide would flatten to 8-bit RGB: grey, 16-bit,
+    stacks."""
     if tiff is None:
         return
     first = tiff.pages[0]
     if first.samplesperpixel < 3 or first.dtype != np.uint8:
-        raise Unreadable(f"{path.name} is not 8-bit RGB, which is all that OpenSlide gives")
+        raise Unreadable(f"{path.name} is not 8-bit RGB, the only type that OpenSlide returns")
     if set(tiff.largest_series().axes) - set("YXS"):
-        raise Unreadable(f"{path.name} has several planes, of which OpenSlide gives the first")
+        raise Unreadable(f"{path.name} has several planes, and OpenSlide reads only the first")

@@ -1,4 +1,4 @@
-"""Small images held in memory whole: PNG, JPEG and flat TIFF."""
+"""Small images held entirely in memory: PNG, JPEG and flat TIFF."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from isoline.sources.pyramid import RGB, white
 
 FORMATS = ("PNG", "JPEG", "TIFF")
 MAX_PIXELS = 100_000_000
-"""300 MB of RGB; a file that claims more is refused before a pixel of it is decoded."""
+"""300 MB of RGB; a file that claims more is rejected before a pixel is decoded."""
 
 _ORIENTATION, _RESOLUTION_UNIT, _X_RESOLUTION, _Y_RESOLUTION = 274, 296, 282, 283
 _GREY_MODES = {"1": "L", "L": "L", "I;16": "I;16", "I;16B": "I;16B"}
@@ -36,9 +36,9 @@ class PlainSource(Source):
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
             raise Unreadable(f"{path.name}: {error}") from error
         except Image.DecompressionBombError as error:
-            # Pillow's own limit, which other libraries of this process may have lifted
+            # Pillow's own limit, which other libraries in this process may have lifted
             raise TooLarge(
-                f"{path.name} is too large for an image that is not tiled: {error}",
+                f"{path.name} is too large for an untiled image: {error}",
                 "convert it to a tiled TIFF",
             ) from error
         self._pixels: NDArray[np.generic] | None = pixels
@@ -70,31 +70,31 @@ class PlainSource(Source):
 
 
 def _decode(image: Image.Image, name: str) -> tuple[NDArray[np.generic], tuple[str, ...]]:
-    """Return (y, x, 1 or 3) pixels and what the user should know about them."""
+    """Return (y, x, 1 or 3) pixels and warnings for the user."""
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise TooLarge(
-            f"{name} is {width} x {height} pixels; an image that is not tiled may have "
+            f"{name} is {width} x {height} pixels; an untiled image may have at most "
             f"{MAX_PIXELS // 1_000_000} million",
             "convert it to a tiled TIFF",
         )
     problems = []
     if image.getexif().get(_ORIENTATION, 1) != 1:
-        problems.append("the camera's note to turn the image is ignored; pixels lie as stored")
+        problems.append("the EXIF orientation is ignored; pixels are read as stored")
     if getattr(image, "n_frames", 1) > 1:
         if image.format == "TIFF":
-            raise Unreadable(f"{name} holds several images: planes, channels or levels")
-        problems.append("the file holds several images; only the first is read")
+            raise Unreadable(f"{name} contains several images: planes, channels or levels")
+        problems.append("the file contains several images; only the first is read")
     if image.mode in _GREY_MODES:
         grey = np.asarray(image.convert(_GREY_MODES[image.mode]))
         return grey.astype(grey.dtype.newbyteorder("="))[..., None], tuple(problems)
     if image.mode in ("I", "F"):
-        raise Unreadable(f"{name} has 32 bits per pixel; isoline reads 8 and 16")
+        raise Unreadable(f"{name} has 32-bit pixels; isoline reads 8-bit and 16-bit images")
     return np.asarray(_over_white(image)), tuple(problems)
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    """Return an RGB image, what is transparent laid over white."""
+    """Return an RGB image, composited over white."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     layered = Image.new("RGBA", image.size, "white")
@@ -103,10 +103,10 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 
 def _spacing(image: Image.Image) -> XY | None:
-    """Return the pixel size where the file gives one with its unit: PNG pHYs or TIFF tags.
+    """Return the pixel size if the file records one with its unit, in PNG pHYs or TIFF tags.
 
-    Pillow turns pHYs into dots per inch, and drops it when its unit is not the metre. JPEG
-    carries a density for printing, never of the specimen.
+    Pillow converts pHYs to dots per inch, and drops it if its unit is not the metre. The density
+    in a JPEG is for printing and never that of the specimen.
     """
     if image.format == "PNG" and "dpi" in image.info:
         x, y = image.info["dpi"]

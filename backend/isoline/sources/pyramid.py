@@ -1,4 +1,4 @@
-"""What pyramids have in common: how a level relates to the first, and boxes pasted from tiles."""
+"""Common parts of image pyramids: the scale of a level, and boxes assembled from tiles."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from isoline.sources.byte_cache import ByteCache
 
 RGB = ("red", "green", "blue")
 CACHE_BYTES = 64 << 20
-"""Decoded tiles that one open image keeps: those that neighbouring reads share."""
+"""Cache for decoded tiles of one open image, which neighbouring reads share."""
 
 
 def level(image_size: tuple[int, int], size: tuple[int, int]) -> Level:
-    """Return the level of `size`; each axis is scaled by a whole number where that explains it.
+    """Return the level of `size`; the scale along an axis is a whole number if that fits the sizes.
 
     A scanner that reduces 13835 pixels by 4 writes 3458 and drops the rest: the scale is 4, not
     13835 / 3458, which would be off by three pixels at the far side.
@@ -35,13 +35,13 @@ def _downsample(whole: int, part: int) -> float:
 
 
 def white(dtype: np.dtype[np.generic]) -> tuple[int, int, int]:
-    """Return the colour of glass in RGB of this unsigned type."""
+    """Return white in RGB of this unsigned type."""
     brightest = 256**dtype.itemsize - 1
     return brightest, brightest, brightest
 
 
 def scale_problems(levels: tuple[Level, ...]) -> tuple[str, ...]:
-    """Return a sentence for every level whose scale is not a whole number."""
+    """Return a warning for every level whose scale is not a whole number."""
     return tuple(
         f"level {index} is scaled by {level.downsample.x:.4f} x {level.downsample.y:.4f}, "
         "which are not whole numbers"
@@ -65,7 +65,7 @@ def paste(
 ) -> None:
     """Fill `out` (y, x, ...), the pixels of `box`, from tiles named by column and row.
 
-    Tile (i, j) starts at (i, j) * `tile_size`; pixels it has beyond its place are left out.
+    Tile (i, j) starts at (i, j) * `tile_size`; pixels beyond its place are dropped.
     """
     wide, tall = tile_size
     for row in range(box.y0 // tall, -(-box.y1 // tall)):

@@ -1,4 +1,4 @@
-"""Readers by name, and the first of them that can open an image."""
+"""Readers by name, and choosing the first that can open an image."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from isoline.sources.base import Remote, Source
 log = logging.getLogger(__name__)
 
 SOURCES: Plugins[Source] = Plugins("source")
-"""The readers that are installed."""
+"""The installed readers."""
 READERS = ("openslide", "tiff", "large_image", "plain")
-"""The order in which readers are tried: tests/benchmarks/readers.py says why.
+"""The order in which readers are tried; tests/benchmarks/readers.py shows why.
 
-Those of other packages come after them."""
+Readers from other packages come after them."""
 _SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 _PLAIN = {b"\x89PNG": (".png",), b"\xff\xd8\xff": (".jpg", ".jpeg", ".jpe")}
 
@@ -29,8 +29,8 @@ def open_image(path: Path | Remote, reader: str | None = None) -> Source:
 
     A remote image opens itself.
 
-    Raises Unreadable with every reader's reason when none can, NotFound for a reader that does
-    not exist, TooLarge for a plain image over the limit.
+    Raises Unreadable with every reader's reason if none can, NotFound for a reader that does not
+    exist, and TooLarge for a plain image over the limit.
     """
     if isinstance(path, Remote):
         return _opened(path.name, path.open)
@@ -52,25 +52,25 @@ def open_image(path: Path | Remote, reader: str | None = None) -> Source:
 
 
 def _opened(name: str, opening: Callable[[], Source]) -> Source:
-    """Open the image that is called `name`. Raises IsolineError, and nothing else."""
+    """Open the image called `name`. Raises nothing but IsolineError."""
     try:
         return opening()
     except IsolineError:
         raise
-    except Exception as error:  # there is no end to what libraries raise about damaged images
-        # where, not what: what it says may be of the patient
+    except Exception as error:  # libraries raise errors of any kind for damaged images
+        # log the place, not the message, which may contain patient data
         place = "".join(traceback.format_tb(error.__traceback__))
         log.warning("%s cannot be opened: %s\n%s", name, type(error).__name__, place)
         raise Unreadable(
             f"{name} cannot be read ({type(error).__name__})",
-            "see that it is whole and readable; the log says more",
+            "check that the file is complete and readable; the server's log has details",
         ) from error
 
 
 def _readers_for(path: Path) -> Iterable[str]:
-    """Return the readers to try; a PNG or JPEG needs no library of slides.
+    """Return the readers to try; a PNG or JPEG needs no slide library.
 
-    Both the first bytes and the suffix must say so: the head of a MIRAX slide is a JPEG too.
+    Both the first bytes and the suffix must match: a MIRAX slide starts with a JPEG header too.
     """
     if path.is_dir():
         return ("dicom",)
@@ -87,11 +87,11 @@ def _readers_for(path: Path) -> Iterable[str]:
 
 
 def _is_slide(path: Path) -> bool:
-    """Return whether a DICOM file is of a whole slide (VL Whole Slide Microscopy, PS3.4 B.5)."""
+    """Return whether a DICOM file is a whole slide (VL Whole Slide Microscopy, PS3.4 B.5)."""
     from pydicom import dcmread
 
     try:
         header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"], force=True)
         return bool(header.get("SOPClassUID", _SLIDE) == _SLIDE)
-    except Exception:  # pydicom raises many things about damaged files
+    except Exception:  # pydicom raises errors of many kinds for damaged files
         return False

@@ -1,8 +1,8 @@
 """TIFF read tile by tile with tifffile: brightfield, fluorescence, OME-TIFF; 8 and 16 bits.
 
-Each pixel is exactly what the file's encoder stored, whatever box it is read in. On JPEG tiles
-this is several times faster than OpenSlide (tests/benchmarks/readers.py), which is why
-`OpenSlideSource` reads the levels it can through `TiffPage` as well.
+Each pixel is exactly what the file's encoder stored, in whatever box it is read. On JPEG tiles this
+is several times faster than OpenSlide (tests/benchmarks/readers.py), which is why `OpenSlideSource`
+too reads levels through `TiffPage` where it can.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from isoline.sources.pyramid import RGB, TileCache, level, paste, scale_problems
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_TILE_BYTES = 256 << 20
-"""An untiled image larger than this would be decoded whole for every pixel."""
+"""An untiled image larger than this is rejected, since any read would decode all of it."""
 _GREY, _RGB, _YCBCR = 1, 2, 6
 
 
 class TiffFile:
-    """An open TIFF whose bytes several threads may read at once."""
+    """An open TIFF file that several threads may read at once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,36 +42,36 @@ class TiffFile:
             with path.open("rb") as file:
                 if file.read(4) not in MAGIC:
                     raise Unreadable(f"{path.name} is not a TIFF")
-            # an OME-TIFF may name further files, anywhere: only this one was asked for
+            # an OME-TIFF may refer to further files anywhere: read only the requested one
             self.parsed = tifffile.TiffFile(path, _multifile=False)
         except OSError as error:
             raise Unreadable(f"{path.name}: {error.strerror or error}") from error
         except Unreadable:
             raise
-        except Exception as error:  # tifffile believes the file: struct.error, KeyError, ...
+        except Exception as error:  # tifffile trusts the file: struct.error, KeyError, ...
             raise Unreadable(f"{path.name}: {error}") from error
         self._lock = Lock()
 
     @property
     def pages(self) -> list[Any]:
-        """The tifffile pages of the file, those behind SubIFDs left out."""
+        """The tifffile pages of the file, without those in SubIFDs."""
         try:
             return list(self.parsed.pages)
         except Exception as error:  # as above
             raise Unreadable(f"{self.path.name}: {error}") from error
 
     def largest_series(self) -> Any:
-        """Return the tifffile series with the most pixels: not the label, not the macro."""
+        """Return the tifffile series with the most pixels: not the label or the macro."""
         try:
             series = [part for part in self.parsed.series if {"X", "Y"} <= set(part.axes)]
         except Exception as error:  # as above
             raise Unreadable(f"{self.path.name}: {error}") from error
         if not series:
-            raise Unreadable(f"{self.path.name} holds no image")
+            raise Unreadable(f"{self.path.name} contains no image")
         return max(series, key=lambda part: part.size)
 
     def bytes_at(self, offset: int, length: int) -> bytes:
-        """Return the bytes there; fewer when the file ends before."""
+        """Return `length` bytes from `offset`; fewer if the file ends earlier."""
         file = self.parsed.filehandle
         with self._lock:
             file.seek(offset)
@@ -89,7 +89,7 @@ class TiffPage:
     def __init__(self, file: TiffFile, page: Any) -> None:
         """Prepare to read `page` (a tifffile TiffPage or TiffFrame).
 
-        Raises Unreadable when its pixels are of a kind that isoline has no use for.
+        Raises Unreadable if isoline does not support its type of pixels.
         """
         key = page.keyframe
         name = file.path.name
@@ -99,9 +99,9 @@ class TiffPage:
                 "per pixel, neither grey nor RGB"
             )
         if key.samplesperpixel > 1 and key.planarconfig != 1:
-            raise Unreadable(f"{name} keeps its colours in separate planes")
+            raise Unreadable(f"{name} stores its colours in separate planes")
         if key.dtype not in (np.dtype("u1"), np.dtype("u2")):
-            raise Unreadable(f"{name} has pixels of type {key.dtype}, not 8 or 16 bits unsigned")
+            raise Unreadable(f"{name} has pixels of type {key.dtype}, not unsigned 8-bit or 16-bit")
         self._file = file
         self.size = (int(key.imagewidth), int(key.imagelength))
         self.samples = int(key.samplesperpixel)
@@ -114,7 +114,7 @@ class TiffPage:
         )
         if math.prod(self.tile_size) * self.samples * self.dtype.itemsize > MAX_TILE_BYTES:
             raise Unreadable(f"{name} is {width} x {height} pixels in one piece, not in tiles")
-        # tifffile reads tags when they are first asked for; later, other threads move the file
+        # tifffile reads tags lazily; later, other threads may have moved the file position
         self._decode: Callable[..., Any] = key.decode
         self._tables = page.jpegtables
         self._offsets: tuple[int, ...] = page.dataoffsets
@@ -126,7 +126,7 @@ class TiffPage:
 
     @property
     def has_every_tile(self) -> bool:
-        """Whether no tile was left out, as some scanners do where there is nothing."""
+        """Whether no tile is missing; some scanners leave out empty ones."""
         return all(self._lengths)
 
     def busiest_tile(self) -> tuple[int, int]:
@@ -135,14 +135,14 @@ class TiffPage:
         return index % self._columns, index // self._columns
 
     def tile(self, column: int, row: int) -> NDArray[np.generic]:
-        """Decode one tile as (y, x, samples); it may reach beyond the image or stop at its end.
+        """Decode one tile as (y, x, samples); it may extend beyond the image or end at its border.
 
-        Raises Unreadable when it is damaged.
+        Raises Unreadable if it is damaged.
         """
         index = row * self._columns + column
         length = self._lengths[index]
         if not length:
-            # TIFF 6.0 has no missing tiles; writers of sparse files mean zero
+            # TIFF 6.0 does not allow missing tiles; writers of sparse files mean zeros
             wide, tall = self.tile_size
             return np.zeros((tall, wide, self.samples), self.dtype)
         data = self._file.bytes_at(self._offsets[index], length)
@@ -150,7 +150,7 @@ class TiffPage:
             raise Unreadable(f"{self._where(column, row)} ends before its last pixel")
         try:
             decoded = self._decode(data, index, jpegtables=self._tables)[0]
-        except Exception as error:  # each codec has errors of its own
+        except Exception as error:  # each codec raises its own errors
             raise Unreadable(f"{self._where(column, row)} cannot be decoded: {error}") from error
         tile: NDArray[np.generic] = decoded.reshape(decoded.shape[-3:])
         return tile.astype(self.dtype, copy=False)
@@ -162,10 +162,10 @@ class TiffPage:
 
 @dataclass(frozen=True)
 class _Stack:
-    """How the pages of a series stand for channels and planes, slowest axis first."""
+    """How the pages of a series map to channels and planes, slowest axis first."""
 
     axes: tuple[tuple[str, int], ...]
-    """(axis, length); the axis is one of C and Z, or one of which only the first is read."""
+    """(axis, length); the axis is C or Z, or another of which only the first index is read."""
 
     def length(self, axis: str) -> int:
         return dict(self.axes).get(axis, 1)
@@ -175,7 +175,7 @@ class _Stack:
         return math.prod(length for _, length in self.axes)
 
     def page(self, channel: int, z: int) -> int:
-        """Return the index of the page that holds this channel of this plane."""
+        """Return the index of the page with this channel of this plane."""
         index = 0
         for axis, length in self.axes:
             index = index * length + {"C": channel, "Z": z}.get(axis, 0)
@@ -183,7 +183,7 @@ class _Stack:
 
     def problems(self) -> tuple[str, ...]:
         return tuple(
-            f"the file holds {length} images along its axis {axis}; only the first is read"
+            f"the file contains {length} images along its axis {axis}; only the first is read"
             for axis, length in self.axes
             if axis not in "CZ" and length > 1
         )
@@ -218,7 +218,7 @@ class TiffSource(Source):
     def _describe(self, path: Path) -> ImageInfo:
         stack, first = self._stack, self._pages[0][0]
         if any(len(pages) != stack.pages for pages in self._pages):
-            raise Unreadable(f"{path.name} does not keep one plane in one page of TIFF")
+            raise Unreadable(f"{path.name} does not store one plane per TIFF page")
         if any(page.size != pages[0].size for pages in self._pages for page in pages):
             raise Unreadable(f"{path.name} has planes of different sizes")
         colour = first.samples == 3
@@ -254,7 +254,7 @@ class TiffSource(Source):
         return np.stack([plane[..., 0] for plane in planes])
 
     def _read(self, level: int, index: int, box: Box) -> NDArray[np.generic]:
-        """Return (y, x, samples) of one page."""
+        """Return the pixels (y, x, samples) of one page."""
         page = self._pages[level][index]
         out = np.empty((box.height, box.width, page.samples), self.info.dtype)
 
@@ -272,13 +272,13 @@ class TiffSource(Source):
 
 
 def _stack(series: Any, name: str) -> _Stack:
-    """Read the axes of a tifffile series such as TZCYX or YXS."""
+    """Parse the axes of a tifffile series, such as TZCYX or YXS."""
     axes = series.axes
     if not axes.rstrip("S").endswith("YX"):
         raise Unreadable(f"{name} has its axes in the order {axes}")
     outer = axes[: axes.index("Y")]
     if "C" not in outer:
-        # an axis without a name: pages of a file that doesn't say what they are
+        # an unnamed axis: pages of a file that does not say what they are
         outer = outer.replace("I", "C").replace("Q", "C")
     if len(set(outer)) < len(outer):
         raise Unreadable(f"{name} has its axes in the order {axes}")
@@ -286,7 +286,7 @@ def _stack(series: Any, name: str) -> _Stack:
 
 
 def _ome_pixels(tiff: Any) -> ElementTree.Element | None:
-    """Return the first Pixels element of the file's OME-XML, None where it has none."""
+    """Return the first Pixels element of the file's OME-XML, None if there is none."""
     if not tiff.is_ome:
         return None
     try:
@@ -296,7 +296,7 @@ def _ome_pixels(tiff: Any) -> ElementTree.Element | None:
 
 
 def _channel_names(ome: ElementTree.Element | None, count: int) -> tuple[str, ...]:
-    """Return what the file calls its channels, made unique; numbers from 1 where it doesn't."""
+    """Return the file's channel names, made unique; numbered from 1 if it has none."""
     found = (
         [] if ome is None else [channel.get("Name") or "" for channel in ome.findall("{*}Channel")]
     )
@@ -305,7 +305,7 @@ def _channel_names(ome: ElementTree.Element | None, count: int) -> tuple[str, ..
 
 
 def unique_names(given: Sequence[str]) -> tuple[str, ...]:
-    """Return the names, with "channel n" for the empty and a number behind the repeated."""
+    """Return the names, with "channel n" for empty ones and a number appended to repeated ones."""
     names: list[str] = []
     for number, name in enumerate(given, 1):
         wanted = name.strip() or f"channel {number}"
@@ -329,7 +329,7 @@ def _spacing(tiff: Any, ome: ElementTree.Element | None) -> XY | None:
 
 
 def resolution_spacing(page: Any) -> XY | None:
-    """Return the pixel size out of the resolution tags of a tifffile page; TIFF 6.0, page 38."""
+    """Return the pixel size from the resolution tags of a tifffile page (TIFF 6.0, page 38)."""
     tags = page.tags
     unit_um = {2: 25_400.0, 3: 10_000.0}.get(int(tags.valueof("ResolutionUnit", default=1)))
     x, y = (tags.valueof(f"{axis}Resolution", default=(0, 1)) for axis in "XY")

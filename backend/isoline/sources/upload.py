@@ -1,4 +1,4 @@
-"""Images that a viewer uploaded: a full-resolution area, an overview, and background elsewhere."""
+"""Images uploaded by a viewer: a full-resolution area, an overview, and background elsewhere."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Layer:
     downsample: int
     """Image pixels per pixel of this layer."""
     area: Box
-    """What is uploaded of it, in its own pixels."""
+    """The uploaded part, in pixels of this layer."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is known of an upload before its pixels are looked at."""
+    """The metadata of an upload, without its pixels."""
 
     size: tuple[int, int]
     """(width, height) of the whole image at full resolution."""
@@ -49,11 +49,11 @@ class Manifest:
     layers: tuple[Layer, ...]
     """Full resolution first."""
     fingerprint: str = ""
-    """Of all pixels, once they are here."""
+    """Digest of all pixels, once they have arrived."""
 
     @property
     def tiles(self) -> Iterator[tuple[int, int, int]]:
-        """Yield (level, column, row) of every tile that is wanted."""
+        """Yield (level, column, row) of every required tile."""
         side = self.tile_px
         for level, layer in enumerate(self.layers):
             area = layer.area
@@ -62,7 +62,7 @@ class Manifest:
                     yield level, column, row
 
     def tile(self, level: int, column: int, row: int) -> Box:
-        """Return what a tile holds, in pixels of its level: its cell, cut to the area."""
+        """Return the box of a tile in pixels of its level: its cell, clipped to the area."""
         x, y, side = column * self.tile_px, row * self.tile_px, self.tile_px
         return self.layers[level].area.intersect(Box(x, y, x + side, y + side))
 
@@ -74,18 +74,19 @@ class Manifest:
 
     @classmethod
     def of_json(cls, text: str) -> Manifest:
-        """Return what `to_json` wrote. Raises ValueError, TypeError or KeyError for other text."""
-        said = json.loads(text)
-        spacing = said.pop("spacing_um")
-        layers = said.pop("layers")
+        """Parse the output of `to_json`. Raises ValueError, TypeError or KeyError for other
+        text."""
+        parsed = json.loads(text)
+        spacing = parsed.pop("spacing_um")
+        layers = parsed.pop("layers")
         return cls(
-            size=tuple(said.pop("size")),
+            size=tuple(parsed.pop("size")),
             spacing_um=None if spacing is None else XY(*spacing),
-            channels=tuple(said.pop("channels")),
+            channels=tuple(parsed.pop("channels")),
             layers=tuple(
                 Layer(each["downsample"], Box(*map(int, each["area"]))) for each in layers
             ),
-            **said,
+            **parsed,
         )
 
 
@@ -151,7 +152,7 @@ class UploadSource(Source):
         return self._cache.get((level, column, row), lambda: self._load(level, column, row))
 
     def _load(self, level: int, column: int, row: int) -> NDArray[np.generic]:
-        """Return (y, x, c) of a whole cell; what lies outside the area is never looked at."""
+        """Return (y, x, c) of a whole cell; values outside the area are never used."""
         name, side = tile_file(level, column, row), self._manifest.tile_px
         box = self._manifest.tile(level, column, row)
         try:
@@ -165,15 +166,15 @@ class UploadSource(Source):
 
 
 def tile_file(level: int, column: int, row: int) -> str:
-    """Return the name of a tile's file beside the manifest."""
+    """Return the name of a tile's file, in the folder of the manifest."""
     return f"{level}-{column}-{row}.png"
 
 
 def decode(png: bytes, manifest: Manifest, box: Box) -> NDArray[np.generic]:
-    """Return (y, x, c) of `box` from a PNG that holds exactly that.
+    """Return (y, x, c) of `box` from a PNG of exactly that size.
 
-    RGB is an RGB PNG. Other channels are one grey PNG of their depth, the channels below each
-    other from top to bottom. Raises Malformed for anything else, before a pixel is decoded.
+    RGB images use an RGB PNG. Others use one grey PNG of their bit depth, with the channels stacked
+    from top to bottom. Raises Malformed for anything else, before a pixel is decoded.
     """
     is_rgb, count = manifest.channels == RGB, len(manifest.channels)
     size = (box.width, box.height * (1 if is_rgb else count))
@@ -186,9 +187,9 @@ def decode(png: bytes, manifest: Manifest, box: Box) -> NDArray[np.generic]:
                 or getattr(image, "is_animated", False)
             ):
                 raise Malformed(
-                    f"a PNG of {image.size[0]} x {image.size[1]} pixels, mode {image.mode}; "
-                    f"wanted: {size[0]} x {size[1]}, mode {modes[0]}",
-                    "send the pixels of the tile as they are, without alpha or palette",
+                    f"got a PNG of {image.size[0]} x {image.size[1]} pixels, mode {image.mode}; "
+                    f"expected {size[0]} x {size[1]}, mode {modes[0]}",
+                    "send exactly the pixels of the tile, without alpha or palette",
                 )
             pixels = np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -201,12 +202,12 @@ def decode(png: bytes, manifest: Manifest, box: Box) -> NDArray[np.generic]:
 
 @dataclass(frozen=True)
 class UploadRequest:
-    """Pixels that a viewer is about to send, because the server does not see the file."""
+    """An announcement of pixels that a viewer will send because the server cannot see the file."""
 
     size: tuple[int, int]
     """(width, height) of the whole image at full resolution."""
     request: SegmentRequest
-    """What they are for: it decides which pixels are wanted."""
+    """The request that they are for, which determines the required pixels."""
     spacing_um: XY | None = None
     channels: tuple[str, ...] = ("red", "green", "blue")
     dtype: Literal["uint8", "uint16"] = "uint8"
@@ -215,7 +216,7 @@ class UploadRequest:
 
     @property
     def info(self) -> ImageInfo:
-        """What will be known of the image once it is here."""
+        """The metadata that the image will have once it has been uploaded."""
         dtype = np.dtype(self.dtype)
         return ImageInfo(
             reader="upload",

@@ -1,4 +1,4 @@
-"""What a volume adds to an image: a grid in the patient, and voxels that are read as a whole."""
+"""Volume sources: a grid in patient coordinates, and voxels that are read as a whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from isoline.sources.base import ImageInfo, Level, Source
 
 
 class VolumeSource(Source):
-    """One volume. Its voxels are read at first use and kept while it is open."""
+    """One volume. Its voxels are read on first use and kept while it is open."""
 
     def __init__(self, info: ImageInfo) -> None:
         self.info = info
@@ -36,9 +36,9 @@ class VolumeSource(Source):
         return i * j * k * self.info.dtype.itemsize
 
     def voxels(self) -> NDArray[np.generic]:
-        """Return (k, j, i) int16 or float32 in the units of the modality; not to be written to.
+        """Return (k, j, i) int16 or float32 in the units of the modality; read-only.
 
-        Raises Unreadable when the file is damaged or the archive does not answer.
+        Raises Unreadable if the file is damaged or the archive does not respond.
         """
         with self._lock:
             if self._closed:
@@ -51,7 +51,7 @@ class VolumeSource(Source):
 
     @abstractmethod
     def _read(self) -> NDArray[np.generic]:
-        """Return the voxels, a new array."""
+        """Return the voxels as a new array."""
 
     def read_level(self, level: int, box: Box, z: int = 0) -> NDArray[np.generic]:
         return np.array(self.voxels()[z : z + 1, box.y0 : box.y1, box.x0 : box.x1])
@@ -68,7 +68,8 @@ def volume_image(
     dtype: np.dtype[np.generic],
     problems: tuple[str, ...] = (),
 ) -> ImageInfo:
-    """Return what isoline sees in a volume: an image of grey slices, with a grid in the patient."""
+    """Return the metadata of a volume: an image of grey slices, with a grid in patient
+    coordinates."""
     columns, rows, slices = volume.grid.size
     di, dj, _ = volume.grid.spacing_mm
     return ImageInfo(
@@ -87,9 +88,9 @@ def volume_image(
 
 
 def series_fingerprint(slices: Iterable[SliceName]) -> str:
-    """Return what stands for the content of a DICOM series, wherever it is kept.
+    """Return a digest of the content of a DICOM series, wherever it is stored.
 
-    An instance never changes under its UID (PS3.5 section 9), so the UIDs are enough.
+    An instance never changes under its UID (PS3.5 section 9), so hashing the UIDs is enough.
     """
     digest = hashlib.sha256()
     for name in slices:
@@ -98,10 +99,10 @@ def series_fingerprint(slices: Iterable[SliceName]) -> str:
 
 
 def check_size(name: str, grid: VolumeGrid, most_mib: int) -> None:
-    """Raise BadSeries where the voxels of `grid` as float32 would take more than `most_mib`."""
+    """Raise BadSeries if the voxels of `grid` as float32 would take more than `most_mib`."""
     mib = 4 * np.prod(np.array(grid.size, np.float64)) / 2**20
     if mib > most_mib:
         raise BadSeries(
             f"{name} has {grid.size[0]} x {grid.size[1]} x {grid.size[2]} voxels, {mib:.0f} MiB",
-            f"the server takes volumes up to {most_mib} MiB: limits.volume_mib",
+            f"the server accepts volumes of up to {most_mib} MiB (limits.volume_mib)",
         )

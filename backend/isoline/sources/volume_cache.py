@@ -1,7 +1,7 @@
-"""Volumes that took long to fetch, on disk and mapped into memory, up to so many bytes.
+"""A disk cache of fetched volumes, mapped into memory and limited in bytes.
 
-One file per volume, named by its fingerprint; what is used often lies in the page cache, shared by
-all workers. Who may see a volume is asked before anything here is looked at.
+There is one file per volume, named by its fingerprint; volumes in frequent use stay in the page
+cache, shared by all workers. Permissions are checked before this cache is consulted.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 _UNFINISHED = ".volume-"
 _GIVEN_UP_SECONDS = 3600.0
-"""After so long nobody fetches an unfinished volume any more: its process has died."""
+"""An unfinished volume older than this is abandoned: its process has died."""
 
 
 @dataclass(frozen=True)
 class VolumeCache:
-    """A directory of volumes. Safe to use from several processes."""
+    """A directory of volumes. Safe for use by several processes."""
 
     directory: Path
     most_bytes: int = 8 << 30
@@ -36,9 +36,9 @@ class VolumeCache:
         dtype: np.dtype[np.generic],
         fill: Callable[[NDArray[np.generic]], None],
     ) -> NDArray[np.generic]:
-        """Return the volume `fingerprint`; where it is not here yet, as `fill` makes it.
+        """Return the volume `fingerprint`, read-only; if it is not cached, let `fill` write it.
 
-        It is read-only. A volume that `fill` could not finish leaves nothing behind.
+        If `fill` fails, nothing is left behind.
         """
         path = self.directory / f"{fingerprint}-{'x'.join(map(str, shape))}-{dtype.name}"
         size = int(np.prod(shape)) * dtype.itemsize
@@ -65,7 +65,7 @@ class VolumeCache:
         return np.memmap(path, dtype, "r", shape=shape)
 
     def _make_room(self, size: int) -> None:
-        """Remove what was not used for longest until `size` more bytes fit."""
+        """Remove the least recently used volumes until `size` more bytes fit."""
         files: list[tuple[float, int, Path]] = []
         total = size
         for path in self.directory.iterdir():

@@ -72,7 +72,8 @@ export class Session {
             this.models = null;
             const models = await this._client.models(patience);
             const ofVolumes = models.filter((each) => each.dimensions?.includes(3));
-            this.models = ofVolumes.filter((each) => !each.prompts.length);
+            // a model may do both: by itself, and better with prompts
+            this.models = ofVolumes.filter((each) => each.automatic);
             this.pointer.offer(ofVolumes.filter((each) => each.prompts.length));
         });
     }

@@ -179,13 +179,13 @@ class Attended {
 
     static void choose(QuPathGUI gui, ImageData<BufferedImage> image, IsolineClient client,
             List<JsonObject> models, Object binding) {
-        List<JsonObject> offered = Isoline.models(models, false) + Isoline.models(models, true)
+        List<JsonObject> offered = (Isoline.models(models, false) + Isoline.models(models, true)).unique()
         JsonObject options = RunForm.ask(offered, gui.getStage(), !image.getServer().isRGB())
         if (options == null) {
             return
         }
         String name = options.get(RequestKeys.MODEL).getAsString()
-        if (Isoline.isPrompted(offered.find { it.get('name').getAsString() == name })) {
+        if (!Isoline.isAutomatic(offered.find { it.get('name').getAsString() == name })) {
             ClickWindow.open(client, image, options, gui.getStage(),
                 { JsonObject request -> Step.record(client, image, request, [objects: 'slide'], binding) })
             return

@@ -151,7 +151,7 @@ def test_what_cannot_be_run_is_said(server: Server) -> None:
     flat = str(server.mine / "flat.png")
     volume = server.mine / "volume.nii.gz"
     volume.write_bytes(b"\x1f\x8b" + bytes(200))
-    with pytest.raises(server.refusal, match="is no NIfTI file") as refused:
+    with pytest.raises(server.refusal, match="is not a NIfTI file") as refused:
         server.client.infer("threshold", "", {}, file=str(volume))
     assert "sessions" not in str(refused.value), "a path of the server is told"
     with pytest.raises(server.refusal, match=r"did you mean .*nuclei"):

@@ -291,7 +291,7 @@ def test_no_path_of_the_server_is_told(kept: Sessions, tmp_path: Path) -> None:
 
 def test_several_files_are_a_series_or_nothing(kept: Sessions) -> None:
     session = kept.create([upload("1.dcm"), upload("2.dcm")])
-    with pytest.raises(NotSupported, match="no DICOM series"):
+    with pytest.raises(NotSupported, match="not a DICOM series"):
         kept.file(session.name)
 
 

@@ -141,7 +141,7 @@ def test_the_whole_image_at_a_coarse_level(server: Server, disk_slide: Shapes) -
 
 
 def test_what_is_wrong_with_a_region_is_said(server: Server) -> None:
-    assert "levels are 0 to 2" in server.refused({"level": 3})
+    assert "has levels 0 to 2" in server.refused({"level": 3})
     assert "6007 x 5003" in server.refused({"location": [9000, 0]})
     assert "0 to 255" in server.refused({"params": {"below": 999}})
     assert "two numbers" in server.refused({"location": 3})

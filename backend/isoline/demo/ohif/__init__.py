@@ -1,1 +1,1 @@
-"""OHIF: serving the plugin to a hospital's viewer, and a viewer of our own for a first look."""
+"""The demonstration in OHIF: a viewer, an archive and isoline at one origin."""

@@ -1,4 +1,4 @@
-"""A real head for a first look: the MR that mricron brings, as the series a scanner would send.
+"""A real head for the demonstration: the MR from mricron, as a series that a scanner would send.
 
 ch2 is the mean of 27 scans of one man (Holmes et al., J Comput Assist Tomogr 1998), T1, 1 mm.
 """
@@ -21,19 +21,19 @@ TEMPLATE = Path("/usr/share/mricron/templates/ch2.nii.gz")
 
 
 def find() -> Path:
-    """Return the head. Raises Broken where it is not installed."""
+    """Return the path of the head. Raises Broken if it is not installed."""
     if not TEMPLATE.exists():
         raise Broken(
-            "this machine has no head to show",
+            "the sample head scan is not installed",
             "on Debian and Ubuntu: apt-get install mricron-data",
         )
     return TEMPLATE
 
 
 def series(path: Path) -> Iterator[FileDataset]:
-    """Yield the volume in the NIfTI file `path` as axial MR slices, from the feet up.
+    """Yield the volume in the NIfTI file `path` as axial MR slices, from the feet upwards.
 
-    The same file gives the same UIDs.
+    Equal files give equal UIDs.
     """
     source = NiftiSource.open(path)
     voxels, grid = _axial(source.voxels(), source.volume.grid)
@@ -57,11 +57,13 @@ def series(path: Path) -> Iterator[FileDataset]:
 
 
 def _axial(voxels: NDArray[np.generic], grid: VolumeGrid) -> tuple[NDArray[np.generic], VolumeGrid]:
-    """Turn axes round until i runs to the left, j to the back and k to the head."""
+    """Flip axes so that i runs to the left, j to the back and k to the head."""
     affine = grid.affine
     steps = np.diag(affine[:3, :3])
     if not np.allclose(affine[:3, :3], np.diag(steps)):
-        raise Broken("the head lies askew", "install mricron-data as the distribution has it")
+        raise Broken(
+            "the sample head scan is oblique", "reinstall mricron-data from the distribution"
+        )
     backwards = steps < 0
     last = np.where(backwards, np.array(grid.size) - 1, 0)
     affine[:3, 3] = grid.to_lps(last)

@@ -1,4 +1,4 @@
-"""A real archive for the length of a block: Orthanc with its DICOMweb plugin."""
+"""A real archive for the duration of a `with` block: Orthanc with its DICOMweb plugin."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _SECONDS = 60
 
 
 def find() -> tuple[str, Path]:
-    """Return Orthanc's program and its DICOMweb plugin. Raises Broken where one is missing."""
+    """Return Orthanc's executable and its DICOMweb plugin. Raises Broken if one is missing."""
     program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
     plugin = next(filter(Path.exists, (Path(place) / _LIBRARY for place in _PLACES)), None)
     if program is None or plugin is None:
         raise Broken(
-            "this machine has no Orthanc with DICOMweb",
+            "Orthanc with DICOMweb is not installed",
             "on Debian and Ubuntu: apt-get install orthanc orthanc-dicomweb",
         )
     return program, plugin
@@ -38,10 +38,10 @@ def find() -> tuple[str, Path]:
 
 @contextlib.contextmanager
 def running(folder: Path, password: str = "") -> Iterator[DicomWeb]:
-    """Run an archive that keeps everything below `folder`, and yield how to reach it.
+    """Run an archive that stores everything below `folder`, and yield its connection settings.
 
-    It listens on loopback and wants USER and `password`, by default one that is made up. Raises
-    Broken where Orthanc is not installed or does not start.
+    It listens on loopback and requires USER and `password`, by default a random one. Raises Broken
+    if Orthanc is not installed or does not start.
     """
     program, plugin = find()
     port, password = free_port(), password or secrets.token_urlsafe(16)
@@ -80,5 +80,5 @@ def _await(process: subprocess.Popen[bytes], archive: DicomWeb, log: Path) -> No
             if requests.get(f"{archive.url}/studies", headers=archive.headers, timeout=5).ok:
                 return
         time.sleep(0.1)
-    said = (log.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-    raise Broken(f"Orthanc did not start: {said}", f"see {log}")
+    reason = (log.read_text(errors="replace").strip().splitlines() or ["its log is empty"])[-1]
+    raise Broken(f"Orthanc did not start: {reason}", f"see {log}")

@@ -1,4 +1,4 @@
-"""A first look at volumes: OHIF, an archive with a real head, and isoline at one origin."""
+"""The demonstration on a volume: OHIF, an archive with a real head, and isoline at one origin."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from isoline.demo.ohif import head, orthanc, viewer
 from isoline.errors import Broken
 
 ARCHIVE = "demo"
-"""What the archive is called in image names: `dicomweb:demo/STUDY/SERIES`."""
+"""The archive's name in image names: `dicomweb:demo/STUDY/SERIES`."""
 _AT_ONCE = 64
-"""Instances in a message to the archive."""
+"""Instances per message to the archive."""
 
 
 @dataclass(frozen=True)
 class Open:
-    """An address to click."""
+    """The address of the running demonstration."""
 
     url: str
-    """Of OHIF's list of studies."""
+    """The URL of OHIF's list of studies."""
     study: str
     """StudyInstanceUID of the head."""
 
@@ -40,10 +40,10 @@ class Open:
 
 
 def run(settings: Settings, *, once: bool) -> None:
-    """Bring up everything, print the address of a study, and serve until Ctrl-C.
+    """Start everything, print the address of a study, and serve until Ctrl-C.
 
-    Raises Broken, with what to install, where something is missing; all of it is looked for before
-    anything is started.
+    Raises Broken, stating what to install, if something is missing; this is checked before anything
+    is started.
     """
     console = Console(stderr=True, highlight=False)
     _check()
@@ -52,7 +52,7 @@ def run(settings: Settings, *, once: bool) -> None:
         console.print(
             f"\nOpen {there.viewer}\n"
             f"choose a model on the right and press Run. All studies: {there.url}\n"
-            "Ctrl-C ends the viewer, the archive and the server.",
+            "Press Ctrl-C to stop the viewer, the archive and the server.",
             soft_wrap=True,
         )
         if not once:
@@ -62,7 +62,7 @@ def run(settings: Settings, *, once: bool) -> None:
 
 
 def _check() -> None:
-    """Raise one error that names everything that is missing."""
+    """Raise one error that lists everything that is missing."""
     missing: list[Broken] = []
     for find in (viewer.find_npm, orthanc.find, head.find):
         try:
@@ -76,7 +76,7 @@ def _check() -> None:
 
 @contextlib.contextmanager
 def opened(settings: Settings, pages: Path, console: Console) -> Iterator[Open]:
-    """Run an archive with the head in it and a server beside it, and yield where."""
+    """Run an archive that contains the head, and a server; yield their address."""
     with tempfile.TemporaryDirectory(prefix="isoline-") as scratch:
         folder = Path(scratch)
         with orthanc.running(folder) as archive:
@@ -92,7 +92,7 @@ def opened(settings: Settings, pages: Path, console: Console) -> Iterator[Open]:
 
 
 def store(archive: DicomWeb, series: Iterable[Dataset]) -> str:
-    """Send instances of one study to the archive and return its StudyInstanceUID."""
+    """Store the instances of one study in the archive; return its StudyInstanceUID."""
     client = DICOMwebClient(archive.url, headers=dict(archive.headers))
     waiting: list[Dataset] = []
     study = ""

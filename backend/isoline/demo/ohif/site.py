@@ -1,13 +1,13 @@
-"""OHIF, an archive and isoline at one origin: for a first look and for tests.
+"""OHIF, an archive and isoline at one origin, for the demonstration and for tests.
 
     /v1, /ohif, /metrics    isoline
-    /dicom-web              the archive, with the headers that it wants to hear
+    /dicom-web              the archive, with the headers that it requires
     /app-config.js          OHIF's configuration: the archive, and the plugin
     everything else         OHIF's pages
 
-A hospital has a viewer and a reverse proxy of its own; a normal server has none of this.
+Hospitals have their own viewer and reverse proxy; a normal server includes none of this.
 
-    python -m isoline.ohif.site --config isoline.toml --pages DIRECTORY --archive NAME
+    python -m isoline.demo.ohif.site --config isoline.toml --pages DIRECTORY --archive NAME
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 ARCHIVE = "/dicom-web"
 MODULES = ("index.js", "mode.js")
-"""Of the plugin: its extension and its mode."""
+"""The plugin's modules: its extension and its mode."""
 _API = re.compile(r"/(v1|ohif)/|/metrics$")
 _HOP_BY_HOP = frozenset(
     ("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host")
@@ -49,14 +49,14 @@ _ISOLATED = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
 }
-"""What a browser wants before it shares memory between OHIF's threads."""
+"""Headers that a browser requires before it shares memory between OHIF's threads."""
 
 
 class Site:
-    """A WSGI application around that of isoline."""
+    """A WSGI application that wraps isoline's."""
 
     def __init__(self, app: Flask, settings: Settings, pages: Path, archive: str) -> None:
-        """Serve OHIF's `pages`, and the archive that `settings` call `archive`."""
+        """Serve OHIF's `pages`, and the archive named `archive` in `settings`."""
         self._app = app
         self._access = Access(settings)
         self._pages = pages
@@ -83,7 +83,7 @@ class Site:
         return self._page(request)
 
     def _page(self, request: Request) -> Response:
-        """Return a file of OHIF; its own addresses, such as /viewer, are all one page."""
+        """Return a file of OHIF; its client-side routes, such as /viewer, all return index.html."""
         name = request.path.lstrip("/")
         if not Path(name).suffix or not (self._pages / name).is_file():
             name = "index.html" if not Path(name).suffix else name
@@ -96,7 +96,7 @@ class Site:
 
 
 class Forwarding:
-    """Passes requests on to one archive, and nowhere else."""
+    """Forwards requests to one archive only."""
 
     def __init__(self, archive: DicomWeb) -> None:
         url = urlsplit(archive.url)
@@ -106,10 +106,10 @@ class Forwarding:
         self._pool = urllib3.connection_from_url(f"{url.scheme}://{url.netloc}", maxsize=16)
 
     def answer(self, request: Request) -> Response:
-        """Ask the archive what `request` asks, and return its answer as it comes."""
+        """Forward `request` to the archive and stream its response."""
         path = quote(request.path.removeprefix(ARCHIVE), safe="/")
         if ".." in path.split("/"):
-            return Response("only what lies below the archive's root", 403)
+            return Response("only paths below the archive's root are allowed", 403)
         query = request.query_string.decode("ascii", "replace")
         sent = dict(request.headers) if request.content_length else _without_body(request.headers)
         sent = {key: value for key, value in sent.items() if key.lower() not in _HOP_BY_HOP}
@@ -126,7 +126,7 @@ class Forwarding:
                 decode_content=False,
             )
         except urllib3.exceptions.HTTPError as error:
-            return Response(f"the archive does not answer: {error}", 502)
+            return Response(f"the archive does not respond: {error}", 502)
         headers = [
             (key, value) for key, value in answer.headers.items() if key.lower() not in _HOP_BY_HOP
         ]
@@ -145,7 +145,7 @@ def _chunks(answer: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
 
 
 def app_config(archive: str) -> str:
-    """Return OHIF's app-config.js for this origin, with the plugin where there is one."""
+    """Return OHIF's app-config.js for this origin, with the plugin if it is installed."""
     plugin = ohif_plugin.plugin_directory()
     extension, mode = (
         [f"{ohif_plugin.PREFIX}{name}"] if (plugin / name).exists() else [] for name in MODULES
@@ -190,7 +190,7 @@ def app_config(archive: str) -> str:
 @click.command()
 @click.option("--config", "config_path", required=True, type=click.Path(path_type=Path))
 @click.option("--pages", required=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--archive", required=True, help="One of [dicomweb] in the configuration.")
+@click.option("--archive", required=True, help="Name of an archive under [dicomweb].")
 def main(config_path: Path, pages: Path, archive: str) -> None:
     """Serve isoline, OHIF and an archive at one origin."""
     settings = config.load(config_path)

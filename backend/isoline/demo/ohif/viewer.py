@@ -1,4 +1,4 @@
-"""OHIF as its makers publish it on npm: prebuilt, fetched once, never changed."""
+"""OHIF as published on npm: prebuilt, fetched once, never modified."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ VERSION = "3.13.2"
 INTEGRITY = (
     "WZdxmpmG7rqFgW9ZJLcbgr3XCtLi1KDNPoMaeY5PPe6j4G4fjEjjkycZM6C6Zk2F87BKxFfpq+jd5xXZB9E8EA=="
 )
-"""SHA-512 of the package, in base64 as npm gives it."""
+"""SHA-512 of the package in base64, as npm reports it."""
 _ROOT = PurePosixPath("package/dist")
 _LEFT_OUT = ("ort", "dicom-microscopy-viewer")
-"""Folders of the package that a radiologist's viewer does without: two thirds of its size."""
+"""Folders of the package that a radiology viewer does not need: two thirds of its size."""
 
 
 def fetch(directory: Path, version: str = VERSION, integrity: str = INTEGRITY) -> Path:
-    """Return the folder of OHIF's pages below `directory`, fetched with npm if it isn't there.
+    """Return the folder of OHIF's pages below `directory`, fetching it with npm if necessary.
 
-    Raises Broken when there is no npm, no network, or when what arrives is not what was pinned.
+    Raises Broken if there is no npm or no network, or if the downloaded package is not the pinned
+    one.
     """
     pages = directory / f"ohif-{version}"
     if pages.is_dir():
@@ -45,16 +46,16 @@ def fetch(directory: Path, version: str = VERSION, integrity: str = INTEGRITY) -
     except OSError as error:
         raise Broken(
             f"cannot store OHIF in {directory}: {error.strerror or error}",
-            "set ISOLINE_DATA to a folder with room that you may write to",
+            "set ISOLINE_DATA to a writable folder with enough free space",
         ) from error
     return pages
 
 
 def find_npm() -> str:
-    """Return the program. Raises Broken where there is none."""
+    """Return the path of npm. Raises Broken if it is not installed."""
     npm = shutil.which("npm")
     if npm is None:
-        raise Broken("OHIF is fetched with npm, and there is none", "install Node.js")
+        raise Broken("OHIF is fetched with npm, which is not installed", "install Node.js")
     return npm
 
 
@@ -83,7 +84,7 @@ def _check(package: Path, integrity: str) -> None:
             digest.update(chunk)
     if base64.b64encode(digest.digest()).decode() != integrity:
         raise Broken(
-            "the package of OHIF that arrived is not the one that is pinned: its sha512 differs",
+            "the downloaded OHIF package is not the pinned one: its sha512 differs",
             "check the registry that npm uses: `npm config get registry`",
         )
 

@@ -1,1 +1,1 @@
-"""MONAI bundles as models of volumes: their facts are read, their configuration is not run."""
+"""MONAI bundles as volume models: their configuration is read as data, not executed."""

@@ -1,4 +1,4 @@
-"""What runs the configuration of a bundle: only for those that the administrator lets run code."""
+"""Executing a bundle's configuration, only if the administrator allows it to run code."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from isoline.models.bundles.files import JSON, Bundle
 
 
 def evaluated(bundle: Bundle) -> dict[str, JSON]:
-    """Return the configuration for inference with the values of its `$expressions`.
+    """Return the inference configuration with its `$expressions` evaluated.
 
-    What is no JSON (a transform, a device) stays an expression. Raises Broken.
+    Values that JSON cannot represent (a transform, a device) stay expressions. Raises Broken.
     """
     parser = _parser(bundle)
     inference = bundle.inference()
@@ -19,14 +19,14 @@ def evaluated(bundle: Bundle) -> dict[str, JSON]:
 
 
 def network(bundle: Bundle) -> Any:
-    """Return the module that the configuration builds, with its weights. Raises Broken."""
+    """Return the module that the configuration builds, with weights loaded. Raises Broken."""
     import torch
 
     try:
         module = _parser(bundle).get_parsed_content("network_def")
         state = torch.load(bundle.weights, map_location="cpu", weights_only=True)
         module.load_state_dict(state.get("model", state))
-    except Exception as error:  # it is their code
+    except Exception as error:  # third-party code may raise anything
         raise Broken(f"the network of {bundle.path.name} cannot be built: {error}") from error
     return module
 
@@ -54,7 +54,7 @@ def _values(value: JSON, where: str, parser: Any) -> JSON:
         return value
     try:
         found = parser.get_parsed_content(where)
-    except Exception:  # a fact that is needed is missed where it is read
+    except Exception:  # if the value is needed, the code that reads it reports the error
         return value
     return _json(found, value)
 

@@ -1,8 +1,8 @@
-"""What lies in a MONAI bundle: its metadata, its configuration for inference and its weights.
+"""The content of a MONAI bundle: its metadata, its inference configuration and its weights.
 
 A bundle is a directory in MONAI's layout (`configs/metadata.json`, `configs/inference.json`,
-`models/model.ts` or `models/model.pt`), or one TorchScript file that carries the two
-configurations, as `python -m monai.bundle ckpt_export` writes it.
+`models/model.ts` or `models/model.pt`), or one TorchScript file that contains both
+configurations, as written by `python -m monai.bundle ckpt_export`.
 
 https://docs.monai.io/en/stable/mb_specification.html
 """
@@ -30,23 +30,23 @@ _TORCHSCRIPT, _STATE = "models/model.ts", "models/model.pt"
 
 @dataclass(frozen=True)
 class Bundle:
-    """[bundles.NAME]: where a bundle lies, and whether its configuration may run code."""
+    """[bundles.NAME]: the location of a bundle, and whether its configuration may run code."""
 
     path: Path
-    """A directory, or a TorchScript file."""
+    """A directory or a TorchScript file."""
     run_code: bool = False
-    """Whether `_target_` and `$` in its configuration are followed: whoever wrote it then does on
-    this machine what they like."""
+    """Whether `_target_` and `$` in its configuration are executed; if so, its author can run any
+    code on this machine."""
 
     @property
     def torchscript(self) -> Path | None:
-        """The network as TorchScript, None where the bundle has none."""
+        """The path of the TorchScript network, None if the bundle has none."""
         path = self.path / _TORCHSCRIPT if self.path.is_dir() else self.path
         return path if path.is_file() else None
 
     @property
     def weights(self) -> Path:
-        """The file with the weights. Raises Broken where there is none that may be used."""
+        """The file with the weights. Raises Broken if there is none that may be used."""
         if (network := self.torchscript) is not None:
             return network
         state = self.path / _STATE
@@ -57,16 +57,16 @@ class Bundle:
             )
         if not self.run_code:
             raise Broken(
-                f"{self.path.name} has no {_TORCHSCRIPT}, and {_STATE} needs the code of the"
-                " configuration",
+                f"{self.path.name} has no {_TORCHSCRIPT}, and loading {_STATE} requires running"
+                " the configuration's code",
                 "export it with `python -m monai.bundle ckpt_export`, or set run_code = true",
             )
         return state
 
     def signature(self) -> tuple[tuple[str, int, int], ...]:
-        """Return name, size and time of change of each file that the model depends on.
+        """Return the name, size and modification time of each file that the model depends on.
 
-        Raises Broken where the weights are missing.
+        Raises Broken if the weights are missing.
         """
         files = [self.weights]
         if self.path.is_dir():
@@ -75,35 +75,37 @@ class Bundle:
         return tuple((name, state.st_size, state.st_mtime_ns) for name, state in states)
 
     def stamp(self) -> str:
-        """Return 16 digits each of the sha256 of the weights and of the configurations."""
+        """Return the first 16 digits of the sha256 of the weights and of the configurations."""
         path = self.weights
         state = path.stat()
         weights = digest(path, state.st_size, state.st_mtime_ns)
-        said = json.dumps([self.metadata(), self.inference()], sort_keys=True).encode()
-        return f"{weights[:16]}+{hashlib.sha256(said).hexdigest()[:16]}"
+        described = json.dumps([self.metadata(), self.inference()], sort_keys=True).encode()
+        return f"{weights[:16]}+{hashlib.sha256(described).hexdigest()[:16]}"
 
     def metadata(self) -> dict[str, JSON]:
-        """Return what the bundle says of itself. Raises Broken."""
+        """Return the bundle's metadata. Raises Broken."""
         found = self._read(_METADATA)
         if found is None:
             raise Broken(
-                f"{self.path.name} does not describe itself",
-                "a bundle has configs/metadata.json, or its TorchScript file carries it",
+                f"{self.path.name} has no metadata",
+                "a bundle has configs/metadata.json, or its TorchScript file contains it",
             )
         return found
 
     def inference(self) -> dict[str, JSON]:
-        """Return how it is run; empty where it does not say. Raises Broken."""
+        """Return the inference configuration, empty if there is none. Raises Broken."""
         return self._read(_INFERENCE) or {}
 
     def _read(self, name: str) -> dict[str, JSON] | None:
-        """Return one configuration, None where it is not there."""
+        """Return one configuration, None if it does not exist."""
         try:
             texts = self._in_directory(name) if self.path.is_dir() else self._in_archive(name)
             for suffix, text in texts.items():
                 return _mapping(_parsed(text, suffix), name)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise Broken(f"{self.path.name}: {name} cannot be read: {error}", "mend it") from error
+            raise Broken(
+                f"{self.path.name}: {name} cannot be read: {error}", "fix or replace the bundle"
+            ) from error
         return None
 
     def _in_directory(self, name: str) -> Mapping[str, str]:
@@ -111,7 +113,7 @@ class Bundle:
         return {file.suffix: file.read_text("utf-8") for file in files if file.is_file()}
 
     def _in_archive(self, name: str) -> Mapping[str, str]:
-        """Read an extra file of TorchScript, which is a zip file with them in `*/extra/`."""
+        """Read an extra file from TorchScript, a zip file that holds them under `*/extra/`."""
         with zipfile.ZipFile(self.path) as archive:
             return {
                 Path(member).suffix: archive.read(member).decode("utf-8")
@@ -138,5 +140,5 @@ def _parsed(text: str, suffix: str) -> JSON:
 
 def _mapping(parsed: JSON, name: str) -> dict[str, JSON]:
     if not isinstance(parsed, dict):
-        raise ValueError(f"{name} is no mapping")
+        raise ValueError(f"{name} is not a mapping")
     return parsed

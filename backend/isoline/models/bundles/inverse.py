@@ -1,4 +1,4 @@
-"""From what a network says back to the slices of the scan."""
+"""Mapping a network's output back to the slices of the scan."""
 
 from __future__ import annotations
 
@@ -18,30 +18,32 @@ _HALF = 0.5 + 1e-6
 
 @dataclass(frozen=True)
 class Back:
-    """Where the voxels of a scan lie in the input of a network, per axis, unrounded."""
+    """Positions of a scan's voxels in a network's input, per axis, as fractional indices."""
 
     k: NDArray[np.float64]
     j: NDArray[np.float64]
     i: NDArray[np.float64]
     shape: tuple[int, ...]
-    """(k, j, i) of the input."""
+    """Shape (k, j, i) of the input."""
 
     @classmethod
     def of(cls, given: Input, shape: tuple[int, int, int], orientation: Orientation) -> Back:
-        """Return the way from `given` to a scan of `shape` (k, j, i)."""
+        """Return the mapping from the input `given` back to a scan of `shape` (k, j, i)."""
         flipped = orientation.flipped_axes
         k, j, i = (given.index(axis, shape[axis], axis in flipped) for axis in range(3))
         return cls(k, j, i, given.values.shape)
 
     def planes(self, k: int) -> tuple[int, ...]:
-        """Return the planes of the input that slice `k` lies between; none where it was cropped."""
+        """Return the input planes that slice `k` lies between; empty if the slice was cropped
+        away."""
         if not _inside(self.k, self.shape[0])[k]:
             return ()
         at = float(np.clip(self.k[k], 0, self.shape[0] - 1))
         return tuple({int(np.floor(at)), int(np.ceil(at))})
 
     def slice(self, k: int, planes: Mapping[int, NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Return (classes, j, i) on the scan from (classes, j, i) `planes` of the input."""
+        """Return (classes, j, i) values of slice `k` of the scan from (classes, j, i) input
+        `planes`."""
         low, *high = sorted(self.planes(k))
         plane = planes[low]
         if high:
@@ -50,7 +52,7 @@ class Back:
         return resampling.linear(resampling.linear(plane, 1, self.j), 2, self.i)
 
     def outside(self) -> NDArray[np.bool_]:
-        """Return (j, i): which columns of voxels were cropped away."""
+        """Return (j, i) which columns of voxels were cropped away."""
         inside = _inside(self.j, self.shape[1])[:, None] & _inside(self.i, self.shape[2])
         return ~inside
 
@@ -61,7 +63,7 @@ def _inside(index: NDArray[np.float64], extent: int) -> NDArray[np.bool_]:
 
 
 def activated(mean: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
-    """Return what (classes, j, i) values of the network mean."""
+    """Return (classes, j, i) network outputs after the recipe's activation function."""
     if recipe.activation == "none":
         return mean
     if recipe.activation == "sigmoid":
@@ -74,7 +76,7 @@ def activated(mean: NDArray[np.float32], recipe: Recipe) -> NDArray[np.float32]:
 def decided(
     values: NDArray[np.float32], recipe: Recipe, labels: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
-    """Return (j, i) labels: the strongest class, where it reaches the threshold."""
+    """Return (j, i) labels: the class with the largest value, if it reaches the threshold."""
     found: NDArray[np.uint8] = labels[np.argmax(values, axis=0)]
     if recipe.threshold is not None:
         found[values.max(axis=0) < recipe.threshold] = 0

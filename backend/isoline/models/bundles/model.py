@@ -1,4 +1,4 @@
-"""A MONAI bundle as a model of volumes: windows row by row, slices as soon as they are final."""
+"""A MONAI bundle as a volume model: windows row by row, slices as soon as they are final."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _BACKGROUND = ("background", "bg", "other")
 
 
 class BundleModel(VolumeModel):
-    """One configured bundle; `bundle_model` makes its class."""
+    """A model from one configured bundle; `bundle_model` creates its class."""
 
     bundle: ClassVar[Bundle]
     labels: ClassVar[NDArray[np.uint8]]
-    """(classes,) the label that each channel of the output means, 0 for the background."""
+    """(classes,) the label of each output channel, 0 for the background."""
 
     def __init__(self, weights: Mapping[str, Path], device: str) -> None:
         """Read the recipe and load the network. Raises Broken."""
@@ -58,18 +58,21 @@ class BundleModel(VolumeModel):
 def bundle_model(
     name: str, bundle: Bundle, _signature: tuple[tuple[str, int, int], ...]
 ) -> type[BundleModel]:
-    """Return the model of `bundle`, called `name`. Raises Broken where it cannot be one.
+    """Return the model class for `bundle`, called `name`. Raises Broken if the bundle is unusable.
 
-    It is made anew when the files of the bundle change: see `Bundle.signature`.
+    The class is rebuilt when the bundle's files change: see `Bundle.signature`.
     """
     metadata = bundle.metadata()
     check_input(metadata)
     if not bundle.run_code:
-        recipe_of(bundle)  # what is wrong with it is said when models are listed
+        recipe_of(bundle)  # so that an unusable recipe is reported when models are listed
     classes = class_names(metadata)
     shown = [n for n, each in enumerate(classes) if n > 0 or not _is_background(each, classes)]
     if len(shown) > MOST_LABELS:
-        raise Broken(f"{name} has {len(shown)} classes", f"at most {MOST_LABELS} can be shown")
+        raise Broken(
+            f"{name} has {len(shown)} classes, and at most {MOST_LABELS} can be shown",
+            "choose a bundle with fewer classes",
+        )
     labels = np.zeros(len(classes), np.uint8)
     labels[shown] = np.arange(1, len(shown) + 1)
     spec = ModelSpec(
@@ -89,7 +92,7 @@ def bundle_model(
 
 
 def recipe_of(bundle: Bundle) -> Recipe:
-    """Return how the network is used. Raises Broken."""
+    """Return the recipe of `bundle`. Raises Broken."""
     inference = code.evaluated(bundle) if bundle.run_code else bundle.inference()
     return read_recipe(bundle.metadata(), inference)
 
@@ -99,7 +102,7 @@ def _is_background(name: str, classes: tuple[str, ...]) -> bool:
 
 
 def _color(place: int) -> tuple[int, int, int]:
-    """Return a colour far from those of the places before: hues by the golden ratio."""
+    """Return a colour distinct from those at earlier places: hues by the golden ratio."""
     red, green, blue = colorsys.hsv_to_rgb(place * 0.618034 % 1, 0.65, 0.95)
     return round(255 * red), round(255 * green), round(255 * blue)
 

@@ -1,4 +1,4 @@
-"""The network of a bundle, loaded: windows in, a value per class and voxel out."""
+"""A bundle's network, loaded: takes windows and returns a value per class and voxel."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from isoline.models.bundles.files import Bundle
 
 
 class Network:
-    """TorchScript, or the module that the configuration builds where it may run code."""
+    """A TorchScript module, or the module built by a configuration that may run code."""
 
     def __init__(self, bundle: Bundle, device: str, mixed_precision: bool) -> None:
-        """Load it onto `device`: "cpu" or "cuda:N". Raises Broken."""
+        """Load the network onto `device`: "cpu" or "cuda:N". Raises Broken."""
         with radiology():
             import torch
         self._torch = torch
@@ -34,7 +34,7 @@ class Network:
         self._module.eval()
 
     def use_one_core(self) -> None:
-        """Let each call compute on the thread that makes it."""
+        """Make each call compute on its calling thread only."""
         self._torch.set_num_threads(1)
 
     def __call__(
@@ -42,23 +42,23 @@ class Network:
     ) -> NDArray[np.float32]:
         """Return (n, classes, k, j, i) for (n, k, j, i) windows. Raises Broken.
 
-        `axes` says which of k, j and i (0, 1 and 2) the network's first, second and third axis is.
+        `axes` gives the array axis (0, 1, 2 for k, j, i) of each of the network's three axes.
         """
         torch = self._torch
         turned = np.ascontiguousarray(windows.transpose(0, *(1 + axis for axis in axes)))
-        # what is optimised on the way differs from run to run in the last bits
+        # TorchScript's optimisations change the last bits from run to run
         with torch.inference_mode(), torch.jit.optimized_execution(False):
             with torch.autocast(self._device.type, enabled=self._half):
                 answer = self._module(torch.from_numpy(turned)[:, None].to(self._device))
             if isinstance(answer, list | tuple):
-                answer = answer[0]  # further ones are those of deep supervision
+                answer = answer[0]  # the others come from deep supervision
             if not isinstance(answer, torch.Tensor):
-                raise Broken(f"the network gives {type(answer).__name__}, not a tensor")
+                raise Broken(f"the network returns {type(answer).__name__}, not a tensor")
             values = np.asarray(answer.float().cpu(), np.float32)
         if values.shape[2:] != turned.shape[1:]:
             raise Broken(
-                f"the network gives {values.shape[2:]} for a window of {turned.shape[1:]}",
-                "isoline runs networks whose output is as large as their input",
+                f"the network returns {values.shape[2:]} for a window of {turned.shape[1:]}",
+                "isoline runs only networks whose output is as large as their input",
             )
         back = values.transpose(0, 1, *(2 + axes.index(axis) for axis in range(3)))
         return np.asarray(back, np.float32)

@@ -1,7 +1,7 @@
-"""One volume on its way through a network: rows of windows from the focus outward.
+"""Sliding-window inference over one volume: rows of windows from the focus outward.
 
-The planes that a row of windows has begun stay open until every row that touches them was run;
-then the slices of the scan that lie between closed planes are final.
+The planes that a row of windows covers stay open until every row that touches them has run; then
+they are closed, and the slices of the scan that lie between closed planes are final.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from isoline.models.bundles.windows import Blend, Place, Windows
 from isoline.models.volumetric import SLAB, Scan, Step
 
 IMPATIENCE_SECONDS = 1.0
-"""Where a row takes longer, what it says is shown before its neighbours have spoken too."""
+"""If a row takes longer, its result is shown as a preview before its neighbours have run."""
 
 
 class Sliding:
-    """Everything that is held for one volume."""
+    """The state of inference over one volume."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Sliding:
         orientation: Orientation,
         given: Input,
     ) -> None:
-        """Plan the windows over `given`; nothing is computed yet."""
+        """Plan the windows over the input `given`; nothing is computed yet."""
         self._network = network
         self._batch = batch
         self._recipe = recipe
@@ -72,7 +72,7 @@ class Sliding:
         self._closed: dict[int, NDArray[np.float32]] = {}
 
     def steps(self) -> Iterator[Step]:
-        """Yield slices as they become final, and where it takes long, a first impression."""
+        """Yield slices as they become final and, if a row takes long, previews."""
         rows = len(self._rows)
         yield from self._finish(0.0 if rows else 1.0)
         while self._rows:
@@ -92,9 +92,9 @@ class Sliding:
         return abs(middle - self._back.k[self._scan.look]), row
 
     def _run(self, row: int) -> Iterator[float]:
-        """Add every window of `row`; yield the share of them that are done."""
+        """Run every window of `row`; yield the share that is done."""
         places = self._windows.row(row)
-        # what a batch is made of must not depend on the order: its size may change the last bits
+        # batches must not depend on the order of rows: a batch's size can change the last bits
         batches = [places[n : n + self._batch] for n in range(0, len(places), self._batch)]
         pool = ThreadPoolExecutor(self._scan.threads, "window")
         try:
@@ -110,23 +110,23 @@ class Sliding:
         answers = self._network(cut, self._axes)
         if answers.shape[1] != len(self._labels):
             raise Broken(
-                f"the network gives {answers.shape[1]} channels, and its channel_def names"
+                f"the network returns {answers.shape[1]} channels, and its channel_def names"
                 f" {len(self._labels)}",
-                "mend the metadata of the bundle",
+                "correct the bundle's metadata",
             )
         with self._lock:
             for place, values in zip(places, answers, strict=True):
                 self._blend.add(place, values, self._wanted)
 
     def _close(self) -> None:
-        """Turn sums that no window will change into what they mean."""
+        """Turn the sums of planes that no remaining window touches into network outputs."""
         still = {plane for row in self._rows for plane in self._windows.planes(row)}
         for plane in [plane for plane in self._blend.planes if plane not in still]:
             self._closed[plane] = activated(self._blend.mean(plane), self._recipe)
             self._blend.drop(plane)
 
     def _finish(self, done: float) -> Iterator[Step]:
-        """Give the missing slices between closed planes, and forget planes that none needs."""
+        """Yield the missing slices between closed planes, and drop planes that no slice needs."""
         ready = [k for k, needs in self._missing.items() if self._closed.keys() >= set(needs)]
         for slices in self._slabs(ready):
             yield Step(done, slices, self._labels_of(slices, self._closed))
@@ -137,7 +137,7 @@ class Sliding:
                 del self._closed[plane]
 
     def _preview(self, row: int, done: float) -> Iterator[Step]:
-        """Give the slices that `row` has touched and that are not final yet."""
+        """Yield the slices that `row` has touched and that are not final yet."""
         touched = set(self._windows.planes(row))
         here = self._closed.keys() | set(self._blend.planes)
         for slices in self._slabs(
@@ -158,7 +158,7 @@ class Sliding:
             yield Step(done, slices, self._labels_of(slices, planes), provisional=True)
 
     def _slabs(self, slices: list[int]) -> Iterator[tuple[int, ...]]:
-        """Yield `slices` a few at a time, those nearest to the focus first."""
+        """Yield `slices` a few at a time, nearest to the focus first."""
         order = sorted(slices, key=lambda k: (abs(k - self._scan.look), k))
         for first in range(0, len(order), SLAB):
             yield tuple(sorted(order[first : first + SLAB]))

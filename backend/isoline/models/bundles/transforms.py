@@ -1,7 +1,7 @@
-"""From a scan to what a network was trained on: turned, resampled, cropped, its values scaled.
+"""From a scan to a network's input: reorientation, resampling, cropping and intensity scaling.
 
-Each step is a transform of MONAI, by its own rules, that a bundle names; what it does to places is
-kept as one straight line per axis, so that labels find their way back.
+Each step reproduces a MONAI transform that a bundle names. Its effect on positions is kept as one
+linear function per axis, so that labels can be mapped back.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from isoline.models.volumetric import Scan
 
 @dataclass(frozen=True)
 class Respace:
-    """`Spacingd`: voxels of this size, in mm for each side; None keeps what the scan has."""
+    """`Spacingd`: resample to this voxel size in mm along each axis; None keeps the scan's own."""
 
     spacing_mm: tuple[float | None, float | None, float | None]
 
 
 @dataclass(frozen=True)
 class Crop:
-    """`CropForegroundd`: the box of all voxels above 0."""
+    """`CropForegroundd`: crop to the bounding box of all voxels above 0."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """`ScaleIntensityRanged`: `a` becomes `b`; without `b`, 0 to 1."""
+    """`ScaleIntensityRanged`: map the range `a` to `b`, or to 0 .. 1 if `b` is None."""
 
     a: tuple[float, float]
     b: tuple[float, float] | None
@@ -41,7 +41,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Percentiles:
-    """`ScaleIntensityRangePercentilesd`: these percentiles of the scan become `b`."""
+    """`ScaleIntensityRangePercentilesd`: map these percentiles of the scan to `b`."""
 
     percent: tuple[float, float]
     b: tuple[float, float] | None
@@ -50,15 +50,17 @@ class Percentiles:
 
 @dataclass(frozen=True)
 class MinMax:
-    """`ScaleIntensityd`: the least and the greatest value become these."""
+    """`ScaleIntensityd`: map the smallest and the largest value to `b`."""
 
     b: tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Normalize:
-    """`NormalizeIntensityd`: subtract the mean, divide by the standard deviation, where given
-    those; of all voxels, or of those that are not 0."""
+    """`NormalizeIntensityd`: subtract the mean and divide by the standard deviation.
+
+    Given values replace either; both are of all voxels or, with `nonzero`, of those that are not 0.
+    """
 
     nonzero: bool
     subtrahend: float | None
@@ -71,15 +73,15 @@ Step: TypeAlias = Respace | Crop | Intensity
 
 @dataclass(frozen=True)
 class Input:
-    """A scan on its way to the network."""
+    """A scan at some step of preprocessing."""
 
     values: NDArray[np.generic]
-    """(k, j, i), each axis running as the network wants it; the axes in the scan's order."""
+    """(k, j, i): the axes in the scan's order, each in the direction that the network expects."""
     spacing_mm: tuple[float, float, float]
-    """Along (k, j, i), as the rest."""
+    """Along (k, j, i), like `offset` and `scale`."""
     offset: tuple[float, float, float]
     scale: tuple[float, float, float]
-    """Index n here is the voxel offset + n * scale of the flipped scan."""
+    """Index n of `values` is voxel offset + n * scale of the flipped scan."""
     is_cropped: bool = False
 
     @classmethod
@@ -89,7 +91,7 @@ class Input:
         return cls(turned, (k, j, i), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
     def after(self, step: Step, orientation: Orientation) -> Input:
-        """Return what `step` makes of it. Raises BadSeries where nothing is left."""
+        """Return the input after `step`. Raises BadSeries if nothing is left."""
         match step:
             case Respace(spacing_mm):
                 return self._respaced(orientation.of_array(spacing_mm))
@@ -103,7 +105,7 @@ class Input:
         ratio = np.array(new) / self.spacing_mm
         if np.allclose(ratio, 1, atol=1e-5):
             return self
-        # the centre of the first voxel stays where it is (monai.data.utils.compute_shape_offset)
+        # the centre of the first voxel stays in place (monai.data.utils.compute_shape_offset)
         counts = np.round((np.array(self.values.shape) - 1) / ratio + 1).astype(int)
         at = tuple(np.arange(n) * r for n, r in zip(counts, ratio, strict=True))
         k, j, i = (float(s * r) for s, r in zip(self.scale, ratio, strict=True))
@@ -123,7 +125,7 @@ class Input:
             if not len(found):
                 raise BadSeries(
                     "the scan has no value above 0 where the bundle looks for the body",
-                    "see that it is of the modality that the bundle was made for",
+                    "check that the scan has the modality that the bundle was made for",
                 )
             low = int(found[0])
             box.append(slice(low, int(found[-1]) + 1))
@@ -136,7 +138,8 @@ class Input:
         )
 
     def index(self, axis: int, extent: int, is_flipped: bool) -> NDArray[np.float64]:
-        """Return the index here, unrounded, of each of the scan's `extent` voxels along `axis`."""
+        """Return the fractional index in `values` of each of the scan's `extent` voxels on
+        `axis`."""
         voxel = np.arange(extent, dtype=np.float64)
         if is_flipped:
             voxel = extent - 1 - voxel
@@ -145,8 +148,8 @@ class Input:
 
 
 def _scaled(values: NDArray[np.generic], step: Intensity) -> NDArray[np.float32]:
-    """Return `values` after `step`; float32 is changed in place."""
-    # what was resampled is ours, the scan is not
+    """Return `values` after `step`; writeable float32 is changed in place."""
+    # a resampled array belongs to this input, the scan's array does not
     is_ours = values.dtype == np.float32 and values.flags.writeable
     scaled = np.asarray(values, np.float32) if is_ours else np.array(values, np.float32)
     match step:
@@ -186,7 +189,7 @@ def _stretch(
 
 
 def _normalize(values: NDArray[np.float32], step: Normalize) -> None:
-    """Normalise plane by plane, so that no second volume is held."""
+    """Normalise plane by plane, so that no second volume is held in memory."""
     counted = [plane[plane != 0] if step.nonzero else plane.ravel() for plane in values]
     count = sum(plane.size for plane in counted)
     if not count:

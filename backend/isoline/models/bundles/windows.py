@@ -1,12 +1,12 @@
-"""Overlapping windows over a volume, and the weighted mean of what a network says in each.
+"""Overlapping windows over a volume, and the weighted mean of a network's outputs in them.
 
     row 0   |------- size -------|
     row 1             |------- size -------|            rows step along the first axis;
-    ...                                                 in each, windows step along the others
+    ...                                                 in a row, windows step along the others
 
-The mean is kept as sums of whole numbers, plane by plane: it is the same to the last bit in
-whatever order windows come, and a plane is given up as soon as its last window was added. Places
-and weights of windows are those of MONAI's `sliding_window_inference`.
+The mean is kept as integer sums, plane by plane: it is the same to the last bit in whatever order
+windows are added, and a plane is released as soon as its last window has been added. Positions and
+weights of windows are those of MONAI's `sliding_window_inference`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 from isoline.errors import Broken
 
 HEAVIEST = 4095
-"""What the middle of a window weighs, as a whole number."""
+"""Weight of a window's centre, an integer."""
 _LEAST_SHARE = 1e-3
-"""What its corners weigh at least, as a share of that."""
+"""Smallest weight in a window, as a share of the largest."""
 LARGEST = 256.0
-"""Values of the network beyond this, on either side, are taken as this."""
+"""Network outputs are clipped to plus or minus this."""
 
 
 class Place(NamedTuple):
-    """Index of a window's first voxel; below 0 where the window is larger than the volume."""
+    """Index of a window's first voxel; negative if the window is larger than the volume."""
 
     k: int
     j: int
@@ -39,13 +39,13 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Windows:
-    """Where windows of one size lie over a volume, anchored at its first voxel."""
+    """The positions of equal windows over a volume, anchored at its first voxel."""
 
     shape: tuple[int, int, int]
-    """(k, j, i) of the volume."""
+    """Shape (k, j, i) of the volume."""
     size: tuple[int, int, int]
     starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-    """Along each axis, ascending."""
+    """Start of each window along each axis, ascending."""
 
     @classmethod
     def over(
@@ -54,7 +54,8 @@ class Windows:
         size: tuple[int, int, int],
         overlap: tuple[float, float, float],
     ) -> Windows:
-        """Return windows that overlap by these shares of their size; the last ends at the end."""
+        """Return windows that overlap by these shares of their size; the last ends at the
+        border."""
         k, j, i = map(_starts, shape, size, overlap)
         return cls(shape, size, (k, j, i))
 
@@ -68,18 +69,19 @@ class Windows:
         return [Place(first, j, i) for j, i in itertools.product(*self.starts[1:])]
 
     def planes(self, row: int) -> range:
-        """Return the planes of the volume that the windows of `row` touch."""
+        """Return the planes of the volume that the windows of `row` cover."""
         return range(max(0, row), min(self.shape[0], row + self.size[0]))
 
     def cut(self, values: NDArray[np.float32], place: Place) -> NDArray[np.float32]:
-        """Return the voxels of one window, 0 beyond the volume."""
+        """Return the voxels of one window, 0 outside the volume."""
         window = np.zeros(self.size, np.float32)
         inside, here = self.overlap(place)
         window[inside] = values[here]
         return window
 
     def overlap(self, place: Place) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-        """Return the part of a window that lies in the volume: in the window, in the volume."""
+        """Return the part of a window that lies in the volume, as slices of the window and of
+        it."""
         inside, here = [], []
         for start, size, extent in zip(place, self.size, self.shape, strict=True):
             low, high = max(0, start), min(extent, start + size)
@@ -115,7 +117,7 @@ def constant(size: tuple[int, int, int]) -> NDArray[np.int32]:
 
 
 class Blend:
-    """The sums of those planes that windows have begun and not ended: `classes` + 1 int32 each."""
+    """The sums of the planes that are still open: `classes` + 1 int32 per pixel."""
 
     def __init__(self, windows: Windows, weights: NDArray[np.int32], classes: int) -> None:
         self._windows = windows
@@ -126,16 +128,20 @@ class Blend:
 
     @property
     def planes(self) -> tuple[int, ...]:
-        """Those that are held."""
+        """The open planes."""
         return tuple(self._planes)
 
     def add(self, place: Place, values: NDArray[np.float32], wanted: Container[int]) -> None:
-        """Add (classes, k, j, i) `values` of the window at `place`, in the planes `wanted`.
+        """Add (classes, k, j, i) `values` of the window at `place` to those planes that are
+        `wanted`.
 
-        Raises Broken where the network gave something else than numbers.
+        Raises Broken if the network returned infinite or undefined values.
         """
         if not np.isfinite(values).all():
-            raise Broken("the network gave values that are no numbers", "check its input's range")
+            raise Broken(
+                "the network returned values that are not finite numbers",
+                "check the range of its input",
+            )
         inside, here = self._windows.overlap(place)
         whole = np.rint(np.clip(values, -LARGEST, LARGEST) * np.float32(self._scale))
         for k in range(here[0].start, here[0].stop):
@@ -151,7 +157,8 @@ class Blend:
             sums[-1] += weights
 
     def mean(self, k: int) -> NDArray[np.float32]:
-        """Return (classes, j, i) for plane `k`, from the windows added so far; 0 where none was."""
+        """Return (classes, j, i) means of plane `k` over the windows so far; 0 where there is
+        none."""
         sums = self._planes[k]
         mean: NDArray[np.float32] = (sums[:-1] / (np.maximum(sums[-1], 1) * self._scale)).astype(
             np.float32
@@ -159,15 +166,15 @@ class Blend:
         return mean
 
     def drop(self, k: int) -> None:
-        """Forget plane `k`."""
+        """Release plane `k`."""
         self._planes.pop(k, None)
 
 
 def _scale(windows: Windows, weights: NDArray[np.int32]) -> float:
-    """Return the power of two that values are multiplied by, so that no sum leaves 32 bits.
+    """Return the power of two by which to multiply values so that no sum overflows 32 bits.
 
     A weight is at most the product of its profiles along the three axes, as shares of the largest
-    one, plus the share that corners are raised to and what rounding adds.
+    one, plus the share that corners are raised to and the rounding error.
     """
     largest = float(weights.max())
     product, times = 1.0, 1.0

@@ -1,1 +1,1 @@
-"""`click`: what a user points at, found without weights."""
+"""The model `click`: segments the object that a user points at, without weights."""

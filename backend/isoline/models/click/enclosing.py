@@ -1,7 +1,7 @@
-"""The object within boxes or lassos: all outside is something else, the middle is the object.
+"""The object within boxes or lassos: everything outside is background, the middle is object.
 
-How much of the middle is not known: several shares of it are tried, and what stands out best, and
-fills a box best, counts most.
+How much of the middle belongs to the object is unknown, so several shares are tried; results with
+the highest contrast that best fill the box get the most weight.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from isoline.models.click.selection import Bool, Selection
 from isoline.models.promptable import Window
 
 _SIDE = (128, 48)
-"""Of the coarse window in which the object is found first, on pictures and in volumes."""
+"""Side of the coarse window in which the object is first found, in pictures and in volumes."""
 _MARGIN = 3
 _CORES = (0.3, 0.5, 0.7)
-"""How deep the seeds lie, as a share of the deepest place."""
+"""Depth at which seeds begin, as a share of the largest depth."""
 _THRESHOLDS = (0.35, 0.5, 0.65)
 
 
 def enclose(space: Space, areas: list[Area]) -> Selection:
-    """Return the object within those of `areas` that include something."""
+    """Return the object within the including ones of `areas`."""
     window = _window(space, [area for area in areas if area.include])
     features, steps = space.features(window), space.steps(window.level)
     fixed = seeds_of(space, window, areas, [])
@@ -53,7 +53,7 @@ def enclose(space: Space, areas: list[Area]) -> Selection:
 
 
 def _window(space: Space, areas: list[Area]) -> Window:
-    """Return where `areas` lie, at the finest level at which that is small."""
+    """Return the window around `areas` at the finest level at which it is small enough."""
     corners = np.concatenate([area.corners for area in areas])
     for level in range(space.levels):
         factor, size = np.array(space.factor(level)), np.array(space.size(level))
@@ -66,7 +66,7 @@ def _window(space: Space, areas: list[Area]) -> Window:
 
 
 def _fill(body: Bool, bounds: Bool) -> float:
-    """Return how much of the box around `bounds` the box around `body` takes."""
+    """Return the share of the bounding box of `bounds` that the bounding box of `body` fills."""
     share = 1.0
     for axis in range(3):
         across = tuple(each for each in range(3) if each != axis)

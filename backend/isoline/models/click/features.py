@@ -1,7 +1,7 @@
-"""Pictures, volumes and single slices as one thing: three axes, and features to tell voxels apart.
+"""One interface to pictures, volumes and single slices, with features that distinguish voxels.
 
-A picture is a volume of one slice. Features lie in blocks of a lattice and depend on nothing but
-the pixels around them, so they are computed once and are the same for every window.
+A picture is a volume of one slice. Features are computed in the blocks of a lattice and depend
+only on the surrounding pixels, so they are computed once and are the same for every window.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from isoline.models.promptable import ImageView, Index, Window, overlap
 
 _REACH = 3
-"""Voxels that the smoothing looks at on either side."""
+"""Radius of the smoothing filter, in voxels."""
 _PICTURE_BLOCK, _VOLUME_BLOCK = 64, 32
 
 
 class Space:
-    """A scene with three axes (k, j, i)."""
+    """An image view with three axes (k, j, i)."""
 
     def __init__(self, scene: ImageView, only: int | None = None) -> None:
-        """Show `scene`; of a volume only the slice k = `only` where that is given."""
+        """Wrap `scene`; if `only` is given, restrict a volume to the slice k = `only`."""
         self._scene, self._only = scene, only
         self.is_flat = len(scene.spacing) == 2 or only is not None
         self.levels = scene.levels
@@ -36,12 +36,12 @@ class Space:
         return (1 if self.is_flat else first[0], rows, columns)
 
     def factor(self, level: int) -> Index:
-        """Return how many voxels of level 0 make one of `level` along each axis."""
+        """Return how many voxels of level 0 make up one of `level` along each axis."""
         *first, rows, columns = self._scene.factor(level)
         return (1 if self.is_flat else first[0], rows, columns)
 
     def steps(self, level: int) -> NDArray[np.float32]:
-        """Return (3,) lengths of a voxel of `level`, in the shortest of them."""
+        """Return (3,) lengths of a voxel of `level`, in units of the shortest."""
         length = np.multiply(self._spacing, self.factor(level))[int(self.is_flat) :]
         steps = np.asarray(length / length.min(), np.float32)
         return np.concatenate([np.ones(1, np.float32), steps]) if self.is_flat else steps
@@ -81,7 +81,7 @@ class Space:
         low, high = window.low[1:], window.high[1:]
         if self._only is None:
             return self._scene.read(Window(window.level, low, high))[:, None]
-        # levels of a volume mix slices: those of one slice are means of its own voxels
+        # levels of a volume mix slices; levels of a single slice are means of its own voxels
         rows, columns = self.factor(window.level)[1:]
         fine = Window(
             0,
@@ -95,10 +95,10 @@ class Space:
 
 
 def colours(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Return (c, k, j, i) values whose distances tell how different two pixels look.
+    """Return (c, k, j, i) values whose distances measure how different two pixels look.
 
-    Of 8-bit RGB CIE Lab and, at half its size, the optical density in per cent of ln 10 / 2.5,
-    which tells apart dark stains; of all else the values as they are.
+    For 8-bit RGB these are CIE Lab and, at half its scale, the optical density in per cent of
+    ln 10 / 2.5, which separates dark stains; for all other pixels, the values themselves.
     """
     values = pixels.astype(np.float32)
     if pixels.dtype != np.uint8 or len(pixels) != 3:
@@ -110,7 +110,7 @@ def colours(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
 
 
 def _smooth(values: NDArray[np.float32], steps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return `values` (c, k, j, i) under a Gaussian as wide as the shortest side of a voxel."""
+    """Return `values` (c, k, j, i) smoothed by a Gaussian with sigma the shortest voxel side."""
     weights = []
     for step in steps:
         away = np.arange(-_REACH, _REACH + 1) * step

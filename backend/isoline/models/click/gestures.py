@@ -1,4 +1,4 @@
-"""What a user drew, as voxels: strokes to draw into seeds, areas that are decided already."""
+"""The user's prompts as voxels: strokes, which become seeds, and areas, which bound the object."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from isoline.models.click.selection import Selection
 from isoline.models.promptable import Bool, Places, Window, along, thinned
 
 STROKE_RADIUS = 1.5
-"""In voxels: fewer seeds are met by too few walks."""
+"""In voxels; with a smaller radius, too few random walks would meet the seeds."""
 
 
 @dataclass(frozen=True)
@@ -27,61 +27,63 @@ class Slice:
     across: int
     """The axis along which the slice is one voxel thick."""
     found: Selection
-    """At level 0; its window lies in the slice."""
+    """The selection at level 0; its window lies in the slice."""
 
 
 @dataclass(frozen=True)
 class Stroke:
-    """Positions that lie on the object, or that do not."""
+    """Positions on the object, or off it."""
 
     places: Places
     include: bool
     known: Slice | None = None
-    """What the stroke came from, where it is the middle of an object in a slice."""
+    """The object in a slice whose middle the stroke is, if that is where it came from."""
 
     def draw(
         self, marks: NDArray[np.uint8], space: Space, window: Window, radius: float, value: int
     ) -> None:
-        """Set `marks` of `window` within `radius`, in its shortest voxel sides, to `value`."""
+        """Set `marks` of `window` within `radius` to `value`; the unit is the shortest voxel
+        side."""
         places = self.places / space.factor(window.level) - window.low
         bodies.mark_ball(marks, places, radius, space.steps(window.level), value)
 
     def draw_on(self, likely: NDArray[np.float32], space: Space, window: Window) -> None:
-        """Make `likely` of `window` say what the stroke says."""
+        """Set the probabilities `likely` of `window` to 1 or 0 on the stroke."""
         marks = np.zeros(window.shape, np.uint8)
         self.draw(marks, space, window, STROKE_RADIUS, 1)
         likely[marks > 0] = self.include
 
     def inside(self, space: Space) -> Stroke | None:
-        """Return its places on the image, None without any."""
+        """Return the part of the stroke on the image, None if there is none."""
         on = ((self.places >= 0) & (self.places < space.size(0))).all(axis=1)
         return replace(self, places=self.places[on]) if on.any() else None
 
 
 @dataclass(frozen=True)
 class Area:
-    """A box, or on a picture a polygon.
+    """A box or, on a picture, a polygon.
 
-    The object lies within those that include, and outside of those that do not.
+    The object lies inside including areas and outside excluding ones.
     """
 
     corners: Places
-    """Of a box two opposite ones."""
+    """The polygon's corners, or two opposite ones of a box."""
     is_box: bool
     include: bool
 
     def inside(self, space: Space) -> Area | None:
-        """Return it, None where it does not meet the image."""
+        """Return the area itself, None if it does not overlap the image."""
         low, high = self.corners.min(axis=0), self.corners.max(axis=0)
         return self if bool((high >= 0).all() and (low < space.size(0)).all()) else None
 
     def holds(self, space: Space, window: Window) -> Bool:
-        """Return the voxels of `window`, of any level, whose centre it holds, at least one."""
+        """Return the voxels of `window`, at any level, with their centre in the area, at least
+        one."""
         factor = np.array(space.factor(window.level))
         corners = self.corners / factor - window.low
         if not self.is_box:
             flat = np.zeros(window.shape[1:], np.uint8)
-            # centres of pixels at whole numbers, in sixteenths
+            # pixel centres are at integers, in fixed point with sixteenths
             ring = np.rint((corners[:, :0:-1] - 0.5) * 16).astype(np.int32)
             cv2.fillPoly(flat, [ring], 1, shift=4)
             return flat.astype(np.bool_)[None]
@@ -98,7 +100,7 @@ class Area:
 
 
 def bounds_of(space: Space, window: Window, areas: list[Area]) -> NDArray[np.uint8]:
-    """Return what `areas` leave FREE of `window`, of any level; the rest is OTHER."""
+    """Return seeds for `window`, at any level: FREE where `areas` allow the object, else OTHER."""
     seeds = np.full(window.shape, FREE, np.uint8)
     bounds = [area.holds(space, window) for area in areas if area.include]
     if bounds:
@@ -112,9 +114,9 @@ def bounds_of(space: Space, window: Window, areas: list[Area]) -> NDArray[np.uin
 def seeds_of(
     space: Space, window: Window, areas: list[Area], strokes: list[Stroke]
 ) -> NDArray[np.uint8]:
-    """Return what is decided of `window`, of any level, later gestures over earlier ones.
+    """Return the seeds in `window`, at any level; later gestures overwrite earlier ones.
 
-    The last stroke is drawn as wide as at level 0, the others as wide as they are.
+    The last stroke is drawn as many voxels wide as at level 0, the others at their actual width.
     """
     seeds = bounds_of(space, window, areas)
     coarse = max(space.factor(window.level))
@@ -125,7 +127,7 @@ def seeds_of(
 
 
 def gesture_of(prompt: Prompt, space: Space, only: int | None) -> Stroke | Area | None:
-    """Return `prompt` as `space` has it; None where it lies in another slice than `only`."""
+    """Return `prompt` in the axes of `space`; None if it does not lie in the slice `only`."""
     corners = np.array(prompt.points, np.float64)
     is_volume = corners.shape[1] == 3
     if is_volume and only is not None:
@@ -149,10 +151,10 @@ def gesture_of(prompt: Prompt, space: Space, only: int | None) -> Stroke | Area 
 
 
 def _deep_places(corners: Places, prompt: Prompt) -> Places:
-    """Return places in the plane of a flat outline in a volume.
+    """Return positions inside a flat outline in a volume.
 
-    All of them where it excludes, else those at least half as deep as the deepest: the object need
-    not fill the outline.
+    For an excluding outline, all of them; otherwise those at least half as deep as the deepest,
+    since the object need not fill the outline.
     """
     if prompt.kind == "box":
         thin = int(np.ptp(corners, axis=0).argmin())

@@ -1,13 +1,13 @@
-"""One gesture after another changes a selection: each where, and as far as, the image says.
+"""Strokes change a selection one after another, as far as the image supports each change.
 
-A stroke may change all within a radius. For each of several radii, from a few pixels to as far as
-the image goes, coarser levels for larger ones, a random walker says what the change would be;
-beyond the radius nothing changes. A change is the better, the more its border stands out, the
-nearer its middle is to the stroke and the larger it is. The changes of the level that has the best
-one are averaged, the better the more weight; of a large object `level_sets` may know better from
-all strokes together. The result is made finer level by level.
+A stroke may change everything within a radius. For each of several radii, from a few pixels to the
+whole image, on coarser levels for larger ones, a random walker computes the change; nothing changes
+beyond the radius. A change scores higher the higher the contrast at its border, the closer its
+centre is to the stroke and the larger it is. The changes of the level with the best one are
+averaged, weighted by their scores; for a large object, `level_sets` may find a better result from
+all strokes together. The result is then refined level by level.
 
-The first stroke changes an empty selection: nothing tells it how large its object is but this.
+The first stroke changes an empty selection, so nothing else indicates how large its object is.
 """
 
 from __future__ import annotations
@@ -29,40 +29,40 @@ from isoline.models.click.selection import Bool, Selection, box_of
 from isoline.models.promptable import Window
 
 _THRESHOLDS = ((0.1, 0.2, 0.35, 0.5, 0.65), (0.05, 0.1, 0.2, 0.35, 0.5))
-"""At which probability an object may begin, on pictures and in volumes: seeds of a few pixels are
-met too seldom."""
+"""Probabilities from which a voxel may belong to the object, in pictures and in volumes. They are
+low because random walks seldom meet seeds of a few pixels."""
 _RADII = ((4, 6, 9, 13, 19, 28, 40), (4, 6, 9, 13, 19))
-"""In voxels, of pictures and of volumes, at level 0; coarser levels try the last two."""
+"""In voxels, for pictures and volumes, at level 0; coarser levels try the last two."""
 _SMALLEST = 6.0
-"""A correction may have this radius, in voxels, however near."""
+"""A correction may always have this radius, in voxels, however near the strokes are."""
 _SCALE = (0.8, 2.5)
-"""The radii of a correction, in distances from the nearest stroke that lies on the object."""
+"""Radii of a correction, in units of the distance from the nearest including stroke."""
 _CENTRED = (1.0, 2.0)
-"""How much it counts that a stroke lies in the middle of its change: the first one, others."""
+"""Weight (exponent) of how central a stroke is in its change: for the first stroke, for others."""
 _LARGE = 0.7
-"""How much it counts how far across a correction is."""
+"""Weight (exponent) of the diameter of a correction."""
 _SHARPNESS = 5.0
-"""How fast the weight of a change falls with how much worse than the best it is."""
+"""How fast the weight of a change falls as its score drops below the best."""
 FAINTEST = 3.0
-"""What stands out by less than so many steps from pixel to pixel is noise: on pure noise up to 2.8
-are found, on nuclei in H&E 3.4 and more."""
+"""Contrast below this many times the typical difference between neighbouring pixels is noise: it
+reaches 2.8 on pure noise, and nuclei in H&E have 3.4 and more."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What one radius and threshold say."""
+    """The change for one radius and threshold."""
 
     radius: int
     mask: Bool
-    """Of the level's window."""
+    """The selection after the change, in the level's window."""
     score: float
 
 
 def grow(space: Space, turns: list[Turn], areas: list[Area]) -> Selection:
-    """Return what was selected as the last of `turns` changes it; the others stay what they are.
+    """Return the selection as changed by the last of `turns`.
 
-    Where the image shows no border around it, only the stroke itself changes, if anything was
-    selected before.
+    If the image shows no border around the change, only the stroke itself changes, and only if
+    something was selected before.
     """
     strokes = [turn.stroke for turn in turns]
     stroke, selection = turns[-1].stroke, turns[-1].before
@@ -79,7 +79,7 @@ def grow(space: Space, turns: list[Turn], areas: list[Area]) -> Selection:
             break
         best = top.score, view, changes
         if top.radius < view.radii[-1]:
-            break  # it fits
+            break  # the object fits
     if view is None or (best is None and not selection.mask.any()):
         return selection
     window = view.window
@@ -99,12 +99,12 @@ def grow(space: Space, turns: list[Turn], areas: list[Area]) -> Selection:
 
 
 def _only(stroke: Stroke, before: Bool, after: Bool) -> Bool:
-    """Return `after` without what a stroke does not ask for: one that includes takes nothing."""
+    """Return `after` restricted to the stroke's intent: an including stroke removes nothing."""
     return after | before if stroke.include else after & before
 
 
 def _is_all(space: Space, selection: Selection, stroke: Stroke) -> bool:
-    """Return whether all of `stroke` is selected; of one that excludes, whether any of it is."""
+    """Return whether all of `stroke` is selected or, if it excludes, whether any of it is."""
     places = np.floor(stroke.places / space.factor(selection.window.level)).astype(int)
     places -= selection.window.low
     on = ((places >= 0) & (places < selection.mask.shape)).all(axis=1)
@@ -113,7 +113,7 @@ def _is_all(space: Space, selection: Selection, stroke: Stroke) -> bool:
 
 
 def average(changes: list[Change]) -> NDArray[np.float32]:
-    """Return the mean of the masks of `changes`, better ones with more weight."""
+    """Return the mean of the masks of `changes`, weighted by score."""
     best = max(changes, key=lambda change: change.score)
     likely = np.zeros(best.mask.shape, np.float32)
     total = np.float32(0)
@@ -126,7 +126,7 @@ def average(changes: list[Change]) -> NDArray[np.float32]:
 
 
 def roughness(features: NDArray[np.float32]) -> float:
-    """Return how different neighbours in a row of `features` (c, k, j, i) are, by the median."""
+    """Return the median distance between neighbours along i of `features` (c, k, j, i)."""
     if features.shape[-1] < 2:
         return 0.0
     square = (np.diff(features, axis=-1) ** 2).sum(axis=0)
@@ -141,18 +141,18 @@ class _View:
     window: Window
     radii: tuple[int, ...]
     strokes: list[Stroke]
-    """The last of them asks for the change."""
+    """All strokes so far; the last one requests the change."""
     areas: list[Area]
     features: NDArray[np.float32]
     before: Bool
-    """The selection."""
+    """The selection before the change."""
 
     @cached_property
     def roughness(self) -> float:
         return roughness(self.features)
 
     def changes(self) -> Iterator[Change]:
-        """Yield what each radius and threshold would change, if anything."""
+        """Yield the change for each radius and threshold, where there is one."""
         stroke = self.strokes[-1]
         fixed = seeds_of(self.space, self.window, self.areas, self.strokes)
         middle = np.zeros(self.window.shape, np.uint8)
@@ -183,9 +183,9 @@ class _View:
         return walker.potentials(paths, seeds, start, 1e-2, 300)
 
     def change(self, radius: int, mask: Bool, middle: Bool) -> Change | None:
-        """Return how good it is to make `mask` of the window.
+        """Return the change to `mask`, with its score.
 
-        None where it changes nothing, or would have a border that the image does not show.
+        None if it changes nothing, or if the image shows no border there.
         """
         altered = mask != self.before
         depth = bodies.depths(altered, self.space.steps(self.window.level))
@@ -206,7 +206,7 @@ class _View:
 
 
 def _scale(space: Space, strokes: list[Stroke]) -> tuple[float, float]:
-    """Return the least and the largest radius, in level-0 voxels, that the last stroke may have."""
+    """Return the smallest and largest radius for the last stroke, in level-0 voxels."""
     *others, stroke = strokes
     near = [other.places for other in others if other.include]
     if not near:
@@ -219,7 +219,7 @@ def _scale(space: Space, strokes: list[Stroke]) -> tuple[float, float]:
 def _views(
     space: Space, selection: Selection, strokes: list[Stroke], areas: list[Area]
 ) -> Iterator[_View]:
-    """Yield the surroundings of the last of `strokes`, finest first, until they hold the image."""
+    """Yield views around the last of `strokes`, finest first, until one covers the image."""
     stroke = strokes[-1]
     fine = _RADII[0 if space.is_flat else 1]
     least, most = _scale(space, strokes) if selection.mask.any() else (0.0, np.inf)

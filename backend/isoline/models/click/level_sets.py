@@ -1,12 +1,12 @@
-"""What all strokes together say of a large object: one part of the image above a threshold.
+"""A large object from all strokes together: one connected part of the image above a threshold.
 
-Corrections one after another can follow their objects; where an object is larger than a walker
-reaches at full resolution, two or three strokes tell it at once. Of the parts above or below many
-thresholds those are looked at that hold all strokes that include and none that exclude. Which is
-meant, the strokes say themselves: a user points at the middle of what is missing or too much. And
-it should be like what the last stroke alone makes of the selection.
+Successive corrections can follow an object; but if it is larger than a random walker reaches at
+full resolution, two or three strokes determine it at once. For many thresholds, the candidates are
+the connected parts above or below that contain all including strokes and no excluding one. The
+strokes themselves decide between candidates, since users point at the middle of what is missing or
+superfluous. The candidate should also resemble the result of the last stroke alone.
 
-Pictures and slices only: on the volumes it was tried on it was not better.
+For pictures and slices only: it was no better on the volumes that it was tried on.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from isoline.models.click.selection import Bool, Selection, box_of
 from isoline.models.promptable import Window
 
 _LARGE = np.pi * 40**2
-"""From how many pixels of level 0 an object is large."""
+"""Number of level-0 pixels from which an object counts as large."""
 _SIDE = 96
-"""How many pixels the window has along an axis, at most."""
+"""Largest extent of the window along an axis, in pixels."""
 _THRESHOLDS = 24
 _STROKES = 6
-"""How many of the last strokes tell which part is meant."""
+"""How many of the last strokes decide between candidates."""
 _LEAST = 0.2
-"""What a stroke that lies at the rim of its change counts; one in the middle counts 1."""
+"""Score of a stroke at the rim of its change; one in the middle scores 1."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A stroke and what was selected when it was drawn."""
+    """A stroke and the selection when it was drawn."""
 
     stroke: Stroke
     before: Selection
@@ -47,10 +47,10 @@ class Turn:
 def better(
     space: Space, turns: list[Turn], changed: Window, mask: Bool, areas: list[Area]
 ) -> tuple[Window, Bool] | None:
-    """Return a mask of a window that `turns` speak for rather than for `mask` of `changed`.
+    """Return a window and a mask that fit `turns` better than `mask` of `changed` does.
 
-    None where there is none, in volumes, where the object is small, and where something was
-    selected before the first stroke: that is corrected near the strokes only.
+    None if there is none, in volumes, if the object is small, or if something was selected before
+    the first stroke, since such a selection is corrected only near the strokes.
     """
     if not space.is_flat or len(turns) < 2 or turns[0].before.mask.any():
         return None
@@ -64,33 +64,33 @@ def better(
         turn.stroke.draw(seeds, space, window, 0.0, OBJECT if turn.stroke.include else OTHER)
     if not (seeds == OBJECT).any():
         return None
-    said = [_said(space, window, turn) for turn in turns[-_STROKES:]]
+    evidence = [_evidence_of(space, window, turn) for turn in turns[-_STROKES:]]
     steps = space.steps(window.level)
     answer = selection.at(space, window)
-    best, found = prod(each.depth(answer, steps) for each in said), None
+    best, found = prod(each.depth(answer, steps) for each in evidence), None
     for plane in _planes(space.features(window), seeds):
         for part in _parts(space, window, plane, seeds):
             score = _agreement(part, answer)
-            if score > best:  # depths only lower it
-                score *= prod(each.depth(part, steps) for each in said)
+            if score > best:  # the depths can only lower it
+                score *= prod(each.depth(part, steps) for each in evidence)
             if score > best:
                 best, found = score, part
             elif part.sum() * best > answer.sum():
-                break  # larger ones agree even less
+                break  # larger parts agree even less
     return None if found is None else (window, found)
 
 
 @dataclass(frozen=True)
-class _Said:
-    """What a stroke says in a window."""
+class _Evidence:
+    """A stroke in a window, as evidence for or against a candidate."""
 
     stroke: Bool
     include: bool
     before: Bool
-    """What was selected when it was drawn."""
+    """The selection when the stroke was drawn."""
 
     def depth(self, mask: Bool, steps: NDArray[np.float32]) -> float:
-        """Return how deep it lies in what is wrong of `before`, 1 at most, were `mask` meant."""
+        """Return how deep it lies in the errors of `before`, at most 1, if `mask` were correct."""
         missing = bodies.depths(mask & ~self.before, steps)
         excess = bodies.depths(self.before & ~mask, steps)
         deepest = max(float(missing.max()), float(excess.max()))
@@ -100,14 +100,14 @@ class _Said:
         return max(_LEAST, float(own[self.stroke].mean()) / deepest)
 
 
-def _said(space: Space, window: Window, turn: Turn) -> _Said:
+def _evidence_of(space: Space, window: Window, turn: Turn) -> _Evidence:
     marks = np.zeros(window.shape, np.uint8)
     turn.stroke.draw(marks, space, window, 0.0, 1)
-    return _Said(marks > 0, turn.stroke.include, turn.before.at(space, window))
+    return _Evidence(marks > 0, turn.stroke.include, turn.before.at(space, window))
 
 
 def _agreement(one: Bool, other: Bool) -> float:
-    """Return the intersection over the union."""
+    """Return the intersection over union."""
     return float((one & other).sum()) / max(1, int((one | other).sum()))
 
 
@@ -117,7 +117,7 @@ def _is_large(space: Space, selection: Selection) -> bool:
 
 
 def _around(space: Space, selections: list[Selection], strokes: list[Stroke]) -> Window:
-    """Return a window with room around all of it, of a level at which it is small."""
+    """Return a window around everything, with a margin, at a level at which it is small enough."""
     low = np.min([stroke.places.min(axis=0) for stroke in strokes], axis=0)
     high = np.max([stroke.places.max(axis=0) for stroke in strokes], axis=0)
     for selection in selections:
@@ -139,7 +139,7 @@ def _around(space: Space, selections: list[Selection], strokes: list[Stroke]) ->
 def _planes(
     features: NDArray[np.float32], seeds: NDArray[np.uint8]
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield (k, j, i) values that may be higher in the object than around it."""
+    """Yield (k, j, i) values that might be higher in the object than around it."""
     own = features[:, seeds == OBJECT].mean(axis=1)
     yield features[0]
     yield -features[0]
@@ -152,9 +152,9 @@ def _planes(
 def _parts(
     space: Space, window: Window, plane: NDArray[np.float32], seeds: NDArray[np.uint8]
 ) -> Iterator[Bool]:
-    """Yield connected parts of `window` above many thresholds, with their holes, smallest first.
+    """Yield connected parts of `window` above many thresholds, smallest first.
 
-    All that is OBJECT is in them and nothing that is OTHER.
+    They contain every voxel that is OBJECT and none that is OTHER.
     """
     inside, outside = seeds == OBJECT, seeds == OTHER
     one = np.where(inside, FREE, seeds)
@@ -172,7 +172,7 @@ def _parts(
 
 
 def _is_cut(space: Space, window: Window, part: Bool) -> bool:
-    """Return whether `part` reaches a side of `window` beyond which the image goes on."""
+    """Return whether `part` reaches a side of `window` beyond which the image continues."""
     for axis, size in enumerate(space.size(window.level)):
         if window.low[axis] > 0 and part.take(0, axis).any():
             return True

@@ -1,4 +1,5 @@
-"""A promptable model without weights: points, strokes, boxes and lassos on pictures and volumes."""
+"""A promptable model without weights: points, strokes, boxes and lassos, in pictures and
+volumes."""
 
 from __future__ import annotations
 
@@ -33,13 +34,13 @@ ONLY_EXCLUDED = "nothing is included; click on the object itself"
 
 
 class Click(PromptableModel):
-    """Random walkers at many scales; the image says which scale is the object's."""
+    """Random walkers at many scales; the image determines the scale of the object."""
 
     spec: ClassVar[ModelSpec] = ModelSpec(
         name="click",
         title="Click",
-        description="Outlines what a point, a stroke, a box or a lasso points at: nuclei, glands,"
-        " lesions, organs. Needs no weights and knows no anatomy: it goes by borders.",
+        description="Outlines what a point, a stroke, a box or a lasso indicates: nuclei, glands,"
+        " lesions, organs. Needs no weights and knows no anatomy: it follows borders.",
         version="1",
         labels=(Label("Object", (255, 193, 7)),),
         prompt_dimensions=(2, 3),
@@ -50,7 +51,7 @@ class Click(PromptableModel):
                 "extent",
                 "volume",
                 ("volume", "slice"),
-                "In a volume: the whole object, or the slice of the first prompt only.",
+                "In a volume: the whole object, or only the slice of the first prompt.",
             ),
         ),
         cite="Grady, Random walks for image segmentation, IEEE PAMI 28:1768 (2006)",
@@ -85,7 +86,7 @@ class Click(PromptableModel):
 
 
 def _only_slice(scene: ImageView, question: Question) -> int | None:
-    """Return the k to which the answer is restricted, that of the first prompt."""
+    """Return the slice k to which the result is restricted: that of the first prompt."""
     if len(scene.spacing) == 2 or question.parameters.get("extent") != "slice":
         return None
     if question.prompts:
@@ -101,7 +102,7 @@ def _only_slice(scene: ImageView, question: Question) -> int | None:
 def _in_order(
     prompts: Sequence[Prompt], scene: ImageView, space: Space, only: int | None
 ) -> list[Stroke | Area]:
-    """Return `prompts` as gestures on the image, in their order."""
+    """Return the gestures of `prompts` that lie on the image, in their order."""
     gestures = [
         _outlined(prompt, scene, space) or gesture_of(prompt, space, only) for prompt in prompts
     ]
@@ -113,7 +114,7 @@ def _in_order(
 
 
 def _outlined(prompt: Prompt, scene: ImageView, space: Space) -> Stroke | None:
-    """Return what a flat box or lasso in a volume holds, None where it is something else."""
+    """Return the object in a flat box or lasso in a volume, None for any other prompt."""
     if space.is_flat or not prompt.include or prompt.kind not in ("box", "polygon"):
         return None
     corners = np.array(prompt.points, np.float64)
@@ -154,7 +155,7 @@ def _note(key: hashlib._Hash, places: Places, *said: bool) -> None:
 
 
 def _whole(selection: Selection, scene: ImageView, only: int | None) -> tuple[Window, Bool]:
-    """Return `selection` in the axes of `scene`."""
+    """Return the window and mask of `selection` in the axes of `scene`."""
     window, mask = selection.window, selection.mask
     if only is not None:
         low, high = (only, *window.low[1:]), (only + 1, *window.high[1:])

@@ -1,8 +1,8 @@
-"""A box or a lasso in one slice of a volume: what it holds there, then the rest of the object.
+"""A box or lasso in one slice of a volume: first the object in that slice, then the rest of it.
 
-Along whichever axis the slice is one voxel thick, it is a picture, and the object in the outline is
-found as on any other. The middle of what was found is a stroke in the volume; the slice itself
-stays as it was found.
+The slice, perpendicular to any axis, is treated as a picture, and the object in the outline is
+found as in any other. The middle of that object becomes a stroke in the volume; the result in the
+slice itself is kept.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from isoline.models.promptable import ImageView, Index, Places, Window, thinned
 T = TypeVar("T")
 
 _MIDDLE = 0.85
-"""How deep the stroke lies at least, as a share of the deepest place."""
+"""Smallest depth of the stroke, as a share of the largest depth."""
 
 
 class Turned(ImageView):
-    """A volume with its axis `first` before the two others."""
+    """A volume with its axes permuted so that `first` comes first."""
 
     def __init__(self, scene: ImageView, first: int) -> None:
         self._scene = scene
@@ -51,7 +51,7 @@ class Turned(ImageView):
         return self._scene.keep(("turned", self._order, key), make)
 
     def back(self, window: Window) -> Window:
-        """Return `window` of this in the axes of the scene."""
+        """Return `window` of this view in the axes of the original view."""
         low, high = np.empty(3, int), np.empty(3, int)
         low[[*self._order]], high[[*self._order]] = window.low, window.high
         return Window(window.level, tuple(map(int, low)), tuple(map(int, high)))
@@ -61,15 +61,16 @@ class Turned(ImageView):
 
 
 def thin_axis(corners: Places) -> int | None:
-    """Return the axis along which `corners` lie in one slice, None where there is none."""
+    """Return the axis along which `corners` lie in one slice, None if there is none."""
     slices = np.ptp(np.floor(corners), axis=0) == 0
     return int(slices.argmax()) if slices.any() else None
 
 
 def stroke_of(scene: ImageView, corners: Places, across: int, is_box: bool) -> Stroke | None:
-    """Return the object within an outline in one slice of `scene`, with what it is in that slice.
+    """Return a stroke in the middle of the object within an outline in one slice of `scene`.
 
-    `corners` share a slice along the axis `across`. None where the image shows no border there.
+    `corners` share a slice along the axis `across`. The stroke carries the object in that slice.
+    None if the image shows no border there.
     """
     turned = Turned(scene, across)
     index = int(np.floor(corners[0, across]))
@@ -104,7 +105,7 @@ def _stroke(space: Space, turned: Turned, found: Selection, index: int, across: 
 
 
 def settle(space: Space, known: Slice, before: Selection, grown: Selection) -> Selection:
-    """Return `grown` with nothing in the slice but what is known of it and what was selected."""
+    """Return `grown` with the slice reset to its known object and the earlier selection."""
     its, factor = known.found.window, space.factor(grown.window.level)
     low = np.minimum(its.low, np.multiply(grown.window.low, factor))
     high = np.maximum(its.high, np.multiply(grown.window.high, factor))

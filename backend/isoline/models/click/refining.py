@@ -1,4 +1,4 @@
-"""A coarse result made finer: at each level what lies along its border is decided again."""
+"""Refining a coarse result: at each level, the voxels along its border are classified again."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ S = TypeVar("S", bound=np.generic)
 
 STEEPNESS = 2.0
 LEAST = 1e-3
-"""Of `walker.conductances`."""
+"""Arguments of `walker.conductances`."""
 _MOST_VOXELS = (2**21, 2**27)
-"""Of the window of a result, of pictures and volumes: what is larger stays at a coarser level. The
+"""Largest window of a result, for pictures and volumes; larger ones stay at a coarser level. The
 largest objects of a slide took 16 s with 2**27 for pictures too, 3.4 s with 2**23, 1.9 s now."""
 _BLOCK = (256, 48)
 _BAND = 2
-"""Voxels on either side of a border that are decided again at each finer level."""
+"""Voxels on either side of a border that are classified again at each finer level."""
 
 
 def finish(
@@ -36,9 +36,9 @@ def finish(
     areas: list[Area],
     strokes: list[Stroke],
 ) -> Selection:
-    """Return `selection` after a change to `likely` in `window`, made finer to level 0.
+    """Return `selection` after a change to `likely` in `window`, refined down to level 0.
 
-    At each finer level what lies along the border is decided again.
+    At each finer level, the voxels along the border are classified again.
     """
     where = dilated((likely > 0.5) != selection.at(space, window), space.is_flat)
     while window.level:
@@ -50,7 +50,7 @@ def finish(
         window = finer
         likely = _refined(space, window, likely, areas, strokes)
     seeds = seeds_of(space, window, areas, strokes)
-    # what was selected and stays need not touch a stroke
+    # voxels that were selected and stay so need not be connected to a stroke
     stays = (seeds == FREE) & ~where & (likely > 0.5)
     seeds[stays & selection.at(space, window)] = OBJECT
     if not strokes:
@@ -59,7 +59,7 @@ def finish(
 
 
 def without(space: Space, selection: Selection, areas: list[Area]) -> Selection:
-    """Return what `areas` leave of `selection`."""
+    """Return `selection` without what `areas` exclude."""
     if not areas:
         return selection
     out = seeds_of(space, selection.window, areas, []) == OTHER
@@ -75,7 +75,7 @@ def _finer(space: Space, window: Window) -> Window:
 
 
 def _repeated(space: Space, window: Window, values: NDArray[S], finer: Window) -> NDArray[S]:
-    """Return `values` of `window` in the voxels of `finer`."""
+    """Return `values` of `window`, repeated for the voxels of `finer`."""
     ratio = np.floor_divide(space.factor(window.level), space.factor(finer.level))
     for axis, times in enumerate(ratio):
         values = np.repeat(values, times, axis)
@@ -89,7 +89,7 @@ def _refined(
     areas: list[Area],
     strokes: list[Stroke],
 ) -> NDArray[np.float32]:
-    """Return `likely` of `window` with its border decided again, block by block."""
+    """Return `likely` of `window` with its border classified again, block by block."""
     body = likely > 0.5
     band = np.zeros(body.shape, np.bool_)
     for inside in (body, ~body):
@@ -123,7 +123,7 @@ def _refined(
 
 
 def dilated(mask: Bool, is_flat: bool) -> Bool:
-    """Return `mask` and the voxels that share a face with it."""
+    """Return `mask` together with the voxels that share a face with it."""
     wide: Bool = mask.copy()
     for axis in range(1 if is_flat else 0, mask.ndim):
         ahead = tuple(slice(1, None) if each == axis else slice(None) for each in range(3))

@@ -1,4 +1,4 @@
-"""What is selected so far, at whatever resolution."""
+"""The current selection, at any level."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ Bool = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Selection:
-    """The object so far: a mask that is empty outside its window, of any level."""
+    """The object so far: a mask in a window of any level; nothing is selected outside the
+    window."""
 
     window: Window
     mask: Bool
 
     def at(self, space: Space, window: Window) -> Bool:
-        """Return the voxels of `window`, of any level, that it fills by half or more."""
+        """Return the voxels of `window`, at any level, at least half of which are selected."""
         own, its = space.factor(self.window.level), space.factor(window.level)
         if window.level < self.window.level:
             ratio = tuple(a // b for a, b in zip(own, its, strict=True))
@@ -47,7 +48,7 @@ class Selection:
         return share
 
     def _picked(self, places: list[NDArray[np.int_]]) -> Bool:
-        """Return the mask at `places` along each axis, False beyond the window."""
+        """Return the mask at `places` along each axis, False outside the window."""
         inside = [(each >= 0) & (each < n) for each, n in zip(places, self.mask.shape, strict=True)]
         picked = np.zeros([len(each) for each in places], np.bool_)
         own = np.ix_(*(each[on] for each, on in zip(places, inside, strict=True)))
@@ -55,7 +56,7 @@ class Selection:
         return picked
 
     def changed(self, space: Space, window: Window, mask: Bool, where: Bool) -> Selection:
-        """Return it with `mask` in those voxels of `window` that are in `where`."""
+        """Return the selection with the voxels of `window` in `where` replaced by `mask`."""
         new = np.where(where, mask, self.at(space, window))
         if not self.mask.any():
             return Selection(window, new)
@@ -70,7 +71,7 @@ class Selection:
 
 
 def cropped(selection: Selection, window: Window) -> Selection | None:
-    """Return what of `selection` lies in `window`, of its level; None where that is nothing."""
+    """Return the part of `selection` in `window`, which has its level; None if it is empty."""
     part = overlap(selection.window, window)
     mask = selection.mask[part]
     if not mask.any():
@@ -81,7 +82,7 @@ def cropped(selection: Selection, window: Window) -> Selection | None:
 
 
 def box_of(mask: Bool, margin: int) -> tuple[slice, ...]:
-    """Return the slices of the smallest box around `mask`, `margin` wider where there is room."""
+    """Return the slices of the bounding box of `mask`, widened by `margin` where possible."""
     box = []
     for axis in range(3):
         across = tuple(each for each in range(3) if each != axis)

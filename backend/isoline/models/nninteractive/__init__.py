@@ -1,1 +1,1 @@
-"""nnInteractive through its own package."""
+"""nnInteractive, run through its own package."""

@@ -1,9 +1,9 @@
-"""The folder of an nnInteractive checkpoint, made harmless before the package opens it.
+"""A sanitised copy of an nnInteractive checkpoint folder for the package to open.
 
-The package unpickles the checkpoint, and imports the classes that plans.json names. So each file
-is read once and must have the sha256 that its model pins; the checkpoint is opened as tensors and
-plain values only, and written anew with nothing but what the network needs; and plans.json may name
-the parts of nnU-Net's own networks and nothing else.
+The package unpickles the checkpoint and imports the classes that plans.json names. Therefore each
+file is read once and must have the sha256 that its model pins; the checkpoint is loaded as tensors
+and plain values only, and rewritten with only what the network needs; and plans.json may name only
+the components of nnU-Net's own networks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from isoline.models.base import OwnFile
 
 CHECKPOINT = "fold_0/checkpoint_final.pth"
 _TRAINER = "nnInteractiveTrainer_stub"
-"""Builds the network as plans.json describes it."""
+"""The trainer that builds the network as plans.json describes it."""
 _NETWORKS = "dynamic_network_architectures.architectures."
 _IMPORTS = frozenset(
     (
@@ -40,9 +40,9 @@ _IMPORTS = frozenset(
 
 @contextmanager
 def harmless_copy(files: Sequence[OwnFile], paths: Mapping[str, Path]) -> Iterator[Path]:
-    """Yield a private folder that holds what `files` at `paths` say, for as long as it is needed.
+    """Yield a temporary private folder with sanitised copies of `files`, found at `paths`.
 
-    Raises WeightsMissing where one of them is not what it should be.
+    Raises WeightsMissing if one of them is not as expected.
     """
     with tempfile.TemporaryDirectory(prefix="isoline-nninteractive-") as name:
         folder = Path(name)
@@ -62,22 +62,22 @@ def harmless_copy(files: Sequence[OwnFile], paths: Mapping[str, Path]) -> Iterat
 
 def _refused(file: OwnFile, why: str) -> WeightsMissing:
     return WeightsMissing(
-        f"{file.file} in the directory of weights is not used: {why}", file.source
+        f"{file.file} in the weights directory cannot be used: {why}", file.source
     )
 
 
 def _checkpoint(content: bytes) -> bytes:
-    """Return a checkpoint of the weights of `content` and the two words that the package reads."""
+    """Return a checkpoint with the weights in `content` and the two strings the package reads."""
     import torch
 
     try:
         with torch.serialization.safe_globals(_scalars()):
             found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or malicious pickle brings about
-        raise ValueError(f"it is no checkpoint of tensors and plain values ({error})") from error
+    except Exception as error:  # a damaged or malicious pickle may raise anything
+        raise ValueError(f"it is not a checkpoint of tensors and plain values ({error})") from error
     weights: Mapping[str, Any] = found["network_weights"]
     if not all(type(tensor) is torch.Tensor for tensor in weights.values()):
-        raise ValueError("its weights are no tensors")
+        raise ValueError("its weights are not tensors")
     harmless = io.BytesIO()
     torch.save(
         {
@@ -91,7 +91,7 @@ def _checkpoint(content: bytes) -> bytes:
 
 
 def _scalars() -> list[Any]:
-    """Return what numpy's numbers, which nnU-Net logs, are made of in a pickle."""
+    """Return the globals that a pickle of NumPy scalars, which nnU-Net logs, refers to."""
     scalar = np.float64(0).__reduce__()[0]
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
     types = (np.float64, np.float32, np.int64)
@@ -103,22 +103,22 @@ def _scalars() -> list[Any]:
 
 
 def _json(name: str, content: bytes) -> bytes:
-    """Return `content` as it is. Raises ValueError where the package would import what it names."""
+    """Return `content` unchanged. Raises ValueError if it names anything unsafe to import."""
     parsed = json.loads(content)
     if name == "plans.json":
         _check_plans(parsed)
     if name == "dataset.json" and len(parsed["channel_names"]) != 1:
-        raise ValueError("it is of a network for images of several channels")
+        raise ValueError("it belongs to a network for images with several channels")
     return content
 
 
 def _check_plans(plans: Mapping[str, Any]) -> None:
     if plans.get("label_manager", "LabelManager") != "LabelManager":
-        raise ValueError(f"it asks for {plans['label_manager']!r}")
+        raise ValueError(f"it names {plans['label_manager']!r}, which is not allowed")
     for configuration in plans["configurations"].values():
         architecture = configuration.get("architecture", {})
         arguments = architecture.get("arch_kwargs", {})
         imports = [arguments[key] for key in architecture.get("_kw_requires_import", ())]
         for wanted in (architecture.get("network_class_name"), *imports):
             if wanted not in _IMPORTS:
-                raise ValueError(f"it asks for {wanted!r}, which is no part of a known network")
+                raise ValueError(f"it names {wanted!r}, which is not part of a known network")

@@ -1,9 +1,9 @@
 """nnInteractive: points, boxes, strokes and lassos in volumes, through its own package.
 
-The package keeps what it prepared of an image and what the prompts said so far in a session. Here
-the image is prepared once and kept, and so is, compressed, what was said after each prompt: a
-request whose prompts go on from those of an earlier one asks the network about the new ones only,
-and undoing one asks it nothing.
+The package keeps a preprocessed image and the interactions so far in a session. Here the image is
+preprocessed once and cached, and so is the compressed state after each prompt: a request whose
+prompts continue those of an earlier one runs the network for the new prompts only, and undoing a
+prompt does not run it at all.
 
 Isensee et al., nnInteractive: Redefining 3D Promptable Segmentation (2025), arXiv:2503.08373.
 """
@@ -61,34 +61,34 @@ _PINNED = (
 
 @dataclass(frozen=True)
 class _Prepared:
-    """An image in a session of its own."""
+    """An image, preprocessed in a session of its own."""
 
     session: Any
-    """Its prompts are those of whichever question came last; `_State` says them anew each time."""
+    """Its interactions are those of the latest request; `_restore` resets them from a `_State`."""
     voxels: NDArray[np.float32]
-    """What the session holds of the image, for its size in the cache."""
+    """The session's copy of the image; the cache uses it to determine the size."""
 
 
 @dataclass(frozen=True)
 class _State:
-    """What a session knows after a prompt."""
+    """The state of a session after a prompt."""
 
     interactions: bytes
-    """All prompts and the mask so far, as the session has them, compressed."""
+    """The session's array of all prompts and the mask so far, compressed."""
     intensity: float
-    """At which the last prompt was drawn; later ones are drawn brighter."""
+    """Intensity with which the last prompt was drawn; later prompts are drawn with a higher one."""
     window: Window
     mask: Bool
 
 
 class NnInteractive(PromptableModel):
-    """A session per image, and a state per prompt."""
+    """nnInteractive with one session per image and one cached state per prompt."""
 
     spec: ClassVar[ModelSpec] = ModelSpec(
         name="nninteractive",
         title="nnInteractive",
-        description="Lesions, organs and whatever else a point, a stroke, a box or a lasso shows"
-        " in a volume. Not for commercial use.",
+        description="Lesions, organs and anything else that a point, a stroke, a box or a lasso"
+        " indicates in a volume. Not for commercial use.",
         version="1",
         labels=(Label("Object", (213, 94, 0)),),
         prompt_dimensions=(3,),
@@ -104,7 +104,7 @@ class NnInteractive(PromptableModel):
     )
 
     def __init__(self, weights: Mapping[str, Path], device: str) -> None:
-        """Load the network; raise WeightsMissing where a file is not what it should be."""
+        """Load the network; raise WeightsMissing if a file is not as expected."""
         extras.require(self.spec.packages, NnInteractive.spec.name)
         self._device = device
         with harmless_copy(self.spec.own_files, weights) as folder, _package():
@@ -122,7 +122,7 @@ class NnInteractive(PromptableModel):
             return _nothing("nothing is included; click on the object itself")
         prepared = scene.keep(("prepared",), partial(self._prepared, scene))
         if prepared is None:
-            return _nothing("all voxels of the image are alike")
+            return _nothing("all voxels of the image have the same value")
         key = hashlib.sha256()
         state: _State | None = None
         if start is not None:
@@ -130,8 +130,8 @@ class NnInteractive(PromptableModel):
             state = scene.keep(("begun", key.hexdigest()), partial(_begun, prepared, start))
         for prompt in prompts:
             key.update(repr(prompt).encode())
-            make = partial(_told, prepared, state, prompt)
-            state = scene.keep(("told", key.hexdigest()), make) or state
+            make = partial(_after, prepared, state, prompt)
+            state = scene.keep(("after", key.hexdigest()), make) or state
         if state is None:
             return _nothing("the prompts lie outside the image")
         mask = _bounded(state, prompts, scene.size(0))
@@ -147,14 +147,14 @@ class NnInteractive(PromptableModel):
         session = nnInteractiveInferenceSession(
             device=torch.device(self._device),
             torch_n_threads=os.cpu_count() or 1,
-            interactions_storage="blosc2",  # what is kept of it after each prompt is small
+            interactions_storage="blosc2",  # keeps the state after each prompt small
             enable_undo=False,
         )
         devices.whole_float32(self._device)
         return session
 
     def _prepared(self, scene: ImageView) -> _Prepared | None:
-        """Return the image in a session, None where there is nothing in it."""
+        """Return the preprocessed image, None if all its voxels have the same value."""
         voxels = scene.read(Window(0, (0, 0, 0), scene.size(0)))
         if voxels.min() == voxels.max():
             return None
@@ -167,7 +167,7 @@ class NnInteractive(PromptableModel):
 
 
 def _begun(prepared: _Prepared, start: tuple[Window, NDArray[np.bool_]]) -> _State:
-    """Return the state that holds the mask to start from and no prompt."""
+    """Return the state with the initial mask and no prompt."""
     window, mask = start
     whole = np.zeros(prepared.voxels.shape[1:], np.uint8)
     whole[_slices(window)] = mask
@@ -177,21 +177,21 @@ def _begun(prepared: _Prepared, start: tuple[Window, NDArray[np.bool_]]) -> _Sta
     return _state(prepared.session, [window])
 
 
-def _told(prepared: _Prepared, before: _State | None, prompt: Prompt) -> _State | None:
-    """Return the state after `prompt`, None where that lies outside the image."""
+def _after(prepared: _Prepared, before: _State | None, prompt: Prompt) -> _State | None:
+    """Return the state after `prompt`, None if the prompt lies outside the image."""
     session = prepared.session
-    tell = _interaction(session, prompt, prepared.voxels.shape[1:])
-    if tell is None:
+    interact = _interaction(session, prompt, prepared.voxels.shape[1:])
+    if interact is None:
         return None
     with _package():
         _restore(prepared, before)
-        changed = tell()
+        changed = interact()
     windows = [] if before is None else [before.window]
     return _state(session, windows if changed is None else [*windows, _window(changed)])
 
 
 def _interaction(session: Any, prompt: Prompt, size: Index) -> Callable[[], Any] | None:
-    """Return what tells `session` of `prompt` and gives the bounds of what changed by it."""
+    """Return a function that adds `prompt` to `session` and returns the bounds of the change."""
     places = np.array(prompt.points)
     if prompt.kind == "point":
         voxel = np.floor(places[0]).astype(int)
@@ -217,7 +217,7 @@ def _interaction(session: Any, prompt: Prompt, size: Index) -> Callable[[], Any]
 
 
 def _middle(window: Window) -> Window:
-    """Return the slice in the middle of `window`, along its shortest side."""
+    """Return the middle slice of `window` along its shortest side."""
     across = int(np.argmin(window.shape))
     low, high = list(window.low), list(window.high)
     low[across] = (low[across] + high[across] - 1) // 2
@@ -226,11 +226,11 @@ def _middle(window: Window) -> Window:
 
 
 def _restore(prepared: _Prepared, state: _State | None) -> None:
-    """Put the session where it was with `state`, or before any prompt."""
+    """Reset the session to `state`, or to the state before any prompt."""
     import blosc2
 
     session = prepared.session
-    # an earlier question may have ended in the middle
+    # an earlier request may have been interrupted
     session.new_interaction_centers, session.new_interaction_zoom_out_factors = [], []
     target = np.zeros(prepared.voxels.shape[1:], np.uint8)
     session.set_target_buffer(target)
@@ -243,7 +243,7 @@ def _restore(prepared: _Prepared, state: _State | None) -> None:
 
 
 def _state(session: Any, looked_at: Sequence[Window]) -> _State:
-    """Return the state of `session`, whose mask lies in the windows `looked_at`."""
+    """Return the state of `session`, whose mask lies within the windows `looked_at`."""
     low = np.min([window.low for window in looked_at], axis=0)
     high = np.max([window.high for window in looked_at], axis=0)
     around = Window(0, tuple(map(int, low)), tuple(map(int, high)))
@@ -253,7 +253,7 @@ def _state(session: Any, looked_at: Sequence[Window]) -> _State:
 
 
 def _bounded(state: _State, prompts: Sequence[Prompt], size: Index) -> Bool:
-    """Return the mask of `state` without what boxes that have a depth leave out."""
+    """Return the mask of `state` cut to the boxes of `prompts` that are deeper than a slice."""
     inside, bounds = np.zeros_like(state.mask), False
     outside = np.zeros_like(state.mask)
     for prompt in prompts:
@@ -274,7 +274,7 @@ def _slices(window: Window) -> tuple[slice, ...]:
 
 
 def _bounds(window: Window) -> list[list[int]]:
-    """Return `window` as the package writes it."""
+    """Return `window` in the package's notation."""
     return [list(ends) for ends in zip(window.low, window.high, strict=True)]
 
 
@@ -285,9 +285,9 @@ def _window(bounds: Sequence[Sequence[int]]) -> Window:
 
 @contextlib.contextmanager
 def _package() -> Iterator[None]:
-    """Let the package run: what it prints, where the user pointed, goes nowhere.
+    """Run code of the package with its output discarded, since it prints the user's prompts.
 
-    Where it draws by chance, how a large object is divided, it draws the same each time.
+    The random numbers by which it divides large objects are the same each time.
     """
     before = np.random.get_state()
     np.random.seed(0)

@@ -1,7 +1,7 @@
-"""What a user drew in a volume, as voxels: thin strokes, filled outlines, boxes.
+"""The user's prompts in a volume as voxels: thin strokes, filled outlines and boxes.
 
-Each is a window of level 0, cut to the image, and for strokes and outlines the voxels in it.
-Places are (n, 3) positions k, j, i in voxels, the first centre at 0.5.
+Each is a level-0 window, cropped to the image, with a mask for strokes and outlines. Places are
+(n, 3) positions (k, j, i) in voxels; the centre of the first voxel is at 0.5.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from isoline.models.promptable import Bool, Index, Places, Window, along
 
 
 def stroke(places: Places, thickness: Sequence[int], size: Index) -> tuple[Window, Bool] | None:
-    """Return the voxels within a brush of `thickness` voxels (k, j, i) on the way through `places`.
+    """Return the voxels that a brush of `thickness` voxels (k, j, i) covers on its way along
+    `places`.
 
-    A stroke in one slice is one voxel thick across it. None where nothing is on the image.
+    A stroke within one slice is one voxel thick across it. None if it lies outside the image.
     """
     way = along(places)
     flat = np.floor(way).astype(int)
@@ -31,9 +32,10 @@ def stroke(places: Places, thickness: Sequence[int], size: Index) -> tuple[Windo
 
 
 def outline(corners: Places, size: Index) -> tuple[Window, Bool] | None:
-    """Return the voxels that the plane of a polygon meets within it, one along its steepest axis.
+    """Return the voxels that a planar polygon passes through, one per column along its steepest
+    axis.
 
-    None where nothing is on the image.
+    None if it lies outside the image.
     """
     centre = corners.mean(axis=0)
     normal = np.linalg.svd(corners - centre, full_matrices=False)[2][2]
@@ -42,7 +44,7 @@ def outline(corners: Places, size: Index) -> tuple[Window, Bool] | None:
     low = np.floor(corners[:, sides].min(axis=0)).astype(int)
     shape = np.ceil(corners[:, sides].max(axis=0)).astype(int) - low + 1
     filled = np.zeros(shape, np.uint8)
-    # centres of pixels at whole numbers, in sixteenths
+    # pixel centres are at integers, in fixed point with sixteenths
     ring = np.rint((corners[:, sides[::-1]] - low[::-1] - 0.5) * 16).astype(np.int32)
     cv2.fillPoly(filled, [ring], 1, shift=4)
     voxels = np.empty((int(filled.sum()), 3), int)
@@ -53,9 +55,9 @@ def outline(corners: Places, size: Index) -> tuple[Window, Bool] | None:
 
 
 def box(corners: Places, size: Index) -> Window | None:
-    """Return the voxels whose centres lie between two `corners`, along each axis one at least.
+    """Return the voxels whose centres lie between two `corners`, at least one along each axis.
 
-    None where nothing is on the image.
+    None if the box lies outside the image.
     """
     low, high = [], []
     for start, end, n in zip(corners.min(axis=0), corners.max(axis=0), size, strict=True):
@@ -68,9 +70,9 @@ def box(corners: Places, size: Index) -> Window | None:
 
 
 def smallest(window: Window, mask: Bool) -> tuple[Window, Bool]:
-    """Return the smallest window in `window` that holds `mask`, and its part of it.
+    """Return the smallest window inside `window` that contains `mask`, and the mask in it.
 
-    It is one voxel large where the mask is empty.
+    If the mask is empty, the window is a single voxel.
     """
     low, high = [], []
     for axis, first in enumerate(window.low):
@@ -86,7 +88,7 @@ def smallest(window: Window, mask: Bool) -> tuple[Window, Bool]:
 
 
 def _mask(voxels: NDArray[np.int_], size: Index) -> tuple[Window, Bool] | None:
-    """Return those of (n, 3) `voxels` that lie on the image in the smallest window."""
+    """Return those of (n, 3) `voxels` that lie on the image, in the smallest window."""
     voxels = voxels[((voxels >= 0) & (voxels < size)).all(axis=1)]
     if not len(voxels):
         return None

@@ -1,1 +1,1 @@
-"""The HTTP API of MONAI Label over isoline's own jobs, for the clients that already speak it."""
+"""MONAI Label's HTTP API on top of isoline's jobs, for clients that already use it."""

@@ -1,17 +1,18 @@
-"""Which addresses may run models without a token: MONAI Label's client sends none for slides."""
+"""Addresses that may run models without a token, since MONAI Label's client sends none for
+slides."""
 
 from __future__ import annotations
 
 import ipaddress
 
 MAX_PASSWORD_BYTES = 1 << 16
-"""The longest form that somebody logs in with."""
+"""Size limit of a login form."""
 
 
 def is_trusted(address: str, networks: tuple[str, ...]) -> bool:
-    """Return whether `address` is one that the administrator trusts.
+    """Return whether the administrator trusts `address`.
 
-    What a proxy says of an address is never believed.
+    Forwarding headers of proxies are never trusted.
     """
     try:
         caller = ipaddress.ip_address(address)

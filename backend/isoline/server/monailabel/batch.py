@@ -1,4 +1,4 @@
-"""Batch inference: one model over the images of the datastore, one after the other."""
+"""Batch inference: one model on the images of the datastore, one after the other."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ log = logging.getLogger(__name__)
 _REMEMBERED = 20
 
 Infer = Callable[[str, Callable[[], bool]], dict[str, object]]
-"""Runs the model on an image, by its id, and stores the label; asks whether to stop."""
+"""Runs the model on an image, given by its id, and stores the label; the callable tells it to
+stop."""
 
 
 @dataclass
 class Task:
-    """One run over many images, as a client is told of it."""
+    """One run over many images, as reported to clients."""
 
     owner: str
     request: Mapping[str, object]
@@ -35,7 +36,7 @@ class Task:
     stopped: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def stop(self) -> None:
-        """End with the image at hand."""
+        """Stop after the current image."""
         self.status = "STOPPED"
         self.stopped.set()
 
@@ -51,7 +52,7 @@ class Task:
 
 
 class BatchInference:
-    """At most one task at a time; the last few are remembered."""
+    """Runs at most one task at a time and remembers the last few."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -60,7 +61,7 @@ class BatchInference:
 
     @property
     def tasks(self) -> list[Task]:
-        """The tasks that are remembered, the oldest first."""
+        """The remembered tasks, oldest first."""
         with self._lock:
             return list(self._tasks)
 
@@ -77,7 +78,8 @@ class BatchInference:
         *,
         wait: bool,
     ) -> Task | None:
-        """Begin, or return None while another task runs; `wait` for the end of it where asked."""
+        """Start a task, or return None while another is running; with `wait`, wait until it
+        ends."""
         with self._lock:
             if self._running is not None:
                 return None

@@ -1,10 +1,10 @@
-"""Images and their labels in one directory, laid out as MONAI Label lays it out.
+"""Images and their labels in one directory, in MONAI Label's layout.
 
-    ID.EXT                     an image; whoever puts a file here has added it
-    labels/TAG/ID.EXT          its label under a tag: `final` by a person, `original` by a model
-    datastore_v2.json          what is known of each
+    ID.EXT                     an image; putting a file here adds it
+    labels/TAG/ID.EXT          its label with a tag: `final` by a person, `original` by a model
+    datastore_v2.json          the metadata of images and labels
 
-Files and the note are replaced as a whole, never written in place.
+All files are replaced atomically, never written in place.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".ome.tif", ".ome.tiff", ".svs", ".ndpi", ".scn"),
     *(".bif", ".dcm", ".nii", ".nii.gz", ".nrrd", ".mha"),
 )
-"""What counts as an image; not every volume that is kept for the clients can be segmented."""
+"""Suffixes of images; not every volume stored for clients can be segmented."""
 
 
 @dataclass
 class Item:
-    """A file and what clients noted of it."""
+    """A file and the clients' metadata for it."""
 
     ext: str
     info: dict[str, Any] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Entry:
 
 
 class Datastore:
-    """One directory; thread-safe; a `Resolver` of `datastore:ID`."""
+    """A datastore in one directory; thread-safe; a `Resolver` for `datastore:ID`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -63,10 +63,10 @@ class Datastore:
         self._seen: tuple[int, int] | None = None
         self._descriptions = Descriptions()
 
-    # What there is
+    # Overview
 
     def status(self) -> dict[str, object]:
-        """Return how many images and labels there are."""
+        """Return the numbers of images and labels."""
         entries = self._current()
         tags: dict[str, int] = {}
         for entry in entries.values():
@@ -75,11 +75,11 @@ class Datastore:
         return {"total": len(entries), "completed": tags.get(FINAL, 0), "label_tags": tags}
 
     def everything(self) -> dict[str, object]:
-        """Return what is known of every image and label."""
+        """Return the metadata of every image and label."""
         return _note(self._current())
 
     def pairs(self) -> list[dict[str, str]]:
-        """Return the images that a person has labelled, with their labels, as relative paths."""
+        """Return the images labelled by a person, with their labels, as relative paths."""
         return [
             {
                 "image": name + entry.image.ext,
@@ -107,26 +107,28 @@ class Datastore:
         return self._inside(self._directory / (image + self._entry(image).image.ext), image)
 
     def image_info(self, image: str) -> dict[str, Any]:
-        """Return what is noted of an image; `path` is its file name, never a path of the server."""
+        """Return the metadata of an image; `path` is its file name, never a path on the server."""
         item = self._entry(image).image
         return {**copy.deepcopy(item.info), "path": image + item.ext}
 
     def update_image_info(self, image: str, info: Mapping[str, Any]) -> None:
-        """Add to what is noted of an image. Raises UnknownImage."""
+        """Update the metadata of an image. Raises UnknownImage."""
         with self._changing() as entries:
             _expect(entries, image).image.info.update(info)
 
     def add_image(
         self, image: str | None, filename: str, content: IO[bytes], info: Mapping[str, Any]
     ) -> str:
-        """Keep an image as `image`, else under the stem of its file name; return its id.
+        """Store an image as `image`, by default the stem of its file name; return its id.
 
-        One of the same id is replaced and keeps its labels. Raises Malformed or NotSupported.
+        An image with the same id is replaced and keeps its labels. Raises Malformed or
+        NotSupported.
         """
         stem, suffix = split(safe_name(filename))
         if suffix.lower() not in IMAGE_SUFFIXES:
             raise NotSupported(
-                f"{filename!r} is no image that is kept here", f"send {', '.join(IMAGE_SUFFIXES)}"
+                f"{filename!r} is not an image that can be stored",
+                f"send {', '.join(IMAGE_SUFFIXES)}",
             )
         name = safe_name(image or stem)
         with self._arrived(content) as coming, self._changing() as entries:
@@ -154,18 +156,18 @@ class Datastore:
         return self._inside(self._label_path(image, tag, self._label(image, tag)), image)
 
     def label_info(self, image: str, tag: str) -> dict[str, Any]:
-        """Return what is noted of a label. Raises UnknownImage or NotFound."""
+        """Return the metadata of a label. Raises UnknownImage or NotFound."""
         return copy.deepcopy(self._label(image, tag).info)
 
     def update_label_info(self, image: str, tag: str, info: Mapping[str, Any]) -> None:
-        """Add to what is noted of a label. Raises UnknownImage or NotFound."""
+        """Update the metadata of a label. Raises UnknownImage or NotFound."""
         with self._changing() as entries:
             _labelled(_expect(entries, image), image, tag).info.update(info)
 
     def save_label(
         self, image: str, tag: str, filename: str, content: IO[bytes], info: Mapping[str, Any]
     ) -> None:
-        """Keep the label of an image under `tag`, in place of what was there.
+        """Store the label of an image under `tag`, replacing an existing one.
 
         Raises UnknownImage or Malformed.
         """
@@ -209,14 +211,17 @@ class Datastore:
         return self._directory / _LABELS / tag / (image + item.ext)
 
     def _inside(self, path: Path, image: str) -> Path:
-        """Return `path` if it is a file of this directory and no link out of it."""
+        """Return `path` if it is a file in this directory and not a link to outside."""
         real = path.resolve()
         if not (real.is_file() and real.is_relative_to(self._directory.resolve())):
-            raise UnknownImage(f"the file of {image!r} is not there", "see /datastore/?output=all")
+            raise UnknownImage(
+                f"the file of {image!r} does not exist", "see /datastore/?output=all"
+            )
         return real
 
     def _current(self) -> dict[str, Entry]:
-        """Return the entries, read again where the directory has changed; not to be altered."""
+        """Return the entries, read again if the directory has changed; callers must not alter
+        them."""
         with self._lock:
             state = self._state()
             if state != self._seen:
@@ -256,8 +261,8 @@ class Datastore:
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[dict[str, Entry]]:
-        """Yield the entries to alter, then write them; nothing is altered when the block raises."""
-        with self._lock, _telling():
+        """Yield the entries for changes, then write them; nothing changes if the block raises."""
+        with self._lock, _disk_errors():
             entries = copy.deepcopy(self._current())
             yield entries
             with self._arrived(io.BytesIO(json.dumps(_note(entries), indent=1).encode())) as coming:
@@ -266,11 +271,11 @@ class Datastore:
 
     @contextlib.contextmanager
     def _arrived(self, content: IO[bytes]) -> Iterator[Path]:
-        """Yield a file that holds all of `content`, to be moved to its place.
+        """Yield a temporary file with all of `content`, to be moved into place.
 
-        It takes as long as the content takes to come: others are not kept waiting meanwhile.
+        Receiving the content may take long, so this must not block other callers.
         """
-        with _telling():
+        with _disk_errors():
             self._directory.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=_COMING, dir=self._directory)
             coming = Path(name)
@@ -285,14 +290,14 @@ class Datastore:
 
 
 @contextlib.contextmanager
-def _telling() -> Iterator[None]:
-    """Turn what the disk refuses into Broken."""
+def _disk_errors() -> Iterator[None]:
+    """Turn errors of the file system into Broken."""
     try:
         yield
     except OSError as error:
         raise Broken(
             f"the datastore cannot be written: {error.strerror or error}",
-            "free space, or let the server write there",
+            "free disk space, or make the directory writable for the server",
         ) from error
 
 
@@ -307,18 +312,19 @@ def _note(entries: Mapping[str, Entry]) -> dict[str, object]:
 
 
 def _parse(note: Path) -> dict[str, Entry]:
-    """Return what a note says; one that is damaged says nothing, the files are there still."""
+    """Parse the metadata file; if it is damaged, it counts as empty, since the files still
+    exist."""
     try:
         objects = json.loads(note.read_text("utf-8"))["objects"]
         return {
             name: Entry(
-                Item(said["image"]["ext"], dict(said["image"]["info"])),
+                Item(entry["image"]["ext"], dict(entry["image"]["info"])),
                 {
                     tag: Item(label["ext"], dict(label["info"]))
-                    for tag, label in said["labels"].items()
+                    for tag, label in entry["labels"].items()
                 },
             )
-            for name, said in objects.items()
+            for name, entry in objects.items()
         }
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}

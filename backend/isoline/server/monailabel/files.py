@@ -1,4 +1,4 @@
-"""Names and contents of files that come from outside."""
+"""Checking the names and contents of files that clients send."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from isoline.errors import Malformed, NotAllowed, NotSupported
 
 _DOUBLE = (".nii.gz", ".seg.nrrd", ".ome.tif", ".ome.tiff", ".tar.gz")
 _PLAIN = re.compile(r"[^\x00-\x1f\x7f/\\:*?\"<>|.][^\x00-\x1f\x7f/\\:*?\"<>|]*")
-"""A file name anywhere: no separator, no control character, not hidden."""
+"""A file name valid on every system: no separators, no control characters, not hidden."""
 MAX_NAME_BYTES, MAX_SUFFIX_BYTES = 200, 32
 """Together well below the 255 bytes that file systems allow."""
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -19,15 +19,15 @@ _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
 
 def safe_name(name: str | None) -> str:
-    """Return `name` if any folder may have a file called so. Raises Malformed."""
+    """Return `name` if it is a valid file name on every system. Raises Malformed."""
     plain = _PLAIN.fullmatch(name or "")
     if plain is None or plain[0].endswith((".", " ")) or len(plain[0].encode()) > MAX_NAME_BYTES:
-        raise Malformed(f"{name!r} is not a name for a file", "use letters, digits, - and _")
+        raise Malformed(f"{name!r} is not a valid file name", "use letters, digits, - and _")
     return plain[0]
 
 
 def split(name: str) -> tuple[str, str]:
-    """Return stem and suffix of a file name; `.nii.gz` and its like are one suffix."""
+    """Return stem and suffix of a file name; `.nii.gz` and the like count as one suffix."""
     for suffix in _DOUBLE:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)], name[-len(suffix) :]
@@ -38,7 +38,7 @@ def split(name: str) -> tuple[str, str]:
 
 
 def has_check_sum(path: Path, given: str) -> bool:
-    """Return whether a file has the check sum `given`, as `ALGORITHM:HEX` or the hex of SHA256."""
+    """Return whether a file has the checksum `given`, as `ALGORITHM:HEX` or a SHA256 in hex."""
     algorithm, _, digest = given.rpartition(":")
     if (algorithm or "SHA256") not in ("SHA256", "SHA512", "MD5"):
         return False
@@ -50,10 +50,10 @@ def has_check_sum(path: Path, given: str) -> bool:
 
 
 def check_readable(path: Path) -> None:
-    """Refuse a file that came from outside and is not one image complete in itself.
+    """Reject a file from a client that is not a single, self-contained image.
 
-    Some slide formats name further files, by any path: none of those is opened for a stranger.
-    Raises NotSupported or NotAllowed.
+    Some slide formats refer to further files by arbitrary paths, which must not be opened for a
+    client. Raises NotSupported or NotAllowed.
     """
     with path.open("rb") as file:
         head = file.read(132)
@@ -61,8 +61,8 @@ def check_readable(path: Path) -> None:
         _check_references(path)
     elif not (head.startswith((_PNG, _JPEG)) or head[128:] == b"DICM" or _is_nifti(path, head)):
         raise NotSupported(
-            f"{path.name} is not an image that isoline reads here",
-            "send PNG, JPEG, TIFF, DICOM or NIfTI in one file",
+            f"{path.name} is not an image that isoline accepts here",
+            "send a single PNG, JPEG, TIFF, DICOM or NIfTI file",
         )
 
 
@@ -73,7 +73,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def _is_nifti(path: Path, head: bytes) -> bool:
-    """Return whether `path` is one file of NIfTI-1 or -2; a .hdr names a second one."""
+    """Return whether `path` is a single NIfTI-1 or -2 file; a .hdr refers to a second file."""
     name = path.name.lower()
     if name.endswith(".nii.gz"):
         return head.startswith(b"\x1f\x8b")
@@ -82,14 +82,14 @@ def _is_nifti(path: Path, head: bytes) -> bool:
 
 
 def _check_references(path: Path) -> None:
-    """Refuse an OME-TIFF whose metadata names files in other folders."""
+    """Reject an OME-TIFF whose metadata refers to files in other folders."""
     import tifffile
 
     try:
         with tifffile.TiffFile(path) as tiff:
             described = html.unescape(tiff.pages.first.description)
     except Exception as error:  # a damaged file can raise anything
-        raise NotSupported(f"{path.name} is not a TIFF that can be read: {error}") from error
+        raise NotSupported(f"{path.name} is not a readable TIFF: {error}") from error
     elsewhere = re.search(r"FileName\s*=\s*[\"'][^\"']*[/\\]", described)
     if elsewhere or "<!ENTITY" in described:
-        raise NotAllowed(f"{path.name} speaks of files in other folders", "send a single file")
+        raise NotAllowed(f"{path.name} refers to files in other folders", "send a single file")

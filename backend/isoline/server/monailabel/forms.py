@@ -1,7 +1,7 @@
-"""Bodies as MONAI Label's clients send them, and the multipart answer that they read.
+"""Parsing request bodies of MONAI Label's clients, and the multipart response that they read.
 
-The Python client keeps one dictionary of headers for all its calls, so the content type of a body
-may be that of an earlier one: what a body is, its first line says, never its header.
+The Python client keeps one dictionary of headers for all its calls, so the content type may be that
+of an earlier body: the type of a body is recognised by its first line, never by its header.
 """
 
 from __future__ import annotations
@@ -27,39 +27,39 @@ from isoline.errors import Malformed, TooLarge
 from isoline.server.declarations import Body
 
 MAX_TEXT_BYTES = 8 << 20
-"""All fields of a form together, or a body of JSON."""
+"""Size limit of all fields of a form together, or of a JSON body."""
 MAX_PARTS = 64
 TEXT = Body(MAX_TEXT_BYTES, is_json=False)
-"""A body of JSON or of a few fields, whatever its header says it is."""
+"""A body of JSON or of a few fields, whatever its content type."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What a request carried in its body."""
+    """The content of a request's body."""
 
     fields: Mapping[str, str]
     files: tuple[FileStorage, ...]
-    """In the order in which they came; `name` is the field, `filename` has no folder."""
+    """In the order of the body; `name` is the field, `filename` has no folder."""
 
     def file(self, field: str) -> FileStorage | None:
         return next((file for file in self.files if file.name == field), None)
 
     def json(self, field: str) -> dict[str, object]:
-        """Return the object that a field spells in JSON, empty where there is none."""
+        """Return the JSON object in a field, empty if there is none."""
         return json_object(self.fields.get(field, "").encode(), field)
 
 
 @dataclass(frozen=True)
 class FormReader:
-    """Reads the form of the request that is being answered."""
+    """Reads the form of the current request."""
 
     max_bytes: int
     scratch: Path
-    """Where its files lie meanwhile."""
+    """The directory for its temporary files."""
 
     @property
     def body(self) -> Body:
-        """What a route that reads a form declares."""
+        """The body that a route which reads a form declares."""
         return Body(self.max_bytes, MAX_PARTS, MAX_TEXT_BYTES, is_json=False)
 
     def __call__(self) -> Form:
@@ -70,11 +70,11 @@ class FormReader:
 def read(request: Request, max_bytes: int, scratch: Path) -> Form:
     """Read a multipart or URL-encoded body of at most `max_bytes`.
 
-    Files are put into nameless temporary files below `scratch`. Raises Malformed or TooLarge.
+    Files are stored in unnamed temporary files below `scratch`. Raises Malformed or TooLarge.
     """
     body = _body(request, max_bytes)
     first = body.readline(256)
-    if first == b"\r\n":  # some clients begin with an empty preamble
+    if first == b"\r\n":  # some clients start with an empty preamble
         first = body.readline(256)
     if not first.startswith(b"--"):
         pairs = parse_qsl((first + _text(body)).decode("utf-8", "replace"), keep_blank_values=True)
@@ -104,12 +104,12 @@ def read(request: Request, max_bytes: int, scratch: Path) -> Form:
 
 
 def read_json(request: Request) -> dict[str, object]:
-    """Return the object that the body spells in JSON, empty where there is no body."""
+    """Return the JSON object in the body, empty if there is no body."""
     return json_object(_text(_body(request, MAX_TEXT_BYTES)), "the body")
 
 
 def json_object(text: bytes, where: str) -> dict[str, object]:
-    """Return the JSON object in `text`, empty where that is empty or null. Raises Malformed."""
+    """Return the JSON object in `text`, empty if that is empty or null. Raises Malformed."""
     if not text.strip():
         return {}
     try:
@@ -119,26 +119,26 @@ def json_object(text: bytes, where: str) -> dict[str, object]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise Malformed(f"{where} is no JSON object", "send a JSON object")
+        raise Malformed(f"{where} is not a JSON object", "send a JSON object")
     return value
 
 
 def multipart(params: bytes, name: str, content: bytes, media_type: str) -> tuple[bytes, str]:
-    """Return the answer of an inference and its content type.
+    """Return the response body of an inference and its content type.
 
     Part `params` is JSON without a file name, part `image` a file called `name`.
     """
-    said = RequestField("params", params)
-    said.make_multipart(content_type="application/json")
+    field = RequestField("params", params)
+    field.make_multipart(content_type="application/json")
     file = RequestField("image", content, filename=name)
     file.make_multipart(content_type=media_type)
-    return encode_multipart_formdata([said, file])
+    return encode_multipart_formdata([field, file])
 
 
 def _sent_name(file: FileStorage) -> str:
-    """Return the name in a client's own path, of whatever system.
+    """Return the file name from a client's path, of whatever operating system.
 
-    Taken as it was sent: a path of Windows is full of what reads as escapes.
+    The raw header is used, since backslashes in Windows paths would be read as escapes.
     """
     sent = re.search(r'filename="([^"]*)"', file.headers.get("Content-Disposition", ""))
     path = sent[1] if sent is not None else file.filename or ""
@@ -146,7 +146,7 @@ def _sent_name(file: FileStorage) -> str:
 
 
 class _Rejoined(io.RawIOBase):
-    """A stream from which the first line was already taken."""
+    """A stream whose first line has already been read."""
 
     def __init__(self, first: bytes, rest: io.BufferedIOBase) -> None:
         self._first, self._rest = first, rest
@@ -167,5 +167,5 @@ def _body(request: Request, max_bytes: int) -> io.BufferedIOBase:
 def _text(body: io.BufferedIOBase) -> bytes:
     text = body.read(MAX_TEXT_BYTES + 1)
     if len(text) > MAX_TEXT_BYTES:
-        raise TooLarge(f"the body has more than {MAX_TEXT_BYTES} bytes", "send less")
+        raise TooLarge(f"the body has more than {MAX_TEXT_BYTES} bytes", "send a smaller one")
     return text

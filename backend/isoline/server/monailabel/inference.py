@@ -1,4 +1,4 @@
-"""From what a client sent to a run of the pipeline, and from its results to its reply."""
+"""Translating a client's request to a run of the pipeline, and its results to a reply."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ class Reply:
 
 @dataclass(frozen=True)
 class Label:
-    """What a datastore keeps of a whole image."""
+    """The result on an image in the form that the datastore stores."""
 
     body: bytes
     suffix: str
     params: Mapping[str, object]
-    """What there is to say of it."""
+    """Metadata of the label."""
 
 
 @dataclass(frozen=True)
 class Inference:
-    """Everything that an inference needs."""
+    """Runs inference requests."""
 
     images: Images
     names: Names
@@ -58,11 +58,11 @@ class Inference:
     max_mask_pixels: int
     models: ModelCatalogue
     scratch: Path
-    """Where files lie for as long as they are read."""
+    """The directory for temporary files."""
 
     @contextlib.contextmanager
     def source(self, image: str, session: str, file: FileStorage | None) -> Iterator[Found]:
-        """Yield the image that is meant; nothing else in a request can change it."""
+        """Yield the requested image; nothing else in a request can change it."""
         if session:
             yield self.images.find(f"{SESSION}:{session}")
         elif file is not None and file.filename:
@@ -71,7 +71,7 @@ class Inference:
         elif image:
             yield self.images.find(self.names.find(image))
         else:
-            raise Malformed("neither image nor file nor session_id is given", "give one of them")
+            raise Malformed("there is no image, file or session_id", "send one of them")
 
     def run(
         self,
@@ -85,7 +85,7 @@ class Inference:
     ) -> Answer:
         """Run `model` on the region of the image `found`, for `owner`.
 
-        Where a mask is wanted of the region, one that would be too large is refused at once.
+        With `masked`, a region whose mask would be too large is rejected at once.
         """
         spec = self.spec(model)
         name, info = found.name, found.info
@@ -105,7 +105,7 @@ class Inference:
         return Answer(Run.together(runs), spec, asked, where)
 
     def spec(self, model: str) -> ModelSpec:
-        """Return what a model declares. Raises UnknownModel or Broken."""
+        """Return the spec of a model. Raises UnknownModel or Broken."""
         return self.models.get(model).spec
 
     def run_volume(
@@ -134,7 +134,8 @@ class Inference:
         owner: str,
         is_gone: Callable[[], bool],
     ) -> Label:
-        """Run `model` on the image called `name`: a mask of a volume, a document of a plane."""
+        """Run `model` on the image called `name`; return a mask of a volume, a document of a
+        plane."""
         found = self.images.find(name)
         if found.info.volume is not None:
             kind = volumes.Kind.of(params)
@@ -145,7 +146,7 @@ class Inference:
 
 
 def whole_or_part(params: Mapping[str, object]) -> Asked:
-    """Return which part of the image the `params` of /infer/MODEL speak of: all, or a region."""
+    """Return the part of the image that the `params` of /infer/MODEL select: all, or a region."""
     given = {key: params[key] for key in _PLACE if params.get(key) is not None}
     roi = params.get("roi")
     if isinstance(roi, list) and len(roi) == 4 and "size" not in given:
@@ -155,38 +156,38 @@ def whole_or_part(params: Mapping[str, object]) -> Asked:
 
 
 def as_mask(answer: Answer, kind: Kind) -> Reply:
-    """Return the results as an image of their labels."""
+    """Return the results as a label image."""
     where = answer.where
     frame = Frame(where.origin, where.size, where.downsample)
     mask = masks.draw(answer.found(), answer.run.started.grid, frame)
-    # the Python client keeps it under this name, beside earlier answers
+    # the Python client stores it under this name, in the folder of earlier ones
     return Reply(*masks.encode(mask, kind), f"{secrets.token_hex(6)}{kind.suffix}")
 
 
 def as_json(answer: Answer) -> Reply:
-    """Return the contours and what the values of a mask mean."""
+    """Return the contours and the meaning of the values in a mask."""
     labels = orjson.dumps({"label_names": label_indices(answer.spec)})
     return Reply(b"%b,%b" % (labels[:-1], wsi.as_json(answer)[1:]), "application/json")
 
 
 def as_both(answer: Answer, kind: Kind) -> Reply:
-    """Return a form with both."""
+    """Return a multipart form with both."""
     mask = as_mask(answer, kind)
     return Reply(*forms.multipart(as_json(answer).body, mask.filename, mask.body, mask.media_type))
 
 
 def of_volume(answer: VolumeAnswer, output: str, params: Mapping[str, object]) -> Reply:
-    """Return what was found in a volume as `output`: image, json, all or dicom_seg."""
+    """Return the result on a volume as `output`: image, json, all or dicom_seg."""
     if output == "dicom_seg":
         return Reply(volumes.as_dicom_seg(answer), volumes.DICOM, f"{secrets.token_hex(6)}.dcm")
-    said = volumes.as_json(answer)
+    document = volumes.as_json(answer)
     if output == "json":
-        return Reply(said, "application/json")
+        return Reply(document, "application/json")
     kind = volumes.Kind.of(params)
     mask, filename = volumes.as_mask(answer, kind), f"{secrets.token_hex(6)}{kind.suffix}"
     if output == "image":
         return Reply(mask, "application/octet-stream", filename)
-    return Reply(*forms.multipart(said, filename, mask, "application/octet-stream"))
+    return Reply(*forms.multipart(document, filename, mask, "application/octet-stream"))
 
 
 def label_indices(spec: ModelSpec) -> dict[str, int]:

@@ -36,7 +36,7 @@ from isoline.server.monailabel.runs import hung_up
 def serve_inference(
     routes: Routes, inference: Inference, read: FormReader, trusts: Callable[[str], bool]
 ) -> None:
-    """Add /infer/; `trusts` says which addresses need no token for /infer/wsi."""
+    """Add /infer/; `trusts` returns whether an address needs no token for /infer/wsi."""
 
     @routes.post("/infer/<model>", read.body)
     def infer(model: str) -> Response:
@@ -50,7 +50,9 @@ def serve_inference(
                 labelled = inference.run_volume(model, params, scribbled, found, owner, _watch())
                 return _respond(of_volume(labelled, output, params))
             if output == "dicom_seg":
-                raise NotSupported("DICOM SEG is of volumes, and this is a plane", "ask for image")
+                raise NotSupported(
+                    "DICOM SEG is for volumes, and this is a plane", "use output=image"
+                )
             asked, kind, masked = whole_or_part(params), Kind.of(params), output != "json"
             answer = inference.run(model, asked, found, owner, _watch(), masked=masked)
         if output == "json":
@@ -94,7 +96,7 @@ def _respond(answer: Reply) -> Response:
 
 
 def serve_batches(routes: Routes, inference: Inference, datastore: Datastore) -> None:
-    """Add /batch/infer/, over the images of the datastore."""
+    """Add /batch/infer/, which runs on the images of the datastore."""
     batches = BatchInference()
 
     def may_see(task: Task) -> bool:
@@ -122,11 +124,11 @@ def serve_batches(routes: Routes, inference: Inference, datastore: Datastore) ->
             return {"label": image, "tag": tag, "params": label.params}
 
         wait = flag("run_sync")
-        said = {"model": model, "images": which, **params}
+        description = {"model": model, "images": which, **params}
         with inference.runner.seat() if wait else contextlib.nullcontext():
-            task = batches.start(owner, said, images, infer, wait=wait)
+            task = batches.start(owner, description, images, infer, wait=wait)
         if task is None:
-            return detail("a batch inference is running already", 429)
+            return detail("a batch inference is already running", 429)
         return as_json(task.result if wait else task.json())
 
     @routes.get("/batch/infer")
@@ -150,7 +152,7 @@ def serve_batches(routes: Routes, inference: Inference, datastore: Datastore) ->
 
 
 def _chosen(which: object, datastore: Datastore) -> list[str]:
-    """Return the ids in a list of them, or those that a word stands for. Raises Malformed."""
+    """Return the ids in a list, or those that a keyword selects. Raises Malformed."""
     if isinstance(which, list):
         return [image for image in datastore.ids() if image in which]
     if which not in ("all", "labeled", "unlabeled"):

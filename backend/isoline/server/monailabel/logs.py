@@ -7,7 +7,7 @@ from collections import deque
 
 
 class Recent(logging.Handler):
-    """Keeps the last lines that isoline logged."""
+    """Keeps the last lines of isoline's log."""
 
     def __init__(self, lines: int = 1000) -> None:
         super().__init__()

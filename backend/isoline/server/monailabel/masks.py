@@ -1,4 +1,4 @@
-"""Results as a mask of an image's pixels, in the files that MONAI Label's clients read."""
+"""Results as masks, in the file formats that MONAI Label's clients read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TYPES = (*_PNG_TYPES, "int16", "int32")
 
 @dataclass(frozen=True)
 class Frame:
-    """The pixels of a mask: which part of the image they show and how large they are."""
+    """The position and size of a mask's pixels on the image."""
 
     origin: XY
     """Image coordinates of the corner of the first pixel."""
@@ -34,17 +34,17 @@ class Frame:
 
 @dataclass(frozen=True)
 class Kind:
-    """The file that a mask is written to."""
+    """The file format of a mask."""
 
     suffix: str
     dtype: str | None
-    """None: the smallest that holds every label."""
+    """None for the smallest type that can represent every label."""
     compress: bool
-    """Concerns NRRD; the others always are."""
+    """Applies to NRRD; the others are always compressed."""
 
     @classmethod
     def of(cls, params: Mapping[str, object]) -> Kind:
-        """Return what `result_...` in `params` ask for. Raises NotSupported."""
+        """Return the format requested by `result_...` in `params`. Raises NotSupported."""
         suffix = str(params.get("result_extension") or ".png").lower()
         suffix = suffix if suffix.startswith(".") else f".{suffix}"
         if suffix not in (".png", ".nrrd", ".tif", ".tiff"):
@@ -56,26 +56,26 @@ class Kind:
         dtype = params.get("result_dtype")
         if dtype is not None and dtype not in types:
             raise NotSupported(
-                f"{suffix} cannot have pixels of the type {dtype!r}", f"choose {', '.join(types)}"
+                f"{suffix} does not support pixels of type {dtype!r}", f"choose {', '.join(types)}"
             )
         compress = bool(params.get("result_compress"))
         return cls(suffix, None if dtype is None else str(dtype), compress)
 
 
 def check_size(size: tuple[int, int], max_pixels: int) -> None:
-    """Raise TooLarge for a mask of more pixels than that."""
+    """Raise TooLarge for a mask with more than `max_pixels`."""
     width, height = size
     if width * height > max_pixels:
         raise TooLarge(
             f"a mask of {width} x {height} pixels is too large",
-            f"ask for a part with location and size, of at most {max_pixels} pixels",
+            f"request a part of at most {max_pixels} pixels, with location and size",
         )
 
 
 def draw(found: Iterable[Objects], grid: Grid, frame: Frame) -> NDArray[np.int32]:
-    """Return (y, x): 0 where there is nothing, else 1 + the index of the label.
+    """Return (y, x) 0 for background, otherwise 1 + the index of the label.
 
-    A pixel belongs to an object when its centre lies inside.
+    A pixel belongs to an object if its centre lies inside.
     """
     width, height = frame.size
     # each vertical edge of a ring starts or ends its object in the rows that it spans
@@ -90,13 +90,13 @@ def draw(found: Iterable[Objects], grid: Grid, frame: Frame) -> NDArray[np.int32
 def _add_edges(steps: NDArray[np.int32], objects: Objects, grid: Grid, frame: Frame) -> None:
     polygons = objects.polygons
     corners = (grid.to_image(polygons.corners) - frame.origin) / frame.downsample
-    # the first pixel whose centre is not before the corner
+    # the first pixel whose centre is at or after the corner
     x, y = np.clip(np.ceil(corners - 0.5), 0, frame.size).astype(np.intp).T
     following = successors(polygons.ring_start)
     value = np.repeat(objects.label.astype(np.int32) + 1, np.diff(polygons.object_corner))
     vertical = polygons.corners[:, 0] == polygons.corners[following, 0]
     x, y0, y1, value = x[vertical], y[vertical], y[following][vertical], value[vertical]
-    # shells run clockwise as seen on screen: up on their left side, down on their right
+    # shells run clockwise as seen on screen: up on the left, down on the right
     np.add.at(steps, (y1, x), value)
     np.add.at(steps, (y0, x), -value)
 
@@ -111,7 +111,7 @@ def encode(mask: NDArray[np.int32], kind: Kind) -> tuple[bytes, str]:
     if kind.suffix == ".png":
         Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
         return buffer.getvalue(), "image/png"
-    import tifffile  # only for those who ask for it
+    import tifffile  # imported only when requested
 
     tifffile.imwrite(buffer, pixels, compression="deflate", photometric="minisblack")
     return buffer.getvalue(), "image/tiff"

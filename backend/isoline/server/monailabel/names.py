@@ -1,4 +1,4 @@
-"""Images as MONAI Label's clients call them: by an id of the datastore, or a slide's file name."""
+"""Image names of MONAI Label's clients: an id in the datastore, or the file name of a slide."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from isoline.server.monailabel.datastore import SCHEME, Datastore
 from isoline.server.monailabel.files import split
 
 _SECONDS = 10.0
-"""How long the list of file names is believed: roots may hold thousands, on slow disks."""
+"""How long the list of file names is cached: roots may contain thousands, on slow disks."""
 
 
 class Names:
-    """What a client says -> the name under which isoline knows the image."""
+    """Maps clients' image names to isoline's."""
 
     def __init__(self, datastore: Datastore, images: Images, archives: DicomWebImages) -> None:
         self._datastore = datastore
@@ -29,30 +29,30 @@ class Names:
         self._listed = -_SECONDS
 
     def find(self, image: str) -> str:
-        """Return the name of the image that a client calls `image`.
+        """Return isoline's name of the image that a client calls `image`.
 
-        That is an image of the datastore by its id; else a slide by isoline's own name for it, or
-        by its file name, with or without the suffix, where only one is called so; else a series of
-        an archive by its SeriesInstanceUID. Raises UnknownImage or Unreadable.
+        That is an id in the datastore; or else isoline's own name of a slide, or its file name,
+        with or without the suffix, if it is unique; or else the SeriesInstanceUID of a series in an
+        archive. Raises UnknownImage or Unreadable.
         """
         if self._datastore.has(image):
             return f"{SCHEME}:{image}"
         try:
             self._images.path(image)
-        except (IsolineError, OSError):  # no file system has a name so long
+        except (IsolineError, OSError):  # OSError: the name is too long for the file system
             candidates = self._listing().get(image, [])
         else:
             return image
         if len(candidates) > 1:
             raise UnknownImage(
-                f"{len(candidates)} images are called {image!r}", f"say {' or '.join(candidates)}"
+                f"{len(candidates)} images are called {image!r}", f"use {' or '.join(candidates)}"
             )
         if not candidates and (series := self._archives.named(image)):
             return series
         if not candidates:
             raise UnknownImage(
                 f"Image {image!r} not found",
-                "it is neither in the datastore nor below a configured root",
+                "check the name: it is neither in the datastore nor below a configured root",
             )
         return candidates[0]
 
@@ -62,7 +62,7 @@ class Names:
         if name.startswith(f"{SCHEME}:"):
             return self._datastore.image(image)
         if name.startswith("dicomweb:"):
-            raise NotSupported("a series is no file", "ask the archive for it")
+            raise NotSupported("a series is not a file", "fetch it from the archive")
         return self._images.path(name)
 
     def _listing(self) -> dict[str, list[str]]:

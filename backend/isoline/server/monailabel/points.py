@@ -1,11 +1,11 @@
-"""What a user pointed at, as MONAI Label's clients say it, as prompts.
+"""Converting the clicks and scribbles of MONAI Label's clients to prompts.
 
-    foreground, background      lists of positions: click-based models of radiology and pathology
-    NAME                        a list of positions on the label of that name: deepedit
-    points, point_labels        positions, and 1 or 0 for each: VISTA
-    a file `label`              a volume of scribbles: 3 on the object, 2 beside it
+    foreground, background      lists of positions: click-based models for radiology and pathology
+    NAME                        a list of positions on the label with that name: deepedit
+    points, point_labels        positions, with 1 or 0 for each: VISTA
+    a file `label`              a volume of scribbles: 3 on the object, 2 off it
 
-Positions are voxel indices in a volume and level-0 pixels on a plane, as isoline's own.
+Positions are voxel indices in a volume and level-0 pixels on a plane, as in isoline.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from isoline.sources.registry import open_image
 from isoline.sources.volume import VolumeSource
 
 MOST_OBJECTS = 100
-"""So many objects may be pointed at in one request on a plane."""
+"""Largest number of objects in one request on a plane."""
 SCRIBBLED_BESIDE, SCRIBBLED_ON = 2, 3
-"""As MONAI Label's 3D Slicer module paints them."""
+"""Values in the scribbles of MONAI Label's 3D Slicer module."""
 
 
 def prompts(params: Mapping[str, object], spec: ModelSpec, dimensions: int) -> tuple[Prompt, ...]:
-    """Return the points in `params` for a model of `spec`, each of `dimensions` numbers.
+    """Return the points in `params` for a model with `spec`, each with `dimensions` numbers.
 
     Raises Malformed.
     """
     if not spec.prompts:
-        return ()  # clients send what they have to models that do not look at it
+        return ()  # clients send points even to models that do not use them
     return tuple(
         Prompt("point", (position[:dimensions],), include)
         for position, include in _positions(params, spec, dimensions)
@@ -56,12 +56,15 @@ def _positions(
     signs = params.get("point_labels")
     signs = signs if isinstance(signs, list) else [1] * len(points)
     if len(signs) != len(points):
-        raise Malformed(f"{len(points)} points and {len(signs)} point_labels", "send one for each")
+        raise Malformed(
+            f"there are {len(points)} points and {len(signs)} point_labels",
+            "send one label per point",
+        )
     yield from ((each, bool(sign)) for each, sign in zip(points, signs, strict=True))
 
 
 def _named(label_info: object) -> list[str]:
-    """Return the names of labels that a client knows: `[{"name": ...}, ...]`."""
+    """Return the label names in a client's `[{"name": ...}, ...]`."""
     infos = label_info if isinstance(label_info, list) else []
     return [str(info["name"]) for info in infos if isinstance(info, dict) and "name" in info]
 
@@ -82,25 +85,27 @@ def _list(value: object, key: str, dimensions: int) -> list[tuple[float, ...]]:
 
 
 def one_by_one(prompts: tuple[Prompt, ...]) -> list[tuple[Prompt, ...]]:
-    """Return the prompts of each object where every point that includes is one of its own.
+    """Return the prompts of each object if every including point indicates its own object.
 
-    So clients of pathology mean them: a click on each nucleus. Raises Malformed.
+    This is what pathology clients mean: a click on each nucleus. Raises Malformed.
     """
-    beside = tuple(prompt for prompt in prompts if not prompt.include)
+    excluding = tuple(prompt for prompt in prompts if not prompt.include)
     on = [prompt for prompt in prompts if prompt.include]
     if len(on) > MOST_OBJECTS:
-        raise Malformed(f"{len(on)} points of foreground", f"send at most {MOST_OBJECTS} at once")
-    return [(prompt, *beside) for prompt in on]
+        raise Malformed(
+            f"there are {len(on)} foreground points", f"send at most {MOST_OBJECTS} at once"
+        )
+    return [(prompt, *excluding) for prompt in on]
 
 
 def scribbles(file: FileStorage, grid: VolumeGrid, scratch: Path) -> tuple[Prompt, ...]:
-    """Return the scribbles in a volume of labels on the grid of the image.
+    """Return the scribbles in a label volume on the grid of the image.
 
     Raises NotSupported or Malformed.
     """
     suffix = split(file.filename or "")[1].lower()
     if suffix not in (".nii", ".nii.gz"):
-        raise NotSupported(f"scribbles in {suffix!r} are not read", "send .nii or .nii.gz")
+        raise NotSupported(f"scribbles in {suffix!r} are not supported", "send .nii or .nii.gz")
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         path = Path(folder) / f"label{suffix}"
@@ -110,7 +115,9 @@ def scribbles(file: FileStorage, grid: VolumeGrid, scratch: Path) -> tuple[Promp
         try:
             assert isinstance(source, VolumeSource)
             if source.volume.grid.size != grid.size:
-                raise Malformed("the scribbles have another size than the image", "resample them")
+                raise Malformed(
+                    "the scribbles have another size than the image", "resample them to its grid"
+                )
             drawn = source.voxels()
         finally:
             source.close()

@@ -1,7 +1,7 @@
-"""The routes of MONAI Label's API. Clients of every age call them, so reading is lenient.
+"""The routes of MONAI Label's API. Clients of all versions call them, so parsing is lenient.
 
-A body is never waited for on GET, HEAD and DELETE: the Python client sends the content length of an
-earlier call with them, and nothing after it.
+GET, HEAD and DELETE never wait for a body: the Python client sends the content length of an earlier
+call with them, but no body.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 def blueprint(services: Services) -> Blueprint:
-    """Return the routes, to be registered under `settings.monailabel.prefix`."""
+    """Return the routes, to register under `settings.monailabel.prefix`."""
     settings = services.settings
     given, folder = settings.monailabel, settings.data / "monailabel"
     datastore = Datastore(Path(given.datastore) if given.datastore else folder / "datastore")
@@ -65,7 +65,7 @@ def blueprint(services: Services) -> Blueprint:
     read = FormReader(given.upload_mib << 20, folder / "coming")
 
     def note(action: str, image: str) -> None:
-        # ids of images may hold the names of patients
+        # image ids may contain patient names
         subject = hashlib.sha256(image.encode()).hexdigest()[:16]
         services.audit.note(g.user.name, action, subject)
 
@@ -84,7 +84,7 @@ def blueprint(services: Services) -> Blueprint:
     return adapter
 
 
-# --- Errors in the form that the clients show -----------------------------------------------------
+# --- Errors in the format that clients show -------------------------------------------------------
 
 
 def _handle_errors(routes: Blueprint) -> None:
@@ -103,7 +103,7 @@ def _handle_errors(routes: Blueprint) -> None:
         return detail(error.description or error.name, error.code or 500)
 
 
-# --- What the server can do ----------------------------------------------------------------------
+# --- The server's abilities ----------------------------------------------------------------------
 
 
 def _serve_info(routes: Routes, models: ModelCatalogue, datastore: Datastore) -> None:
@@ -114,7 +114,7 @@ def _serve_info(routes: Routes, models: ModelCatalogue, datastore: Datastore) ->
         return as_json(
             {
                 "name": "isoline",
-                "description": "Segments whole slides tile by tile, exact at every seam",
+                "description": "Segments whole slides tile by tile, exact across seams",
                 "version": __version__,
                 "labels": list(labels),
                 "models": {spec.name: _model(spec) for spec in specs},
@@ -130,7 +130,7 @@ def _serve_info(routes: Routes, models: ModelCatalogue, datastore: Datastore) ->
     def model_info(model: str) -> Response:
         spec = models.get(model).spec
         if not spec.weights:
-            raise NotFound(f"{model} has no file of weights", "it needs none")
+            raise NotFound(f"{model} has no weights file", "it does not need one")
         path = models.files(spec)[spec.weights[0].file]
         return as_json(
             {
@@ -141,7 +141,7 @@ def _serve_info(routes: Routes, models: ModelCatalogue, datastore: Datastore) ->
 
 
 def _model(spec: ModelSpec) -> dict[str, object]:
-    """Return what a client builds its form from: a list is a choice, its first the default."""
+    """Return the description from which clients build forms; a list is a choice, default first."""
     config: dict[str, Value | list[str]] = {}
     for parameter in spec.parameters:
         config[parameter.name] = parameter.default
@@ -158,7 +158,7 @@ def _model(spec: ModelSpec) -> dict[str, object]:
 
 
 def _type(spec: ModelSpec) -> str:
-    """Return the word by which clients choose what they let the user do."""
+    """Return the model type, by which clients choose their user interface."""
     if not spec.prompts:
         return "segmentation"
     return "deepgrow" if 3 in spec.dimensions else "nuclick"
@@ -174,7 +174,7 @@ def _serve_access(routes: Routes, access: Access, read: FormReader) -> None:
 
     @routes.post("/auth/token", Body(MAX_PASSWORD_BYTES, is_json=False), scope=None)
     def log_in() -> Response:
-        """Return the token that came as the password: there are no accounts here."""
+        """Return the token that was sent as the password, since there are no accounts."""
         if access.is_open:
             return as_json({"access_token": None, "token_type": None})
         password = read().fields.get("password", "")
@@ -202,11 +202,12 @@ def _serve_logs(routes: Routes) -> None:
 
 
 def _serve_what_is_not_there(routes: Routes, read: FormReader) -> None:
-    """Training, scoring and active learning: in the form in which MONAI Label has none."""
+    """Add training, scoring and active learning, with the responses of a MONAI Label without
+    them."""
 
     @routes.post("/activelearning/<strategy>", TEXT)
     def next_sample(**_: str) -> Response:
-        return as_json({})  # clients say that there is no image left to label
+        return as_json({})  # clients then report that there is no image left to label
 
     for kind, route in (("training", "train"), ("scoring", "scoring")):
         _serve_nothing(routes, kind, route)
@@ -217,7 +218,7 @@ def _serve_what_is_not_there(routes: Routes, read: FormReader) -> None:
             "/model/<model>", method, Declaration(scope, read.body if method == "PUT" else NO_BODY)
         )
         def weights(**_: str) -> Response:
-            return not_available("the exchange of weights")
+            return not_available("exchanging weights")
 
 
 def _serve_nothing(routes: Routes, kind: str, route: str) -> None:

@@ -1,4 +1,4 @@
-"""One request through the queue, waited for: MONAI Label's clients want the answer in one piece."""
+"""Running a request and waiting for it, since MONAI Label's clients expect a single response."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ from isoline.protocol import requests
 from isoline.server.audit import Audit
 
 LOOK_SECONDS = 0.5
-"""How often to look whether the caller is still there."""
+"""How often to check whether the caller is still connected."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one job found."""
+    """The results of one job."""
 
     started: Started
     found: tuple[Objects, ...]
-    """Final results only, as they came."""
+    """Final results only, in the order in which they arrived."""
     seconds: float
     labels: NDArray[np.uint8] | None = None
-    """(k, j, i) in a volume."""
+    """(k, j, i) labels in a volume."""
 
     @classmethod
     def together(cls, runs: Sequence[Run]) -> Run:
-        """Return the runs on one plane as if they were one."""
+        """Return several runs on one plane, merged into one."""
         found = tuple(objects for run in runs for objects in run.found)
         return cls(runs[0].started, found, sum(run.seconds for run in runs))
 
 
 class Runner:
-    """Runs requests as jobs of this server and waits for them."""
+    """Runs requests as jobs on this server and waits for them."""
 
     def __init__(
         self,
@@ -59,7 +59,8 @@ class Runner:
         settings: Settings,
         audit: Audit,
     ) -> None:
-        """Let at most `monailabel.waiting` callers wait: each of them holds a thread."""
+        """Allow at most `monailabel.waiting` callers to wait, since each of them occupies a
+        thread."""
         self._jobs = jobs
         self._planner = planner
         self._audit = audit
@@ -67,9 +68,10 @@ class Runner:
 
     @contextlib.contextmanager
     def seat(self) -> Iterator[None]:
-        """Let a caller wait for the length of a block. Raises Busy when too many do."""
+        """Reserve a waiting caller's place for the duration of a block. Raises Busy if none is
+        free."""
         if not self._seats.acquire(blocking=False):
-            raise Busy("too many callers wait for an answer", "try again in a few seconds")
+            raise Busy("too many callers are waiting for a response", "try again in a few seconds")
         try:
             yield
         finally:
@@ -78,10 +80,10 @@ class Runner:
     def run(
         self, asked: SegmentRequest, image: Found, owner: str, is_gone: Callable[[], bool]
     ) -> Run:
-        """Run `asked` of `owner` on `image` to its end; cancelled as soon as `is_gone` says so.
+        """Run the request `asked` of `owner` on `image`; cancel it once `is_gone` returns True.
 
-        Raises what `Planner.plan` raises, Busy when the queue is full, Broken when the job
-        fails, and Conflict when it is cancelled.
+        Raises what `Planner.plan` raises, Busy if the queue is full, Broken if the job fails, and
+        Conflict if it is cancelled.
         """
         began = time.monotonic()
         plan = self._planner.plan_on(image, asked)
@@ -102,7 +104,7 @@ class Runner:
                 elif isinstance(event, Failed):
                     raise Broken(event.message, event.remedy)
                 elif isinstance(event, Cancelled):
-                    raise Conflict("the job was cancelled", "ask again")
+                    raise Conflict("the job was cancelled", "send the request again")
             if batch is None and self._jobs.closing:
                 raise Busy("the server is shutting down", "try again in a minute")
             if time.monotonic() - looked >= LOOK_SECONDS:
@@ -114,7 +116,7 @@ class Runner:
     def _begin(
         self, asked: SegmentRequest, plan: Plan, owner: str
     ) -> tuple[str, Iterator[Batch | None], Callable[[], None]]:
-        """Return an id, the batches as they come, and what stops them."""
+        """Return the id, the batches as they arrive, and a function that stops them."""
         if plan.transient:
             answer = self._jobs.answer(plan, owner)
             return answer.id, answer.follow(LOOK_SECONDS), answer.stop
@@ -125,8 +127,8 @@ class Runner:
 
 def hung_up(environ: Mapping[str, Any]) -> bool:
     """Return whether the caller of a WSGI request has closed the connection."""
-    if ask := environ.get("waitress.client_disconnected"):
-        return bool(ask())
+    if is_disconnected := environ.get("waitress.client_disconnected"):
+        return bool(is_disconnected())
     connection = environ.get("gunicorn.socket")
     if not isinstance(connection, socket.socket):
         return False
@@ -136,5 +138,5 @@ def hung_up(environ: Mapping[str, Any]) -> bool:
         return False
     except ConnectionError:
         return True
-    except (OSError, ValueError):  # encrypted: a look ahead is not possible
+    except (OSError, ValueError):  # an encrypted connection cannot be peeked at
         return False

@@ -1,9 +1,9 @@
-"""Sessions: files that a client sends once and then asks about, until they expire.
+"""Sessions: files that a client sends once and then refers to until they expire.
 
-    ID/session.json     when it was made and how long it is kept; touched at each use
-    ID/files/NAME       what was sent
+    ID/session.json     when it was created and how long it is kept; touched at each use
+    ID/files/NAME       the files
 
-All state is on disk, so a session outlives a restart.
+All state is on disk, so sessions survive a restart.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NOTE, _FILES = "session.json", "files"
 
 @dataclass(frozen=True)
 class Session:
-    """What a client hears of its session; no path of the server is in it."""
+    """A session as reported to its client, without paths on the server."""
 
     name: str
     path: str
@@ -39,11 +39,11 @@ class Session:
     create_ts: int
     last_access_ts: int
     expiry: int
-    """Seconds after the last use."""
+    """Seconds after the last use when it expires."""
 
 
 class Sessions:
-    """Every session of this server; a `Resolver` of `session:ID`."""
+    """All sessions of this server; a `Resolver` for `session:ID`."""
 
     def __init__(self, directory: Path, most: int, longest_seconds: float) -> None:
         self._directory = directory
@@ -53,12 +53,12 @@ class Sessions:
         self._descriptions = Descriptions()
 
     def create(self, files: Sequence[FileStorage], expiry: int = 0) -> Session:
-        """Keep `files` for `expiry` seconds after their last use; 0: as long as is allowed.
+        """Keep `files` for `expiry` seconds after their last use; 0 means as long as allowed.
 
-        Raises Malformed when there is none, or Busy.
+        Raises Malformed if there are no files, or Busy.
         """
         if not files:
-            raise Malformed("the form has no file", "send one under the name 'files'")
+            raise Malformed("the form has no file", "send one in the field 'files'")
         names = [safe_name(file.filename) for file in files]
         if len(set(names)) < len(names):
             raise Malformed("two files have the same name", "rename one of them")
@@ -67,7 +67,10 @@ class Sessions:
         folder = self._directory / session
         with self._lock:
             if self._directory.exists() and len(list(self._directory.iterdir())) >= self._most:
-                raise Busy(f"{self._most} sessions are kept already", "remove one, or try later")
+                raise Busy(
+                    f"the server already has the maximum of {self._most} sessions",
+                    "remove one, or try again later",
+                )
             (folder / _FILES).mkdir(parents=True)
         try:
             for name, file in zip(names, files, strict=True):
@@ -81,7 +84,7 @@ class Sessions:
         return self.get(session)
 
     def get(self, session: str, *, touch: bool = False) -> Session:
-        """Return the session of that id. Raises NotFound."""
+        """Return the session with that id. Raises NotFound."""
         folder = self._folder(session)
         try:
             note = json.loads((folder / _NOTE).read_text("utf-8"))
@@ -97,7 +100,7 @@ class Sessions:
         return Session(session, "", image, {}, note["create_ts"], used, note["expiry"])
 
     def file(self, session: str) -> Path:
-        """Return the one file of a session, or the folder of a DICOM series.
+        """Return the only file of a session, or the folder of a DICOM series.
 
         Raises NotFound or NotSupported.
         """
@@ -107,20 +110,20 @@ class Sessions:
             return folder / known.image
         if not all(map(is_dicom, folder.iterdir())):
             raise NotSupported(
-                "a session of several files that are no DICOM series",
+                "the session has several files that are not a DICOM series",
                 "send one file, or the instances of one series",
             )
         return folder
 
     def remove(self, session: str) -> Session:
-        """Forget a session and return what it was. Raises NotFound."""
+        """Remove a session and return its last state. Raises NotFound."""
         known = self.get(session)
         shutil.rmtree(self._folder(session), ignore_errors=True)
         return known
 
     @contextlib.contextmanager
     def passing(self, file: FileStorage) -> Iterator[str]:
-        """Keep one file for the length of a block and yield its image name."""
+        """Keep one file for the duration of a block and yield its image name."""
         session = self.create([file])
         try:
             yield f"{SCHEME}:{session.name}"
@@ -128,14 +131,14 @@ class Sessions:
             shutil.rmtree(self._folder(session.name), ignore_errors=True)
 
     def find(self, name: str, caller: Caller) -> Found:
-        """Return the image of the session in `session:ID`: its id is the right to see it."""
+        """Return the image of `session:ID`; knowing the id grants access to it."""
         path = self.file(name.partition(":")[2])
         if path.is_file():
             check_readable(path)
         return Found(name, path, self._descriptions.of(path))
 
     def _folder(self, session: str) -> Path:
-        # ids are made here: anything else could climb out of the directory
+        # ids are generated here: any other text might lead out of the directory
         try:
             canonical = str(uuid.UUID(session))
         except ValueError:
@@ -145,7 +148,7 @@ class Sessions:
         return self._directory / session
 
     def _sweep(self) -> None:
-        """Forget what has expired, and what was cut off on its way in."""
+        """Remove sessions that have expired or whose upload was interrupted."""
         if not self._directory.exists():
             return
         for folder in self._directory.iterdir():
@@ -158,9 +161,9 @@ class Sessions:
 
 
 def session_json(session: Session) -> dict[str, object]:
-    """Return what a client is told."""
+    """Return the JSON form of a session."""
     return asdict(session)
 
 
 def _unknown(session: str) -> NotFound:
-    return NotFound(f"Session ({session}) Not Found", "it never was, or has expired")
+    return NotFound(f"Session ({session}) Not Found", "it may have expired: create a new one")

@@ -1,7 +1,7 @@
-"""For waitress: requests that announce a body and send none are answered all the same.
+"""For waitress: handling requests that announce a body but do not send one.
 
 MONAI Label's Python client sends the content length of an earlier call with GET and DELETE.
-waitress would wait for that body; gunicorn leaves waiting to whoever reads it.
+waitress would wait for that body; gunicorn waits only if the body is read.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ _WITHOUT_BODY = ("GET", "HEAD", "DELETE")
 
 
 def accept_stale_lengths() -> None:
-    """Let every waitress server of this process believe no length of a GET, HEAD or DELETE."""
+    """Make every waitress server in this process ignore the length of a GET, HEAD or DELETE."""
     HTTPChannel.parser_class = _Parser
 
 
 class _Parser(HTTPRequestParser):  # type: ignore[misc]
-    """Takes such a request as complete, and the connection as spent: what follows is no request."""
+    """Treats such a request as complete and closes the connection, ignoring anything that
+    follows."""
 
     drops_rest = False
     body_rcv: object

@@ -1,4 +1,4 @@
-"""Routes of what is kept: sessions, images and labels."""
+"""Routes for stored data: sessions, images and labels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def serve_sessions(routes: Routes, sessions: Sessions, read: FormReader) -> None
     @routes.put("/session/", read.body)
     def create_session() -> Response:
         if flag("uncompress"):
-            raise NotSupported("archives are not unpacked", "send the image itself")
+            raise NotSupported("archives cannot be unpacked", "send the image itself")
         session = sessions.create(read().files, whole(request.args.get("expiry", "0")))
         return as_json({"session_id": session.name, "session_info": session_json(session)})
 
@@ -45,7 +45,7 @@ def serve_images(
     read: FormReader,
     note: Callable[[str, str], None],
 ) -> None:
-    """Add what concerns images below /datastore/; `note` is told what was done to which."""
+    """Add the routes for images below /datastore/; `note` records actions on images."""
 
     @routes.get("/datastore/")
     def overview() -> Response:
@@ -59,7 +59,7 @@ def serve_images(
         form = read()
         file = form.file("file")
         if file is None:
-            raise Malformed("the form has no file", "send one under the name 'file'")
+            raise Malformed("the form has no file", "send one in the field 'file'")
         image, info = request.args.get("image"), form.json("params")
         name = datastore.add_image(image, file.filename or "", file.stream, info)
         note("save image", name)
@@ -92,7 +92,7 @@ def serve_images(
 
     @routes.get("/datastore/dataset")
     def dataset() -> Response:
-        return not_available("the dataset as one archive")
+        return not_available("downloading the dataset as an archive")
 
 
 def serve_labels(
@@ -101,19 +101,19 @@ def serve_labels(
     read: FormReader,
     note: Callable[[str, str], None],
 ) -> None:
-    """Add what concerns labels below /datastore/; `note` is told what was done to which."""
+    """Add the routes for labels below /datastore/; `note` records actions on images."""
 
-    def asked() -> tuple[str, str]:
+    def label_and_tag() -> tuple[str, str]:
         given = request.args
         label = given.get("label") or given.get("image") or given.get("id", "")
         return label, given.get("tag") or store.FINAL
 
     @routes.put("/datastore/label", read.body, scope=SAVE)
     def save_label() -> Response:
-        form, (image, tag) = read(), asked()
+        form, (image, tag) = read(), label_and_tag()
         file = form.file("label") or form.file("file")
         if file is None:
-            raise Malformed("the form has no file", "send one under the name 'label'")
+            raise Malformed("the form has no file", "send one in the field 'label'")
         name, info = file.filename or "", form.json("params")
         datastore.save_label(image, tag, name, file.stream, info)
         note("save label", image)
@@ -121,23 +121,23 @@ def serve_labels(
 
     @routes.get("/datastore/label")
     def label() -> Response:
-        return send(datastore.label(*asked()))
+        return send(datastore.label(*label_and_tag()))
 
     @routes.delete("/datastore/label", scope=SAVE)
     def remove_label() -> Response:
-        image, tag = asked()
+        image, tag = label_and_tag()
         datastore.remove_label(image, tag)
         note("delete label", image)
         return as_json({})
 
     @routes.get("/datastore/label/info")
     def label_info() -> Response:
-        return as_json(datastore.label_info(*asked()))
+        return as_json(datastore.label_info(*label_and_tag()))
 
     @routes.put("/datastore/label/info", read.body, scope=SAVE)
     @routes.put("/datastore/updatelabelinfo", read.body, scope=SAVE)
     def note_label() -> Response:
         form = read()
         field = "info" if "info" in form.fields else "params"
-        datastore.update_label_info(*asked(), form.json(field))
+        datastore.update_label_info(*label_and_tag(), form.json(field))
         return as_json(None)

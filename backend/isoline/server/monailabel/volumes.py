@@ -1,4 +1,4 @@
-"""Volumes: one request on a series or a NIfTI file, and its mask as a file that clients read."""
+"""Volumes: a request on a series or a NIfTI file, and its mask in the clients' file formats."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DICOM = "application/dicom"
 
 @dataclass(frozen=True)
 class VolumeAnswer:
-    """What a model found in a volume."""
+    """The result of a model on a volume."""
 
     run: Run
     spec: ModelSpec
@@ -39,7 +39,7 @@ class VolumeAnswer:
 
     @property
     def labels(self) -> NDArray[np.uint8]:
-        """(k, j, i)."""
+        """The labels (k, j, i)."""
         assert self.run.labels is not None
         return self.run.labels
 
@@ -51,7 +51,7 @@ def request(
     params: Mapping[str, object],
     prompts: tuple[Prompt, ...],
 ) -> SegmentRequest:
-    """Return the request for `model`, which is as `spec` says, on the volume called `name`."""
+    """Return the request for `model`, which has `spec`, on the volume called `name`."""
     return SegmentRequest(
         image=name,
         model=model,
@@ -63,27 +63,27 @@ def request(
 
 @dataclass(frozen=True)
 class Kind:
-    """The file that a mask is written to."""
+    """The file format of a mask."""
 
     suffix: str
     dtype: str
     compress: bool
-    """Concerns NRRD; `.nii.gz` always is."""
+    """Applies to NRRD; `.nii.gz` is always compressed."""
 
     @classmethod
     def of(cls, params: Mapping[str, object]) -> Kind:
-        """Return what `result_...` in `params` ask for. Raises NotSupported."""
+        """Return the format requested by `result_...` in `params`. Raises NotSupported."""
         suffix = str(params.get("result_extension") or SUFFIXES[0]).lower()
         suffix = suffix if suffix.startswith(".") else f".{suffix}"
         if suffix not in SUFFIXES:
             raise NotSupported(
                 f"a mask of a volume cannot be written as {suffix!r}",
-                f"set result_extension to {', '.join(SUFFIXES)}, or ask for output=dicom_seg",
+                f"set result_extension to {', '.join(SUFFIXES)}, or use output=dicom_seg",
             )
         dtype = str(params.get("result_dtype") or TYPES[0])
         if dtype not in TYPES:
             raise NotSupported(
-                f"a mask cannot have voxels of the type {dtype!r}", f"choose {', '.join(TYPES)}"
+                f"a mask cannot have voxels of type {dtype!r}", f"choose {', '.join(TYPES)}"
             )
         return cls(suffix, dtype, bool(params.get("result_compress")))
 
@@ -98,7 +98,8 @@ def as_mask(answer: VolumeAnswer, kind: Kind) -> bytes:
 
 
 def as_dicom_seg(answer: VolumeAnswer) -> bytes:
-    """Return a DICOM Segmentation. Raises NotSupported without a series, or without a finding."""
+    """Return a DICOM Segmentation. Raises NotSupported without a series, or if nothing was
+    found."""
     from isoline.sources.dicom_series import DicomSource
 
     source = open_image(answer.found.path, answer.found.info.reader)
@@ -110,12 +111,12 @@ def as_dicom_seg(answer: VolumeAnswer) -> bytes:
 
 
 def as_json(answer: VolumeAnswer) -> bytes:
-    """Return what the values of a mask mean."""
+    """Return the JSON of `explained`."""
     return orjson.dumps(explained(answer))
 
 
 def explained(answer: VolumeAnswer) -> dict[str, object]:
-    """Return what the values of a mask mean."""
+    """Return the meaning of the values in a mask, and the run time."""
     seconds = round(answer.run.seconds, 3)
     names = {label.name: k for k, label in enumerate(answer.spec.labels, 1)}
     return {"label_names": names, "latencies": {"infer": seconds, "total": seconds}}

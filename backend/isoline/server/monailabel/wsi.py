@@ -1,4 +1,4 @@
-"""Regions of slides: what a client asks for, and the three documents that it can have back.
+"""Regions of slides: the client's request, and the three documents that it can get.
 
 `location` is in level-0 pixels, `size` in pixels of `level`, every contour in level-0 pixels.
 """
@@ -30,38 +30,38 @@ from isoline.server.monailabel.runs import Run
 from isoline.sources.base import ImageInfo
 
 Corners: TypeAlias = NDArray[np.generic]
-"""(n, 2) x, y in image coordinates; the first is not repeated."""
+"""(n, 2) x, y in image coordinates; the first corner is not repeated."""
 
 DEFAULT_SIZE = (2048.0, 2048.0)
 DEFAULT_MIN_AREA = 80.0
-"""As MONAI Label has them."""
+"""MONAI Label's defaults."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a client says of the region; what it does not say has MONAI Label's default."""
+    """The client's request for a region, completed with MONAI Label's defaults."""
 
     level: int
     location: XY
     size: XY
-    """0, 0 at location 0, 0 is the whole image."""
+    """0, 0 at location 0, 0 means the whole image."""
     tile_px: int | None
     min_area: float
-    """In pixels that the model works on, holes left out."""
+    """In pixels of the working resolution, without holes."""
     params: Mapping[str, object]
 
 
 @dataclass(frozen=True)
 class Place:
-    """The region that was asked for, on the image."""
+    """The requested region on the image."""
 
     origin: XY
-    """Image coordinates."""
+    """In image coordinates."""
     size: tuple[int, int]
     """(width, height) in pixels of the level."""
     downsample: XY
     is_whole: bool = False
-    """Whether the whole image is meant, also what a coarse level leaves out at the far edges."""
+    """Whether it is the whole image, including what a coarse level leaves out at the far edges."""
 
     @property
     def corners(self) -> tuple[float, float, float, float]:
@@ -72,7 +72,7 @@ class Place:
 
 
 def parse(given: Mapping[str, object], size: tuple[float, float] = DEFAULT_SIZE) -> Asked:
-    """Return what `given` says; keys that are not known are passed over. Raises Malformed."""
+    """Parse `given`, ignoring unknown keys. Raises Malformed."""
     params = given.get("params") or {}
     if not isinstance(params, dict):
         raise Malformed(f"params: expected an object, got {params!r}", 'send {"params": {}}')
@@ -88,10 +88,10 @@ def parse(given: Mapping[str, object], size: tuple[float, float] = DEFAULT_SIZE)
 
 
 def place(asked: Asked, name: str, info: ImageInfo) -> Place:
-    """Return where on the image the region lies, cut to the image. Raises BadRegion."""
+    """Return the requested region on the image, clipped to it. Raises BadRegion."""
     if not 0 <= asked.level < len(info.levels):
         raise BadRegion(
-            f"{name} has no level {asked.level}", f"its levels are 0 to {len(info.levels) - 1}"
+            f"{name} has no level {asked.level}", f"it has levels 0 to {len(info.levels) - 1}"
         )
     level = info.levels[asked.level]
     if asked.size == XY(0, 0) and asked.location == XY(0, 0):
@@ -100,11 +100,11 @@ def place(asked: Asked, name: str, info: ImageInfo) -> Place:
     x0, y0 = max(x, 0.0), max(y, 0.0)
     x1 = min(x + asked.size.x * scale.x, info.size[0])
     y1 = min(y + asked.size.y * scale.y, info.size[1])
-    # scales are seldom whole numbers: what is 256 pixels must not round up to 257
+    # scales are seldom whole numbers: 256 pixels must not be rounded up to 257
     size = math.ceil((x1 - x0) / scale.x - 1e-6), math.ceil((y1 - y0) / scale.y - 1e-6)
     if min(size) <= 0:
         raise BadRegion(
-            f"the region lies outside {name}", "its size is {} x {} px".format(*info.size)
+            f"the region lies outside {name}", "the image has {} x {} pixels".format(*info.size)
         )
     return Place(XY(x0, y0), size, scale)
 
@@ -119,10 +119,10 @@ def request(
     assumed_um: float,
     prompts: tuple[Prompt, ...] = (),
 ) -> SegmentRequest:
-    """Return the request for `model`, as `spec` says, on the region or for what `prompts` point at.
+    """Return the request for `model`, which has `spec`, on the region or for the prompted object.
 
-    A model without a resolution of its own works at that of the level. `assumed_um` is the pixel
-    size of an image for which neither its file nor the client gives one; 0: none.
+    A model without its own resolution works at that of the level. `assumed_um` is the pixel size
+    to assume if neither the file nor the client specifies it; 0 means none.
     """
     if spec.prompts:
         given = parameters(spec, asked.params)
@@ -153,7 +153,7 @@ def _tile_px(spec: ModelSpec, asked: int | None) -> int | None:
 
 
 def parameters(spec: ModelSpec, params: Mapping[str, object]) -> Mapping[str, Value]:
-    """Return the parameters of the model among `params`; there is much else in there."""
+    """Return the model's parameters among `params`, which contain many other keys."""
     return {
         parameter.name: value
         for parameter in spec.parameters
@@ -166,7 +166,7 @@ def parameters(spec: ModelSpec, params: Mapping[str, object]) -> Mapping[str, Va
 
 @dataclass(frozen=True)
 class Answer:
-    """One run, and how it was asked for."""
+    """One run and its request."""
 
     run: Run
     spec: ModelSpec
@@ -188,7 +188,7 @@ class Answer:
         return {"pre": 0.0, "infer": seconds, "post": 0.0, "total": seconds}
 
     def found(self) -> Iterator[Objects]:
-        """Yield the results that are large enough."""
+        """Yield the results that are large enough to report."""
         for objects in self.run.found:
             yield objects.select(objects.area_px >= self.asked.min_area)
 
@@ -204,7 +204,7 @@ class Answer:
 
 
 def as_json(answer: Answer) -> bytes:
-    """Return the contours by label, the holes of each beside them."""
+    """Return the contours by label, with the holes of each."""
     labels = answer.spec.labels
     contours: list[list[Corners]] = [[] for _ in labels]
     holes: list[list[Sequence[Corners]]] = [[] for _ in labels]
@@ -242,7 +242,7 @@ def _element(
 
 
 def as_dsa(answer: Answer) -> bytes:
-    """Return an annotation document of the Digital Slide Archive."""
+    """Return an annotation document for the Digital Slide Archive."""
     encoder = EXPORTS.load("dsa")()
     started = answer.run.started
     several = (encoder.features(each, started, False) for each in answer.found() if len(each))
@@ -263,7 +263,7 @@ def as_dsa(answer: Answer) -> bytes:
 
 
 def as_asap(answer: Answer) -> bytes:
-    """Return an annotation file of ASAP, which QuPath reads too. It has no holes."""
+    """Return an ASAP annotation file, which QuPath reads too. The format has no holes."""
     (x, y), (width, height) = answer.location, answer.where.size
     head = (
         '<?xml version="1.0"?>\n<ASAP_Annotations>\n'
@@ -298,10 +298,10 @@ DOCUMENTS: Mapping[str, tuple[Callable[[Answer], bytes], str]] = {
     "dsa": (as_dsa, "application/json"),
     "asap": (as_asap, "application/xml"),
 }
-"""Output -> what writes it, and its media type."""
+"""Output -> the function that writes it, and its media type."""
 
 
-# Lenient reading
+# Lenient parsing
 
 
 def _pair(value: object, where: str) -> XY:

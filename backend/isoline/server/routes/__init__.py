@@ -1,1 +1,1 @@
-"""The routes of `/v1`, one file a resource."""
+"""The routes of `/v1`, one module per resource."""

@@ -1,4 +1,4 @@
-"""What there is: health, models, images and their pixels, the OpenAPI document, the page."""
+"""Read-only routes: health, models, images and their pixels, the OpenAPI document, the viewer."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from isoline.server.services import Services
 
 
 def serve_catalogue(routes: Routes, services: Services) -> None:
-    """Add what there is: health, models, images, regions, the document, the page."""
+    """Add the routes for health, models, images, regions, the OpenAPI document and the viewer."""
     images, settings = services.images, services.settings
 
     @routes.get("/v1/health", scope=None)
     def health() -> Response:
-        """Say that this process is alive, and what it is doing."""
-        said: HealthJson = {
+        """Report that this process is alive, and its status."""
+        body: HealthJson = {
             "status": _status(services),
             "version": __version__,
             "workers": services.engine.workers,
         }
-        return json_response(said)
+        return json_response(body)
 
     @routes.get("/v1/health/ready", scope=None)
     def ready() -> Response:
-        """Say whether requests should be sent here: 503 while they should not."""
-        said: ReadinessJson = {"status": _status(services)}
-        return json_response(said, 200 if said["status"] == "ready" else 503)
+        """Report whether requests should be sent here, with status 503 while they should not."""
+        body: ReadinessJson = {"status": _status(services)}
+        return json_response(body, 200 if body["status"] == "ready" else 503)
 
     @routes.get("/metrics")
     def prometheus() -> Response:
@@ -55,13 +55,13 @@ def serve_catalogue(routes: Routes, services: Services) -> None:
     @routes.get("/v1/models")
     def models() -> Response:
         names = services.models.names()
-        said: ModelsJson = {"models": [_model(name, services.models) for name in names]}
-        return json_response(said)
+        body: ModelsJson = {"models": [_model(name, services.models) for name in names]}
+        return json_response(body)
 
     @routes.get("/v1/images")
     def list_images() -> Response:
-        said: ImagesJson = {"images": [*images.names()], "archives": sorted(settings.dicomweb)}
-        return json_response(said)
+        body: ImagesJson = {"images": [*images.names()], "archives": sorted(settings.dicomweb)}
+        return json_response(body)
 
     @routes.get("/v1/images/<path:name>")
     def image(name: str) -> Response:
@@ -99,7 +99,7 @@ def _status(services: Services) -> ServerStatus:
 
 
 def _model(name: str, models: ModelCatalogue) -> ModelJson | BrokenModelJson:
-    """Return what a viewer needs to offer the model, and why it cannot run, None where it can."""
+    """Return what a viewer needs to offer the model, with the reason if it cannot run."""
     try:
         spec = models.get(name).spec
     except Broken as error:

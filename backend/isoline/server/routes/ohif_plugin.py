@@ -1,4 +1,4 @@
-"""The plugin's own files, as `isoline serve` lends them to any OHIF at `/ohif/`."""
+"""The OHIF plugin's files, which `isoline serve` provides to any OHIF at `/ohif/`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PREFIX = "/ohif/"
 _SHIPPED = Path(__file__).parents[1] / "web" / "ohif"
 _CHECKOUT = Path(__file__).parents[4] / "plugins" / "ohif" / "src"
 MEDIA_TYPES = {
-    # what `mimetypes` says of these depends on the machine, and browsers are strict with modules
+    # the results of `mimetypes` depend on the machine, and browsers are strict with modules
     ".js": "text/javascript",
     ".mjs": "text/javascript",
     ".css": "text/css",
@@ -35,29 +35,30 @@ MEDIA_TYPES = {
 
 
 def plugin_directory() -> Path:
-    """Return where the plugin's modules are: here once installed, else in the checkout."""
+    """Return the directory of the plugin's modules: in the package if installed, or the
+    checkout."""
     return _SHIPPED if _SHIPPED.is_dir() else _CHECKOUT
 
 
 def send(directory: Path, path: str, environ: WSGIEnvironment) -> Response:
-    """Return the file `path` below `directory`, or 304 where the browser has it already.
+    """Return the file `path` below `directory`, or 304 if the browser already has it.
 
-    Names carry no version: a browser asks each time whether its copy still holds. Raises NotFound.
+    Names contain no version, so a browser revalidates its copy each time. Raises NotFound.
     """
     kind = MEDIA_TYPES.get(Path(path).suffix.lower(), "application/octet-stream")
     return send_from_directory(directory, path, environ, mimetype=kind, max_age=0)
 
 
 def blueprint(directory: Path | None = None) -> Blueprint:
-    """Return the route of the files in `directory`, the plugin's own by default."""
+    """Return the route for the files in `directory`, by default those of the plugin."""
     files = plugin_directory() if directory is None else directory
-    lent = Blueprint("ohif", __name__)
+    plugin_files = Blueprint("ohif", __name__)
 
-    @Routes(lent).get(f"{PREFIX}<path:name>", scope=None)
+    @Routes(plugin_files).get(f"{PREFIX}<path:name>", scope=None)
     def plugin(name: str) -> Response:
         try:
             return send(files, name, request.environ)
         except NotFound:
             abort(404, f"the plugin has no file {name!r}")
 
-    return lent
+    return plugin_files

@@ -1,4 +1,4 @@
-"""Keeping labelmaps in the archive of their series."""
+"""Storing label maps in the archive of their series."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def serve_segmentations(routes: Routes, services: Services) -> None:
 
     @routes.post("/v1/segmentations", body, scope=SAVE)
     def save() -> Response:
-        """Store a labelmap; the same one again is answered with 200 instead of 201."""
+        """Store a label map; storing the same one again returns 200 instead of 201."""
         from isoline.exports import archive
 
         saved = archive.save(requests.parse_save(request.get_data()), services.archives)

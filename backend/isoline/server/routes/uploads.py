@@ -1,4 +1,4 @@
-"""Pixels of images that the server does not see."""
+"""Uploads of pixels, for images that the server cannot see."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def serve_uploads(routes: Routes, services: Services) -> None:
 
     @routes.post("/v1/uploads", body)
     def create_upload() -> Response:
-        asked = requests.parse_upload(request.get_data())
-        upload, manifest = uploads.create(asked, services.planner.footprint(asked))
+        wanted = requests.parse_upload(request.get_data())
+        upload, manifest = uploads.create(wanted, services.planner.footprint(wanted))
         audit.note(g.user.name, "upload", upload)
         return json_response(upload_json(upload, manifest), 201)
 

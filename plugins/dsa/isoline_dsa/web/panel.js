@@ -193,12 +193,12 @@ export class Panel {
             this._rows.forEach((row) => this.drop(row)); // of an earlier try
             runs.reverse().forEach((run) => this._add(new RunRow(this, run)));
             this._models = (await Api.call('GET', 'isoline/models', undefined, this.patience()))
-                .filter(({dimensions}) => !dimensions || dimensions.includes(2));
+                .filter(({dimensions}) => !dimensions || dimensions.includes(2)).flatMap(ways);
             this._select.replaceChildren(...this._models.map((model) => make(
-                'option', {value: model.name}, [model.title || model.name])));
+                'option', {value: model.key}, [model.title || model.name])));
             const working = this._models.filter((model) => !model.problem);
             const whole = working.find((model) => !(model.prompts || []).length);
-            this._select.value = (whole || working[0] || {}).name;
+            this._select.value = (whole || working[0] || {}).key;
             this._chosen();
         } catch (error) {
             this._busy(true);
@@ -210,7 +210,7 @@ export class Panel {
     }
 
     get _model() {
-        return this._models.find((model) => model.name === this._select.value);
+        return this._models.find((model) => model.key === this._select.value);
     }
 
     _chosen() {
@@ -291,4 +291,15 @@ export class Panel {
             this.announce('Isoline is still adding to this annotation. It can be edited once the run has ended.');
         }
     }
+}
+
+/** Return `model` once for each way in which it can be used: by regions, by prompts. */
+function ways(model) {
+    const both = model.automatic && model.prompts.length;
+    const first = {...model, key: model.name, prompts: both ? [] : model.prompts || []};
+    if (!both) {
+        return [first];
+    }
+    const title = `${model.title || model.name}, by clicks`;
+    return [first, {...model, key: `${model.name}:prompts`, title}];
 }

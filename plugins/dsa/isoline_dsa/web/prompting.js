@@ -32,9 +32,9 @@ export class Prompting {
         this._show();
     }
 
-    /** The name of the model. */
+    /** What the list of models calls the model, used by its prompts. */
     get model() {
-        return this._model.name;
+        return this._model.key;
     }
 
     /** Whether nothing would be lost. */

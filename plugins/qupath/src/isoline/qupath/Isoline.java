@@ -95,16 +95,17 @@ public final class Isoline {
         List<JsonObject> models = new ArrayList<>();
         for (JsonObject model : all) {
             boolean isForPictures = model.getAsJsonArray("dimensions").contains(new JsonPrimitive(2));
-            if (isForPictures && isPrompted(model) == prompted) {
+            boolean does = prompted ? model.getAsJsonArray("prompts").size() > 0 : isAutomatic(model);
+            if (isForPictures && does) {
                 models.add(model);
             }
         }
         return models;
     }
 
-    /** Return whether `model` segments the one object that prompts point at. */
-    public static boolean isPrompted(JsonObject model) {
-        return model.getAsJsonArray("prompts").size() > 0;
+    /** Return whether `model` segments regions by itself; it may take prompts too. */
+    public static boolean isAutomatic(JsonObject model) {
+        return model.get("automatic").getAsBoolean();
     }
 
     /** Record a step that makes the same run again when the workflow becomes a script. */
