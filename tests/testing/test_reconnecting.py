@@ -22,6 +22,7 @@ from isoline.testing import driver as own_driver
 from isoline.testing import reconnecting
 from isoline.testing.conformance import recorded_stream
 from isoline.testing.reconnecting import CASES, Command, Driver, OwnClient
+from isoline.testing.reconnecting.cases import ReconnectingCase
 from isoline.testing.reconnecting.judge import Json, Outcome
 from isoline.testing.reconnecting.server import FaultyServer
 
@@ -29,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 PYTHON = (sys.executable, "-m", "isoline.testing.driver")
 
 
-def wrong(driver: Driver, cases: Sequence[reconnecting.ReconnectingCase] = CASES) -> dict[str, str]:
+def wrong(driver: Driver, cases: Sequence[ReconnectingCase] = CASES) -> dict[str, str]:
     """Return what `driver` gets wrong, by case."""
     verdicts = list(reconnecting.run(driver, cases=cases))
     assert len(verdicts) == len(cases)
@@ -83,7 +84,7 @@ def test_the_assignment_on_the_page_can_be_done() -> None:
     assert written[-1]["event"] == "done"
 
 
-def case_of(name: str) -> list[reconnecting.ReconnectingCase]:
+def case_of(name: str) -> list[ReconnectingCase]:
     return [case for case in CASES if case.name == name]
 
 

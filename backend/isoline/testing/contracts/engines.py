@@ -28,7 +28,7 @@ PARTS = 3
 
 
 @dataclass(frozen=True)
-class Found(Result):
+class TileFound(Result):
     """The `part`-th result of a tile, or what a survey saw, where there is no tile."""
 
     name: str
@@ -51,13 +51,13 @@ class Work(Task):
             time.sleep(self.seconds)
             if tile.place == self.damaged:
                 raise ValueError("the model trips")
-            yield Found(self.name, tile, part)
+            yield TileFound(self.name, tile, part)
 
     def survey(self, resources: Resources) -> Result:
         time.sleep(self.seconds)
         if self.damaged is not None:
             raise Unreadable("the image is damaged")
-        return Found(self.name)
+        return TileFound(self.name)
 
 
 def work(name: str, seconds: float = 0.0, damaged: tuple[int, int] | None = None) -> Work:
@@ -94,15 +94,15 @@ class EngineContract(ABC):
         found = list(engine.run(work("a"), agenda(TILES)))
         assert len(found) == len(TILES) * PARTS
         for tile in TILES:
-            mine = [each for each in found if isinstance(each, Found) and each.tile == tile]
-            assert mine == [Found("a", tile, part) for part in range(PARTS)]
+            mine = [each for each in found if isinstance(each, TileFound) and each.tile == tile]
+            assert mine == [TileFound("a", tile, part) for part in range(PARTS)]
 
     def test_tiles_that_are_added_meanwhile_are_computed(self, engine: Engine) -> None:
         first, *others = TILES
         waiting = agenda([first])
         seen: list[Tile] = []
         for each in engine.run(work("a"), waiting):
-            assert isinstance(each, Found)
+            assert isinstance(each, TileFound)
             assert each.tile is not None
             if each.tile == first and each.part == 0:
                 waiting.add(others)
@@ -113,7 +113,7 @@ class EngineContract(ABC):
         waiting, last = agenda(TILES), TILES[-1]
         seen: list[Tile | None] = []
         for each in engine.run(work("a", 0.02), waiting):
-            assert isinstance(each, Found)
+            assert isinstance(each, TileFound)
             if not seen:
                 waiting.focus(XY(35, 25))
             seen.append(each.tile)
@@ -125,7 +125,7 @@ class EngineContract(ABC):
         (failed,) = [each for each in found if isinstance(each, TileFailed)]
         assert failed.tile == bad
         assert "the model trips" in failed.message
-        whole = [each.tile for each in found if isinstance(each, Found)]
+        whole = [each.tile for each in found if isinstance(each, TileFound)]
         assert sorted(map(str, whole)) == sorted(map(str, good * PARTS))
 
     def test_a_job_that_is_cancelled_ends_soon(self, engine: Engine) -> None:
@@ -140,18 +140,18 @@ class EngineContract(ABC):
         next(left)
         left.close()  # type: ignore[attr-defined]
         found = list(engine.run(work("b"), agenda(TILES)))
-        assert {each.name for each in found if isinstance(each, Found)} == {"b"}
+        assert {each.name for each in found if isinstance(each, TileFound)} == {"b"}
         assert len(found) == len(TILES) * PARTS
 
     def test_jobs_that_run_together_are_kept_apart(self, engine: Engine) -> None:
         with ThreadPoolExecutor(2) as threads:
             a, b = threads.map(lambda name: [*engine.run(work(name), agenda(TILES))], "ab")
         for name, found in (("a", a), ("b", b)):
-            assert {each.name for each in found if isinstance(each, Found)} == {name}
+            assert {each.name for each in found if isinstance(each, TileFound)} == {name}
             assert len(found) == len(TILES) * PARTS
 
     def test_a_survey_is_made(self, engine: Engine) -> None:
-        assert engine.survey(work("a"), agenda(TILES)) == Found("a")
+        assert engine.survey(work("a"), agenda(TILES)) == TileFound("a")
 
     def test_a_survey_raises_what_the_image_raises(self, engine: Engine) -> None:
         with pytest.raises(Unreadable, match="the image is damaged"):
