@@ -438,7 +438,7 @@ def test_the_tile_of_a_dead_worker_is_tried_once_more() -> None:
     # a1 had not begun: nothing speaks against it
     assert stage.next(begins=True) == ["0 begins a", "0 does a0 again", "0 does a1"]
     assert stage.die(0)
-    assert run.results == ["a0 failed: Broken: a worker died here twice: exit code 1"]
+    assert run.results == ["a0 failed: Broken: two workers died computing this: exit code 1"]
     assert stage.next() == ["0 does a1", "0 does a2"]
     stage.answer(0)
     stage.answer(0)
@@ -497,7 +497,7 @@ def test_a_survey_that_fails_is_refused() -> None:
     stage.die(0)
     assert stage.next() == ["0 surveys a again"]
     stage.die(0)
-    assert run.results == ["a refused: a worker died here twice: exit code 1"]
+    assert run.results == ["a refused: two workers died computing this: exit code 1"]
     assert run.run.answered
     assert stage.counts.failed == 0  # no tile did
 
@@ -563,7 +563,9 @@ def test_a_tile_that_takes_too_long_costs_its_worker() -> None:
     stage.now += 10.1
     assert stage.condemned() == [0]
     stage.die(0)
-    assert run.results == ["a0 failed: Broken: a worker died here twice: no result within 10 s"]
+    assert run.results == [
+        "a0 failed: Broken: two workers died computing this: no result within 10 s"
+    ]
 
 
 def test_each_tile_has_its_own_time() -> None:

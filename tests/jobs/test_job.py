@@ -157,7 +157,7 @@ def test_a_job_looks_at_a_point_of_its_image(folder: Path, plan: TiledPlan) -> N
     first = agenda.take()
     assert first is not None
     assert first.place == (3, 2)
-    with pytest.raises(NotSupported, match="a slice says nothing about a picture"):
+    with pytest.raises(NotSupported, match="slice does not apply to a picture"):
         job.focus(3)
     job.stop()
     assert job.cancelled
@@ -317,7 +317,7 @@ def test_a_job_whose_image_has_changed_is_unreadable(
     folder: Path, plan: TiledPlan, tmp_path: Path
 ) -> None:
     journal(folder, (dataclasses.replace(results.STARTED, job=folder.name), Progress(0, 20, None)))
-    with pytest.raises(Unreadable, match="or the model changed since the job began"):
+    with pytest.raises(Unreadable, match="or the model has changed since the job started"):
         batches_of(Job(folder, CARD_), plan, tmp_path)
 
 

@@ -135,7 +135,7 @@ def test_an_unknown_job_is_said_to_be(opened: Opening) -> None:
     assert office.jobs.get(job.id) is job
     with pytest.raises(UnknownJob, match="no job 'nothing'") as caught:
         office.jobs.get("nothing")
-    assert caught.value.remedy == "it never was, or has outlived its time to live"
+    assert caught.value.remedy == "it may have expired: submit the request again"
 
 
 # Whose turn it is
@@ -222,12 +222,12 @@ def test_nobody_fills_the_queue(opened: Opening) -> None:
         office.submit("greedy")
     with pytest.raises(QueueFull) as full:
         office.submit("greedy")
-    assert full.value.what == ("2 of your jobs wait already and this one would be at position 2")
+    assert full.value.what == ("2 of your jobs are waiting, so this one would be at position 2")
     assert full.value.remedy == "try again in 5 s"
     assert (full.value.position, full.value.retry_after, full.value.code) == (2, 5, "Busy")
     for _ in range(4):  # who is unknown has no share
         office.submit()
-    with pytest.raises(QueueFull, match=r"^6 jobs wait already") as full:
+    with pytest.raises(QueueFull, match=r"^6 jobs are waiting") as full:
         office.submit("late")
     assert full.value.position == 6
     assert office.jobs.waiting == 6
@@ -243,11 +243,11 @@ def test_only_those_of_ones_own_lane_or_before_it_count(
     office.submit()
     office.submit()
     office.plan = slide
-    with pytest.raises(QueueFull, match=r"^3 jobs wait already"):
+    with pytest.raises(QueueFull, match=r"^3 jobs are waiting"):
         office.submit()
     office.plan = click
     office.submit()
-    with pytest.raises(QueueFull, match=r"^2 jobs wait already"):
+    with pytest.raises(QueueFull, match=r"^2 jobs are waiting"):
         office.submit()
 
 
@@ -314,7 +314,7 @@ def test_a_key_is_submitted_once_also_over_a_restart(opened: Opening, slide: Til
     others = {submit(b"{}", "ann", "k2"), submit(b"{}", "bob", "k1")}
     keyless = {submit(b"{}", "ann", ""), submit(b"{}", "ann", "")}
     assert len(others | keyless | {first}) == 5
-    with pytest.raises(KeyReused, match="'k1' came with another request"):
+    with pytest.raises(KeyReused, match="'k1' has already been used"):
         submit(b'{"other":1}', "ann", "k1")
     assert office.jobs.submitted("ann", "k3", b"{}") is None
     office.restart()

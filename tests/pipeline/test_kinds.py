@@ -87,5 +87,5 @@ def test_exactly_one_kind_accepts_a_request() -> None:
     assert kind_of(request, model_of(plain)) is TiledWork
     assert kind_of(request, model_of(prompted)) is PromptWork
     nothing = ModelSpec("c", "C", "", "1", ())
-    with pytest.raises(Broken, match="no kind of work would do what c is asked for"):
+    with pytest.raises(Broken, match="this request for c is accepted by no kind of work"):
         kind_of(request, model_of(nothing))

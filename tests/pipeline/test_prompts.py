@@ -143,7 +143,7 @@ def test_an_outline_to_start_from(images: Images, bench: Resources) -> None:
         shapely.union_all([shapely.box(10, 20, 14, 22), shapely.box(77, 50, 78, 51)])
     )
     thin = replace(request, initial=Region.rectangle(10.6, 20.6, 10.9, 20.9))
-    with pytest.raises(BadPrompt, match="holds no pixel"):
+    with pytest.raises(BadPrompt, match="contains no pixel"):
         answer(thin, images, bench)
 
 
@@ -280,7 +280,7 @@ def test_an_upload_is_what_lies_around_the_prompts(tmp_path: Path, bench: Resour
     name = f"upload:{upload}"
     found = answer(asking(name, point(3001, 2001)), images, bench)
     assert outline(found).equals(shapely.box(3000, 2000, 3007, 2010))
-    with pytest.raises(BadPrompt, match="no pixels where the prompts point"):
+    with pytest.raises(BadPrompt, match="no pixels at the prompts"):
         answer(asking(name, point(100, 100)), images, bench)
 
 
@@ -294,10 +294,10 @@ WRONG: list[tuple[str, tuple[Prompt, ...], dict[str, Any]]] = [
     ("threshold takes no prompts", (INSIDE,), {"model": "threshold"}),
     ("initial: threshold takes no", (), {"model": "threshold", "initial": CORNER}),
     ("every prompt excludes", (point(3, 3, include=False),), {}),
-    (r"prompts\[1\]: flood does not understand a box", (INSIDE, BOX), {}),
-    ("region does not go with prompts", (INSIDE,), {"region": CORNER}),
-    ("tile does not go", (INSIDE,), {"tile": 256}),
-    ("at_um does not go", (INSIDE,), {"at_um": 1.0}),
+    (r"prompts\[1\]: flood does not support a box", (INSIDE, BOX), {}),
+    ("region cannot be combined with prompts", (INSIDE,), {"region": CORNER}),
+    ("tile cannot be combined", (INSIDE,), {"tile": 256}),
+    ("at_um cannot be combined", (INSIDE,), {"at_um": 1.0}),
     (r"prompts\[1\]: a position has 3 numbers", (INSIDE, point(1, 2, 3)), {}),
     (r"prompts\[0\]: a polygon is three", (drawn("polygon", (1, 1)),), {}),
     (r"prompts\[0\]: a number is not finite", (point(float("nan"), 2),), {}),
@@ -311,8 +311,8 @@ WRONG: list[tuple[str, tuple[Prompt, ...], dict[str, Any]]] = [
         (INSIDE, point(7.1, 9.9, include=False), point(7.9, 9)),
         {},
     ),
-    ("lies in no frame of reference", (INSIDE,), {"frame_of_reference": "1.2"}),
-    ("initial: slices", (INSIDE,), {"initial": (DrawnSlice(0, (0, 0, 1, 1), b"\0\1"),)}),
+    ("has no frame of reference", (INSIDE,), {"frame_of_reference": "1.2"}),
+    ("initial: it has slices", (INSIDE,), {"initial": (DrawnSlice(0, (0, 0, 1, 1), b"\0\1"),)}),
     ("initial lies outside", (INSIDE,), {"initial": Region.rectangle(900, 0, 901, 1)}),
 ]
 
@@ -328,10 +328,10 @@ WRONG_IN_VOLUMES: list[tuple[str, str, tuple[Prompt, ...], dict[str, Any]]] = [
     ("ct", r"a position has 2 numbers", (INSIDE,), {}),
     ("ct", r"prompts\[0\] lies outside.*has 40 x 30 x 22", (point(20, 15, 21.5),), {}),
     ("ct", "same voxel, 20, 15, 11", (CENTRE, point(20.4, 15, 10.6, include=False)), {}),
-    ("ct", "the corners of a polygon lie in one plane", (SKEW,), {}),
+    ("ct", "do not lie in one plane", (SKEW,), {}),
     ("ct", f"1.2.3 and ct in {volumes.FRAME}", (CENTRE,), {"frame_of_reference": "1.2.3"}),
     ("ct.nii.gz", "and ct.nii.gz in none", (CENTRE,), {"frame_of_reference": "1.2.3"}),
-    ("ct", "initial: an outline, and ct", (CENTRE,), {"initial": CORNER}),
+    ("ct", "initial: it is an outline, and ct", (CENTRE,), {"initial": CORNER}),
     ("ct", r"slices\[0\].box", (CENTRE,), begun(0, 41, RUNS)),
     ("ct", r"slices\[0\].runs: the runs contain 4", (CENTRE,), begun(0, 3, RUNS)),
     ("ct", "runs are truncated", (CENTRE,), begun(0, 3, b"\x83")),
@@ -362,9 +362,9 @@ def test_what_is_refused_in_a_volume(
     ("image", "changes", "message"),
     [
         ("p.png", {"format": "ohif"}, "ohif supports masks"),
-        ("p.png", {"slice": 3}, "slice says nothing"),
+        ("p.png", {"slice": 3}, "slice does not apply"),
         ("ct", {}, "geojson supports outlines"),
-        ("ct", {"format": "ohif", "z": 3}, "z says nothing"),
+        ("ct", {"format": "ohif", "z": 3}, "z does not apply"),
     ],
 )
 def test_image_and_format_have_to_suit(

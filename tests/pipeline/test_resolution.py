@@ -164,7 +164,7 @@ def test_a_pixel_is_enlarged_sixteen_times_at_most() -> None:
     assert working_grid("a.svs", info(None), SPEC, XY(4.0, 8.0), 0.25).scale == XY(1 / 16, 1 / 32)
     with pytest.raises(BadSpacing, match=r"has 4\.08 um per pixel, far coarser") as caught:
         working_grid("a.svs", info(None), SPEC, XY(8.0, 4.08), 0.25)
-    assert caught.value.remedy == "give at least 0.255, or leave at_um out"
+    assert caught.value.remedy == "use at least 0.255, or leave at_um out"
 
 
 @pytest.mark.parametrize("own", [XY(1e-7, 0.25), None])

@@ -106,7 +106,7 @@ def test_what_is_wrong_is_a_problem(url: str) -> None:
     with pytest.raises(ClientError, match=r"prompts\[0\] lies outside") as refused:
         click(url, 3, point(500, 1))
     assert (refused.value.status, refused.value.code) == (422, "BadPrompt")
-    with pytest.raises(ClientError, match="does not understand a box"):
+    with pytest.raises(ClientError, match="does not support a box"):
         click(url, 3, box((1, 1), (5, 5)))
     with pytest.raises(ClientError, match="a polygon is three"):
         click(url, 3, polygon([(1, 1), (5, 5)]), scribble([(1, 1)], include=False))

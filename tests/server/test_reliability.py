@@ -354,12 +354,12 @@ def test_nobody_fills_the_queue(disk_slide: Shapes, tmp_path: Path) -> None:
     jobs = Jobs(tmp_path / "jobs", engine, limits, lambda _: prepared)
     for _ in range(3):  # one runs
         jobs.submit(b"{}", prepared, owner="greedy")
-    with pytest.raises(QueueFull, match="2 of your jobs wait already") as full:
+    with pytest.raises(QueueFull, match="2 of your jobs are waiting") as full:
         jobs.submit(b"{}", prepared, owner="greedy")
     assert full.value.position == 2
     for _ in range(4):  # who is unknown has no share
         jobs.submit(b"{}", prepared)
-    with pytest.raises(QueueFull, match="6 jobs wait already"):
+    with pytest.raises(QueueFull, match="6 jobs are waiting"):
         jobs.submit(b"{}", prepared, owner="late")
     engine.go_on.release(7)
     for job in jobs.all():

@@ -1,1 +1,1 @@
-"""Where tiles run."""
+"""Engines, which run tiles."""

@@ -1,4 +1,4 @@
-"""What an engine is: it runs the tiles of a task somewhere and gives the results in any order."""
+"""The interface of an engine, which runs the tiles of a task and returns results in any order."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from isoline.inference.task import Result, Task
 
 @dataclass(frozen=True)
 class Bounds:
-    """What one worker may take."""
+    """Resource limits of one worker."""
 
     tile_seconds: float = 0.0
-    """Longest time for one tile; 0: as long as it likes."""
+    """Longest time for one tile; 0 means no limit."""
     memory_mib: int = 0
-    """Largest resident memory of one worker; 0: as much as there is."""
+    """Largest resident memory of one worker; 0 means no limit."""
     seen_mib: int = 512
-    """What one worker keeps of what prompts made it read and compute."""
+    """Size of one worker's cache for prompt work."""
 
 
 class Observer:
-    """Is told what happens in an engine, by any of its threads. This one takes note of nothing."""
+    """Receives notifications from any thread of an engine. This base class ignores them."""
 
     def computed(self, result: Result) -> None:
-        """A worker has answered."""
+        """Called when a worker has computed a result."""
 
     def tile_failed(self) -> None:
-        """A tile was reported as failed."""
+        """Called when a tile is reported as failed."""
 
     def worker_died(self) -> None:
-        """A worker died or was killed for what it took, and was replaced."""
+        """Called when a worker has died or exceeded its limits, and was replaced."""
 
 
 class Agenda:
-    """The tiles of a job that nobody has taken yet, nearest to the focus first.
+    """The pending tiles of a job, nearest to the focus first.
 
     Shared by the pipeline, which adds tiles; the engine, which takes them; and the HTTP threads,
     which move the focus or cancel.
@@ -53,7 +53,7 @@ class Agenda:
         urgent: bool = False,
         owner: str = "",
     ) -> None:
-        """Hold `tiles`; urgent ones go before all others, and owners share the workers evenly."""
+        """Hold `tiles`; urgent agendas take precedence, and owners share the workers evenly."""
         self.urgent = urgent
         self.owner = owner
         self._lattice = lattice
@@ -61,7 +61,7 @@ class Agenda:
         self._lock = threading.Lock()
         self._cancelled = False
         self.slice: int | None = None
-        """Of a volume: the slice k that the user has turned to, None where they have not."""
+        """In a volume, the slice k that the user has moved to, None if they have not."""
         self._waiting = sorted(tiles, key=lattice.order(focus), reverse=True)
 
     def __len__(self) -> int:
@@ -72,7 +72,7 @@ class Agenda:
         return self._cancelled
 
     def take(self) -> Tile | None:
-        """Remove and return the tile nearest to the focus; None when there is none left."""
+        """Remove and return the tile nearest to the focus; None if none is left."""
         with self._lock:
             return self._waiting.pop() if self._waiting else None
 
@@ -83,18 +83,18 @@ class Agenda:
                 self._sort()
 
     def drop(self, unwanted: Callable[[Tile], bool]) -> None:
-        """Forget the tiles that need not be computed after all."""
+        """Drop the tiles that need not be computed after all."""
         with self._lock:
             self._waiting = [tile for tile in self._waiting if not unwanted(tile)]
 
     def focus(self, focus: XY) -> None:
-        """Look at `focus`, in grid pixels, from now on."""
+        """Move the focus to `focus`, in grid pixels."""
         with self._lock:
             self._focus = focus
             self._sort()
 
     def cancel(self) -> None:
-        """Forget every tile that nobody has taken and accept no more."""
+        """Drop every pending tile and accept no more."""
         with self._lock:
             self._cancelled = True
             self._waiting.clear()
@@ -104,13 +104,13 @@ class Agenda:
 
 
 class Engine(ABC):
-    """Runs tiles; nothing above this seam knows where."""
+    """Runs tiles; code that uses this interface does not know where."""
 
     @abstractmethod
     def survey(self, task: Task, agenda: Agenda) -> Result | None:
-        """Look at the whole image once, as `Task.survey` does in a worker.
+        """Survey the whole image: run `Task.survey` in a worker.
 
-        Returns None when `agenda`, which waits for it, is cancelled meanwhile.
+        Returns None if `agenda`, which waits for it, is cancelled meanwhile.
         Raises whatever the source or the model raises.
         """
 
@@ -118,12 +118,12 @@ class Engine(ABC):
     def run(self, task: Task, agenda: Agenda) -> Iterator[Result]:
         """Yield the result of every tile of `agenda`, in any order, until it is empty.
 
-        A tile may give many results; the last of them completes it.
+        A tile may produce several results; the last of them completes it.
 
         Tiles may be added to the agenda while this runs, by the consumer between two results.
-        Closing the iterator gives up what is in flight.
+        Closing the iterator cancels tiles in flight.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """End every worker."""
+        """Stop every worker."""

@@ -1,7 +1,7 @@
-"""Where a worker process begins: it ends with its server, whatever it is at.
+"""The entry point of a worker process, which makes it exit when its server dies.
 
-What a worker needs takes seconds to import; a server that is killed meanwhile shall leave nothing
-behind. So this imports next to nothing.
+A worker's imports take seconds, and a server that is killed meanwhile must not leave processes
+behind. Therefore this module imports almost nothing.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from multiprocessing.connection import Connection, wait
 
 
 def serve(pipe: Connection, models: bytes, device: str, seen_mib: int, niceness: int) -> None:
-    """Do what `worker.serve` does while the server lives, `niceness` below its priority.
+    """Run `worker.serve` while the server lives, with `niceness` below its priority.
 
-    `models` is a pickled ModelCatalogue: unpickling imports, and nothing may be imported before the
-    server is watched.
+    `models` is a pickled ModelCatalogue: unpickling imports modules, and the server must be watched
+    before anything is imported.
     """
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
     if hasattr(os, "nice"):  # not on Windows
-        os.nice(niceness)  # before the imports: meanwhile the server answers
+        os.nice(niceness)  # before the imports, so that the server stays responsive meanwhile
 
     from isoline.engines import worker
 
@@ -30,7 +30,7 @@ def serve(pipe: Connection, models: bytes, device: str, seen_mib: int, niceness:
 
 
 def _die_with_parent() -> None:
-    """End this process when the server is killed, also in the middle of a tile."""
+    """Exit this process when the server is killed, even in the middle of a tile."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])

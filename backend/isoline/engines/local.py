@@ -1,7 +1,7 @@
-"""Tiles on this machine: worker processes, each with its own open images and loaded models.
+"""Running tiles on this machine, in worker processes with their own open images and loaded models.
 
-One dispatcher thread feeds them all; what each does is the scheduler's to decide. Workers of large
-runs yield the processor to those kept for urgent ones.
+One dispatcher thread feeds all of them; the scheduler decides what each does. Workers for large
+runs have a lower priority than those reserved for urgent ones.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from isoline.models.catalogue import ModelCatalogue
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.25
-"""How often busy workers are looked at."""
+"""How often busy workers are checked."""
 NICENESS = 4
-"""By how much workers of large runs stand back: an urgent one then has a whole core beside them."""
+"""Niceness of workers for large runs, so that an urgent worker gets a whole core next to them."""
 KILLED = -9
-"""The exit code of a process that was killed."""
+"""Exit code of a process that was killed."""
 
 
 class LocalEngine(Engine):
@@ -47,14 +47,14 @@ class LocalEngine(Engine):
         bounds: Bounds = Bounds(),  # noqa: B008  it is frozen
         observer: Observer = Observer(),  # noqa: B008  it has no state
     ) -> None:
-        """Start `workers` processes, and `urgent_workers` more that take urgent runs only.
+        """Start `workers` processes, and `urgent_workers` more for urgent runs only.
 
-        Each GPU that `device` means gets one more, which takes the tiles of the models that use it,
-        and the others take none of these. Raises Malformed for a device that is not known.
+        Each GPU that `device` selects gets an additional worker, which takes all tiles of models
+        that use a GPU. Raises Malformed for an unknown device.
 
-        A volume may use those of `cores` (0: one per worker) whose workers have nothing to do.
+        A volume may use those of `cores` (0: one per worker) whose workers are idle.
 
-        `models` is what the workers find models in.
+        The workers look up models in `models`.
         """
         slots = [Slot(urgent_only=True)] * urgent_workers + [Slot()] * workers
         slots += [Slot(gpu=gpu) for gpu in devices.gpus(device)]
@@ -72,17 +72,17 @@ class LocalEngine(Engine):
 
     @property
     def workers(self) -> int:
-        """How many workers take any tile that is for CPUs."""
+        """The number of workers that take any CPU tile."""
         return sum(worker.slot.is_general for worker in self._scheduler.workers)
 
     @property
     def broken(self) -> bool:
-        """Whether workers cannot be started any more."""
+        """Whether workers can no longer be started."""
         return self._scheduler.broken is not None
 
     @property
     def ready(self) -> bool:
-        """Whether every worker has imported and compiled what it needs."""
+        """Whether every worker has finished importing and compiling."""
         return all(worker.ready for worker in self._scheduler.workers)
 
     @property
@@ -90,7 +90,7 @@ class LocalEngine(Engine):
         with self._lock:
             return [self._processes[worker].pid for worker in self._scheduler.workers]
 
-    # --- In the threads of consumers -------------------------------------------------------------
+    # --- Called in the consumers' threads --------------------------------------------------------
 
     def survey(self, task: Task, agenda: Agenda) -> Result | None:
         with self._running(task, None) as (_, results):
@@ -129,7 +129,7 @@ class LocalEngine(Engine):
     def _running(
         self, task: Task, agenda: Agenda | None
     ) -> Iterator[tuple[Run, queue.SimpleQueue[Reply]]]:
-        """Have `task` scheduled for the length of the block; its results come in the queue."""
+        """Schedule `task` for the duration of the block; its results arrive in the queue."""
         results = queue.SimpleQueue[Reply]()
         with self._lock:
             if self._closing:
@@ -143,7 +143,7 @@ class LocalEngine(Engine):
                 self._send(self._scheduler.close(run))
 
     def _next(self, results: queue.SimpleQueue[Reply]) -> Reply | None:
-        """Return the next result, or None where a moment passes without one."""
+        """Return the next result, or None if there is none for a moment."""
         if self._scheduler.broken is not None:
             raise self._scheduler.broken
         try:
@@ -158,20 +158,20 @@ class LocalEngine(Engine):
                 self._rung = True
                 self._button.send_bytes(b"!")
 
-    # --- In the dispatcher's thread --------------------------------------------------------------
+    # --- Called in the dispatcher's thread -------------------------------------------------------
 
     def _dispatch(self) -> None:
         try:
             while not self._closing:
                 self._turn()
-        except Exception:  # whatever it is, those who wait for results must hear of it
+        except Exception:  # whatever it is, consumers that wait for results must be notified
             log.exception("the engine stopped")
             self._scheduler.broken = Broken(
                 "the engine stopped", "restart the server; its log has the reason"
             )
 
     def _turn(self) -> None:
-        """Hand out what there is, wait until something happens, and take note of it."""
+        """Assign pending tiles, wait for an event, and handle it."""
         with self._lock:
             self._send(self._scheduler.hand_out())
             by_pipe = {self._processes[each].pipe: each for each in self._scheduler.workers}
@@ -201,10 +201,10 @@ class LocalEngine(Engine):
                 self._scheduler.answered(worker, order, result)
 
     def _replace(self, worker: Worker) -> None:
-        """Start a new process in the place of one that died."""
+        """Start a new process to replace one that died."""
         process = self._processes.pop(worker)
         code = process.bury()
-        # what nobody here has killed, the kernel has: it does that when memory runs out
+        # a process that was not killed here was killed by the kernel, for lack of memory
         verdict = worker.verdict or CauseOfDeath(f"exit code {code}", of_memory=code == KILLED)
         if verdict is GIVEN_UP:
             log.info("worker %s was replaced: %s", process.pid, verdict.reason)

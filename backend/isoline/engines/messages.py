@@ -1,4 +1,4 @@
-"""What an engine and its worker processes say to each other over a pipe."""
+"""The messages between an engine and its worker processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from isoline.inference.task import Result, Task
 
 @dataclass(frozen=True)
 class Begin:
-    """Orders of this run are about to follow."""
+    """Announces a run whose orders follow."""
 
     run: int
     task: Task
@@ -20,21 +20,21 @@ class Begin:
 
 @dataclass(frozen=True)
 class Do:
-    """Compute one tile, or survey the image where there is none."""
+    """An order to compute one tile or, if there is none, to survey the image."""
 
     run: int
     tile: Tile | None
     again: bool = False
-    """Whether a worker has died of it before."""
+    """Whether this is the second attempt."""
     in_quarters: bool = False
-    """Compute the tile in four parts, one after the other, to need less memory."""
+    """Whether to compute the tile in four parts, one after the other, to use less memory."""
     threads: int = 1
-    """How many cores it may use."""
+    """Number of cores that it may use."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """The user looks at this slice of the run's volume now."""
+    """Reports that the user is now looking at this slice of the run's volume."""
 
     run: int
     slice: int
@@ -42,7 +42,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Forget:
-    """The run has ended: drop its task and the orders of it that wait."""
+    """Reports that the run has ended: drop its task and its pending orders."""
 
     run: int
 
@@ -52,7 +52,7 @@ ToWorker: TypeAlias = Begin | Do | Look | Forget
 
 @dataclass(frozen=True)
 class Refusal:
-    """What a worker raised, in words for the user."""
+    """The error that a worker raised, with a message for the user."""
 
     error: IsolineError
     of_memory: bool = False
@@ -60,7 +60,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker has imported and compiled what it needs."""
+    """Reports that the worker has finished importing and compiling."""
 
 
 Reply: TypeAlias = Result | Refusal
@@ -68,7 +68,7 @@ Reply: TypeAlias = Result | Refusal
 
 @dataclass(frozen=True)
 class Completed:
-    """What became of an order; nothing follows it."""
+    """The final result of an order."""
 
     order: Do
     result: Reply
@@ -76,7 +76,7 @@ class Completed:
 
 @dataclass(frozen=True)
 class Part:
-    """What was found on the way to an answer."""
+    """An intermediate result of an order."""
 
     order: Do
     result: Result

@@ -1,4 +1,4 @@
-"""One worker process as its engine sees it: start, tell, hear, measure, end."""
+"""A worker process as seen by its engine: starting, messages, monitoring and stopping."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from isoline.models.catalogue import ModelCatalogue
 log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 5
-"""How long a worker may take to end by itself."""
+"""How long a worker may take to exit by itself."""
 
 
 class WorkerProcess:
-    """A process that serves orders, and our end of the pipe to it."""
+    """A process that executes orders, and the engine's end of the pipe to it."""
 
     def __init__(self, models: ModelCatalogue, device: str, seen_mib: int, niceness: int) -> None:
-        """Start it: it says when it is ready; `lifeline.serve` explains the arguments."""
+        """Start the process, which reports when it is ready; see `lifeline.serve` for arguments."""
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         arguments = (theirs, pickle.dumps(models), device, seen_mib, niceness)
         self._process = context.Process(target=lifeline.serve, args=arguments, daemon=True)
-        # one worker per core: a library that starts threads of its own only gets in their way;
-        # the variables must be there before the child imports anything
+        # with one worker per core, threads started by libraries would only interfere; the variables
+        # must be set before the child process imports anything
         one = _environment(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
         with one, _interrupts_held():
             self._process.start()
@@ -45,10 +45,10 @@ class WorkerProcess:
         try:
             self.pipe.send(message)
         except ConnectionError:
-            log.debug("worker %s is gone; its end of the pipe says so", self.pid)
+            log.debug("worker %s has exited and closed its end of the pipe", self.pid)
 
     def hear(self) -> FromWorker | None:
-        """Return what it says next, None where it has died."""
+        """Return its next message, None if it has died."""
         try:
             return cast(FromWorker, self.pipe.recv())
         except (EOFError, ConnectionError):
@@ -59,25 +59,25 @@ class WorkerProcess:
         try:
             return float(psutil.Process(self.pid).memory_info().rss) / 2**20
         except psutil.Error:
-            return 0.0  # it has just died
+            return 0.0  # the process has just died
 
     def kill(self) -> None:
-        """End it at once; its pipe will say that it is gone."""
+        """Kill it; its pipe will then report that it has exited."""
         self._process.kill()
 
     def bury(self) -> int:
-        """Clean up after one that has died; return its exit code."""
+        """Clean up after the process has died; return its exit code."""
         self._process.join()
         self.pipe.close()
         assert self._process.exitcode is not None
         return self._process.exitcode
 
     def hang_up(self) -> None:
-        """Ask it to end once it has done what it is at."""
+        """Make it exit once its current order is done."""
         self.pipe.close()
 
     def join(self) -> None:
-        """Wait until it has ended, and see to that."""
+        """Wait until it has exited; kill it if that takes too long."""
         self._process.join(CLOSE_SECONDS)
         if self._process.is_alive():
             self._process.kill()
@@ -86,9 +86,10 @@ class WorkerProcess:
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Let what is started in the block never hear Ctrl-C, which a terminal sends to all processes.
+    """Block Ctrl-C, which a terminal sends to all processes, in child processes started in the
+    block.
 
-    A worker says so itself too, but only once it has imported something.
+    A worker also ignores it itself, but only once it has imported something.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -102,7 +103,7 @@ def _interrupts_held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _environment(**values: str) -> Iterator[None]:
-    """Set environment variables for the length of a block."""
+    """Set environment variables for the duration of a block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

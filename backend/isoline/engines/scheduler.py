@@ -1,17 +1,17 @@
-"""Which worker does what next, and what happens when one dies: the policy that engines share.
+"""The scheduling policy that engines share: what each worker does next, and what if it dies.
 
-A scheduler is told what happens and says what to do about it. It starts, sends, measures and waits
-for nothing, so that it is the same wherever the workers are. It does not lock: its engine calls it
-from one thread at a time.
+A scheduler receives events and returns actions. It does not itself start, send, measure or wait for
+anything, so it works wherever the workers are. It does not lock: its engine calls it from one
+thread at a time.
 
-Interactive work goes first, then surveys, then urgent tiles; users share the workers evenly, and
-the runs of a user take turns. Urgent work has workers that take nothing else, so that a click never
-waits behind a slide. Interactive work runs on these alone, and goes to the one that has looked at
-its image before. A worker holds one tile and, while plenty are left, the next one, so that it never
-waits for its engine.
+Interactive work has the highest priority, then surveys, then urgent tiles; users share the workers
+evenly, and the runs of a user take turns. Some workers are reserved for urgent work, so that a
+click never waits behind a slide. Interactive work runs only on these, preferably on the one that
+has seen its image before. A worker holds one tile and, while there are plenty, the next one, so
+that it never waits for its engine.
 
-A worker that dies, hangs or grows too large is replaced. The tile it was at is tried once more, in
-quarters when memory was short and the work can be divided, then reported as failed.
+A worker that dies, hangs or grows too large is replaced. Its tile is tried once more, in quarters
+if memory was short and the work is divisible, then reported as failed.
 """
 
 from __future__ import annotations
@@ -28,61 +28,61 @@ from isoline.errors import Broken
 from isoline.inference.task import Result, Task, TileFailed
 
 SURVEY_FACTOR = 5
-"""A survey reads a whole image and may take so many times as long as a tile."""
+"""A survey reads a whole image and may take this many times as long as a tile."""
 AWAY_SECONDS = 0.25
-"""How long interactive work waits for the worker that knows its image before another takes it."""
+"""How long interactive work waits for a worker that has seen its image before another takes it."""
 KNOWN_IMAGES = 64
-"""How many images a worker is remembered to know."""
+"""Number of images remembered per worker."""
 STOP_SECONDS = 0.7
-"""A worker that is still at a survey or lasting work this long after it was given up is killed."""
+"""A worker is killed this long after its survey or lasting work was cancelled."""
 STARTS = 3
-"""How many workers in a row may fail to start before the engine gives up."""
+"""Number of consecutive failed starts after which the engine gives up."""
 
 
 @dataclass(frozen=True)
 class Slot:
-    """The place of a worker, and the work that is for it."""
+    """A worker's slot, and the work that it takes."""
 
     urgent_only: bool = False
     gpu: str | None = None
-    """The GPU that it computes on, None for CPUs."""
+    """The GPU that it uses, None for CPUs."""
 
     @property
     def is_general(self) -> bool:
-        """Whether it is for anything that CPUs compute."""
+        """Whether it takes all CPU work."""
         return not self.urgent_only and self.gpu is None
 
 
 @dataclass(frozen=True)
 class CauseOfDeath:
-    """Why a worker is killed or has died."""
+    """The reason why a worker is killed or has died."""
 
     reason: str
     of_memory: bool = False
     is_failure: bool = True
-    """False where it was killed only because nobody wants its work any more."""
+    """False if it was killed only because its work was cancelled."""
 
 
-GIVEN_UP = CauseOfDeath("the work was given up", is_failure=False)
+GIVEN_UP = CauseOfDeath("the work was cancelled", is_failure=False)
 
 
 @dataclass(eq=False)
 class Worker:
-    """What is known of a worker, from its start to its death."""
+    """The state of a worker."""
 
     slot: Slot
     ready: bool = False
     verdict: CauseOfDeath | None = None
-    """Why it is being killed, where that was decided here."""
+    """Why it is being killed, if the scheduler decided so."""
     begun: set[int] = field(default_factory=set)
-    """The runs that it was told of."""
+    """The runs that were announced to it."""
     doing: deque[Do] = field(default_factory=deque)
     since: float = 0.0
-    """When it began the first of `doing`, or last gave a part of it."""
+    """When it started the first of `doing`, or last returned a part of it."""
     given_up: float | None = None
-    """When the survey or the lasting work that it is at was given up."""
+    """When its current survey or lasting work was cancelled."""
     images: deque[str] = field(default_factory=lambda: deque(maxlen=KNOWN_IMAGES))
-    """Those that it looked at for interactive work, the last one last."""
+    """Images that it read for interactive work, most recent last."""
 
 
 @dataclass(eq=False)
@@ -94,14 +94,14 @@ class Run:
     agenda: Agenda | None
     """None for a survey."""
     deliver: Callable[[Reply], None]
-    """Takes each result; of a survey also the refusal."""
+    """Receives each result and, for a survey, also a refusal."""
     since: float
-    """When it came."""
+    """When it was opened."""
     first: deque[Do] = field(default_factory=deque)
-    """Goes before the agenda: the survey, and tiles whose worker died."""
+    """Orders that precede the agenda: the survey, and tiles whose worker died."""
     in_flight: int = 0
     looked_at: int | None = None
-    """The slice that its worker knows the user to look at."""
+    """The slice last reported to its worker."""
 
     @property
     def urgent(self) -> bool:
@@ -121,7 +121,7 @@ class Run:
 
     @property
     def answered(self) -> bool:
-        """Whether every order was answered."""
+        """Whether every order has been completed."""
         return self.waiting == self.in_flight == 0
 
     def next(self) -> Do | None:
@@ -143,9 +143,9 @@ class Scheduler:
         observer: Observer,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin with a worker in each slot, all of them just started.
+        """Start with one new worker in each slot.
 
-        Lasting work may use those of `cores` whose workers have nothing to do.
+        Lasting work may use those of `cores` whose workers are idle.
         """
         self.workers = [Worker(slot) for slot in slots]
         self.broken: Broken | None = None
@@ -160,10 +160,10 @@ class Scheduler:
         self.runs: deque[Run] = deque()
         self._failed_starts = 0
 
-    # --- What consumers want ---------------------------------------------------------------------
+    # --- Called for consumers --------------------------------------------------------------------
 
     def open(self, task: Task, agenda: Agenda | None, deliver: Callable[[Reply], None]) -> Run:
-        """Take on the tiles of `agenda`, or the survey of `task` where there is none."""
+        """Add the tiles of `agenda` or, if there is none, the survey of `task`."""
         run = Run(next(self._numbers), task, agenda, deliver, self._clock())
         if agenda is None:
             run.first.append(Do(run.number, None))
@@ -171,7 +171,7 @@ class Scheduler:
         return run
 
     def look(self, run: Run) -> list[tuple[Worker, Look]]:
-        """Return whom to tell that the user of `run` has turned to another slice, if so."""
+        """If the user of `run` has moved to another slice, return the messages that report it."""
         k = None if run.agenda is None else run.agenda.slice
         at_it = [worker for worker in self.workers if run.number in worker.begun]
         if k is None or k == run.looked_at or not at_it:
@@ -180,7 +180,7 @@ class Scheduler:
         return [(worker, Look(run.number, k)) for worker in at_it]
 
     def close(self, run: Run) -> list[tuple[Worker, Forget]]:
-        """Give up what is left of `run`; return whom to tell."""
+        """Cancel the rest of `run`; return the messages to send."""
         self.runs.remove(run)
         told = []
         for worker in self.workers:
@@ -197,16 +197,16 @@ class Scheduler:
             )
         return told
 
-    # --- What workers do next --------------------------------------------------------------------
+    # --- Assigning work --------------------------------------------------------------------------
 
     @property
     def busy(self) -> bool:
         return any(worker.doing for worker in self.workers)
 
     def hand_out(self) -> list[tuple[Worker, ToWorker]]:
-        """Return what to tell whom: idle workers get a tile; while many wait, each a second one."""
+        """Assign a tile to each idle worker and, while many wait, a second one; return messages."""
         told = list[tuple[Worker, ToWorker]]()
-        # where somebody clicks, a small region goes to another worker if it can
+        # small regions go to workers that have not served clicks, if possible
         for worker in sorted(self.workers, key=lambda each: bool(each.images)):
             if not worker.doing:
                 told += self._hand_one(worker)
@@ -220,9 +220,9 @@ class Scheduler:
         while (run := self._most_deserving(worker)) is not None:
             order = run.next()
             if order is None:
-                continue  # cancelled between the two looks
+                continue  # cancelled in between
             self.runs.remove(run)
-            self.runs.append(run)  # among equals the next order is another run's
+            self.runs.append(run)  # among equals, another run is next
             if run.task.lasting:
                 order = replace(order, threads=self._free_cores())
             if not worker.doing:
@@ -242,7 +242,7 @@ class Scheduler:
             return
 
     def _free_cores(self) -> int:
-        """Return how many cores lasting work may use: those whose workers have nothing to do."""
+        """Return the number of cores for lasting work: those whose workers are idle."""
         busy = sum(worker.slot.is_general and bool(worker.doing) for worker in self.workers)
         return max(1, self._cores - busy)
 
@@ -253,7 +253,7 @@ class Scheduler:
             for run in self.runs
             if run.waiting
             and self._may_take(worker, run)
-            # a task may be long, and a busy worker reads it only after the tile: nobody waits
+            # a task may be large, and a busy worker would read it only after its tile
             and (run.number in worker.begun or not worker.doing)
         ]
         in_flight: Counter[str] = Counter()
@@ -267,7 +267,7 @@ class Scheduler:
         return min(candidates, key=rank, default=None)
 
     def _may_take(self, worker: Worker, run: Run) -> bool:
-        """Return whether `run` is for `worker`; where nobody is kept for clicks, all is for all."""
+        """Return whether `worker` may take `run`; without reserved workers, all take clicks."""
         slot, on_gpu = worker.slot, worker.slot.gpu is not None
         if self._has_gpus and run.task.on_gpu != on_gpu:
             return False
@@ -279,27 +279,27 @@ class Scheduler:
         home = next((each for each in alike if run.task.fingerprint in each.images), worker)
         return home is worker or self._clock() - run.since > AWAY_SECONDS
 
-    # --- What workers answer ---------------------------------------------------------------------
+    # --- Messages from workers -------------------------------------------------------------------
 
     def started(self, worker: Worker) -> None:
-        """Take note that `worker` has imported and compiled what it needs."""
+        """Record that `worker` has finished importing and compiling."""
         worker.ready, worker.since = True, self._clock()
         self._failed_starts = 0
 
     def found(self, worker: Worker, order: Do, part: Result) -> None:
-        """Pass on what `worker` found on the way to an answer."""
+        """Deliver an intermediate result of `worker`."""
         worker.since = self._clock()
         if (run := self._run_of(order)) is not None:
             run.deliver(part)
 
     def answered(self, worker: Worker, order: Do, result: Result) -> None:
-        """Pass on what `order` gave."""
+        """Deliver the final result of `order`."""
         self._observer.computed(result)
         if (run := self._ended(worker, order)) is not None:
             run.deliver(result)
 
     def refused(self, worker: Worker, order: Do, refusal: Refusal) -> None:
-        """Report that `order` cannot be done, or try it in quarters where memory was short."""
+        """Report that `order` failed, or retry it in quarters if memory was short."""
         run = self._ended(worker, order)
         if run is None:
             return
@@ -309,9 +309,10 @@ class Scheduler:
             self._report(run, order, refusal)
 
     def _ended(self, worker: Worker, order: Do) -> Run | None:
-        """Return the run that waits for `order`, which `worker` has ended; None if nobody does."""
+        """Return the run that waits for `order`, which `worker` has completed; None if none
+        does."""
         worker.since, worker.given_up = self._clock(), None
-        if order in worker.doing:  # not there: its run was closed while it was under way
+        if order in worker.doing:  # it is absent if its run was closed in the meantime
             worker.doing.remove(order)
         run = self._run_of(order)
         if run is not None:
@@ -328,12 +329,12 @@ class Scheduler:
             self._observer.tile_failed()
             run.deliver(TileFailed(order.tile, refusal.error.code, str(refusal.error)))
 
-    # --- Which workers end -----------------------------------------------------------------------
+    # --- Replacing workers -----------------------------------------------------------------------
 
     def condemn(self, memory_mib: Callable[[Worker], float]) -> list[Worker]:
-        """Return whom to kill now: each has a `verdict` from here on.
+        """Return the workers to kill now; each of them has a `verdict` from now on.
 
-        `memory_mib` measures the resident memory of a worker; only called where it is limited.
+        `memory_mib` measures the resident memory of a worker; it is called only if that is limited.
         """
         condemned = []
         for worker in self.workers:
@@ -355,9 +356,9 @@ class Scheduler:
         return None
 
     def died(self, worker: Worker, exited: CauseOfDeath) -> Worker | None:
-        """Return the worker to start in place of one that has died; None where it's no use.
+        """Return the worker to start in place of one that has died; None if that is pointless.
 
-        `exited` says how it ended, which matters unless it was condemned here.
+        `exited` is how it ended, which matters unless the scheduler condemned it.
         """
         verdict = worker.verdict or exited
         if verdict.is_failure:
@@ -365,9 +366,11 @@ class Scheduler:
         if not worker.ready:
             self._failed_starts += 1
         place = self.workers.index(worker)
-        if self._failed_starts >= STARTS:  # the next one would fare no better
+        if self._failed_starts >= STARTS:  # the next one would fail too
             del self.workers[place]
-            self.broken = Broken("worker processes cannot start", "see the log for the reason")
+            self.broken = Broken(
+                "worker processes cannot start", "see the server's log for the reason"
+            )
             return None
         self.workers[place] = Worker(worker.slot)
         for number, order in enumerate(worker.doing):
@@ -380,7 +383,7 @@ class Scheduler:
         if not begun:
             run.first.append(order)
         elif order.again:
-            error = Broken(f"a worker died here twice: {verdict.reason}")
+            error = Broken(f"two workers died computing this: {verdict.reason}")
             self._report(run, order, Refusal(error))
         else:
             in_quarters = verdict.of_memory and run.task.divisible

@@ -1,4 +1,4 @@
-"""A worker process: it answers one order after the other with the images and models it has open."""
+"""The main loop of a worker process, which executes one order after the other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def serve(pipe: Connection, models: ModelCatalogue, device: str, seen_mib: int) -> None:
-    """Answer orders until the pipe closes: the main function of a worker process."""
+    """Execute orders until the pipe closes: the main function of a worker process."""
     import signal
 
     import cv2
@@ -28,7 +28,7 @@ def serve(pipe: Connection, models: ModelCatalogue, device: str, seen_mib: int) 
     from isoline.inference import warmup
     from isoline.inference.resources import Resources
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     cv2.setNumThreads(1)
     resources = Resources(models, device, seen_mib)
     warmup.tiles()
@@ -51,7 +51,7 @@ def serve(pipe: Connection, models: ModelCatalogue, device: str, seen_mib: int) 
                     waiting.remove(order)
 
     def tell(order: Do, found: Result) -> bool:
-        """Pass on what was found on the way; return whether anybody still waits for more."""
+        """Send an intermediate result; return whether the run still waits for more."""
         pipe.send(Part(order, found))
         while pipe.poll():
             listen()
@@ -60,7 +60,7 @@ def serve(pipe: Connection, models: ModelCatalogue, device: str, seen_mib: int) 
     try:
         pipe.send(Ready())
         while True:
-            # drain the pipe before each tile, so that a run given up is not computed to its end
+            # drain the pipe before each tile, so that cancelled runs are not computed to their end
             while not waiting or pipe.poll():
                 listen()
             order = waiting.popleft()
@@ -90,13 +90,13 @@ def _attempt(
     except MemoryError:
         return Refusal(Broken("out of memory", "use a smaller tile"), of_memory=True)
     except Exception as error:
-        # a model is someone else's code: whatever it raises costs one tile, never the worker
+        # models are third-party code: whatever one raises costs a tile, never the worker
         log.exception("%s failed on tile %s", task.model, tile and tile.place)
         return Refusal(Broken(f"{task.model} raised {type(error).__name__}: {error}"))
 
 
 def _last(parts: Iterator[Result], order: Do, tell: Callable[[Do, Result], bool]) -> Result:
-    """Tell every part but the last, which is the answer; stop where nobody waits any more."""
+    """Send every part but the last, which is returned; stop if the run no longer waits."""
     last = next(parts)
     for part in parts:
         if not tell(order, last):

@@ -1,1 +1,1 @@
-"""What a worker does with one task: read, prepare, predict, outline."""
+"""What a worker does with one task: reading, preprocessing, prediction, contours."""

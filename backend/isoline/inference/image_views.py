@@ -1,7 +1,7 @@
-"""Images as promptable models see them: blocks of pixels at any resolution, each read once.
+"""Images as promptable models see them: blocks of pixels at any level, each read once.
 
-Blocks lie on a lattice anchored at the image's origin, so that another click near the first one
-finds them, whatever window its model asks for.
+Blocks lie on a lattice anchored at the image's origin, so that further clicks near the first one
+find them in the cache, whatever window the model requests.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from isoline.sources.volume import VolumeSource
 T = TypeVar("T")
 
 COARSEST_PX = 32
-"""The longest side of the coarsest level is at least this."""
+"""Smallest length of the longest side of the coarsest level."""
 _PICTURE_BLOCK, _VOLUME_BLOCK = 256, 64
 
 
 class _Blocks(ImageView):
-    """A view in blocks of one side at every level, kept in a cache that views share."""
+    """A view in square or cubic blocks of one size at every level, cached and shared by views."""
 
     def __init__(
         self,
@@ -82,10 +82,10 @@ class _Blocks(ImageView):
 
     @abstractmethod
     def _block(self, window: Window) -> NDArray[np.generic]:
-        """Make the pixels of `window`, which lies inside the image."""
+        """Compute the pixels of `window`, which lies inside the image."""
 
     def _inside(self, window: Window) -> NDArray[np.generic]:
-        """Put together the pixels of `window`, which lies inside the image, from blocks."""
+        """Assemble the pixels of `window`, which lies inside the image, from blocks."""
         out: NDArray[np.generic] | None = None
         for block in self._blocks(window):
             pixels = self._cache.get((self._image, block), partial(self._block, block))
@@ -98,7 +98,7 @@ class _Blocks(ImageView):
         return out
 
     def _blocks(self, window: Window) -> Iterator[Window]:
-        """Yield the blocks that `window` meets, cut to the image."""
+        """Yield the blocks that overlap `window`, clipped to the image."""
         side, size = self._side, self._sizes[window.level]
         axes = zip(window.low, window.high, strict=True)
         for place in product(*(range(low // side, -(-high // side)) for low, high in axes)):
@@ -108,7 +108,7 @@ class _Blocks(ImageView):
 
 
 class FlatView(_Blocks):
-    """A slide or a picture: (y, x), its levels resampled from those of its pyramid."""
+    """A slide or a picture, (y, x), with levels resampled from those of its pyramid."""
 
     def __init__(
         self,
@@ -118,9 +118,9 @@ class FlatView(_Blocks):
         source: Callable[[], Source],
         cache: ByteCache,
     ) -> None:
-        """See `plane` of the image of that fingerprint; `source` opens it where it is to be read.
+        """View `plane` of the image with that fingerprint; `source` opens it when it must be read.
 
-        What `keep` makes is kept for `model`.
+        Results of `keep` are cached per `model`.
         """
         (width, height), spacing = plane.grid.image_size, plane.spacing_um or XY(1.0, 1.0)
         image, size = (fingerprint, plane.selection), (height, width)
@@ -130,7 +130,7 @@ class FlatView(_Blocks):
 
     def _block(self, window: Window) -> NDArray[np.generic]:
         (rows, columns), (y, x) = self._sizes[window.level], self._factors[window.level]
-        # whole pixels only: what lies beyond the image counts as its last pixel
+        # whole pixels only: positions beyond the image have the value of its last pixel
         grid = Grid((columns * x, rows * y), XY(float(x), float(y)))
         sampler = Sampler(self._source(), grid, self._selection)
         (y0, x0), (y1, x1) = window.low, window.high
@@ -144,12 +144,12 @@ class FlatView(_Blocks):
 
 
 class VolumeView(_Blocks):
-    """A volume: (k, j, i); the voxels of level 0 as they are, means of blocks of them beyond."""
+    """A volume, (k, j, i): level 0 has the voxels themselves, further levels means of blocks."""
 
     def __init__(
         self, fingerprint: str, model: str, source: VolumeSource, cache: ByteCache
     ) -> None:
-        """See the whole volume of `source`, whose content `fingerprint` identifies."""
+        """View the whole volume of `source`, whose content is identified by `fingerprint`."""
         grid = source.volume.grid
         di, dj, dk = grid.spacing_mm
         super().__init__(fingerprint, model, grid.shape, (dk, dj, di), _VOLUME_BLOCK, cache)
@@ -175,7 +175,7 @@ class VolumeView(_Blocks):
 
 
 def _readable(sampler: Sampler) -> tuple[int, int]:
-    """Return how many columns and rows can be read: a level that is read as it is may lack one."""
+    """Return the numbers of readable columns and rows: an unresampled level may lack one."""
     grid, level = sampler.grid, sampler.source.info.levels[sampler.level]
     axes = zip(grid.size, grid.scale, level.size, level.downsample, strict=True)
     columns, rows = (min(n, has) if scale == its else n for n, scale, has, its in axes)
@@ -183,7 +183,7 @@ def _readable(sampler: Sampler) -> tuple[int, int]:
 
 
 def _factors(size: Index, spacing: tuple[float, ...]) -> Iterator[Index]:
-    """Yield how many pixels of level 0 make one of each level along each axis, level 0 first."""
+    """Yield, for each level from 0, how many level-0 pixels make up a pixel along each axis."""
     factor = (1,) * len(size)
     while all(whole >= part for whole, part in zip(size, factor, strict=True)):
         if max(factor) > 1 and max(map(ceil, np.divide(size, factor))) < COARSEST_PX:
@@ -202,7 +202,7 @@ def _means(voxels: NDArray[np.generic], ratio: Index) -> NDArray[np.float32]:
     size = columns // ratio[2], rows // ratio[1]
     planes = np.stack(
         [
-            # for whole ratios this is the mean of the pixels of each block
+            # for integer ratios, this is the mean of the pixels in each block
             cv2.resize(plane.astype(np.float32), size, interpolation=cv2.INTER_AREA)
             for plane in voxels
         ]
@@ -211,7 +211,7 @@ def _means(voxels: NDArray[np.generic], ratio: Index) -> NDArray[np.float32]:
 
 
 def _part(window: Window | None, low: Index, high: Index) -> tuple[slice, ...]:
-    """Return the slices of (c, ...) pixels of `window`, or of level 0, that hold [low, high)."""
+    """Return the slices for [low, high) in (c, ...) pixels of `window`, or of all of level 0."""
     origin = window.low if window is not None else (0,) * len(low)
     axes = zip(low, high, origin, strict=True)
     return (slice(None), *(slice(a - start, b - start) for a, b, start in axes))

@@ -1,4 +1,4 @@
-"""Work on prompts: one question about a picture or a volume, one answer."""
+"""Prompt work in a worker: one request about a picture or a volume, one result."""
 
 from __future__ import annotations
 
@@ -41,15 +41,16 @@ NOTHING = "nothing was found where the prompts point"
 
 @dataclass(frozen=True)
 class PromptResult(Result):
-    """What prompts pointed at."""
+    """The object that prompts indicate."""
 
     tile: Tile
     found: Objects | Mask | None
-    """One object of a picture or the slices of a volume that hold it; None where there is none."""
+    """An object in a picture, or the slices of a volume that contain it; None if nothing was
+    found."""
     reason: str
-    """Why nothing was found, a sentence."""
+    """Why nothing was found: a sentence."""
     seconds: float
-    """What the answer took, reading included."""
+    """Time taken, including reading."""
 
     @property
     def stage_seconds(self) -> Mapping[str, float]:
@@ -58,10 +59,11 @@ class PromptResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class PromptTask(Task):
-    """What the prompts of one request ask."""
+    """A task for the prompts of one request."""
 
     prompts: tuple[Prompt, ...]
-    """In pixels of level 0 and in array order: (y, x) or (k, j, i), the first centre at 0.5."""
+    """In level-0 pixels and array order, (y, x) or (k, j, i); the first pixel's centre is at
+    0.5."""
 
     interactive: ClassVar[bool] = True
 
@@ -71,40 +73,41 @@ class PromptTask(Task):
 
     @abstractmethod
     def initial_mask(self, size: Index) -> tuple[Window, NDArray[np.bool_]] | None:
-        """Return what the prompts correct, in an image of `size`; None where they begin."""
+        """Return the mask that the prompts correct, in an image of `size`; None if there is
+        none."""
 
     @abstractmethod
     def result(
         self, view: ImageView, mask: NDArray[np.bool_], low: Index, factor: Index
     ) -> Objects | Mask:
-        """Return the object of `mask`, exact in pixels of level 0.
+        """Return the object of `mask`, exact in level-0 pixels.
 
-        `mask` begins at `low`, in pixels of a level of which each is `factor` pixels of level 0.
+        `mask` starts at `low`, in pixels of a level each of which is `factor` level-0 pixels.
         """
 
     def compute(self, resources: Resources, tile: Tile, attention: Attention) -> Iterator[Result]:
         began = time.perf_counter()
         model = self.load_model(resources)
         if not isinstance(model, PromptableModel):
-            raise Broken(f"{self.model} declares prompts and answers none")
+            raise Broken(f"{self.model} declares prompts but is not a promptable model")
         view = self.view(resources)
         found, reason = self.found(view, model.answer(view, self.question(view.size(0))))
         yield PromptResult(tile, found, reason, time.perf_counter() - began)
 
     def question(self, size: Index) -> Question:
-        """Return what to ask a model about an image of `size` pixels at level 0.
+        """Return the request to a model for an image with `size` pixels at level 0.
 
-        Raises BadPrompt where there is nothing in what the prompts correct.
+        Raises BadPrompt if the initial mask is empty.
         """
         initial = self.initial_mask(size)
         if initial is not None and not initial[1].any():
-            raise BadPrompt("initial holds no pixel", "leave it out")
+            raise BadPrompt("initial contains no pixel", "leave it out")
         return Question(self.prompts, self.parameters, initial)
 
     def found(self, view: ImageView, answer: PromptedObject) -> tuple[Objects | Mask | None, str]:
-        """Return the one object of `answer`, or None and the reason why there is none.
+        """Return the object of `answer`, or None and the reason why there is none.
 
-        What lies outside the image belongs to nothing.
+        Pixels outside the image are ignored.
         """
         low, mask = _on_image(view, answer)
         if not mask.any():
@@ -114,7 +117,7 @@ class PromptTask(Task):
 
 @dataclass(frozen=True, kw_only=True)
 class FlatPromptTask(PromptTask):
-    """Prompts on a slide or a picture: the answer is an outline."""
+    """Prompts on a slide or a picture; the result is an outline."""
 
     plane: WorkingPlane
     initial: Region | None
@@ -129,15 +132,15 @@ class FlatPromptTask(PromptTask):
         return None if self.initial is None else _filled(self.initial, size)
 
     def area(self) -> Box:
-        """Return the pixels of the picture between all that the request says."""
+        """Return the bounding box of the prompts and the initial outline."""
         return area_of(self.prompts, self.initial)
 
     def result(
         self, view: ImageView, mask: NDArray[np.bool_], low: Index, factor: Index
     ) -> Objects:
-        # parts that touch at a corner only, or not at all, are parts of one object
+        # parts that touch only at a corner, or not at all, belong to one object
         traced = contours.trace(mask.astype(np.int32), (low[1], low[0]))
-        # the last pixel of a coarse level may reach beyond the image: its far edge is moved back
+        # the last pixel of a coarse level may extend beyond the image, so its far edge is clipped
         size = self.plane.grid.size
         corners = np.minimum(traced.polygons.corners * factor[::-1], size).astype(np.int32)
         polygons = replace(traced.polygons, corners=corners)
@@ -154,15 +157,15 @@ class FlatPromptTask(PromptTask):
 
 @dataclass(frozen=True, kw_only=True)
 class VolumePromptTask(PromptTask):
-    """Prompts in a volume: the answer is the slices that hold the object, and no other."""
+    """Prompts in a volume; the result is only the slices that contain the object."""
 
     initial: tuple[DrawnSlice, ...] | None
-    """Slices named by k."""
+    """Slices identified by k."""
 
     def view(self, resources: Resources) -> ImageView:
         opened = self.source(resources)
         if not isinstance(opened, VolumeSource):
-            raise Broken(f"{self.path.name} is a volume and its reader gives none")
+            raise Broken(f"{self.path.name} is a volume, but its reader does not return one")
         return VolumeView(self.fingerprint, self.model, opened, resources.seen)
 
     def initial_mask(self, size: Index) -> tuple[Window, NDArray[np.bool_]] | None:
@@ -173,7 +176,7 @@ class VolumePromptTask(PromptTask):
 
 
 def area_of(prompts: Sequence[Prompt], initial: Region | None) -> Box:
-    """Return the pixels of a picture between `prompts`, given as (y, x), and `initial`."""
+    """Return the bounding box, in pixels, of `prompts`, in (y, x) order, and `initial`."""
     y, x = np.concatenate([prompt.points for prompt in prompts]).T
     area = Rect(x.min(), y.min(), x.max(), y.max())
     if initial is not None:
@@ -188,7 +191,7 @@ def area_of(prompts: Sequence[Prompt], initial: Region | None) -> Box:
 
 
 def _on_image(view: ImageView, answer: PromptedObject) -> tuple[Index, NDArray[np.bool_]]:
-    """Return where the part of the answer's mask that lies on the image begins, and that part."""
+    """Return the start of the part of the result's mask on the image, and that part."""
     window, size = answer.window, view.size(answer.window.level)
     if not answer.mask.size:
         return window.low, np.zeros((1,) * len(size), np.bool_)
@@ -201,7 +204,7 @@ def _on_image(view: ImageView, answer: PromptedObject) -> tuple[Index, NDArray[n
 
 
 def _slices(mask: NDArray[np.bool_], low: Index, factor: Index, size: Index) -> Mask:
-    """Return the slices (k, j, i) of level 0 that hold something of `mask`."""
+    """Return the level-0 slices (k, j, i) that contain part of `mask`."""
     k0, j0, i0 = (first * each for first, each in zip(low, factor, strict=True))
     holding = np.flatnonzero(mask.any(axis=(1, 2)))
     planes = mask[holding].repeat(factor[1], axis=1).repeat(factor[2], axis=2)
@@ -215,19 +218,19 @@ def _slices(mask: NDArray[np.bool_], low: Index, factor: Index, size: Index) -> 
 
 
 def whole_grid(size: tuple[int, int]) -> Grid:
-    """Return the grid of level 0 of an image of `size`, columns and rows."""
+    """Return the level-0 grid of an image with `size` columns and rows."""
     return Grid(size, XY(1.0, 1.0))
 
 
 def _filled(region: Region, size: Index) -> tuple[Window, NDArray[np.bool_]]:
-    """Return the pixels inside `region` and their window, at level 0 of (y, x) `size`."""
+    """Return the pixels inside `region` and their window, in a level 0 of (y, x) `size`."""
     grid = whole_grid((size[1], size[0]))
     box = grid.cover(region.bounds).intersect(grid.bounds)
     return Window(0, (box.y0, box.x0), (box.y1, box.x1)), region.mask(grid, box)
 
 
 def _stacked(slices: Sequence[DrawnSlice]) -> tuple[Window, NDArray[np.bool_]]:
-    """Return the voxels of drawn `slices`, named by k, and their window."""
+    """Return the voxels of drawn `slices`, identified by k, and their window."""
     low = tuple(min(corner) for corner in zip(*(_ends(drawn)[0] for drawn in slices), strict=True))
     high = tuple(max(corner) for corner in zip(*(_ends(drawn)[1] for drawn in slices), strict=True))
     window = Window(0, low, high)
@@ -240,7 +243,7 @@ def _stacked(slices: Sequence[DrawnSlice]) -> tuple[Window, NDArray[np.bool_]]:
 
 
 def _ends(drawn: DrawnSlice) -> tuple[Index, Index]:
-    """Return the corners [low, high) of a slice named by its k, (k, j, i)."""
+    """Return the corners [low, high), (k, j, i), of a slice identified by its k."""
     assert isinstance(drawn.slice, int)
     i0, j0, i1, j1 = drawn.box
     return (drawn.slice, j0, i0), (drawn.slice + 1, j1, i1)

@@ -1,4 +1,4 @@
-"""What a worker has open: images and models by name, and what interactive work has read."""
+"""The open resources of a worker: images, models, and the cache of interactive work."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from isoline.sources.source import Remote, Source
 
 SOURCES = 4
 SOURCES_BYTES = 1 << 30
-"""How many images a worker keeps open, and how much of volumes: the one in use in any case."""
+"""Most images that a worker keeps open, and most memory for volumes; always the one in use."""
 MODELS = 4
-"""How many models a worker keeps loaded."""
+"""Most models that a worker keeps loaded."""
 
 _Key: TypeAlias = tuple[Path | Remote, str]
-"""An image, and the reader to open it with."""
+"""An image and the reader that opens it."""
 
 
 class _OpenSources(LRUCache[_Key, Source]):
-    """The images that were read last, opened when they are missed, closed when they make room."""
+    """The most recently used images, opened on demand and closed when evicted."""
 
     def __init__(self) -> None:
         super().__init__(SOURCES_BYTES, _weight)
@@ -48,8 +48,8 @@ class _OpenSources(LRUCache[_Key, Source]):
 
 
 def _weight(source: Source) -> int:
-    """Return what a source takes of `SOURCES_BYTES`: all of them where it needs more."""
-    # at least one: beside a source that takes all of them there is room for no other
+    """Return the share of `SOURCES_BYTES` that a source uses: all of it if it needs more."""
+    # at least one byte, so that nothing else fits if one source uses all of it
     return min(max(source.memory_bytes, 1), SOURCES_BYTES)
 
 
@@ -57,7 +57,7 @@ class Resources:
     """The open images and loaded models of one worker, by name."""
 
     def __init__(self, models: ModelCatalogue, device: str, seen_mib: int = 512) -> None:
-        """Find models in `models`; keep up to `seen_mib` of what interactive work looked at."""
+        """Look up models in `models`; cache up to `seen_mib` of data for interactive work."""
         self.catalogue = models
         self.seen = ByteCache(seen_mib << 20)
         self._device = device
@@ -68,7 +68,7 @@ class Resources:
         self._sources.clear()
 
     def source(self, path: Path | Remote, reader: str, fingerprint: str) -> Source:
-        """Return an image, open. Raises Unreadable, also where its content is another."""
+        """Return an open image. Raises Unreadable, including if its content has changed."""
         source = self._sources[path, reader]
         if source.info.fingerprint != fingerprint:
             raise Unreadable(
@@ -77,7 +77,7 @@ class Resources:
         return source
 
     def model(self, name: str, version: str) -> Model:
-        """Return a model of that version, its weights loaded."""
+        """Return a model with that version, with its weights loaded."""
         return self._model(name, version)
 
     def _load(self, name: str, version: str) -> Model:

@@ -1,4 +1,4 @@
-"""Geometry on a plane to results: ids, and whether an object may go on where no pixels are."""
+"""Turning geometry on a plane into results: ids, and objects cut off at an upload's border."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from isoline.inference.sampling import ChannelSelection
 
 @dataclass(frozen=True)
 class WorkingPlane:
-    """A flat image as a model works on it."""
+    """A flat image at a model's working resolution."""
 
     selection: ChannelSelection
     grid: Grid
     spacing_um: XY | None
     """Micrometres per grid pixel."""
     covered: Box | None = None
-    """Of an upload: the grid pixels that were sent, those around them being background."""
+    """For an upload: the grid pixels that were sent; the others are background."""
     simplify_px: float | None = None
-    """How far outlines may stray once they are simplified, in grid pixels; None: not at all."""
+    """Tolerance of simplified outlines in grid pixels; None for exact outlines."""
 
 
 def build(
@@ -43,11 +43,12 @@ def build(
     nuclei: Polygons | None = None,
     provisional: bool = False,
 ) -> Objects:
-    """Return `polygons` on `plane` as results of `scope`, with their ids.
+    """Return `polygons` on `plane` as results with `scope`, with their ids.
 
-    Ids come from the exact geometry, of a cell without its nucleus; only then are outlines
-    simplified, where that was asked for.
-    A provisional piece never shares an id with a final region, even of the same shape.
+    Ids are computed from the exact geometry, for a cell without its nucleus; only afterwards are
+    outlines simplified, if requested.
+
+    A provisional piece never shares an id with a final region, even with the same shape.
     """
     classes: NDArray[np.uint16] = label.astype(np.uint16)
     key = object_ids.scope_key(scope) + (b"piece" if provisional else b"")
@@ -62,14 +63,14 @@ def build(
 
 
 def is_cut(plane: WorkingPlane, polygons: Polygons, reach_px: int = 0) -> NDArray[np.bool_]:
-    """Return (n,) whether an object comes so near to the end of an upload that it may go on there.
+    """Return (n,) whether an object is so near the border of an upload that it may continue there.
 
     `reach_px` is how far beyond an object its model looks.
     """
     known, bounds = plane.covered, plane.grid.bounds
     if known is None:
         return np.zeros(len(polygons), np.bool_)
-    margin = reach_px + 1  # the last pixel may be a mixture
+    margin = reach_px + 1  # the last pixel may be mixed with background
     low = [-1 if at == 0 else at + margin for at in (known.x0, known.y0)]
     ends = ((known.x1, bounds.x1), (known.y1, bounds.y1))
     high = [end + 1 if at == end else at - margin for at, end in ends]
@@ -79,21 +80,21 @@ def is_cut(plane: WorkingPlane, polygons: Polygons, reach_px: int = 0) -> NDArra
 
 
 def cut_off(count: int) -> tuple[Warned, ...]:
-    """Return what to tell the user of so many objects that `is_cut`."""
+    """Return the warning for `count` objects that `is_cut`."""
     if not count:
         return ()
     objects = "1 object is" if count == 1 else f"{count} objects are"
     return (
         Warned(
             "CutOff",
-            f"{objects} incomplete: no pixels were uploaded of what lies beyond. A larger region"
-            " helps, or a server that sees the file",
+            f"{objects} incomplete at the border of the uploaded area. Choose a larger region, or"
+            " make the file visible to the server",
         ),
     )
 
 
 def concatenate(several: Sequence[Objects]) -> Objects:
-    """Return the objects of `several`, at least one, of one task."""
+    """Return the objects of `several` results of one task; there must be at least one."""
     nuclei = [each.nuclei for each in several if each.nuclei is not None]
     return Objects(
         Polygons.concatenate([each.polygons for each in several]),

@@ -1,7 +1,7 @@
-"""Grid pixels out of level pixels: which level, which channels, and resampling.
+"""Computing grid pixels from level pixels: choosing the level and the channels, and resampling.
 
-A grid pixel depends only on its place: its weights come from its global index, in integers, so
-that it is the same read alone or inside any box, at any scale.
+A grid pixel depends only on its position: its weights are computed from its global index, in
+integers, so that it is the same in whatever box it is read, at any scale.
 
     coarser than the level    the mean over the area that the grid pixel covers
     the level itself          its pixels as they are
@@ -22,9 +22,9 @@ from isoline.geometry.grid import Box, Grid
 from isoline.sources.source import ImageInfo, Source
 
 LEVEL_TOLERANCE = 1e-3
-"""A level this little coarser than the grid is still good enough to read from."""
+"""A level may be coarser than the grid by this share and still be read."""
 MAX_READ_BYTES = 64 << 20
-"""Native pixels fetched at once; a larger box is read in parts."""
+"""Most level pixels read at once; a larger box is read in parts."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ def choose(
     channel: str | int | Sequence[str | int] | None = None,
     z: int | None = None,
 ) -> ChannelSelection:
-    """Settle which channels and which plane go into a model that takes `wanted_channels` of them.
+    """Choose the channels and the plane for a model that takes `wanted_channels` of them.
 
-    `channel` names them (by name, whatever the case, or by index from 0) in the model's order.
-    Raises ChoiceNeeded where the image leaves a choice and none was made, NotSupported where the
-    choice is not there or the image can't serve the model.
+    `channel` gives them (by case-insensitive name, or by index from 0) in the model's order. Raises
+    ChoiceNeeded if the image requires a choice and none was made, and NotSupported if the choice
+    does not exist or the image does not suit the model.
     """
     return ChannelSelection(_channels(info, wanted_channels, channel), _plane(info, z))
 
@@ -58,8 +58,8 @@ def _channels(
     counts = " or ".join(map(str, wanted))
     listed = f"the image has the channels {', '.join(info.channels)}"
     if channel is not None:
-        asked = [channel] if isinstance(channel, (str, int)) else list(channel)
-        found = tuple(_index(info, one) for one in asked)
+        given = [channel] if isinstance(channel, (str, int)) else list(channel)
+        found = tuple(_index(info, one) for one in given)
         if len(found) not in wanted:
             raise NotSupported(f"the model takes {counts} channels, not {len(found)}", listed)
         return found
@@ -69,23 +69,25 @@ def _channels(
         return (0,)
     if len(info.channels) < min(wanted):
         raise NotSupported(f"the model takes {counts} channels", listed)
-    raise ChoiceNeeded(f"the model takes {counts} channels and none is chosen", f"{listed}: choose")
+    raise ChoiceNeeded(
+        f"the model takes {counts} channels, and none was chosen", f"{listed}; choose with channel"
+    )
 
 
-def _index(info: ImageInfo, asked: str | int) -> int:
+def _index(info: ImageInfo, given: str | int) -> int:
     names = [name.casefold() for name in info.channels]
-    if isinstance(asked, str) and asked.casefold() in names:
-        return names.index(asked.casefold())
-    if isinstance(asked, int) and 0 <= asked < len(names):
-        return asked
-    raise NotSupported(f"the image has no channel {asked!r}", f"it has {', '.join(info.channels)}")
+    if isinstance(given, str) and given.casefold() in names:
+        return names.index(given.casefold())
+    if isinstance(given, int) and 0 <= given < len(names):
+        return given
+    raise NotSupported(f"the image has no channel {given!r}", f"it has {', '.join(info.channels)}")
 
 
 def _plane(info: ImageInfo, z: int | None) -> int:
     planes = f"the image has the planes 0 to {info.z_planes - 1}"
     if z is None:
         if info.z_planes > 1:
-            raise ChoiceNeeded(f"{planes} and none is chosen", "choose one with z")
+            raise ChoiceNeeded(f"{planes}, and none was chosen", "choose one with z")
         return 0
     if not 0 <= z < info.z_planes:
         raise NotSupported(f"there is no plane {z}", planes)
@@ -93,12 +95,12 @@ def _plane(info: ImageInfo, z: int | None) -> int:
 
 
 class Sampler:
-    """The pixels of one image at one grid. Safe to read from several threads at once."""
+    """The pixels of one image on one grid. Safe to read from several threads at once."""
 
     def __init__(
         self, source: Source, grid: Grid, selection: ChannelSelection | None = None
     ) -> None:
-        """Read the `selection` of `source`; None is every channel of the first plane."""
+        """Read the `selection` of `source`; None means all channels of the first plane."""
         info = source.info
         every = tuple(range(len(info.channels)))
         self.source = source
@@ -112,10 +114,10 @@ class Sampler:
         self._y = _Axis(grid.scale.y / level.downsample.y, level.size[1])
 
     def read(self, box: Box) -> NDArray[np.generic]:
-        """Return (c, y, x) of `box` in grid pixels, background where it lies outside the grid.
+        """Return (c, y, x) of `box` in grid pixels, background outside the grid.
 
-        The array is the caller's; its memory order is unspecified. Raises Unreadable when the
-        file is damaged there.
+        The caller owns the array; its memory order is unspecified. Raises Unreadable if the file is
+        damaged there.
         """
         inside = box.intersect(self.grid.bounds)
         if inside == box and not box.empty:
@@ -130,7 +132,7 @@ class Sampler:
         return out
 
     def _inside(self, box: Box) -> NDArray[np.generic]:
-        """Read a box that lies on the grid, in parts when its native pixels are many."""
+        """Read a box that lies on the grid, in parts if it needs many level pixels."""
         native = self._native(box)
         if native.area * self._bytes_per_pixel > MAX_READ_BYTES and box.area > 1:
             first, second = _halves(box)
@@ -144,13 +146,13 @@ class Sampler:
         return self._resample(pixels, box, native)
 
     def _native(self, box: Box) -> Box:
-        """Return the level pixels that `box`, in grid pixels, is made from."""
+        """Return the level pixels from which `box`, in grid pixels, is computed."""
         x0, x1 = self._x.span(box.x0, box.x1)
         y0, y1 = self._y.span(box.y0, box.y1)
         return Box(x0, y0, x1, y1)
 
     def _resample(self, pixels: NDArray[np.generic], box: Box, native: Box) -> NDArray[np.generic]:
-        # numba takes half a second, and who only plans never gets here
+        # importing numba takes half a second, and code that only plans never gets here
         from isoline.kernels.resample import resample_axes
 
         rows, row_weights = self._y.taps(box.y0, box.y1)
@@ -164,7 +166,7 @@ class Sampler:
 
 
 def coarsest_level(info: ImageInfo, grid: Grid) -> int:
-    """Return the index of the coarsest level that is as fine as the grid; 0 when none is."""
+    """Return the index of the coarsest level that is as fine as the grid, 0 if none is."""
     limit = 1 + LEVEL_TOLERANCE
     fine_enough = [
         index
@@ -176,15 +178,15 @@ def coarsest_level(info: ImageInfo, grid: Grid) -> int:
 
 @dataclass(frozen=True)
 class _Axis:
-    """One axis of the way from a level to the grid."""
+    """Resampling from a level to the grid along one axis."""
 
     ratio: float
     """Level pixels per grid pixel."""
     length: int
-    """Pixels of the level."""
+    """Number of level pixels."""
 
     def span(self, start: int, stop: int) -> tuple[int, int]:
-        """Return the range of level pixels behind the grid pixels [start, stop)."""
+        """Return the range of level pixels for the grid pixels [start, stop)."""
         if self.ratio == 1.0:
             return start, stop
         first, _ = self.taps(start, start + 1)
@@ -192,10 +194,10 @@ class _Axis:
         return int(first[0]), int(last[0]) + weights.shape[1]
 
     def taps(self, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
-        """Return the first level pixel (n,) and the weights (n, taps) of grid pixels.
+        """Return the first level pixel (n,) and the weights (n, taps) of each grid pixel.
 
-        What lies beyond the level's last pixel, a rest that its scale rounded away, counts as
-        that pixel. Every range is inside the level.
+        Positions beyond the level's last pixel, lost when its size was rounded down, have the value
+        of that pixel. Every range lies inside the level.
         """
         from isoline.kernels.resample import WEIGHT_BITS
 
@@ -212,14 +214,14 @@ class _Axis:
             count = 2
             first = np.floor(centre).astype(np.int64)
             share = np.stack([np.zeros_like(centre), 1 - (centre - first), np.ones_like(centre)], 1)
-        # rounding where the shares add up, not each weight: the sum is 2**12, always
+        # round the cumulative shares, not each weight, so that the sum is always 2**12
         edges_at = np.rint(share * (1 << WEIGHT_BITS)).astype(np.uint32)
         return self._within(first, edges_at[:, 1:] - edges_at[:, :-1])
 
     def _within(
         self, first: NDArray[np.int64], weights: NDArray[np.uint32]
     ) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
-        """Move the weights of pixels outside the level to its nearest pixel."""
+        """Move the weights of pixels outside the level to the nearest pixel inside."""
         if first.min() >= 0 and first.max() + weights.shape[1] <= self.length:
             return first, weights
         count = min(weights.shape[1], self.length)
@@ -232,7 +234,7 @@ class _Axis:
 
 
 def _halves(box: Box) -> tuple[Box, Box]:
-    """Cut a box across its longer side."""
+    """Split a box across its longer side."""
     if box.width >= box.height:
         middle = (box.x0 + box.x1) // 2
         return Box(box.x0, box.y0, middle, box.y1), Box(middle, box.y0, box.x1, box.y1)

@@ -1,7 +1,7 @@
-"""What travels to a worker and back: a task of some kind, and its results. All of it is picklable.
+"""Tasks, which are sent to a worker, and the results that come back; all are picklable.
 
-A kind of work is a subclass of `Task` in a file of its own: it says what a worker does with a tile
-and how the engine may schedule it. Engines and jobs know this interface and no kind.
+A kind of work is a subclass of `Task` in its own module: it defines what a worker does with a tile
+and how the engine may schedule it. Engines and jobs know only this interface, not the kinds.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from isoline.sources.source import Remote, Source
 
 
 class Result:
-    """What a worker found out; each kind of work has its own."""
+    """A worker's result; each kind of work has its own type."""
 
     @property
     def stage_seconds(self) -> Mapping[str, float]:
-        """How long each stage took, for those who measure."""
+        """The duration of each stage, for metrics."""
         return {}
 
 
 @dataclass(frozen=True)
 class TileFailed(Result):
-    """A tile that could not be read, whose model raised, or whose worker died twice."""
+    """A tile that could not be read, whose model raised an error, or whose worker died twice."""
 
     tile: Tile
     code: str
@@ -41,16 +41,16 @@ class TileFailed(Result):
 
 @dataclass
 class Attention:
-    """What a worker is told while it computes a tile."""
+    """Information that a worker receives while it computes a tile."""
 
     slice: int | None = None
-    """Of a volume: the slice k that the user has turned to, None where they have not."""
+    """In a volume, the slice k that the user has moved to, None if they have not."""
     threads: int = 1
-    """How many cores it may use."""
+    """Number of cores that it may use."""
 
 
 class TaskHead(TypedDict):
-    """What every task says, as keyword arguments."""
+    """The fields of every task, as keyword arguments."""
 
     path: Path | Remote
     reader: str
@@ -63,53 +63,54 @@ class TaskHead(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class Task(ABC):
-    """What every kind of work needs to know to compute any tile of one job."""
+    """Everything needed to compute any tile of one job."""
 
     path: Path | Remote
     reader: str
     fingerprint: str
-    """What identifies the content of the image, by whatever name it was opened."""
+    """Identifies the image's content, whatever its name."""
     model: str
-    """Its name in the catalogue."""
+    """The model's name in the catalogue."""
     spec: ModelSpec
     parameters: Mapping[str, Value]
     scope: Scope
 
     interactive: ClassVar[bool] = False
-    """Whether somebody waits for its one answer."""
+    """Whether a user is waiting for its single result."""
     lasting: ClassVar[bool] = False
-    """Whether a tile is one long computation: idle cores help it, and it may not stop when told."""
+    """Whether a tile is one long computation, which can use idle cores but may not stop
+    promptly."""
 
     @property
     def divisible(self) -> bool:
-        """Whether the quarters of a tile together give its result."""
+        """Whether the result of a tile can be computed from its quarters."""
         return False
 
     @property
     def on_gpu(self) -> bool:
-        """Whether its model computes on a GPU where there is one."""
+        """Whether its model uses a GPU if there is one."""
         return self.spec.on_gpu
 
     def source(self, resources: Resources) -> Source:
-        """Return its image, open. Raises Unreadable, also where it changed since the plan."""
+        """Return its open image. Raises Unreadable, including if it has changed since the plan."""
         return resources.source(self.path, self.reader, self.fingerprint)
 
     def load_model(self, resources: Resources) -> Model:
-        """Return its model, the weights loaded."""
+        """Return its model, with weights loaded."""
         return resources.model(self.model, self.scope.version)
 
     @abstractmethod
     def compute(self, resources: Resources, tile: Tile, attention: Attention) -> Iterator[Result]:
-        """Yield what is found in `tile` as it is found; the last result completes it.
+        """Yield the results for `tile` as they are found; the last one completes it.
 
-        Closing the iterator stops the work; `attention` may change meanwhile. Raises Unreadable
-        where the image is damaged, and whatever the model raises.
+        Closing the iterator stops the work; `attention` may change meanwhile. Raises Unreadable if
+        the image is damaged, and whatever the model raises.
         """
 
     def compute_in_quarters(self, resources: Resources, tile: Tile) -> Result:
-        """Return the result of a divisible `tile`, computed in four parts to need less memory."""
-        raise Broken(f"{self.model} does not work in parts of a tile")
+        """Return the result of a divisible `tile`, computed in four parts to use less memory."""
+        raise Broken(f"{self.model} cannot compute a tile in parts")
 
     def survey(self, resources: Resources) -> Result:
-        """Look at the whole image once, where the kind of work needs that before its first tile."""
-        raise Broken(f"{self.model} needs no survey")
+        """Survey the whole image, if the kind of work needs that before its first tile."""
+        raise Broken(f"{self.model} does not need a survey")

@@ -1,4 +1,4 @@
-"""Tiled work on slides and pictures: read, infer, contour, and own what lies in the tile."""
+"""Tiled work in a worker: reading, inference, contours, and ownership of objects."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ TISSUE_CELL_UM = 16.0
 """Side of a cell of the tissue mask."""
 SAMPLES = 24
 SAMPLE_PX = 512
-"""How much tissue a model's statistics see: this many windows of this side, at its own spacing."""
+"""The samples for a model's statistics: number and side of windows, at its working spacing."""
 
 
 @dataclass(frozen=True)
 class TissueMap:
-    """Where a slide has tissue, generously: (y, x) cells of `cell` image pixels a side."""
+    """A generous tissue mask of a slide: (y, x) cells of `cell` image pixels a side."""
 
     mask: NDArray[np.bool_]
     cell: XY
 
     def at(self, points: NDArray[np.generic]) -> NDArray[np.bool_]:
-        """Return, for (n, 2) image points x, y, whether they lie on tissue."""
+        """Return (n,) whether image points (n, 2) x, y lie on tissue."""
         cells = np.floor(np.divide(points, self.cell, dtype=np.float64)).astype(np.int64)
         height, width = self.mask.shape
         x, y = np.clip(cells[:, 0], 0, width - 1), np.clip(cells[:, 1], 0, height - 1)
@@ -55,7 +55,7 @@ class TissueMap:
         return on
 
     def pixels(self, grid: Grid, box: Box) -> NDArray[np.bool_]:
-        """Return (y, x): which grid pixels of `box` have their centre on tissue."""
+        """Return (y, x) which grid pixels of `box` have their centre on tissue."""
         rows, columns = self._cells(grid, np.arange(box.x0, box.x1), np.arange(box.y0, box.y1))
         on: NDArray[np.bool_] = self.mask[np.ix_(rows, columns)]
         return on
@@ -70,7 +70,8 @@ class TissueMap:
     def _cells(
         self, grid: Grid, x: NDArray[np.int64], y: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the rows and columns of cells that hold the centres of grid pixels y and x."""
+        """Return the rows and columns of the cells that contain the centres of grid pixels y and
+        x."""
         height, width = self.mask.shape
         columns = ((x + 0.5) * grid.scale.x // self.cell.x).astype(np.int64)
         rows = ((y + 0.5) * grid.scale.y // self.cell.y).astype(np.int64)
@@ -79,16 +80,16 @@ class TissueMap:
 
 @dataclass(frozen=True)
 class Survey(Result):
-    """What was learnt from the whole image before its first tile."""
+    """Information about the whole image, collected before its first tile."""
 
     tissue: TissueMap | None
-    """None for a plain image and for a model that does not skip glass."""
+    """None for a plain image or a model that does not skip glass."""
     statistics: Statistics = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Stages:
-    """Seconds that one tile took."""
+    """Seconds per stage of one tile."""
 
     read: float
     infer: float
@@ -97,7 +98,7 @@ class Stages:
 
 @dataclass(frozen=True)
 class TileResult(Result):
-    """One tile's result: objects that are final, or pieces that the stitcher unites."""
+    """The result of one tile: final objects, or pieces to merge across seams."""
 
     tile: Tile
     found: Objects | Pieces
@@ -110,14 +111,14 @@ class TileResult(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class TiledTask(Task):
-    """Tiles of a flat image, each with the objects or pieces that it answers for."""
+    """A task for tiles of a flat image, each with the objects or pieces that it owns."""
 
     plane: WorkingPlane
     output: Output
     region: Region | None
     is_slide: bool = False
     surveyed: Survey | None = None
-    """None until the survey is there."""
+    """None until the survey has been made."""
 
     @property
     def divisible(self) -> bool:
@@ -128,7 +129,7 @@ class TiledTask(Task):
 
     @property
     def tissue(self) -> TissueMap | None:
-        """Where the slide has tissue; None where that is not asked."""
+        """The tissue mask of the slide; None if it is not needed."""
         return None if self.surveyed is None else self.surveyed.tissue
 
     def compute(self, resources: Resources, tile: Tile, attention: Attention) -> Iterator[Result]:
@@ -146,7 +147,7 @@ class TiledTask(Task):
         return TileResult(tile, found, Stages(read - began, inferred - read, ended - inferred))
 
     def compute_in_quarters(self, resources: Resources, tile: Tile) -> Result:
-        # an object belongs to the quarter that its anchor lies in
+        # an object belongs to the quarter that contains its anchor
         parts = [self.compute_tile(resources, quarter) for quarter in quarters(tile)]
         stages = Stages(
             sum(part.stages.read for part in parts),
@@ -157,7 +158,7 @@ class TiledTask(Task):
         return TileResult(tile, results.concatenate(objects), stages)
 
     def survey(self, resources: Resources) -> Survey:
-        """Find the tissue of a slide and let the model estimate its statistics from it."""
+        """Detect the tissue of a slide and let the model estimate its statistics."""
         tissue = self._find_tissue(resources) if self.is_slide else None
         kept = tissue if self.spec.skips_glass else None
         if not self.spec.has_statistics:
@@ -180,13 +181,13 @@ class TiledTask(Task):
         )
 
     def found(self, tile: Tile, prediction: Prediction) -> Objects | Pieces:
-        """Turn a prediction into what `tile` answers for."""
+        """Return the objects or pieces of a prediction that `tile` owns."""
         if isinstance(self.output, Bounded):
             if not isinstance(prediction, Instances):
-                raise Broken(f"{self.model} declares bounded instances and gave classes")
+                raise Broken(f"{self.model} declares bounded instances but returned classes")
             return self._owned_objects(tile, prediction)
         if not isinstance(prediction, Classes):
-            raise Broken(f"{self.model} declares classes and gave instances")
+            raise Broken(f"{self.model} declares classes but returned instances")
         classes = np.array(prediction.classes[tile.read.slices_of(tile.write)])
         if self.tissue is not None:
             classes[~self.tissue.pixels(self.plane.grid, tile.write)] = 0
@@ -195,7 +196,7 @@ class TiledTask(Task):
         return seams.cut(classes, tile.write)
 
     def inside(self, anchor: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Return (n,) whether objects with these anchor pixels lie in the region and on tissue."""
+        """Return (n,) whether objects with these anchors lie in the region and on tissue."""
         centres = self.plane.grid.to_image(anchor + 0.5)
         keep = np.ones(len(anchor), np.bool_)
         if self.region is not None:
@@ -227,7 +228,7 @@ class TiledTask(Task):
 
         grid, spacing = self.plane.grid, self.plane.spacing_um
         if spacing is None:
-            raise Broken(f"{self.model} looks for tissue on an image without a pixel size")
+            raise Broken(f"{self.model} needs the pixel size of the image to detect tissue")
         cell = XY(
             TISSUE_CELL_UM * grid.scale.x / spacing.x, TISSUE_CELL_UM * grid.scale.y / spacing.y
         )
@@ -238,7 +239,7 @@ class TiledTask(Task):
 
 
 def _windows(grid: Grid, tissue: TissueMap | None, bounds: Box) -> list[Box]:
-    """Return the windows in `bounds`, grid pixels, that a model's statistics are estimated from."""
+    """Return the windows in `bounds`, grid pixels, from which to estimate model statistics."""
     from isoline.models.tissue_mask import sample_windows
 
     if tissue is None:

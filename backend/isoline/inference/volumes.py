@@ -1,4 +1,4 @@
-"""Work on a whole volume: slices of labels as they come, coarse before fine."""
+"""Volume work in a worker: slices as they are labelled, coarse before fine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from isoline.sources.volume import VolumeSource
 
 @dataclass(frozen=True)
 class VolumePart(Result):
-    """What was found in a volume since the last time, while its one tile is still computed."""
+    """The results in a volume since the last part, while its single tile is being computed."""
 
     tile: Tile
     done: float
@@ -28,17 +28,17 @@ class VolumePart(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class VolumeTask(Task):
-    """One volume, which is one tile that gives many results."""
+    """A task for one volume, a single tile with many results."""
 
     look: int
-    """The slice k that the user looked at when they asked."""
+    """The slice k that the user was looking at when they sent the request."""
     have: frozenset[int] = frozenset()
-    """Slices that were given before a restart."""
+    """Slices already delivered before a restart."""
 
     lasting: ClassVar[bool] = True
 
     def without(self, have: frozenset[int]) -> VolumeTask:
-        """Return the task whose slices `have` were given before."""
+        """Return the task with the slices `have` marked as already delivered."""
         return replace(self, have=have)
 
     def compute(
@@ -46,7 +46,7 @@ class VolumeTask(Task):
     ) -> Iterator[VolumePart]:
         source, model = self.source(resources), self.load_model(resources)
         if not isinstance(source, VolumeSource) or not isinstance(model, VolumeModel):
-            raise Broken(f"{self.model} declares voxels and is no model of volumes")
+            raise Broken(f"{self.model} declares voxels but is not a volume model")
         volume, gaze = source.volume, Gaze(self.look)
         scan = Scan(
             source.voxels(),
@@ -64,7 +64,8 @@ class VolumeTask(Task):
                 gaze.k = attention.slice
 
     def _mask(self, step: Step) -> Mask | None:
-        """Return the slices of `step` that were not given before, None where there are none."""
+        """Return the slices of `step` that have not been delivered before, None if there are
+        none."""
         new = [n for n, k in enumerate(step.slices) if k not in self.have]
         if step.labels is None or not new:
             return None

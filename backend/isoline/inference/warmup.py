@@ -1,8 +1,7 @@
-"""Run every kernel once on a scrap, so that no user waits for a compiler.
+"""Running every kernel once on a small image, so that no user waits for the compiler.
 
-numba keeps what it compiled beside the code, so only the first start after an installation takes
-its time; later ones load it. Of several processes one compiles and the others wait for what it
-leaves.
+numba caches compiled code next to the source, so only the first start after installation is slow.
+Of several processes, one compiles and the others wait for its cache.
 """
 
 from __future__ import annotations
@@ -53,20 +52,20 @@ _SCRAP = Box(0, 0, SIDE, SIDE)
 
 
 def tiles() -> None:
-    """Warm what a worker does: read, infer with the models that need no weights, and contour."""
+    """Warm up a worker: reading, inference with the models that need no weights, and contours."""
     with _turn("tiles"):
         _tiles(_scrap())
 
 
 def assembly() -> None:
-    """Warm what the server itself does: unite regions, render pictures."""
+    """Warm up the server itself: merging regions and rendering pictures."""
     with _turn("assembly"):
         _assembly(_scrap())
 
 
 @contextlib.contextmanager
 def _turn(what: str) -> Iterator[None]:
-    """Wait for other processes that are at it, until one of them has left what it compiled."""
+    """Wait for other processes that are compiling, until one of them has filled the cache."""
     directory = default_directory() / "warm"
     directory.mkdir(parents=True, exist_ok=True)
     done = directory / f"{what}-{_stamp()}"
@@ -76,7 +75,7 @@ def _turn(what: str) -> Iterator[None]:
     try:
         lock = Exclusive(directory / "lock", PATIENCE_SECONDS)
     except Conflict:
-        lock = None  # compiling twice is slower, not wrong
+        lock = None  # compiling twice is only slower
     try:
         yield
         done.touch()
@@ -86,7 +85,7 @@ def _turn(what: str) -> Iterator[None]:
 
 
 def _stamp() -> str:
-    """Return what changes when numba compiles anew."""
+    """Return a hash that changes whenever numba has to compile again."""
     sources = sorted(Path(kernels.__path__[0]).glob("*.py"))
     basis = [numba.__version__, sys.version, *((str(p), p.stat().st_mtime_ns) for p in sources)]
     return hashlib.blake2b(repr(basis).encode(), digest_size=8).hexdigest()
@@ -118,7 +117,7 @@ def _assembly(pixels: NDArray[np.uint8]) -> None:
 
 
 def _scrap() -> NDArray[np.uint8]:
-    """Return (3, y, x) of blobs on glass, some of them across the sides."""
+    """Return (3, y, x) of blobs on glass, some of them across the border."""
     y, x = np.mgrid[:SIDE, :SIDE]
     blobs = (np.hypot(y % 32 - 16, x % 30 - 12) < 10).astype(np.uint8)
     glass, stain = np.array([[240, 238, 241], [90, 50, 140]], np.uint8)
@@ -143,7 +142,7 @@ def _picture(pixels: NDArray[np.uint8]) -> Iterator[Source]:
 
 
 class _Volume(VolumeSource):
-    """The scrap as a volume of equal slices."""
+    """The small image as a volume of equal slices."""
 
     def __init__(self, pixels: NDArray[np.uint8]) -> None:
         axes = LPS(1, 0, 0), LPS(0, 1, 0), LPS(0, 0, 1)

@@ -1,7 +1,7 @@
-"""A question that is answered from memory: no directory, no journal, nothing to go on with.
+"""A result returned from memory, without a directory or a journal.
 
-Whoever asked hears the batches as they come; a kill ends the answer in the middle, and the client
-asks again.
+The caller receives the batches as they arrive; a crash of the server interrupts them, and the
+client repeats the request.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from isoline.pipeline.kinds import Plan
 
 
 class Answer:
-    """The answer to one transient plan, computed while it is followed."""
+    """The result of one transient plan, computed while it is followed."""
 
     def __init__(self, plan: Plan, engine: Engine, owner: str = "") -> None:
-        """Begin to answer for `owner`."""
+        """Start computing for `owner`."""
         self.id = secrets.token_hex(12)
         self.plan = plan.named(self.id)
         self._engine = engine
@@ -32,7 +32,7 @@ class Answer:
         thread.start()
 
     def follow(self, wait: float) -> Iterator[Batch | None]:
-        """Yield the batches to the end; None whenever `wait` seconds pass without one."""
+        """Yield the batches until the end; None whenever `wait` seconds pass without one."""
         while True:
             try:
                 batch = self._batches.get(timeout=wait)
@@ -44,16 +44,16 @@ class Answer:
             yield batch
 
     def stop(self) -> None:
-        """Ask it to end; what is being computed is given up."""
+        """Cancel the computation."""
         self._agenda.cancel()
 
     def _run(self) -> None:
-        heard = -1
+        last_seq = -1
         try:
             for batch in self.plan.events(self._engine, self._agenda):
-                heard = batch.last_seq
+                last_seq = batch.last_seq
                 self._batches.put(batch)
-        except Exception as error:  # a kind of work may be someone else's code
-            self._batches.put(Batch(heard + 1, None, (Failed(*failure_of(error)),)))
+        except Exception as error:  # a kind of work may be third-party code
+            self._batches.put(Batch(last_seq + 1, None, (Failed(*failure_of(error)),)))
         finally:
             self._batches.put(None)

@@ -1,8 +1,8 @@
-"""One job: its directory, its journal, and as many readers as want to follow.
+"""One job: its directory, its journal, and any number of readers.
 
-On disk a job is a directory with three files: `request.json`, the request as it came; `card.json`,
-what is known of the job without reading further; and `journal`. That is enough to go on after a
-restart: a job that ended is listed and replayed, another takes up where the journal ends.
+On disk, a job is a directory with three files: `request.json`, the request as received;
+`card.json`, a summary of the job; and `journal`. That is enough to continue after a restart: a job
+that has ended is listed and replayed, any other resumes where its journal ends.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ log = logging.getLogger(__name__)
 
 REQUEST, CARD, JOURNAL = "request.json", "card.json", "journal"
 FSYNC_MS = 500
-"""How old what a lasting job has said may get before it is forced to the disk."""
+"""How old events of a lasting job may get before they are forced to disk."""
 
 
 class State(str, Enum):
-    """Where a job is in its life."""
+    """The state of a job."""
 
     QUEUED = "queued"
     PARKED = "parked"
-    """After a restart, until somebody shows again that they may read its image."""
+    """Waiting after a restart until a caller proves again that they may read its image."""
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
@@ -58,53 +58,53 @@ _END = {Done: State.DONE, Failed: State.FAILED, Cancelled: State.CANCELLED}
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a job without reading its journal."""
+    """A summary of a job, available without reading its journal."""
 
     owner: str
     share: str
-    """Who shows this may do with the job what its owner may."""
+    """A secret that grants its bearer the owner's rights to the job."""
     created: float
-    """In seconds since 1970, as all times here."""
+    """In seconds since 1970, like all times here."""
     image: str
     model: str
     format: str
     tiles: int
     lasting: bool
-    """Whether it goes on when nobody listens, and after a restart."""
+    """Whether it continues without readers, and after a restart."""
     lane: Lane
     parks: bool = False
-    """Whether a restart loses the rights that it was started with: they are never written."""
+    """Whether it loses its credentials in a restart, since they are never written to disk."""
     state: State = State.QUEUED
     ended: float | None = None
     tiles_done: int = 0
     objects: int = 0
     key: str = ""
-    """The Idempotency-Key that it was submitted with."""
+    """The Idempotency-Key of its submission."""
     unsaid: tuple[str, str, str] | None = None
-    """Code, message and remedy of the failure that the journal could not take."""
+    """Code, message and remedy of a failure that could not be written to the journal."""
 
     @classmethod
     def read(cls, path: Path) -> Card:
-        """Read a card. Raises OSError, ValueError or TypeError when there is none."""
-        said = orjson.loads(path.read_bytes())
-        said["state"], said["lane"] = State(said["state"]), Lane(said["lane"])
-        said["unsaid"] = said["unsaid"] and tuple(said["unsaid"])
-        return cls(**said)
+        """Read a card. Raises OSError, ValueError or TypeError if there is none."""
+        fields = orjson.loads(path.read_bytes())
+        fields["state"], fields["lane"] = State(fields["state"]), Lane(fields["lane"])
+        fields["unsaid"] = fields["unsaid"] and tuple(fields["unsaid"])
+        return cls(**fields)
 
     def write(self, path: Path) -> None:
-        """Write the card whole or not at all."""
+        """Write the card atomically."""
         temporary = path.with_suffix(".part")
         temporary.write_bytes(orjson.dumps(self))
         temporary.replace(path)
 
 
 class Job:
-    """One request on its way, seen from outside; the runner alone changes it."""
+    """One request being processed, as seen from outside; only its runner changes it."""
 
     def __init__(self, directory: Path, card: Card, plan: Plan | None = None) -> None:
-        """Know the job in `directory`; it is `prepared` when it comes and not after a restart.
+        """Represent the job in `directory`; a new job has a `plan`, one after a restart does not.
 
-        Raises OSError when the journal of a new job cannot be opened.
+        Raises OSError if the journal of a new job cannot be opened.
         """
         self.id = directory.name
         self.directory = directory
@@ -126,12 +126,12 @@ class Job:
 
     @property
     def request(self) -> bytes:
-        """The request as it came. Raises OSError."""
+        """The request as received. Raises OSError."""
         return (self.directory / REQUEST).read_bytes()
 
     @property
     def started(self) -> Started:
-        """The first event of the job. Raises Broken when it ended before it could start."""
+        """The first event of the job. Raises Broken if the job ended before it could start."""
         plan = self._plan
         if plan is not None:
             return plan.started
@@ -143,17 +143,17 @@ class Job:
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody asked to stop it."""
+        """Whether its cancellation has been requested."""
         return self._cancelled.is_set()
 
     @property
     def seconds_waiting(self) -> float:
-        """How long it has been waiting, or waited, for its turn."""
+        """How long it has been waiting, or had to wait, for its turn."""
         return max(0.0, (self.began or self.ended or time.time()) - self.card.created)
 
     @property
     def waits_for(self) -> Literal["a token", "a place", "tiles"] | None:
-        """What keeps it from going on: "a token", "a place" among those that run, "tiles"."""
+        """What it is waiting for: "a token", "a place" among the running jobs, or "tiles"."""
         if self.state is State.PARKED:
             return "a token"
         if self.state is State.QUEUED:
@@ -161,9 +161,10 @@ class Job:
         return None if self.state.ended else "tiles"
 
     def focus(self, at: XY | SliceName | int) -> None:
-        """Look at a point, in image coordinates, or at a slice from now on.
+        """Move the focus to a point, in image coordinates, or to a slice.
 
-        A job that has ended cannot. Raises NotSupported or BadRegion for what it has not.
+        Has no effect on a job that has ended. Raises NotSupported or BadRegion if the image does
+        not have it.
         """
         plan, agenda = self._plan, self._agenda
         if plan is None or agenda is None:
@@ -171,45 +172,45 @@ class Job:
         plan.look(agenda, at)
 
     def stop(self) -> None:
-        """Ask the job to end within one tile."""
+        """Make the job end within one tile."""
         self._cancelled.set()
         self.put_down()
 
     def put_down(self) -> None:
-        """Let go of the tiles that nobody has taken."""
+        """Drop its pending tiles."""
         agenda = self._agenda
         if agenda is not None:
             agenda.cancel()
 
     def follow(self, after: int, wait: float) -> Iterator[Batch | None]:
-        """Yield the batches after event `after` to the end; None whenever `wait` seconds pass.
+        """Yield the batches after event `after` until the end; None whenever `wait` seconds pass.
 
-        Where the journal is damaged, or could not take the end of the job, it ends in Failed.
+        If the journal is damaged or its end could not be written, the last event is Failed.
         """
-        heard = after
+        last_seq = after
         try:
             for batch in JournalReader(self._path, self._journal).follow(after, wait):
-                if batch is None and self._says_no_more:
+                if batch is None and self._is_truncated:
                     unsaid = self.card.unsaid or ("Broken", "the end of the journal is lost", "")
-                    yield Batch(heard + 1, None, (Failed(*unsaid),))
+                    yield Batch(last_seq + 1, None, (Failed(*unsaid),))
                     return
                 if batch is not None:
-                    heard = max(heard, batch.last_seq)
+                    last_seq = max(last_seq, batch.last_seq)
                 yield batch
         except Broken as error:
-            yield Batch(heard + 1, None, (Failed(*failure_of(error)),))
+            yield Batch(last_seq + 1, None, (Failed(*failure_of(error)),))
         except FileNotFoundError:
-            yield Batch(heard + 1, None, (Failed("UnknownJob", "the job has been deleted"),))
+            yield Batch(last_seq + 1, None, (Failed("UnknownJob", "the job has been deleted"),))
 
     @property
-    def _says_no_more(self) -> bool:
-        """Whether nothing will be written to a journal that has no end."""
+    def _is_truncated(self) -> bool:
+        """Whether the journal is incomplete and nothing more will be written to it."""
         return self.card.unsaid is not None or (self.state.ended and self._journal is None)
 
-    # The runner's side
+    # Called by the runner
 
     def prepare(self, plan: Plan) -> None:
-        """Know again what the job is about, after a restart."""
+        """Restore the plan after a restart."""
         self._plan = plan.named(self.id)
         self._make_agenda(self._plan)
 
@@ -219,9 +220,9 @@ class Job:
         engine: Engine,
         turn: AbstractContextManager[object],
     ) -> Iterable[Batch]:
-        """Yield what is still to be told; `turn` is as `Plan.events` takes it.
+        """Yield the remaining batches; `turn` is passed to `Plan.events`.
 
-        Raises Broken when the journal is damaged or cannot be opened, and what `prepare` and the
+        Raises Broken if the journal is damaged or cannot be opened, and what `prepare` and the
         pipeline raise.
         """
         journal = self._open()
@@ -240,7 +241,7 @@ class Job:
         assert self._agenda is not None
         past: Iterable[Batch] = ()
         if journal.last_seq >= 0:
-            log.info("job %s goes on after event %d", self.id, journal.last_seq)
+            log.info("job %s continues after event %d", self.id, journal.last_seq)
             past = self._past(self._plan)
         turn = nullcontext() if self.card.lane.urgent else turn
         yield from self._plan.events(engine, self._agenda, past, turn)
@@ -252,37 +253,37 @@ class Job:
             except OSError as error:
                 raise Broken(
                     f"the journal of job {self.id} cannot be written: {error.strerror}",
-                    "see that the directory of jobs is writable",
+                    "make sure that the jobs directory is writable",
                 ) from error
         return self._journal
 
     def _writer(self) -> JournalWriter:
-        # what a restart ends anyway need not outlive a power cut
+        # a job that a restart would end need not survive a power failure
         return JournalWriter(self._path, fsync_ms=FSYNC_MS if self.card.lasting else None)
 
     def _past(self, plan: Plan) -> Iterator[Batch]:
-        """Yield what an earlier run gave and take note of it.
+        """Yield the batches of an earlier run and restore the state from them.
 
-        Raises Unreadable when the image or the model is no longer what it was.
+        Raises Unreadable if the image or the model has changed.
         """
         for batch in JournalReader(self._path).batches():
             for event in batch.events[:1]:
                 if isinstance(event, Started) and event.scope != plan.started.scope:
                     raise Unreadable(
-                        f"{event.image} or the model changed since the job began",
+                        f"{event.image} or the model has changed since the job started",
                         "submit the job again",
                     )
             self._note(batch)
             yield batch
 
     def record(self, batch: Batch) -> None:
-        """Take note of what `batch` says and write it to the journal. Raises Broken."""
-        # first the state: who reads the last event must not find the job still running
+        """Update the state from `batch` and write it to the journal. Raises Broken."""
+        # the state first: a reader of the last event must not find the job still running
         self._note(batch)
         self._open().append(batch)
 
     def fail(self, error: Exception) -> None:
-        """End the job, also where the journal cannot be written any more."""
+        """End the job with an error, even if the journal can no longer be written."""
         failed = Failed(*failure_of(error))
         try:
             self.record(Batch(self._open().last_seq + 1, None, (failed,)))
@@ -292,13 +293,13 @@ class Job:
             self.card = dataclasses.replace(self.card, unsaid=unsaid)
 
     def close(self) -> None:
-        """Force the journal to the disk, and write the card of a job that has ended."""
+        """Force the journal to disk, and write the card of a job that has ended."""
         if self._journal is not None:
-            with contextlib.suppress(OSError):  # nothing more can be done about a full disk
+            with contextlib.suppress(OSError):  # nothing can be done about a full disk
                 self._journal.close()
         if not self.state.ended:
             return
-        # the tiles of a slide, and what prompts correct, may be large and are done with
+        # the tiles of a slide and initial masks may be large and are no longer needed
         self._plan = self._agenda = None
         self.card = dataclasses.replace(
             self.card,

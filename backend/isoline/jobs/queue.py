@@ -1,6 +1,6 @@
-"""Every job of a server: who waits, who runs and whose turn it is.
+"""All jobs of a server: which ones wait, which ones run, and which one is next.
 
-After a restart those that ended are known again and the others go on.
+After a restart, jobs that have ended are listed again and the others continue.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from isoline.pipeline.kinds import Lane, Plan
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 60.0
-"""How often old jobs are looked for, at most."""
+"""Shortest interval between searches for old jobs."""
 PARK_SECONDS = 5.0
-"""How long a server that ends waits for its jobs to put down what they hold."""
+"""How long a server that is shutting down waits for its jobs to park."""
 
 
 class QueueFull(Busy):
-    """As many jobs wait as may, of all users or of one."""
+    """The queue, or one user's share of it, is full."""
 
     def __init__(self, position: int, retry_after: int, whose: str = "") -> None:
         super().__init__(
-            f"{position} {whose}jobs wait already and this one would be at position {position}",
+            f"{position} {whose}jobs are waiting, so this one would be at position {position}",
             f"try again in {retry_after} s",
         )
         self.position = position
@@ -48,11 +48,11 @@ class QueueFull(Busy):
 
     @property
     def code(self) -> str:
-        return Busy.__name__  # what clients know
+        return Busy.__name__  # the code that clients know
 
 
 class Jobs:
-    """Every job of this server."""
+    """All jobs of this server."""
 
     def __init__(
         self,
@@ -61,10 +61,10 @@ class Jobs:
         limits: Limits,
         prepare: Callable[[bytes], Plan],
     ) -> None:
-        """Keep jobs below `directory` and go on with those that are there; `engine` runs tiles.
+        """Store jobs below `directory` and continue those that exist; `engine` runs tiles.
 
-        `prepare` checks a request that was accepted before a restart. Raises Conflict when another
-        server keeps its jobs there.
+        `prepare` plans a request that was accepted before a restart. Raises Conflict if another
+        server is using the directory.
         """
         self._directory = directory
         self._engine = engine
@@ -73,17 +73,18 @@ class Jobs:
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}
         self._submitting = threading.Lock()
-        """Held while a request with a key is stored: what comes twice at once is stored once."""
+        """Held while a request with a key is stored, so that concurrent duplicates are stored
+        once."""
         self._by_key: dict[tuple[str, str], Job] = {}
         self._queue: list[Job] = []
         self._running: set[Job] = set()
         self._parked: set[Job] = set()
         self._turns = itertools.count(1)
         self._last_turn: Counter[str] = Counter()
-        """When each owner's latest job began: the larger, the later."""
+        """The turn in which each owner's latest job started."""
         self._assembling = threading.Lock()
-        """Held by the one job that puts a tile together. They would have to share the interpreter,
-        and a short request would wait for each of them in turn."""
+        """Held by the job that is merging a tile. Several at once would have to share the
+        interpreter, and a short request would wait for each of them in turn."""
         self._next_sweep = -math.inf
         self._closing = threading.Event()
         directory.mkdir(parents=True, exist_ok=True)
@@ -100,12 +101,12 @@ class Jobs:
         parks: bool = False,
         key: str = "",
     ) -> Job:
-        """Queue `plan`, which came as `request` from `owner`.
+        """Queue `plan`, which is for the `request` of `owner`.
 
-        A job that is not `lasting` ends with this server; one that `parks` waits after a restart
-        for `resume`. What came before with the same `key` is not queued again: its job is returned.
-        Raises KeyReused where the key came with another request, Busy when the queue or the owner's
-        share of it is full, and Broken when the disk is.
+        A job that is not `lasting` ends with this server; one that `parks` waits for `resume` after
+        a restart. A request that was submitted before with the same `key` is not queued again: its
+        job is returned. Raises KeyReused if the key was used with another request, Busy if the
+        queue or the owner's share of it is full, and Broken if the disk is full.
         """
         self._sweep_if_due()
         with self._submitting if key else nullcontext():
@@ -153,15 +154,15 @@ class Jobs:
             self._by_key[job.card.owner, job.card.key] = job
 
     def answer(self, plan: Plan, owner: str = "") -> Answer:
-        """Answer a transient plan from memory. Raises Busy while the server ends."""
+        """Run a transient plan in memory. Raises Busy while the server is shutting down."""
         if self._closing.is_set():
             raise Busy("the server is shutting down", "try again in a minute")
         return Answer(plan, self._engine, owner)
 
     def submitted(self, owner: str, key: str, request: bytes) -> Job | None:
-        """Return the job that `owner` submitted with `key` before, None where there is none.
+        """Return the job that `owner` submitted with `key` before, None if there is none.
 
-        Raises KeyReused where the key came with another request.
+        Raises KeyReused if the key was used with another request.
         """
         if not key:
             return None
@@ -171,8 +172,8 @@ class Jobs:
             return None
         if job.request != request:
             raise KeyReused(
-                f"the Idempotency-Key {key!r} came with another request before",
-                "draw a new key for each request",
+                f"the Idempotency-Key {key!r} has already been used with another request",
+                "generate a new key for each request",
             )
         return job
 
@@ -185,17 +186,19 @@ class Jobs:
 
     @staticmethod
     def unknown(job_id: str) -> UnknownJob:
-        """Return what to raise for a job that is not there, or not for the caller."""
-        return UnknownJob(f"no job {job_id!r}", "it never was, or has outlived its time to live")
+        """Return the error for a job that does not exist, or not for the caller."""
+        return UnknownJob(
+            f"there is no job {job_id!r}", "it may have expired: submit the request again"
+        )
 
     def all(self) -> list[Job]:
-        """Return every job, the oldest first."""
+        """Return all jobs, oldest first."""
         return list(self._jobs.values())
 
     def latest(self, owns: Callable[[Job], bool], ended: int) -> list[Job]:
         """Return the jobs that have not ended and the last `ended` of those that have.
 
-        Only those that `owns` accepts count, and the oldest comes first. A busy server keeps many
+        Only jobs that `owns` accepts are included, oldest first. A busy server stores many
         thousands of jobs for a day.
         """
         with self._lock:
@@ -206,11 +209,11 @@ class Jobs:
         return sorted(found, key=lambda job: job.card.created)
 
     def position(self, job: Job) -> int:
-        """Return how many jobs wait before `job`."""
+        """Return the number of jobs that wait ahead of `job`."""
         return self.positions().get(job.id, 0)
 
     def positions(self) -> dict[str, int]:
-        """Return how many jobs wait before each one that waits, by id."""
+        """Return the number of jobs ahead of each waiting job, by id."""
         with self._lock:
             return {job.id: place for place, job in enumerate(self._in_turn())}
 
@@ -224,23 +227,23 @@ class Jobs:
 
     @property
     def closing(self) -> bool:
-        """Whether the server is about to end: streams end too, and readers come back later."""
+        """Whether the server is shutting down: streams end too, and readers reconnect later."""
         return self._closing.is_set()
 
     def cancel(self, job: Job) -> None:
-        """Stop `job`; what it has found stays. A job that has ended stays as it ended."""
+        """Cancel `job`, keeping its results. Has no effect on a job that has ended."""
         job.stop()
         with self._lock:
             if job in self._queue or job in self._parked:
                 self._queue = [each for each in self._queue if each is not job]
                 self._parked.discard(job)
-                self._run_in_thread(job)  # to say that it was cancelled
+                self._run_in_thread(job)  # to write its last event, Cancelled
 
     def resume(self, job: Job, plan: Plan) -> None:
-        """Go on with a parked `job`; `plan` is its request with the rights of who asks."""
+        """Continue a parked `job` with `plan`, which has the caller's credentials."""
         with self._lock:
             if job not in self._parked:
-                return  # somebody else was faster
+                return  # another caller was faster
             self._parked.remove(job)
             job.prepare(plan)
             job.state = State.QUEUED
@@ -248,11 +251,11 @@ class Jobs:
             self._start_waiting()
 
     def wind_down(self) -> None:
-        """Take no more jobs and let streams end; safe to call from a signal handler."""
+        """Accept no more jobs and end streams; safe to call from a signal handler."""
         self._closing.set()
 
     def close(self) -> None:
-        """Park what runs: the next server goes on with it."""
+        """Park running jobs, which the next server continues."""
         self.wind_down()
         for job in self.all():
             job.put_down()
@@ -274,17 +277,18 @@ class Jobs:
         except OSError as error:
             shutil.rmtree(directory, ignore_errors=True)
             raise Broken(
-                f"the job cannot be stored: {error.strerror}", "free space where jobs are kept"
+                f"the job cannot be stored: {error.strerror}",
+                "free disk space in the data directory",
             ) from error
 
     def _take_up(self) -> None:
-        """Know every job on disk again; those that had not ended wait for their turn."""
+        """Load all jobs from disk; those that had not ended are queued again."""
         found: list[Job] = []
         for directory in self._directory.iterdir():
             try:
                 found.append(Job(directory, Card.read(directory / CARD)))
             except (OSError, ValueError, TypeError, KeyError) as error:
-                log.warning("%s holds no job: %s", directory, error)
+                log.warning("%s does not contain a job: %s", directory, error)
         found.sort(key=lambda job: job.card.created)
         with self._lock:
             for job in found:
@@ -305,11 +309,11 @@ class Jobs:
             if time.monotonic() < self._next_sweep:
                 return
             self._next_sweep = time.monotonic() + SWEEP_SECONDS
-        # not in the way of who has just clicked
+        # in a thread of its own, so that a click does not wait for it
         threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
 
     def _sweep(self) -> None:
-        """Forget jobs that ended long ago, and those that nobody came back for."""
+        """Delete jobs that ended long ago, and parked ones that were never resumed."""
         oldest = time.time() - self._limits.job_hours * 3600
         with self._lock:
             old = [job for job in self._jobs.values() if job.ended and job.ended < oldest]
@@ -321,12 +325,13 @@ class Jobs:
         for job in old:
             shutil.rmtree(job.directory, ignore_errors=True)
 
-    # Whose turn it is; the lock is held
+    # Scheduling; called with the lock held
 
     def _in_turn(self) -> list[Job]:
-        """Return those who wait in the order in which they start: by lanes, then by turns.
+        """Return the waiting jobs in the order in which they start: by lane, then by turns.
 
-        The next turn is that of the owner who has least running, or whose last turn is longest ago.
+        The next turn goes to the owner with the fewest running jobs or, among equals, whose last
+        turn is longest ago.
         """
         ahead = Counter(job.card.owner for job in self._running)
         last_turn = Counter(self._last_turn)
@@ -337,7 +342,7 @@ class Jobs:
             for place, job in enumerate(self._queue):
                 if job.card.lane == lane:
                     waiting[job.card.owner].append((place, job))
-            # of each owner the job that came first: a queue of a hundred is looked at often
+            # only the first job of each owner, since long queues are evaluated often
             turns = [(ahead[o], last_turn[o], first[0][0], o) for o, first in waiting.items()]
             heapq.heapify(turns)
             while turns:
@@ -358,7 +363,7 @@ class Jobs:
                 self._run_in_thread(job)
 
     def _retry_after(self) -> int:
-        """Return in how many seconds a place in the queue may be free."""
+        """Return an estimate of the seconds until a place in the queue is free."""
         left = [job.progress.seconds_left for job in self._running]
         return max(1, min(300, round(min((each for each in left if each), default=5.0))))
 

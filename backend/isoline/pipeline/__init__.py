@@ -1,1 +1,1 @@
-"""From a request to events: one file for each kind of work."""
+"""Turning requests into events: one module for each kind of work."""

@@ -1,4 +1,4 @@
-"""Results of tiles, in whatever order they come, to events that a viewer can apply."""
+"""Assembling tile results, which arrive in any order, into events that a viewer can apply."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from isoline.models.model import Bounded, Regions, Unbounded
 
 PULL_AT_LEAST = 64
 PULL_FACTOR = 4
-"""Objects that leave the chosen tiles may pull in so many times as many, and at least so many."""
+"""Objects that extend beyond the chosen tiles may add at most PULL_FACTOR times as many tiles, or
+PULL_AT_LEAST if that is more."""
 
 
 class Assembly:
-    """What one job has found so far, and which tiles may still come."""
+    """The state of one job: its results so far, and the tiles that may still arrive."""
 
     def __init__(self, task: TiledTask, lattice: Lattice, tiles: tuple[Tile, ...]) -> None:
-        """Begin a job over `tiles`; those without tissue are set aside at once."""
+        """Start a job over `tiles`; tiles without tissue are skipped."""
         self._task = task
         self._lattice = lattice
         self._skipped = {tile.place for tile in tiles if self._is_glass(tile)}
@@ -35,11 +36,11 @@ class Assembly:
         self._may_pull = max(PULL_AT_LEAST, PULL_FACTOR * len(tiles))
         self._union = Union(lattice)
         self._ended: set[TilePlace] = set()
-        """Places that the union knows will never come."""
+        """Places that were closed in the union because their tile will never arrive."""
         self._shown: dict[tuple[int, ...], bytes] = {}
-        """(column, row, number) of an open piece -> the id under which viewers show it."""
+        """(column, row, number) of an open piece -> its id in viewers."""
         self._cut = 0
-        """Objects that lack what was not uploaded."""
+        """Number of objects that are cut off at the border of an upload."""
         self.objects = 0
         self.failed = 0
 
@@ -49,7 +50,7 @@ class Assembly:
 
     @property
     def tiles(self) -> int:
-        """How many tiles the job computes, those already finished included."""
+        """The number of tiles to compute, including finished ones."""
         return len(self._expected)
 
     @property
@@ -57,11 +58,11 @@ class Assembly:
         return len(self._finished)
 
     def needs(self, tile: Tile) -> bool:
-        """Return whether `tile` is still to be computed."""
+        """Return whether `tile` still has to be computed."""
         return tile.place in self._expected and tile.place not in self._finished
 
     def take(self, result: TileResult | TileFailed) -> tuple[Event, ...]:
-        """Take what one tile gave; return what viewers should hear of it."""
+        """Add the result of one tile; return the resulting events."""
         place = result.tile.place
         self._finished.add(place)
         if isinstance(result, TileFailed):
@@ -71,11 +72,11 @@ class Assembly:
         return tuple(self._final(result.found))
 
     def replay(self, batch: Batch) -> None:
-        """Take note of a batch that an earlier run of this job gave."""
+        """Restore the state from a batch that an earlier run of this job produced."""
         if batch.tile is None:
             return
         self._finished.add(batch.tile)
-        if batch.tile not in self._expected:  # pulled in by the earlier run
+        if batch.tile not in self._expected:  # added by the earlier run
             self._may_pull -= 1
             self._expected.add(batch.tile)
         if isinstance(self._task.output, Bounded):
@@ -89,7 +90,7 @@ class Assembly:
             self._fail(self._lattice.tile(*batch.tile), "", "")
 
     def pull(self) -> list[Tile]:
-        """Return the further tiles that objects which leave the chosen ones need, up to a limit."""
+        """Return further tiles, up to a limit, for objects that extend beyond the chosen tiles."""
         if isinstance(self._task.output, Bounded | Regions):
             return []
         places = [place for place in self._union.wanted() if place not in self._expected]
@@ -99,7 +100,7 @@ class Assembly:
         return [self._lattice.tile(*place) for place in places]
 
     def finish(self) -> tuple[Event, ...]:
-        """Close what is open; return the last results."""
+        """Close all open regions; return the last events."""
         last = tuple(self._closed(self._union.finish()))
         return (*last, *results.cut_off(self._cut))
 
@@ -122,9 +123,10 @@ class Assembly:
         yield from self._closed(closed)
 
     def _end_at_edges(self, place: TilePlace) -> Iterator[Event]:
-        """Tell the union of neighbours in which regions are known to have no pixel.
+        """Close neighbours in the union that are known to contain no pixels of regions.
 
-        That is glass, and for regions, which are cut to what was asked for, every tile beyond.
+        These are glass tiles and, for outputs of type `Regions`, which are clipped to the requested
+        region, all tiles beyond it.
         """
         column, row = place
         for neighbour in (
@@ -138,7 +140,7 @@ class Assembly:
                 yield from self._closed(self._union.close(neighbour, complete=True))
 
     def _show(self, place: TilePlace, pieces: Pieces, closed: Closed) -> Iterator[Event]:
-        """Show the pieces of `place` that are still open."""
+        """Yield the pieces of `place` that are still open, as provisional contours."""
         is_open = np.ones(len(pieces), np.bool_)
         mine = (closed.piece[:, :2] == place).all(axis=1)
         is_open[closed.piece[mine, 2]] = False
@@ -147,7 +149,9 @@ class Assembly:
         if not len(numbers):
             return
         polygons = pieces.polygons.select(numbers)
-        anchor = polygons.corners[polygons.object_corner[:-1]]  # of a piece: its first pixel
+        anchor = polygons.corners[
+            polygons.object_corner[:-1]
+        ]  # the anchor of a piece is its first pixel
         label, area_px = pieces.label[numbers] - 1, pieces.area_px[numbers]
         objects = results.build(
             self._task.scope, self._task.plane, polygons, label, area_px, anchor, provisional=True
@@ -157,7 +161,7 @@ class Assembly:
         yield Contours(objects, provisional=True)
 
     def _closed(self, closed: Closed) -> Iterator[Event]:
-        """Give out regions that are final, in place of the pieces that were shown."""
+        """Yield final regions, which replace their provisional pieces."""
         if not len(closed):
             return
         replaced = [
@@ -196,7 +200,7 @@ class Assembly:
 
 
 def carry_of(pieces: Pieces) -> Arrays:
-    """Return `pieces` as named arrays, for the journal."""
+    """Return `pieces` as named arrays for the journal."""
     polygons = pieces.polygons
     return {
         "corners": polygons.corners,
@@ -209,7 +213,7 @@ def carry_of(pieces: Pieces) -> Arrays:
 
 
 def pieces_of(carry: Arrays) -> Pieces:
-    """Return what `carry_of` took apart."""
+    """Restore the argument of `carry_of`."""
     polygons = Polygons(
         carry["corners"], carry["ring_start"], carry["part_start"], carry["object_start"]
     )

@@ -1,4 +1,4 @@
-"""What every kind of work on a flat image checks and says: its plane, its scope, its start."""
+"""Shared by all kinds of work on a flat image: request checks, plane, scope and first event."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from isoline.pipeline.resolution import image_spacing, working_grid
 
 
 def check_flat(context: Context, encoder: type[Encoder], kind: ResultKind) -> None:
-    """Check what a request on a flat image says beside its region and prompts."""
+    """Check everything in a request on a flat image except its region and prompts."""
     request, found = context.request, context.found
     if found.info.volume is not None:
         raise NotSupported(
             f"{context.spec.name} works on slides and pictures, and {request.image} is a volume",
-            "choose a model of volumes",
+            "choose a model for volumes",
         )
     check_kind(encoder, kind)
     if request.slice is not None:
-        raise NotSupported("slice says nothing about a picture", "leave it out")
+        raise NotSupported("slice does not apply to a picture", "leave it out")
     shown = request.image_size
     if shown is not None and shown != found.info.size:
         raise WrongImage(
             "{} is {} x {} pixels here, and {} x {} in the viewer".format(
                 found.name, *found.info.size, *shown
             ),
-            "it is another file or another series of it: correct [file_uris], or upload the pixels",
+            "it is another file or another series in it: correct [file_uris], or upload the pixels",
         )
 
 
 def refuse_prompt_keys(request: SegmentRequest, spec: ModelSpec) -> None:
-    """Refuse what only goes with prompts. Raises BadPrompt."""
+    """Raise BadPrompt for keys that are valid only with prompts."""
     what, remedy = f"{spec.name} takes no prompts", "leave it out"
     if spec.prompts:
-        what = "it goes with prompts, and there are none"
+        what = "it is valid only with prompts, and there are none"
     else:
         remedy += ", or choose a model whose `prompts` are not empty"
     for key in ("frame_of_reference", "initial"):
@@ -51,9 +51,9 @@ def refuse_prompt_keys(request: SegmentRequest, spec: ModelSpec) -> None:
 
 
 def plane_of(context: Context, grid: Grid | None = None) -> tuple[WorkingPlane, XY | None]:
-    """Return where the model works, and the size of an image pixel in micrometres.
+    """Return the plane that the model works on, and the size of an image pixel in micrometres.
 
-    It works on `grid`, by default at its own spacing. Raises BadSpacing or BadParameter.
+    `grid` defaults to that of the model's own spacing. Raises BadSpacing or BadParameter.
     """
     request, spec, found = context.request, context.spec, context.found
     selection = choose(found.info, spec.channels, request.channel, request.z)
@@ -66,7 +66,7 @@ def plane_of(context: Context, grid: Grid | None = None) -> tuple[WorkingPlane, 
 
 
 def scope_of(context: Context, plane: WorkingPlane) -> Scope:
-    """Return what results on `plane` depend on."""
+    """Return the scope of results on `plane`."""
     grid, spec = plane.grid, context.spec
     chosen: dict[str, Value] = {
         **context.parameters,
@@ -107,10 +107,11 @@ def flat_started(
 
 
 def look_at_point(grid: Grid, agenda: Agenda, at: XY | SliceName | int) -> None:
-    """Have `agenda` look at a point in image coordinates. Raises NotSupported for a slice."""
+    """Move the focus of `agenda` to a point in image coordinates. Raises NotSupported for a
+    slice."""
     if not isinstance(at, XY):
         raise NotSupported(
-            "a slice says nothing about a picture", "send focus for a picture, slice for a volume"
+            "slice does not apply to a picture", "send focus for a picture, slice for a volume"
         )
     agenda.focus(grid.point(at))
 

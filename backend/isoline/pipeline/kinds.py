@@ -1,8 +1,8 @@
-"""Kinds of work: what each answers for, from the request to its events.
+"""Kinds of work: the interface that each implements, from the request to its events.
 
-A kind is a class registered in the entry-point group `isoline.kinds`. It says which requests are
-its own, finds every mistake in them, and makes a plan; a plan says in which lane it waits and what
-its job tells. Jobs, engines and HTTP know this interface and no kind.
+A kind is a class registered in the entry-point group `isoline.kinds`. It recognises its requests,
+validates them and makes plans; a plan determines the lane of its job and produces its events. Jobs,
+engines and HTTP know only this interface, not the kinds.
 """
 
 from __future__ import annotations
@@ -34,28 +34,28 @@ P = TypeVar("P", bound="Plan")
 
 
 class Lane(IntEnum):
-    """Where a job waits: those of a lane start before those of the next."""
+    """The queue of a job: jobs in a lane start before those in the next."""
 
     INTERACTIVE = 0
-    """Somebody has clicked and waits for the one answer."""
+    """A user has clicked and is waiting for the result."""
     SMALL = 1
-    """A few tiles: somebody sits there and waits."""
+    """A few tiles: a user is waiting."""
     LARGE = 2
 
     @property
     def urgent(self) -> bool:
-        """Whether it goes before large work wherever both could go."""
+        """Whether it takes precedence over large work."""
         return self is not Lane.LARGE
 
 
 @dataclass(frozen=True)
 class Context:
-    """A request, and what it names."""
+    """A request, and everything that it refers to."""
 
     request: SegmentRequest
     model: type[Model]
     parameters: Mapping[str, Value]
-    """Checked, defaults filled in."""
+    """Validated, with defaults filled in."""
     found: Found
     limits: Limits
     surveys: Surveys
@@ -65,7 +65,7 @@ class Context:
         return self.model.spec
 
     def task_head(self, scope: Scope) -> TaskHead:
-        """Return what the task of this request says like every other; results depend on `scope`."""
+        """Return the common part of this request's task, whose results have `scope`."""
         info = self.found.info
         return TaskHead(
             path=self.found.path,
@@ -80,34 +80,34 @@ class Context:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan(ABC):
-    """A request in which nothing is wrong."""
+    """A valid request, ready to run."""
 
     started: Started
-    """The first event of its job."""
+    """The first event of the job."""
     format: str
 
     transient: ClassVar[bool] = False
-    """Whether its answer is given from memory, and kept only where the request says so."""
+    """Whether its result is returned from memory and stored only if the request says so."""
 
     @property
     @abstractmethod
     def lane(self) -> Lane:
-        """Where its job waits."""
+        """The lane of its job."""
 
     @property
     @abstractmethod
     def tile_count(self) -> int:
-        """How many tiles it begins with."""
+        """The number of tiles that it starts with."""
 
     @abstractmethod
     def agenda(self, owner: str = "") -> Agenda:
-        """Return the tiles of a job of `owner`, none of them taken yet."""
+        """Return the agenda of a job of `owner`, with all its tiles."""
 
     @abstractmethod
     def look(self, agenda: Agenda, at: XY | SliceName | int) -> None:
-        """Have `agenda` look at a point, in image coordinates, or at a slice from now on.
+        """Move the focus of `agenda` to a point, in image coordinates, or to a slice.
 
-        Raises NotSupported or BadRegion for what the image does not have.
+        Raises NotSupported or BadRegion if the image does not have it.
         """
 
     @abstractmethod
@@ -118,22 +118,22 @@ class Plan(ABC):
         replay: Iterable[Batch] = (),
         turn: AbstractContextManager[object] = nullcontext(),  # noqa: B008  it has no state
     ) -> Iterator[Batch]:
-        """Run the plan and yield what it gives, a batch at a time, numbered without gaps.
+        """Run the plan and yield its events in batches, numbered without gaps.
 
-        `agenda` holds its tiles; others may move its focus or cancel it meanwhile. `replay` is what
-        an earlier run of the same job gave before it was cut off: the batches go on where it
-        ended, and nothing is computed again that need not be. What takes the interpreter for long
-        is done within `turn`: a lock of all who do that in one process.
+        `agenda` holds its tiles; others may move its focus or cancel it meanwhile. `replay` is the
+        output of an earlier, interrupted run of the same job: the batches continue where it ended,
+        and nothing is computed again unnecessarily. Work that holds the interpreter for long is
+        done within `turn`, a lock shared by all such work in the process.
         """
 
     def named(self: P, job: str) -> P:
-        """Return the plan of the job with this id."""
+        """Return the plan for the job with this id."""
         return replace(self, started=replace(self.started, job=job))
 
 
 @dataclass(frozen=True, kw_only=True)
 class OneTilePlan(Plan):
-    """A request whose work is one tile: the whole image."""
+    """A plan with a single tile: the whole image."""
 
     @property
     def lattice(self) -> Lattice:
@@ -158,23 +158,24 @@ class Kind(ABC):
     @classmethod
     @abstractmethod
     def accepts(cls, request: SegmentRequest, model: type[Model]) -> bool:
-        """Return whether `request` is of this kind; of all kinds exactly one says so."""
+        """Return whether `request` is of this kind; exactly one kind must accept each request."""
 
     @classmethod
     @abstractmethod
     def plan(cls, context: Context, encoder: type[Encoder]) -> Plan:
-        """Find every mistake in a request; nothing is computed yet. Raises a RequestError."""
+        """Validate a request and return its plan, without computing. Raises a RequestError."""
 
     @classmethod
     def footprint(cls, context: Context) -> Box:
         """Return the image pixels that the results of a request depend on.
 
-        Raises NotSupported where the image cannot be uploaded for it, and what `plan` raises.
+        Raises NotSupported if the kind does not support uploads, and what `plan` raises.
         """
         raise NotSupported(
-            f"{context.spec.name} takes no uploaded pixels", "name an image that the server sees"
+            f"{context.spec.name} does not support uploaded pixels",
+            "use an image that the server can see",
         )
 
 
 KINDS: Plugins[Kind] = Plugins("kind")
-"""The kinds of work that are installed."""
+"""The installed kinds of work."""

@@ -1,4 +1,4 @@
-"""From a request to a plan: everything it names is found, and its kind of work checks the rest."""
+"""Turning a request into a plan: everything it refers to is looked up, then its kind checks it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from isoline.sources.upload import UploadRequest
 
 @dataclass(frozen=True)
 class Planner:
-    """What requests may name, made once, at start."""
+    """Everything that requests may refer to, created once at start-up."""
 
     images: Images
     models: ModelCatalogue
@@ -30,18 +30,18 @@ class Planner:
     limits: Limits = Limits()  # noqa: RUF009  it is frozen
 
     def plan(self, request: SegmentRequest, caller: Caller = ANYONE) -> Plan:
-        """Find everything that `request` of `caller` names and check it; nothing is computed yet.
+        """Validate the `request` of `caller` and return its plan, without computing anything.
 
-        Raises a RequestError, NotFound, Conflict or Unreadable that says what is wrong.
+        Raises a RequestError, NotFound, Conflict or Unreadable that states what is wrong.
         """
         return self._plan(request, lambda: self.images.find(request.image, caller))
 
     def plan_on(self, found: Found, request: SegmentRequest) -> Plan:
-        """Return the plan of `request` on its image, which is `found` already; raises as `plan`."""
+        """Return the plan of `request` on its image, already `found`; raises like `plan`."""
         return self._plan(request, lambda: found)
 
     def _plan(self, request: SegmentRequest, find: Callable[[], Found]) -> Plan:
-        # mistakes that need no image are found before it is opened
+        # errors that do not depend on the image are found before it is opened
         model = self.models.get(request.model)
         self.models.files(model.spec)
         encoder = EXPORTS.load(request.format)
@@ -52,7 +52,7 @@ class Planner:
     def footprint(self, upload: UploadRequest) -> Box:
         """Return the image pixels that the results of an announced request depend on.
 
-        Raises a RequestError, NotFound or Conflict that says what is wrong with the request.
+        Raises a RequestError, NotFound or Conflict that states what is wrong with the request.
         """
         request = upload.request
         model = self.models.get(request.model)
@@ -63,14 +63,14 @@ class Planner:
 
 
 def kind_of(request: SegmentRequest, model: type[Model]) -> type[Kind]:
-    """Return the one kind of work that `request` is of. Raises Broken."""
+    """Return the only kind of work that accepts `request`. Raises Broken."""
     loaded = KINDS.load_all().working
     accepting = {name: kind for name, kind in loaded.items() if kind.accepts(request, model)}
     if len(accepting) != 1:
         claim = " and ".join(sorted(accepting)) or "no kind of work"
         raise Broken(
-            f"{claim} would do what {model.spec.name} is asked for",
-            "see that one registered kind of work accepts it",
+            f"this request for {model.spec.name} is accepted by {claim}",
+            "make sure that exactly one registered kind of work accepts it",
         )
     (kind,) = accepting.values()
     return kind

@@ -1,4 +1,4 @@
-"""The way of prompts: what a user drew is checked and placed; then one question, one answer."""
+"""Prompt work: prompts are validated and converted to pixels, then the model runs once."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ from isoline.pipeline.kinds import Context, Kind, Lane, OneTilePlan
 from isoline.pipeline.volumes import check_volume, look_at_slice, volume_scope, volume_started
 
 MAX_INITIAL_PX = 1 << 26
-"""The box around an outline to start from has at most so many pixels: 8192 x 8192."""
+"""Largest bounding box of an initial outline: 8192 x 8192 pixels."""
 UPLOAD_REACH_PX = 1024
-"""How far around prompts pixels are uploaded: an object may be that much larger than they show."""
+"""How far around prompts pixels are uploaded, since the object may be larger than the prompts."""
 NOTHING_FOUND = "NothingFound"
 _FLAT = 0.5
-"""How far the corners of a lasso may lie from one plane, in voxels."""
+"""How far the corners of a lasso may be from a common plane, in voxels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PromptPlan(OneTilePlan):
-    """One question, answered from memory."""
+    """A request with prompts, whose result is returned from memory."""
 
     task: PromptTask
     volume: VolumeInfo | None
@@ -73,7 +73,7 @@ class PromptPlan(OneTilePlan):
         replay: Iterable[Batch] = (),
         turn: AbstractContextManager[object] = nullcontext(),  # noqa: B008  it has no state
     ) -> Iterator[Batch]:
-        # after a restart the question is asked again: `replay` says which number comes next
+        # after a restart the model runs again: `replay` only determines the next event number
         began = time.monotonic()
         seq = max((earlier.last_seq for earlier in replay), default=-1) + 1
         if seq == 0:
@@ -91,7 +91,7 @@ class PromptPlan(OneTilePlan):
 
 
 class PromptWork(Kind):
-    """Models that segment the one object that prompts point at."""
+    """Models that segment the one object that prompts indicate."""
 
     @classmethod
     def accepts(cls, request: SegmentRequest, model: type[Model]) -> bool:
@@ -164,36 +164,36 @@ def _check_kinds(request: SegmentRequest, spec: ModelSpec) -> None:
         )
     if not request.prompts:
         raise BadPrompt(
-            f"{spec.name} needs prompts: it segments what they point at",
-            f"give some of {', '.join(spec.prompts)}, or choose a model that takes none",
+            f"{spec.name} needs prompts: it segments the object that they indicate",
+            f"send prompts ({', '.join(spec.prompts)}), or choose a model that needs none",
         )
     for key in ("region", "tile", "at_um"):
         if getattr(request, key) is not None:
             raise BadPrompt(
-                f"{key} does not go with prompts, which say where the object is", "leave it out"
+                f"{key} cannot be combined with prompts, which determine the place", "leave it out"
             )
     for number, prompt in enumerate(request.prompts):
         if prompt.kind not in spec.prompts:
             raise BadPrompt(
-                f"prompts[{number}]: {spec.name} does not understand a {prompt.kind}",
-                f"it understands {', '.join(spec.prompts)}",
+                f"prompts[{number}]: {spec.name} does not support a {prompt.kind}",
+                f"it supports {', '.join(spec.prompts)}",
             )
     if not request.initial and not any(prompt.include for prompt in request.prompts):
         raise BadPrompt(
-            "every prompt excludes and there is nothing to exclude it from",
+            "every prompt excludes, and there is nothing to exclude from",
             "include something, or send the result to correct as initial",
         )
 
 
 def _outline(context: Context) -> Region | None:
-    """Return the outline that the prompts correct. Raises BadPrompt."""
+    """Return the initial outline that the prompts correct. Raises BadPrompt."""
     initial, size = context.request.initial, context.found.info.size
     if initial is None:
         return None
     if isinstance(initial, tuple):
         raise BadPrompt(
-            f"initial: slices of a volume, and {context.found.name} is a picture",
-            "give GeoJSON or [x0, y0, x1, y1] in image pixels",
+            f"initial: it has slices of a volume, and {context.found.name} is a picture",
+            "send GeoJSON or [x0, y0, x1, y1] in image pixels",
         )
     grid = whole_grid(size)
     area = grid.cover(initial.bounds).intersect(grid.bounds)
@@ -201,7 +201,7 @@ def _outline(context: Context) -> Region | None:
         raise BadPrompt("initial lies outside the image", _picture_size(context))
     if area.area > MAX_INITIAL_PX:
         raise BadPrompt(
-            f"initial: the box around it has {area.area / 1e6:.0f} million pixels,"
+            f"initial: its bounding box has {area.area / 1e6:.0f} million pixels;"
             f" {MAX_INITIAL_PX / 1e6:.0f} million are allowed",
             "correct a smaller object",
         )
@@ -209,21 +209,21 @@ def _outline(context: Context) -> Region | None:
 
 
 def _place_in_picture(context: Context) -> tuple[Prompt, ...]:
-    """Return the prompts as (y, x). Raises BadPrompt."""
+    """Return the prompts in (y, x) order. Raises BadPrompt."""
     request, found = context.request, context.found
     check(request.prompts, 2)
     if request.frame_of_reference is not None:
         raise BadPrompt(
-            f"{found.name} is a picture and lies in no frame of reference",
-            "leave frame_of_reference out and give prompts in image pixels",
+            f"{found.name} is a picture and has no frame of reference",
+            "leave frame_of_reference out and send prompts in image pixels",
         )
     places = [np.array(prompt.points)[:, ::-1] for prompt in request.prompts]
     prompts = _placed(request.prompts, places, found.info.size[::-1], _picture_size(context))
     covered = found.info.covered
     if covered is not None and not covered.meets(area_of(prompts, _outline(context))):
         raise BadPrompt(
-            f"{found.name} has no pixels where the prompts point",
-            "upload those around them: announce the upload with this request",
+            f"{found.name} has no pixels at the prompts",
+            "upload those around them: create the upload with this request",
         )
     return prompts
 
@@ -233,25 +233,25 @@ def _picture_size(context: Context) -> str:
 
 
 def _place_in_volume(request: SegmentRequest, name: str, volume: VolumeInfo) -> tuple[Prompt, ...]:
-    """Return the prompts as (k, j, i). Raises BadPrompt."""
+    """Return the prompts in (k, j, i) order. Raises BadPrompt."""
     check(request.prompts, 3)
     given, grid = [np.array(prompt.points) for prompt in request.prompts], volume.grid
     frame = request.frame_of_reference
     if frame is not None:
         if frame != grid.frame_of_reference:
             raise BadPrompt(
-                f"the prompts lie in the frame of reference {frame} and {name} in"
+                f"the prompts are in the frame of reference {frame} and {name} in"
                 f" {grid.frame_of_reference or 'none'}",
-                "draw them on this series, or leave frame_of_reference out and give voxel indices",
+                "draw them on this series, or leave frame_of_reference out and send voxel indices",
             )
         given = [grid.to_index(points) for points in given]
-    # an index names the centre of a voxel, a place in an image view is counted from its corner
+    # an index refers to the centre of a voxel, a position in an image view to its corner
     places = [points[:, ::-1] + 0.5 for points in given]
     shown = "{} has {} x {} x {} voxels".format(name, *grid.size)
     for number, (prompt, at) in enumerate(zip(request.prompts, places, strict=True)):
         if prompt.kind == "polygon" and _unevenness(at) > _FLAT:
             raise BadPrompt(
-                f"prompts[{number}]: the corners of a polygon lie in one plane, not these",
+                f"prompts[{number}]: the corners of the polygon do not lie in one plane",
                 "draw it in one slice",
             )
     return _placed(request.prompts, places, grid.shape, shown)
@@ -260,12 +260,12 @@ def _place_in_volume(request: SegmentRequest, name: str, volume: VolumeInfo) -> 
 def _placed(
     prompts: Sequence[Prompt], places: Sequence[NDArray[np.float64]], size: Index, shown: str
 ) -> tuple[Prompt, ...]:
-    """Return `prompts` at `places`, (n, axes) in array order each, none of them far outside."""
+    """Return `prompts` at `places`, each (n, axes) in array order, clipped near the image."""
     seen: dict[tuple[int, ...], int] = {}
     for number, (prompt, at) in enumerate(zip(prompts, places, strict=True)):
         where = f"prompts[{number}]"
         low, high = at.min(axis=0), at.max(axis=0)
-        # half-open as the image is, but a line along its border still touches it
+        # half-open like the image, but a line along its border still counts
         if (high < 0).any() or (low >= size).any():
             raise BadPrompt(f"{where} lies outside the image", shown)
         if prompt.kind != "point":
@@ -290,7 +290,7 @@ def _placed(
 
 
 def _unevenness(points: NDArray[np.float64]) -> float:
-    """Return how far (n, 3) points lie from the plane that fits them best, at most."""
+    """Return the largest distance of (n, 3) points from their best-fitting plane."""
     centred = points - points.mean(axis=0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     return float(np.abs(centred @ axes[-1]).max())
@@ -299,12 +299,13 @@ def _unevenness(points: NDArray[np.float64]) -> float:
 def _slices(
     initial: Region | tuple[DrawnSlice, ...] | None, name: str, volume: VolumeInfo
 ) -> tuple[DrawnSlice, ...] | None:
-    """Return the slices of `initial` named by k."""
+    """Return the slices of `initial`, identified by k."""
     if initial is None:
         return None
     if isinstance(initial, Region):
         raise BadPrompt(
-            f"initial: an outline, and {name} is a volume", 'give {"slices": [...]}, a mask'
+            f"initial: it is an outline, and {name} is a volume",
+            'send a mask, {"slices": [...]}',
         )
     columns, rows, _ = volume.grid.size
     checked = []
@@ -313,7 +314,7 @@ def _slices(
         if not (0 <= i0 < i1 <= columns and 0 <= j0 < j1 <= rows):
             raise BadPrompt(
                 f"{where}.box: {[*drawn.box]} is not a box in a slice",
-                f"give i0 < i1 <= {columns} and j0 < j1 <= {rows}",
+                f"use i0 < i1 <= {columns} and j0 < j1 <= {rows}",
             )
         try:
             mask_rle.lengths(drawn.runs, (i1 - i0) * (j1 - j0))

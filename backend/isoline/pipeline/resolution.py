@@ -1,4 +1,4 @@
-"""Which resolution a model works at on an image."""
+"""The working resolution of a model on an image."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from isoline.models.model import ModelSpec
 from isoline.sources.source import ImageInfo
 
 CONTRADICTION = 0.05
-"""How far a stated pixel size may lie from the file's own."""
+"""How far a stated pixel size may differ from the file's, as a share."""
 TOLERANCE = 0.25
-"""How far a working spacing may lie from one that the model was made for."""
+"""How far a working spacing may differ from one that the model was made for, as a share."""
 LEAST_UM = 1e-6
-"""What claims smaller pixels is mistaken."""
+"""Smaller pixel sizes are rejected as errors."""
 MOST_ENLARGED = 16
-"""How many working pixels a side of an image pixel may be divided into."""
+"""Largest number of working pixels per image pixel along each axis."""
 
 
 def image_spacing(name: str, info: ImageInfo, stated_um: XY | None) -> XY | None:
-    """Return micrometres per image pixel: the file's, else the caller's, else None.
+    """Return micrometres per image pixel: the file's, or else the caller's, or else None.
 
-    Raises BadSpacing when the two contradict each other, and for pixels smaller than an atom.
+    Raises BadSpacing if the two contradict each other, or for pixels smaller than an atom.
     """
     spacing = info.spacing_um or stated_um
     if spacing is not None and min(spacing) < LEAST_UM:
@@ -42,11 +42,11 @@ def image_spacing(name: str, info: ImageInfo, stated_um: XY | None) -> XY | None
 def working_grid(
     name: str, info: ImageInfo, spec: ModelSpec, spacing_um: XY | None, at_um: float | None
 ) -> Grid:
-    """Return the grid on which the model works.
+    """Return the grid that the model works on.
 
-    With `at_um` it has exactly that spacing. Without, it has the model's own spacing, moved to the
-    nearest whole number of image pixels where the model tolerates that: pixels are then means of
-    whole pixels, or a level of the pyramid as it stands.
+    With `at_um`, it has exactly that spacing. Otherwise it has the model's own spacing, rounded to
+    the nearest whole number of image pixels if the model tolerates that: its pixels are then means
+    of whole pixels, or those of a pyramid level.
     """
     if at_um is None and not spec.spacings_um:
         return Grid(info.size, XY(1.0, 1.0))
@@ -62,7 +62,7 @@ def working_grid(
     if at_um * MOST_ENLARGED < min(spacing_um):
         raise BadSpacing(
             f"{name} has {min(spacing_um):.3g} um per pixel, far coarser than at_um, {at_um:g}",
-            f"give at least {min(spacing_um) / MOST_ENLARGED:.3g}, or leave at_um out",
+            f"use at least {min(spacing_um) / MOST_ENLARGED:.3g}, or leave at_um out",
         )
     return Grid(info.size, XY(at_um / spacing_um.x, at_um / spacing_um.y))
 
@@ -76,7 +76,7 @@ def _suitable_scale(name: str, spec: ModelSpec, spacing_um: XY) -> XY:
 
 
 def _whole(scale: float) -> float:
-    nearest = round(scale)  # never 0: the tolerance keeps the scale above 1 / 1.25
+    nearest = round(scale)  # never 0, since the tolerance keeps the scale above 1 / 1.25
     return float(nearest) if abs(nearest / scale - 1) <= TOLERANCE else scale
 
 

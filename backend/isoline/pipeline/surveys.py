@@ -1,4 +1,4 @@
-"""What was learnt from whole images, kept on disk: an image is surveyed once per model."""
+"""A disk cache of surveys of whole images, so that an image is surveyed once per model."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _STATISTICS = "statistics."
 
 
 class Surveys:
-    """A directory of surveys, each a .npz named by what it depends on."""
+    """A directory of surveys, each a .npz file named by a hash of everything it depends on."""
 
     def __init__(self, directory: Path, note: Callable[[bool], None] = lambda _: None) -> None:
-        """Keep them below `directory`; `note` hears of each one whether it was remembered."""
+        """Store surveys below `directory`; `note` is called with whether each one was cached."""
         self._directory = directory
         self._note = note
 
     def get(self, task: TiledTask, engine: Engine, agenda: Agenda) -> Survey | None:
         """Return the survey of the image of `task` for its model, from disk or from `engine`.
 
-        None when `agenda`, which waits for it, is cancelled meanwhile. It is empty, and costs
-        nothing, for a model that needs nothing of the whole image.
+        Returns None if `agenda`, which waits for it, is cancelled meanwhile. The survey is empty,
+        and costs nothing, for a model that does not need one.
         """
         spec = task.spec
         if not (spec.has_statistics or spec.skips_glass):
@@ -43,7 +43,7 @@ class Surveys:
             return remembered
         except (FileNotFoundError, zipfile.BadZipFile, ValueError, KeyError, EOFError):
             self._note(False)
-            survey = engine.survey(task, agenda)  # never made, or spoilt on disk
+            survey = engine.survey(task, agenda)  # missing, or damaged on disk
         if survey is None:
             return None
         assert isinstance(survey, Survey)
@@ -88,7 +88,7 @@ def _save(path: Path, survey: Survey) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
-        Path(temporary).replace(path)  # a reader sees the whole survey or none
+        Path(temporary).replace(path)  # atomic: readers see the complete survey or none
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -1,4 +1,4 @@
-"""The whole way of tiled work: a plan, in which every mistake is found, then its events.
+"""Tiled work: validating a request into a plan, and running it.
 
 image, grid, tiles  ->  survey  ->  engine: read, infer, contour  ->  assembly  ->  batches
 """
@@ -39,19 +39,19 @@ from isoline.pipeline.surveys import Surveys
 
 SMALLEST_TILE, LARGEST_TILE = 64, 4096
 MOST_TILES = 200_000
-"""Of one job: a slide of 100,000 pixels a side has 38,000 of 512."""
+"""Largest number of tiles in a job: a slide of 100,000 pixels a side has 38,000 of 512."""
 SMALL_TILES = 4
-"""A region of at most so many tiles is small: somebody sits there and waits."""
+"""Largest number of tiles in a small region, which a user is waiting for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TiledPlan(Plan):
-    """A region of a flat image in tiles."""
+    """A plan for a region of a flat image, in tiles."""
 
     task: TiledTask
     lattice: Lattice
     tiles: tuple[Tile, ...]
-    """Those whose write box meets the region, in raster order."""
+    """The tiles whose write box overlaps the region, in raster order."""
     focus: XY | None
     """In grid pixels."""
     warnings: tuple[str, ...]
@@ -91,7 +91,7 @@ class TiledPlan(Plan):
 
         began = time.monotonic()
         survey = self.surveys.get(self.task, engine, agenda)
-        if survey is None:  # cancelled before it was there
+        if survey is None:  # cancelled before it was complete
             past = list(replay)
             seq = past[-1].last_seq + 1 if past else 0
             done = sum(earlier.tile is not None for earlier in past)
@@ -172,14 +172,14 @@ class TiledWork(Kind):
         grid, size = plane.grid, context.found.info.size
         halo = _halo_px(context.found.name, spec, output, plane.spacing_um)
         if isinstance(output, Unbounded):
-            halo += spec.tile_px  # objects may be of any size: most are smaller than a tile
+            halo += spec.tile_px  # objects may have any size, but most are smaller than a tile
         whole = Box(0, 0, *size)
         if region is None:
             return whole
         box = grid.cover(region.bounds)
         if not box.meets(grid.bounds):
             raise BadRegion(
-                "the region lies outside the image", "its size is {} x {}".format(*size)
+                "the region lies outside the image", "the image has {} x {} pixels".format(*size)
             )
         area = grid.rect(box.grow(halo))
         near = Box(floor(area.x0) - 1, floor(area.y0) - 1, ceil(area.x1) + 1, ceil(area.y1) + 1)
@@ -187,7 +187,7 @@ class TiledWork(Kind):
 
 
 class _Pace:
-    """How fast the tiles of this run finish."""
+    """Estimates the remaining time from the speed of this run."""
 
     def __init__(self, assembly: Assembly) -> None:
         self._assembly = assembly
@@ -211,7 +211,7 @@ def _tile_px(spec: ModelSpec, asked: int | None) -> int:
         return spec.tile_px
     if spec.fixed_tile:
         raise BadParameter(
-            f"{spec.name} works on tiles of {spec.tile_px} only: its layers normalise over them",
+            f"{spec.name} works only on tiles of {spec.tile_px}: its layers normalise over them",
             "leave tile out",
         )
     if not SMALLEST_TILE <= asked <= LARGEST_TILE:
@@ -234,14 +234,16 @@ def _halo_px(name: str, spec: ModelSpec, output: Output, spacing_um: XY | None) 
 def _tiles(name: str, lattice: Lattice, region: Region | None) -> tuple[Tile, ...]:
     grid = lattice.grid
     if grid.bounds.empty:
-        raise BadRegion(f"{name} has no pixel at this resolution", "choose a finer at_um")
+        raise BadRegion(f"{name} has no pixels at this resolution", "choose a finer at_um")
     area = grid.bounds if region is None else grid.cover(region.bounds).intersect(grid.bounds)
     if area.area > MOST_TILES * lattice.tile_px**2:
         raise TooLarge(
             f"the region is {area.width} x {area.height} pixels at the working resolution",
             "choose a smaller region, a coarser at_um or a larger tile",
         )
-    if region is None or (region.is_rectangle and not area.empty):  # every tile of `area` meets it
+    if region is None or (
+        region.is_rectangle and not area.empty
+    ):  # it overlaps all tiles of `area`
         return tuple(lattice.tiles(area, lambda _: Overlap.ALL))
 
     def overlap(block: Box) -> Overlap:
@@ -250,6 +252,7 @@ def _tiles(name: str, lattice: Lattice, region: Region | None) -> tuple[Tile, ..
     tiles = tuple(lattice.tiles(area, overlap))
     if not tiles:
         raise BadRegion(
-            f"the region lies outside {name}", "its size is {} x {} px".format(*grid.image_size)
+            f"the region lies outside {name}",
+            "the image has {} x {} pixels".format(*grid.image_size),
         )
     return tiles

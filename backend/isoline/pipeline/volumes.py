@@ -1,6 +1,6 @@
-"""The way of work on a whole volume: checked as a whole, then slices of labels as they come.
+"""Volume work: validating a request into a plan, and streaming slices as they are labelled.
 
-A volume is one tile whose worker tells what it finds on the way: see `models.volumetric`.
+A volume is one tile whose worker reports intermediate results: see `models.volumetric`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from isoline.pipeline.kinds import Context, Kind, Lane, OneTilePlan
 from isoline.sources.volume import check_size
 
 PERCENT = 100
-"""The work of a volume is counted in hundredths."""
+"""Progress on a volume is counted in hundredths."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class VolumePlan(OneTilePlan):
-    """A whole volume."""
+    """A plan for a whole volume."""
 
     task: VolumeTask
     volume: VolumeInfo
@@ -51,8 +51,8 @@ class VolumePlan(OneTilePlan):
         replay: Iterable[Batch] = (),
         turn: AbstractContextManager[object] = nullcontext(),  # noqa: B008  it has no state
     ) -> Iterator[Batch]:
-        # slices that were final before are not given again, and not computed again where the model
-        # can leave them out
+        # slices that were already final are not sent again, and not computed again if the model can
+        # skip them
         seq = percent = 0
         have, labels = set[int](), set[int]()
         for earlier in replay:
@@ -117,20 +117,20 @@ class VolumeWork(Kind):
 
 
 def check_volume(context: Context, encoder: type[Encoder]) -> tuple[VolumeInfo, int]:
-    """Check what a request says of a volume; return the volume and the slice k to look at."""
+    """Check a request on a volume; return the volume and the slice k of the focus."""
     request, found = context.request, context.found
     volume = found.info.volume
     if volume is None:
         raise NotSupported(
-            f"{context.spec.name} works on volumes, and {found.name} is none",
+            f"{context.spec.name} works on volumes, and {found.name} is not one",
             "choose another model",
         )
     check_kind(encoder, "mask")
     for name in ("region", "focus", "tile", "spacing_um", "at_um", "channel", "z", "simplify_px"):
         if getattr(request, name) is not None:
             raise NotSupported(
-                f"{name} says nothing about a volume",
-                "leave it out; slice says where the user looks",
+                f"{name} does not apply to a volume",
+                "leave it out; slice is the focus in a volume",
             )
     check_size(request.image, volume.grid, context.limits.volume_mib)
     look = volume.grid.size[2] // 2
@@ -140,7 +140,7 @@ def check_volume(context: Context, encoder: type[Encoder]) -> tuple[VolumeInfo, 
 
 
 def volume_scope(context: Context) -> Scope:
-    """Return what results in the volume depend on."""
+    """Return the scope of results in the volume."""
     chosen = tuple(sorted(context.parameters.items()))
     spec = context.spec
     return Scope(context.found.info.fingerprint, spec.name, spec.full_version, chosen)
@@ -163,10 +163,10 @@ def volume_started(context: Context, scope: Scope, volume: VolumeInfo, tiles: in
 
 
 def look_at_slice(volume: VolumeInfo, name: str, agenda: Agenda, at: XY | SliceName | int) -> None:
-    """Have `agenda` look at a slice. Raises NotSupported for a point, BadRegion outside."""
+    """Move the focus of `agenda` to a slice. Raises NotSupported for a point, BadRegion outside."""
     if isinstance(at, XY):
         raise NotSupported(
-            "a point says nothing about a volume", "send focus for a picture, slice for a volume"
+            "focus does not apply to a volume", "send focus for a picture, slice for a volume"
         )
     agenda.slice = volume.k_of(at, name)
 
