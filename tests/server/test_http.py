@@ -112,6 +112,12 @@ def test_a_job_from_started_to_done(server: Running, disk_slide: Shapes) -> None
 
     middle = len(events) // 2
     assert list(job.events(after=middle)) == events[middle + 1 :]
+    assert job.state()["last_seq"] == events[-1].seq
+    began = time.monotonic()
+    assert list(job.events(after=events[-1].seq)) == []  # nothing more is said, and nobody waits
+    assert time.monotonic() - began < 5
+    assert server.get(f"/v1/jobs/{job.id}/events?after={events[-1].seq}").status_code == 204
+    assert server.get(f"/v1/jobs/{job.id}/events?after={events[-1].seq - 1}").status_code == 200
 
 
 def test_events_as_server_sent_events(server: Running) -> None:

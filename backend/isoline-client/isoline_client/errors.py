@@ -29,3 +29,7 @@ class ClientError(Exception):
 
     def __str__(self) -> str:
         return f"{self.what}; {self.remedy}" if self.remedy else self.what
+
+
+class NothingMore(Exception):
+    """The job has ended and its last event was read before."""

@@ -17,7 +17,7 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import Protocol, TypeVar
 
-from isoline_client.errors import ClientError
+from isoline_client.errors import ClientError, NothingMore
 from isoline_client.events import ENDS, parse_event
 from isoline_client.options import Json
 
@@ -161,6 +161,8 @@ def follow(
                         if event["event"] in ENDS:
                             return
                         attempts.alive()  # what the caller does meanwhile is no silence
+        except NothingMore:
+            return
         except ClientError as error:
             lost = error
         if not attempts.again(lost):

@@ -10,11 +10,12 @@ from urllib.parse import urlsplit
 
 import requests
 
-from isoline_client.errors import ClientError
+from isoline_client.errors import ClientError, NothingMore
 from isoline_client.options import Json
 from isoline_client.retry import retry_after_seconds
 
 Headers = Mapping[str, str]
+NO_CONTENT = 204
 
 
 class Transport:
@@ -52,9 +53,12 @@ class Transport:
     ) -> Generator[bytes, None, None]:
         """Yield the whole lines of a stream, empty ones too; one that was cut is no line.
 
-        Raises ClientError. Closing it hangs up.
+        Raises ClientError, and NothingMore where the server has nothing to say any more. Closing it
+        hangs up.
         """
         with self._open(method, path, body) as response:
+            if response.status_code == NO_CONTENT:
+                raise NothingMore
             pending: list[bytes] = []
             try:
                 for chunk in response.iter_content(1 << 16):

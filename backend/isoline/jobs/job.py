@@ -80,6 +80,8 @@ class Card:
     objects: int = 0
     key: str = ""
     """The Idempotency-Key of its submission."""
+    last_seq: int | None = None
+    """The number of its last event, None until it has ended."""
     unsaid: tuple[str, str, str] | None = None
     """Code, message and remedy of a failure that could not be written to the journal."""
 
@@ -159,6 +161,17 @@ class Job:
         if self.state is State.QUEUED:
             return "a place"
         return None if self.state.ended else "tiles"
+
+    @property
+    def last_seq(self) -> int | None:
+        """The number of its latest event, None before the first."""
+        if self._journal is None:
+            return self.card.last_seq
+        return self._journal.last_seq if self._journal.last_seq >= 0 else None
+
+    def is_over_after(self, seq: int) -> bool:
+        """Return whether the job has ended and event `seq` was its last."""
+        return self.state.ended and self.last_seq is not None and seq >= self.last_seq
 
     def focus(self, at: XY | SliceName | int) -> None:
         """Move the focus to a point, in image coordinates, or to a slice.
@@ -308,6 +321,7 @@ class Job:
             tiles=self.progress.tiles,
             tiles_done=self.progress.tiles_done,
             objects=self.objects,
+            last_seq=self.last_seq,
         )
         try:
             self.card.write(self.directory / CARD)

@@ -367,6 +367,7 @@ def _jobs() -> dict[str, Json]:
                 _STREAM,
                 [job_id, after, last_id, dialect, archive],
                 errors=(400, 403, 404, 422, 503),
+                also=(204,),
             )
         },
         "/v1/segment": {
@@ -439,8 +440,12 @@ def _call(
     headers: Json | None = None,
     links: Json | None = None,
     public: bool = False,
+    also: Sequence[int] = (),
 ) -> dict[str, object]:
-    """Return one operation; `body` is the type of what is sent, `answer` is by media type."""
+    """Return one operation; `body` is the type of what is sent, `answer` is by media type.
+
+    `also` are further statuses that have no body.
+    """
     problem = {PROBLEM: {"schema": _ref(name_of(ProblemJson))}}
     if not public:
         errors = (401, *errors)
@@ -451,6 +456,7 @@ def _call(
             **({"headers": headers} if headers else {}),
             **({"links": links} if links else {}),
         },
+        **{str(code): {"description": _REASONS[code]} for code in also},
         **{str(code): {"description": _REASONS[code], "content": problem} for code in errors},
         "default": {"description": "Any other problem.", "content": problem},
     }

@@ -260,6 +260,9 @@ class JobJson(TypedDict):
         float | None, Field(description="Null until the first tile has been timed.")
     ]
     objects: Annotated[Whole, Field(description="Final ones, so far.")]
+    last_seq: Annotated[
+        Whole | None, Field(description="The number of its latest event; null before the first.")
+    ]
 
 
 class CreatedJobJson(JobJson):

@@ -155,6 +155,8 @@ def serve_jobs(routes: Routes, services: Services) -> None:
         read_again(job)
         last = request.headers.get("Last-Event-ID", request.args.get("after", "-1"))
         after = requests.parse_integer(last, "after", -1, 2**53)
+        if job.is_over_after(after):
+            return Response(status=204)
         name = request.args.get("format", job.card.format)
         encoder = EXPORTS.load(name)
         if encoder.kinds != EXPORTS.load(job.card.format).kinds:
@@ -217,4 +219,5 @@ def _job_json(job: Job, position: int) -> JobJson:
         "tiles": job.progress.tiles,
         "seconds_left": job.progress.seconds_left,
         "objects": job.objects,
+        "last_seq": job.last_seq,
     }
