@@ -317,6 +317,7 @@ def test_masks_of_rectangles_are_half_open_at_pixel_centres() -> None:
     grid = Grid((12, 9), XY(2.0, 1.0))
     for box, columns, rows in (
         ((3, 1.5, 7, 4.5), (1, 3), (1, 4)),
+        ((2.9, 1.5, 7.1, 4.5), (1, 4), (1, 4)),
         ((2.9, 1.4, 7.1, 4.6), (1, 4), (1, 5)),
         ((3.1, 1.6, 6.9, 4.4), (2, 3), (2, 4)),
     ):
@@ -339,9 +340,8 @@ def test_one_outline_of_several_that_crosses_itself_is_warned_about() -> None:
     square = [(20, 0), (30, 0), (30, 10), (20, 10)]
     for one, other in ((eight, square), (square, eight)):
         region = Region.from_geojson(polygons([one], [other]))
-        assert region.warnings == (
-            "the outline crosses or touches itself; filled by the non-zero rule",
-        )
+        (warning,) = region.warnings
+        assert "crosses" in warning
 
 
 @given(shell=lasso, grid=grids)
@@ -373,7 +373,7 @@ def test_a_height_is_passed_over_and_a_coordinate_has_a_bound() -> None:
     assert region.bounds == Rect(0, 0, 1e9, 1e9)
     with pytest.raises(BadRegion, match=r"region\.coordinates\[0\]\[1\]: expected two numbers"):
         Region.from_geojson(polygon([(0, 0), (1.01e9, 0), (0, 1)]))
-    with pytest.raises(BadRegion, match="not finite or far too large"):
+    with pytest.raises(BadRegion, match="far too large"):
         Region.rectangle(0, 0, 1.01e9, 1)
     with pytest.raises(BadRegion, match=r"coordinates\[0\]\[1\]: expected two numbers"):
         Region.from_geojson({"type": "Polygon", "coordinates": [[[0, 0], [1], [0, 1]]]})

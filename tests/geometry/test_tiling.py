@@ -94,8 +94,10 @@ def test_the_order_is_by_rings_and_by_rows_in_a_ring(
 ) -> None:
     lattice = lattice_of(256, 256, 64)
     backwards = list(reversed(all_tiles(lattice)))
-    ordered = sorted(backwards, key=lattice.order(focus))
+    order = lattice.order(focus)
+    ordered = sorted(backwards, key=order)
     assert [tile.place for tile in ordered[:5]] == first
+    assert order(ordered[0]) < order(ordered[1])
 
 
 def test_read_is_never_clipped() -> None:

@@ -59,9 +59,10 @@ def journal(folder: Path, *batches: tuple[Event, ...], tile: tuple[int, int] | N
 
 
 def told(job: Job, after: int = -1) -> Iterator[tuple[int, Event]]:
-    for batch in job.follow(after, 0.01):
-        if batch is not None:
-            yield from batch.numbered(after)
+    """Yield (number, event) to the end, which has to be there."""
+    for batch in job.follow(after, 1.0):
+        assert batch is not None, "the end is missing"
+        yield from batch.numbered(after)
 
 
 def no_plan(_: bytes) -> Plan:
@@ -261,7 +262,10 @@ def test_a_job_that_fails_says_why(
     job.fail(error)
     job.close()
     assert list(told(job))[1:] == [(1, failed)]
-    assert Card.read(folder / CARD).state is State.FAILED
+    card = Card.read(folder / CARD)
+    assert (card.state, card.unsaid) == (State.FAILED, None)
+    assert job._journal is not None
+    assert job._journal._stream.closed
 
 
 def test_what_the_journal_cannot_take_is_on_the_card(folder: Path, plan: TiledPlan) -> None:

@@ -70,7 +70,11 @@ def opened(tmp_path: Path, slide: TiledPlan) -> Iterator[Opening]:
 
 
 def events_of(job: Job) -> list[object]:
-    return [event for batch in job.follow(-1, 5.0) if batch for event in batch.events]
+    told: list[object] = []
+    for batch in job.follow(-1, 5.0):
+        assert batch is not None, "the end is missing"
+        told += batch.events
+    return told
 
 
 # What a job is

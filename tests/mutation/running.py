@@ -29,7 +29,7 @@ from tests.mutation.targets import Target
 TESTS = Path(__file__).parents[1]
 _PATIENCE = 3
 """How many times as much of a processor as without a mutant tests may take, and so many seconds."""
-_WAIT_SECONDS = 45.0
+_WAIT_SECONDS = 90.0
 """How long they may take in all, also when they only wait."""
 _POLL_SECONDS = 0.01
 _DID_NOT_RUN = (4, 5)

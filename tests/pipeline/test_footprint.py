@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import pytest
 
 from isoline.domain.prompts import Prompt
-from isoline.domain.request import SegmentRequest
+from isoline.domain.request import SegmentRequest, Value
+from isoline.errors import BadRegion, BadSpacing
 from isoline.geometry.grid import XY, Box
 from isoline.geometry.region import Region
 from isoline.models.nuclei import MAX_EXTENT_UM, Nuclei
@@ -17,6 +19,7 @@ from isoline.sources.upload import UploadRequest
 from tests import planning
 
 WHOLE = Box(0, 0, 3000, 2000)
+NOTHING: Mapping[str, Value] = {}
 SQUARE = XY(0.5, 0.5)
 ROI = Region.rectangle(1200, 900, 1300, 950)
 
@@ -24,10 +27,11 @@ ROI = Region.rectangle(1200, 900, 1300, 950)
 def footprint(
     model: str,
     region: Region | None = ROI,
-    spacing_um: XY = SQUARE,
+    spacing_um: XY | None = SQUARE,
     at_um: float | None = None,
+    parameters: Mapping[str, Value] = NOTHING,
 ) -> Box:
-    request = SegmentRequest("upload:", model, region, at_um=at_um)
+    request = SegmentRequest("upload:", model, region, at_um=at_um, parameters=parameters)
     return planning.footprint(UploadRequest((WHOLE.width, WHOLE.height), request, spacing_um))
 
 
@@ -72,6 +76,21 @@ def test_a_scale_that_is_no_whole_number_rounds_outwards() -> None:
     assert box.y1 == int((116 + reach) * scale) + 2
 
 
+def test_what_a_grown_cell_depends_on_is_needed_too() -> None:
+    """Cells reach beyond their nuclei, and so do those beside them that they stop at."""
+    grown = 2 * 10.0 + (10.0 + MAX_EXTENT_UM)
+    around = math.ceil((MAX_EXTENT_UM + grown) / 0.5) + Nuclei.spec.reach_px + 2 + 1
+    box = footprint("nuclei", parameters={"cell_expansion_um": 10.0})
+    assert box == Box(1200 - around, 900 - around, 1300 + around, 950 + around)
+
+
+def test_what_has_no_place_or_no_scale_is_refused() -> None:
+    with pytest.raises(BadRegion, match="outside the image; the image has 3000 x 2000"):
+        footprint("nuclei", Region.rectangle(3001, 0, 3050, 50))
+    with pytest.raises(BadSpacing, match="has no pixel size"):
+        footprint("nuclei", spacing_um=None)
+
+
 def test_nothing_beyond_the_image_is_wanted() -> None:
     assert footprint("nuclei", Region.rectangle(-50, -50, 10, 20)) == Box(0, 0, 71, 81)
     assert footprint("nuclei", Region.rectangle(2990, 1980, 9000, 9000)) == Box(
@@ -86,6 +105,7 @@ def test_nothing_beyond_the_image_is_wanted() -> None:
         ((1500.5, 1000.25), Box(476, 0, 2525, 2000)),
         ((1100.0, 100.0), Box(76, 0, 2125, 1125)),
         ((2999.0, 1999.0), Box(1975, 975, 3000, 2000)),
+        ((10.0, 20.0), Box(0, 0, 1035, 1045)),
     ],
 )
 def test_a_click_needs_an_object_of_1024_pixels_to_each_side(
