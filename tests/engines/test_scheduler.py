@@ -563,7 +563,9 @@ def test_a_tile_that_takes_too_long_costs_its_worker() -> None:
     stage.now += 10.1
     assert stage.condemned() == [0]
     stage.die(0)
-    assert run.results == ["a0 failed: Broken: two workers died computing this: no result within 10 s"]
+    assert run.results == [
+        "a0 failed: Broken: two workers died computing this: no result within 10 s"
+    ]
 
 
 def test_each_tile_has_its_own_time() -> None:
