@@ -356,7 +356,7 @@ def new(name: str) -> None:
     click.echo(f'[tokens.{name}]\nsha256 = "{sha256}"\nscopes = ["view", "run"]')
 
 
-# --- what there is -----------------------------------------------------------------------------
+# --- models, images, demonstrations ------------------------------------------------------------
 
 
 @main.group(invoke_without_command=True)

@@ -152,4 +152,4 @@ def _positions(points: list[object], where: str, dimensions: int) -> tuple[tuple
             for point in points
         )
     except (TypeError, ValueError):
-        raise BadPrompt(f"{where}: a position is not a list of numbers", "") from None
+        raise BadPrompt(f"{where}: a position is not a list of numbers", "use [x, y]") from None

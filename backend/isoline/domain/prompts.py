@@ -77,4 +77,6 @@ def check(prompts: Sequence[Prompt], dimensions: int) -> None:
                     "use x, y on a slide or a picture, and x, y, z or i, j, k in a volume",
                 )
             if not all(abs(value) <= MAX_COORDINATE for value in point):  # also rejects NaN
-                raise BadPrompt(f"{where}: a number is not finite or far too large", "")
+                raise BadPrompt(
+                    f"{where}: a number is not finite or far too large", "correct its points"
+                )

@@ -219,6 +219,6 @@ class LocalEngine(Engine):
         device = slot.gpu or devices.CPU
         return WorkerProcess(self._models, device, self._bounds.seen_mib, niceness)
 
-    def _send(self, told: Sequence[tuple[Worker, ToWorker]]) -> None:
-        for worker, message in told:
+    def _send(self, messages: Sequence[tuple[Worker, ToWorker]]) -> None:
+        for worker, message in messages:
             self._processes[worker].tell(message)

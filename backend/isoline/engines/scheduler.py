@@ -182,12 +182,12 @@ class Scheduler:
     def close(self, run: Run) -> list[tuple[Worker, Forget]]:
         """Cancel the rest of `run`; return the messages to send."""
         self.runs.remove(run)
-        told = []
+        messages = []
         for worker in self.workers:
             if run.number not in worker.begun:
                 continue
             worker.begun.discard(run.number)
-            told.append((worker, Forget(run.number)))
+            messages.append((worker, Forget(run.number)))
             if worker.doing and worker.doing[0].run == run.number and run.may_not_stop:
                 worker.given_up = self._clock()
             worker.doing = deque(
@@ -195,7 +195,7 @@ class Scheduler:
                 for place, order in enumerate(worker.doing)
                 if place == 0 or order.run != run.number
             )
-        return told
+        return messages
 
     # --- Assigning work --------------------------------------------------------------------------
 
@@ -205,16 +205,16 @@ class Scheduler:
 
     def hand_out(self) -> list[tuple[Worker, ToWorker]]:
         """Assign a tile to each idle worker and, while many wait, a second one; return messages."""
-        told = list[tuple[Worker, ToWorker]]()
+        messages = list[tuple[Worker, ToWorker]]()
         # small regions go to workers that have not served clicks, if possible
         for worker in sorted(self.workers, key=lambda each: bool(each.images)):
             if not worker.doing:
-                told += self._hand_one(worker)
+                messages += self._hand_one(worker)
         if sum(run.waiting for run in self.runs) >= len(self.workers):
             for worker in self.workers:
                 if len(worker.doing) == 1 and not worker.slot.urgent_only:
-                    told += self._hand_one(worker)
-        return told
+                    messages += self._hand_one(worker)
+        return messages
 
     def _hand_one(self, worker: Worker) -> Iterator[tuple[Worker, ToWorker]]:
         while (run := self._most_deserving(worker)) is not None:

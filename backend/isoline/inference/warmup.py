@@ -170,7 +170,7 @@ def _answer(name: str, kind: type[PromptableModel], pixels: NDArray[np.uint8]) -
             _point_at_picture(model, head, pixels)
         if 3 in kind.spec.prompt_dimensions:
             _point_at_volume(model, head, pixels)
-    except Exception as error:  # another's model may not care for scraps; it will say so in a job
+    except Exception as error:  # a third-party model may reject this input; jobs report its errors
         log.info("%s was not warmed: %s", name, error)
 
 
@@ -204,5 +204,5 @@ def _infer(name: str, kind: type[Model], pixels: NDArray[np.uint8]) -> None:
         model = kind({}, "cpu")
         statistics = model.statistics([patch])
         model.infer(Patch(**{**vars(patch), "statistics": statistics}))
-    except Exception as error:  # another's model may not care for scraps; it will say so in a job
+    except Exception as error:  # a third-party model may reject this input; jobs report its errors
         log.info("%s was not warmed: %s", name, error)

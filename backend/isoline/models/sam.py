@@ -119,7 +119,7 @@ class Sam(PromptableModel):
                 window, nothing, "nothing is included; click on the object itself"
             )
         found = _in_window(logits, window)
-        reason = "" if found.any() else "the network sees no object there; give it a box"
+        reason = "" if found.any() else "the network sees no object there; draw a box around it"
         return PromptedObject(window, found, reason)
 
     def _embed(self, scene: ImageView, window: Window) -> Tensors:

@@ -79,15 +79,15 @@ class PromptPlan(OneTilePlan):
         if seq == 0:
             yield Batch(0, None, (self.started,))
             seq = 1
-        told: tuple[Event, ...] = (Cancelled(0, 1),)
+        events: tuple[Event, ...] = (Cancelled(0, 1),)
         for result in engine.run(self.task, agenda):
             if isinstance(result, TileFailed):
-                told = (Failed(result.code, result.message),)
+                events = (Failed(result.code, result.message),)
             else:
                 assert isinstance(result, PromptResult)
                 objects = int(result.found is not None)
-                told = (*_told(result), Done(objects, 1, 0, 0, time.monotonic() - began))
-        yield Batch(seq, None, told)
+                events = (*_events_of(result), Done(objects, 1, 0, 0, time.monotonic() - began))
+        yield Batch(seq, None, events)
 
 
 class PromptWork(Kind):
@@ -147,7 +147,7 @@ def _plan_volume(context: Context, encoder: type[Encoder]) -> PromptPlan:
     )
 
 
-def _told(result: PromptResult) -> tuple[Event, ...]:
+def _events_of(result: PromptResult) -> tuple[Event, ...]:
     if result.found is None:
         return (Warned(NOTHING_FOUND, result.reason),)
     if isinstance(result.found, Objects):

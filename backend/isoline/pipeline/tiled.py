@@ -82,10 +82,10 @@ class TiledPlan(Plan):
         seq = 0
 
         def batch(
-            place: TilePlace | None, told: Iterable[Event], carry: Arrays | None = None
+            place: TilePlace | None, events: Iterable[Event], carry: Arrays | None = None
         ) -> Batch:
             nonlocal seq
-            made = Batch(seq, place, tuple(told), carry)
+            made = Batch(seq, place, tuple(events), carry)
             seq = made.last_seq + 1
             return made
 
@@ -114,12 +114,12 @@ class TiledPlan(Plan):
         for result in engine.run(task, agenda):
             assert isinstance(result, TileResult | TileFailed)
             with turn:
-                told = assembly.take(result)
+                events = assembly.take(result)
             if not len(agenda):
                 agenda.add(assembly.pull())
             pieces = result.found if isinstance(result, TileResult) else None
             carry = carry_of(pieces) if isinstance(pieces, Pieces) else None
-            yield batch(result.tile.place, [*told, pace.progress()], carry)
+            yield batch(result.tile.place, [*events, pace.progress()], carry)
 
         end: Done | Cancelled = Cancelled(assembly.finished, assembly.tiles)
         last = assembly.finish()

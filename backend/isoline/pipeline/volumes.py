@@ -65,9 +65,9 @@ class VolumePlan(OneTilePlan):
                     labels.update(event.layers[:, 1].tolist())
         task = self.task.without(frozenset(have))
 
-        def batch(*told: Event) -> Batch:
+        def batch(*events: Event) -> Batch:
             nonlocal seq
-            made = Batch(seq, None, told)
+            made = Batch(seq, None, events)
             seq = made.last_seq + 1
             return made
 
@@ -80,16 +80,16 @@ class VolumePlan(OneTilePlan):
                 yield batch(Failed(result.code, result.message))
                 return
             assert isinstance(result, VolumePart)
-            told: list[Event] = []
+            events: list[Event] = []
             if result.mask is not None:
-                told.append(result.mask)
+                events.append(result.mask)
                 if not result.mask.provisional:
                     labels.update(result.mask.layers[:, 1].tolist())
             if (now := before + int((PERCENT - before) * result.done)) > percent:
                 percent = now
-                told.append(_progress(before, percent, time.monotonic() - began))
-            if told:
-                yield batch(*told)
+                events.append(_progress(before, percent, time.monotonic() - began))
+            if events:
+                yield batch(*events)
         if agenda.cancelled and percent < PERCENT:
             yield batch(Cancelled(percent, PERCENT))
         else:
