@@ -19,7 +19,9 @@ from scipy import ndimage
 from isoline.domain.prompts import Prompt
 from isoline.errors import Broken, WeightsMissing
 from isoline.images.catalog import Images
+from isoline.inference.prompts import PromptResult
 from isoline.inference.resources import Resources
+from isoline.inference.task import Attention
 from isoline.models.catalogue import ModelCatalogue
 from isoline.models.nninteractive.model import NnInteractive
 from isoline.models.nninteractive.voxelise import box, outline, stroke
@@ -321,7 +323,7 @@ def test_what_holds_nothing_says_so(loaded: NnInteractive) -> None:
     alike = ArrayScene(np.full((1, *SIZE), 7, np.int16))
     answer = loaded.answer(alike, Question((at(8.5, 14.5, 12.5),), {}))
     assert not answer.mask.any()
-    assert "alike" in answer.reason
+    assert "the same value" in answer.reason
     scene = ArrayScene(bright_block()[None])
     answer = loaded.answer(scene, Question((at(8.5, 14.5, 12.5, False),), {}))
     assert "included" in answer.reason
@@ -384,7 +386,9 @@ def test_a_request_is_answered_in_slices(
         prepared = prompt_plan(request, Images({"": tmp_path}), directory)
         assert prepared.task.on_gpu
         assert prepared.task.scope.version.startswith("1+")
-        answered = prompting.answer(request, Images({"": tmp_path}), bench)
+        (tile,) = prepared.tiles
+        (answered,) = prepared.task.compute(bench, tile, Attention())
+        assert isinstance(answered, PromptResult)
         truth = near(ball(8, 14, 12))
         if further:
             truth &= ~near(ball(8, 14, 9))
