@@ -215,7 +215,7 @@ def test_clicks_on_a_plane_as_a_mask(url: str) -> None:
     [
         ("threshold", "ramp", "image", {}, "volume"),
         ("threshold3d", "plane", "image", {}, "volume"),
-        ("threshold3d", "ramp", "dicom_seg", {}, "none"),
+        ("threshold3d", "ramp", "dicom_seg", {}, "is not one"),
         ("threshold3d", "ramp", "image", {"result_extension": ".png"}, "cannot be written as"),
         ("flood", "cubes", "image", {}, "prompt"),
         ("flood", "cubes", "image", {"foreground": [[1, 2]]}, "foreground"),
