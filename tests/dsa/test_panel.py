@@ -281,6 +281,7 @@ def test_without_the_plugin_its_annotations_are_ordinary_ones(
     (annotation,) = run["annotations"]
     with archive.stack.without_plugin():
         page.goto(f"{archive.stack.url}/histomics#?image={archive.item}&bounds={BOUNDS}")
+        page.reload()  # only the fragment of the address may have changed
         wait_for(lambda: orange_pixels(page), lambda count: count > 100)
         assert "isoline" not in page.inner_html("html").lower()
         assert archive.admin.open("GET", "isoline/models").status_code == 404
