@@ -46,6 +46,7 @@ DRIVERS: Mapping[str, Driver] = {
 NEED_NODE = ("OHIF", "Digital Slide Archive")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRIVERS)
 def test_every_client_comes_back(name: str) -> None:
     if name in NEED_NODE and shutil.which("node") is None:
