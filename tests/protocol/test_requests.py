@@ -79,6 +79,7 @@ FULL = {
     "format": "qupath",
     "simplify_px": 0.5,
     "keep": True,
+    "replaces": "5f2b8c",
 }
 
 
@@ -113,6 +114,7 @@ def test_every_key_of_a_request_is_read() -> None:
             DrawnSlice(7, (0, 0, 1, 1), b""),
         ),
         keep=True,
+        replaces="5f2b8c",
         image_size=(31872, 13835),
         format="qupath",
         simplify_px=0.5,
@@ -132,6 +134,7 @@ def value_of(request: SegmentRequest, field: Field[Any]) -> object:
         ({"slice": 0}, "slice", 0),
         ({"slice": {"instance": "1"}}, "slice", SliceName("1", 1)),
         ({"keep": False}, "keep", False),
+        ({"replaces": ["0123456789abcdef01234567"]}, "replaces", ("0123456789abcdef01234567",)),
         ({"initial": {"slices": []}}, "initial", ()),
         ({"parameters": {"a": 1, "b": 1.0, "c": True, "d": "1"}}, "parameters",
          {"a": 1, "b": 1.0, "c": True, "d": "1"}),
@@ -173,6 +176,8 @@ def test_what_is_left_out_or_null_is_the_default() -> None:
         ({"region": [1, 2, 3]}, "region: expected [x0, y0, x1, y1] or a GeoJSON geometry"),
         ({"region": [1, 2, 3, None]}, "region[3]: expected a number, got None"),
         ({"keep": 1}, "keep: expected true or false, got 1"),
+        ({"replaces": 1}, "replaces: expected a text, got 1"),
+        ({"replaces": ["1-2"]}, "replaces[0]: expected the id of a feature, got '1-2'"),
         ({"image_size": [1]}, "image_size: expected [width, height], got [1]"),
         (
             {"image_size": [0, 5]},
@@ -436,6 +441,7 @@ whole_requests = st.builds(
     frame_of_reference=texts,
     initial=regions | st.lists(drawn, max_size=4).map(tuple),
     keep=st.just(True),
+    replaces=st.just("5f2b8c") | st.uuids().map(lambda each: (str(each),)),
     image_size=st.tuples(st.integers(1, 1 << 24), st.integers(1, 1 << 24)),
     format=texts,
     simplify_px=st.floats(0, 1e9),

@@ -61,7 +61,10 @@ class ContoursJson(TypedDict):
     provisional: Annotated[
         bool, Field(description="Pieces whose seams are still open: shown, never stored.")
     ]
-    replaces: Annotated[list[str], Field(description="Ids of pieces that these take the place of.")]
+    replaces: Annotated[
+        list[str],
+        Field(description="Ids to remove: of provisional pieces, or of results of an earlier run."),
+    ]
     features: Annotated[
         list[dict[str, Any]],
         Field(description="In the dialect of `format`; see GeoJSONFeature."),
@@ -93,7 +96,8 @@ class MaskJson(TypedDict):
 
     event: Literal["mask"]
     seq: Seq
-    provisional: Annotated[bool, Field(description="A first impression: shown, never stored.")]
+    provisional: Annotated[bool, Field(description="A coarse first result: shown, never stored.")]
+    whole: Annotated[bool, Field(description="Whether all slices that are not listed are empty.")]
     slices: list[MaskSliceJson]
 
 
@@ -230,12 +234,13 @@ def encode_event(seq: int, event: Event, started: Started | None, encoder: Encod
                 "features": [],
             }
             return _with_items(said, encoder.features(objects, started, provisional))
-        case Mask(provisional=provisional):
+        case Mask(provisional=provisional, whole=whole):
             assert started is not None, "masks come after the first event"
             mask: MaskJson = {
                 "event": "mask",
                 "seq": seq,
                 "provisional": provisional,
+                "whole": whole,
                 "slices": [],
             }
             return _with_items(mask, encoder.mask(event, started))

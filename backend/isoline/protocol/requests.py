@@ -249,6 +249,33 @@ Initial = Annotated[
 ]
 
 
+MAX_REPLACED = 10_000
+
+Replaces = Annotated[
+    Annotated[Text, tag("job")]
+    | Annotated[
+        tuple[str, ...],
+        Reads(
+            Annotated[
+                list[
+                    Annotated[
+                        str,
+                        Field(pattern="^([0-9a-f]{24}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"),
+                        Expected("the id of a feature"),
+                    ]
+                ],
+                Expected("a list of ids"),
+            ],
+            tuple,
+        ),
+        _at_most(MAX_REPLACED, "replaces"),
+        Field(json_schema_extra={"maxItems": MAX_REPLACED}),
+        tag("features"),
+    ],
+    Discriminator(tagged(lambda value: "features" if isinstance(value, list) else "job")),
+]
+
+
 class OptionsJson(TypedDict, total=False):
     """What a request may say beside image and model; null is the same as leaving a key out."""
 
@@ -293,6 +320,10 @@ class OptionsJson(TypedDict, total=False):
             description="Whether the answer to prompts by `/v1/segment` is kept as a job; by "
             "default it is not. Jobs are always kept."
         ),
+    ]
+    replaces: Annotated[
+        Replaces | None,
+        Field(description="An earlier job, or ids of features, whose place the results take."),
     ]
 
 
@@ -643,6 +674,9 @@ def request_json(request: SegmentRequest) -> Json:
         "format": request.format,
         "simplify_px": request.simplify_px,
         "keep": request.keep or None,
+        "replaces": (
+            request.replaces if isinstance(request.replaces, str) else [*request.replaces] or None
+        ),
     }
     return {key: value for key, value in everything.items() if value is not None}
 
