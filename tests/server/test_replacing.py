@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -248,7 +249,7 @@ def test_the_answer_to_a_prompt_replaces_features(
 
 def segment(server: Server, request: dict[str, Any]) -> list[dict[str, Any]]:
     answer = requests.post(f"{server.url}/v1/segment", json=request, timeout=60)
-    return [requests.models.complexjson.loads(line) for line in answer.iter_lines() if line]
+    return [json.loads(line) for line in answer.iter_lines() if line]
 
 
 def contours(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
