@@ -33,7 +33,7 @@ class SourceContract:
 
     @pytest.fixture
     def path(self) -> Path:
-        """Return an image of at least two tiles, not square, whose size is not a multiple of theirs."""
+        """Return an image of at least two tiles, neither square nor a multiple of the tile size."""
         raise NotImplementedError
 
     @pytest.fixture
