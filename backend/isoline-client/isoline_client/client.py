@@ -58,7 +58,7 @@ class Client:
         return answer
 
     def jobs(self, ended: int = 100) -> list[Json]:
-        """Return your jobs, oldest first: those that have not ended, and the last `ended` others."""
+        """Return your jobs, oldest first: those that have not ended and the last `ended` others."""
         answer: list[Json] = self._ask("GET", f"/v1/jobs?ended={ended}")["jobs"]
         return answer
 
