@@ -117,7 +117,7 @@ def test_a_server_that_is_down_is_named_and_asked_again(archive: Archive, empty_
     archive.admin.call("PUT", "system/setting", key="isoline.url", value=down)
     try:
         show(page, archive.stack)
-        expect(page.locator(".isoline-alert")).to_contain_text("does not answer; trying again")
+        expect(page.locator(".isoline-alert")).to_contain_text("does not respond; trying again")
         page.get_by_role("button", name="Stop").click()
         expect(page.locator("text=Try again")).to_be_visible()
     finally:

@@ -108,7 +108,7 @@ def explained(error: ClientError, url: str) -> ServerError:
     message = "; ".join(filter(None, (f"Isoline: {error.what}", error.remedy)))
     if error.status == 0 or (error.code == "NotIsoline" and error.is_passing):
         message = (
-            f"The isoline server at {url} does not answer. Ask your administrator whether it runs."
+            f"The isoline server at {url} does not respond. Ask your administrator whether it runs."
         )
     elif error.code == "NotIsoline":
         message = (
