@@ -119,7 +119,7 @@ def test_a_submission_carries_the_key_of_the_panel_and_the_token_of_its_user() -
         # it is Girder that was refused, not the user
         *((status, PROBLEM, 500, "Isoline: the queue is full") for status in (401, 403)),
         *((status, b"<html>", status, "does not respond") for status in (502, 503, 504)),
-        *((status, b"<html>", 500, "is no isoline server") for status in (200, 302, 401, 404)),
+        *((status, b"<html>", 500, "is not an isoline server") for status in (200, 302, 401, 404)),
     ],
 )
 def test_the_panel_tries_again_where_that_may_help(
@@ -159,7 +159,7 @@ def test_tokens_are_not_sent_to_where_the_server_redirects() -> None:
         headers = {"Location": f"{elsewhere.url}/v1/jobs/j/events"}
         with answering(307, b"", headers) as isoline:
             error = refusal(lambda: plugin.Server(isoline.url, "s").events("j", -1, "of the user"))
-    assert "is no isoline server (307)" in str(error)
+    assert "is not an isoline server (307)" in str(error)
     assert elsewhere.requests == []
 
 
