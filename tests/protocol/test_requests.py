@@ -176,7 +176,7 @@ def test_what_is_left_out_or_null_is_the_default() -> None:
         ({"region": [1, 2, 3]}, "region: expected [x0, y0, x1, y1] or a GeoJSON geometry"),
         ({"region": [1, 2, 3, None]}, "region[3]: expected a number, got None"),
         ({"keep": 1}, "keep: expected true or false, got 1"),
-        ({"replaces": 1}, "replaces: expected a text, got 1"),
+        ({"replaces": 1}, "replaces: expected a string of 1 to 4096 characters, got 1"),
         ({"replaces": ["1-2"]}, "replaces[0]: expected the id of a feature, got '1-2'"),
         ({"image_size": [1]}, "image_size: expected [width, height], got [1]"),
         (
