@@ -282,7 +282,10 @@ class OptionsJson(TypedDict, total=False):
         Field(description="What the viewer shows: a file of another size is a WrongImage."),
     ]
     format: Annotated[
-        Text | None, Field(description='The dialect of the features; "geojson" by default.')
+        Text | None,
+        Field(
+            description='The dialect of results: by default "ohif" for a volume, else "geojson".'
+        ),
     ]
     simplify_px: Annotated[
         NotNegative | None, Field(description="How far outlines may stray; null: not at all.")
