@@ -18,6 +18,7 @@ from isoline.models.model import Model
 from isoline.models.parameters import check_parameters
 from isoline.pipeline.kinds import KINDS, Context, Kind, Plan
 from isoline.pipeline.surveys import Surveys
+from isoline.sources.source import ImageInfo
 from isoline.sources.upload import UploadRequest
 
 
@@ -45,9 +46,11 @@ class Planner:
         # errors that do not depend on the image are found before it is opened
         model = self.models.get(request.model)
         self.models.files(model.spec)
-        encoder = EXPORTS.load(request.format)
+        encoder = None if request.format is None else EXPORTS.load(request.format)
         parameters = check_parameters(model.spec, request.parameters)
-        context = Context(request, model, parameters, find(), self.limits, self.surveys)
+        found = find()
+        encoder = encoder or default_encoder(found.info)
+        context = Context(request, model, parameters, found, self.limits, self.surveys)
         plan = kind_of(request, model).plan(context, encoder)
         return replace(plan, replaces=_replaced(request, plan, encoder()))
 
@@ -62,6 +65,11 @@ class Planner:
         found = Found("the image", Path(), upload.info)
         context = Context(request, model, parameters, found, self.limits, self.surveys)
         return kind_of(request, model).footprint(context)
+
+
+def default_encoder(info: ImageInfo) -> type[Encoder]:
+    """Return the dialect of results on an image for requests that name none."""
+    return EXPORTS.load("geojson" if info.volume is None else "ohif")
 
 
 def _replaced(request: SegmentRequest, plan: Plan, encoder: Encoder) -> tuple[bytes, ...]:

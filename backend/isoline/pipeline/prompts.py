@@ -117,7 +117,7 @@ class PromptWork(Kind):
         )
         return PromptPlan(
             started=flat_started(context, scope, plane.grid, stated, "objects", 1, prompted=True),
-            format=request.format,
+            format=encoder.name,
             task=task,
             volume=None,
         )
@@ -141,7 +141,7 @@ def _plan_volume(context: Context, encoder: type[Encoder]) -> PromptPlan:
     )
     return PromptPlan(
         started=volume_started(context, scope, volume, 1),
-        format=request.format,
+        format=encoder.name,
         task=task,
         volume=volume,
     )

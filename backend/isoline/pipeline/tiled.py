@@ -170,7 +170,7 @@ class TiledWork(Kind):
         )
         return TiledPlan(
             started=flat_started(context, scope, plane.grid, stated, output.kind, len(tiles)),
-            format=request.format,
+            format=encoder.name,
             task=task,
             lattice=lattice,
             tiles=tiles,
