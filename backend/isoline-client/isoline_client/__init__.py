@@ -24,6 +24,7 @@ from isoline_client.events import (
     Warned,
     decode_event,
 )
+from isoline_client.masks import decode_layer, encode_layer, paint, slices_of
 from isoline_client.options import Json, Options, box, point, polygon, scribble
 from isoline_client.retry import ONCE, PROTOCOL, Listener, Policy
 
@@ -51,7 +52,11 @@ __all__ = [
     "Warned",
     "box",
     "decode_event",
+    "decode_layer",
+    "encode_layer",
+    "paint",
     "point",
     "polygon",
     "scribble",
+    "slices_of",
 ]
