@@ -27,6 +27,7 @@ from isoline_client.events import (
 from isoline_client.masks import decode_layer, encode_layer, paint, slices_of
 from isoline_client.options import Json, Options, box, point, polygon, scribble
 from isoline_client.retry import ONCE, PROTOCOL, Listener, Policy
+from isoline_client.store import Change, Slices, Store
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ __all__ = [
     "ONCE",
     "PROTOCOL",
     "Cancelled",
+    "Change",
     "Client",
     "ClientError",
     "Contours",
@@ -48,7 +50,9 @@ __all__ = [
     "Options",
     "Policy",
     "Progress",
+    "Slices",
     "Started",
+    "Store",
     "Warned",
     "box",
     "decode_event",
