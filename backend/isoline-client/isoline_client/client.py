@@ -84,9 +84,10 @@ class Client:
         """Submit a request and yield its events.
 
         Leaving the loop closes the connection, which cancels the request; so does `stop`, a
-        `threading.Event`, at the next event or heartbeat. If the connection is lost, a request with prompts is sent again, and events that were already yielded are
-        skipped. Any other request, and one with `keep`, cannot be resumed once its events have
-        begun. Raises ClientError if the server refuses the request or the connection is lost.
+        `threading.Event`, at the next event or heartbeat. If the connection is lost, a request with
+        prompts is sent again, and events that were already yielded are skipped. Any other request,
+        and one with `keep`, cannot be resumed once its events have begun. Raises ClientError if the
+        server refuses the request or the connection is lost.
         """
         body = request_body(image, model, options)
         attempts = Attempts(self._policy, self._policy.request_seconds, stop, self.listener)
