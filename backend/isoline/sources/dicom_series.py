@@ -75,7 +75,10 @@ class Series:
     def problems(self) -> tuple[str, ...]:
         found = []
         if self.stack.is_tilted:
-            found.append("the slices are shifted relative to each other, as by a gantry tilt")
+            found.append(
+                "the slices are shifted relative to each other, as by a gantry tilt: programs based"
+                " on ITK refuse NIfTI masks of it, so prefer dicomseg or rtstruct"
+            )
         if self.stack.worst_mm > _NOTED * self.stack.grid.spacing_mm[2]:
             found.append(
                 f"the slices are up to {self.stack.worst_mm:.3f} mm off an even spacing of"

@@ -15,6 +15,9 @@ from isoline.geometry.grid import XY, Box
 from isoline.geometry.volume_grid import SliceName, VolumeGrid, VolumeInfo
 from isoline.sources.source import ImageInfo, Level, Source
 
+EXACT = 1 << 24
+"""Whole numbers up to this are exact in float32."""
+
 
 class VolumeSource(Source):
     """One volume. Its voxels are read on first use and kept while it is open."""
