@@ -29,6 +29,7 @@ from isoline.geometry.grid import XY
 from isoline.geometry.volume_grid import SliceName
 from isoline.jobs.journal import JournalReader, JournalWriter
 from isoline.pipeline.kinds import Lane, Plan
+from isoline.pipeline.looking import check_look
 
 log = logging.getLogger(__name__)
 
@@ -180,9 +181,11 @@ class Job:
         not have it.
         """
         plan, agenda = self._plan, self._agenda
-        if plan is None or agenda is None:
+        if plan is not None and agenda is not None:
+            plan.look(agenda, at)
             return
-        plan.look(agenda, at)
+        with contextlib.suppress(Broken, OSError):  # it has not started, so nothing is known yet
+            check_look(self.started, at)
 
     def stop(self) -> None:
         """Make the job end within one tile."""

@@ -388,7 +388,7 @@ def _jobs() -> dict[str, Json]:
                 "Compute what is near another point first.",
                 _json(JobJson),
                 body=FocusJson,
-                errors=(400, 404, 413),
+                errors=(400, 404, 413, 422),
             ),
             "delete": _call(
                 "cancel",
