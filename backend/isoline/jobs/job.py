@@ -123,6 +123,8 @@ class Job:
         self._agenda: Agenda | None = None
         self._journal: JournalWriter | None = None
         self._cancelled = threading.Event()
+        self._is_down = False
+        """Whether it shall take no tile, even if it is not prepared yet."""
         if plan is not None:
             self._make_agenda(plan)
             self._journal = self._writer()
@@ -193,7 +195,8 @@ class Job:
         self.put_down()
 
     def put_down(self) -> None:
-        """Drop its pending tiles."""
+        """Drop its pending tiles, and those that it would get."""
+        self._is_down = True
         agenda = self._agenda
         if agenda is not None:
             agenda.cancel()
@@ -336,9 +339,9 @@ class Job:
         return self.directory / JOURNAL
 
     def _make_agenda(self, plan: Plan) -> None:
-        self._agenda = plan.agenda(self.card.owner)
-        if self.cancelled:
-            self._agenda.cancel()
+        self._agenda = agenda = plan.agenda(self.card.owner)
+        if self._is_down:  # asked after the agenda is there: `put_down` may run at the same time
+            agenda.cancel()
 
     def _note(self, batch: Batch) -> None:
         for event in batch.events:
