@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from isoline_client.client import Client, Job
+from isoline_client.client import Client
 from isoline_client.errors import ClientError
 from isoline_client.events import Started, event_of
 from isoline_client.follower import Follower
+from isoline_client.job import Job
 from isoline_client.options import Json, Options
 from isoline_client.store import Change, Slices, Store
 
