@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from isoline_client.arrays import Pixels
 from isoline_client.connection import Connection
 from isoline_client.events import Event, typed
-from isoline_client.images import Channels, ImageInfo, Region, image_path, region_path
+from isoline_client.images import Channels, ImageInfo, Region, Volume, image_path, region_path
 from isoline_client.job import Job
 from isoline_client.options import Json, Options, request_body
 from isoline_client.pyramid import SlideLevel
 from isoline_client.retry import PROTOCOL, Listener, Policy, Stop, answer
 from isoline_client.transport import Headers
+from isoline_client.uploads import ArrayPixels, Read, upload_region, upload_volume
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -113,6 +114,79 @@ class Client:
 
         one = channel is not None
         return [SlideLevel(read, info, n, one_channel=one) for n in range(len(info.levels))]
+
+    def upload_array(
+        self,
+        pixels: Pixels,
+        model: str,
+        *,
+        channels: Sequence[str] | None = None,
+        is_slide: bool = False,
+        **options: Unpack[Options],
+    ) -> str:
+        """Send what a request needs of `pixels`, and return the name to submit it with.
+
+        `pixels` are (y, x, 3) uint8 in red, green and blue, or (c, y, x) uint8 or uint16, with a
+        name for each of the `channels`. Send the request with the same `options`; `spacing_um` is
+        the size of a pixel, `is_slide` says that there is glass around the tissue. Raises
+        ValueError for other pixels, and ClientError, before any is sent, where the server would
+        refuse the request. Needs NumPy.
+        """
+        array = ArrayPixels(pixels, channels)
+        return upload_region(
+            self._server,
+            array.read,
+            array.size,
+            model,
+            options,
+            channels=channels,
+            dtype=pixels.dtype.name,
+            is_slide=is_slide,
+        )
+
+    def upload_region(
+        self,
+        read: Read,
+        size: Sequence[int],
+        model: str,
+        *,
+        channels: Sequence[str] | None = None,
+        dtype: str = "uint8",
+        is_slide: bool = True,
+        **options: Unpack[Options],
+    ) -> str:
+        """Send what a request needs of a slide that only the caller can read.
+
+        `read(downsample, (x0, y0, x1, y1))` returns pixels as in `upload_array`, of `dtype`: what
+        the box shows, in pixels that are `downsample` image pixels wide. It is asked for the region
+        at full resolution and for the whole slide as a small overview. `size` is (width, height) of
+        the slide. The rest is as in `upload_array`.
+        """
+        return upload_region(
+            self._server,
+            read,
+            size,
+            model,
+            options,
+            channels=channels,
+            dtype=dtype,
+            is_slide=is_slide,
+        )
+
+    def upload_volume(
+        self, voxels: Pixels, volume: Volume, model: str, **options: Unpack[Options]
+    ) -> str:
+        """Send the (k, j, i) voxels of a volume, and return the name to submit the request with.
+
+        They are uint8, int8, uint16, int16 or float32, HU in CT; `volume` says where they lie.
+        Send the request with the same `options`. Raises ValueError for other voxels, and
+        ClientError, before any is sent, where the server would refuse the request. Needs NumPy.
+        """
+        return upload_volume(self._server, voxels, volume, model, options)
+
+    def delete_upload(self, name: str) -> None:
+        """Delete the upload called `name`; the server would do so some hours later."""
+        self._server.exchange("DELETE", f"/v1/uploads/{name.removeprefix('upload:')}")
 
     def jobs(self, ended: int = 100) -> list[Json]:
         """Return your jobs, the oldest first: those that go on, and the last `ended` others."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias
 from urllib.parse import quote, urlencode
 
@@ -65,6 +65,10 @@ class Volume:
             modality=said["modality"],
             slices=said["slices"],
         )
+
+    def to_json(self) -> Json:
+        """Return what `of_json` reads."""
+        return asdict(self)
 
     @property
     def shape(self) -> tuple[int, int, int]:
