@@ -1,4 +1,4 @@
-"""One server: its images, its models, and what is asked of it."""
+"""A server: its images, its models and its jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """One server. Safe to use from several threads."""
+    """A client of one server. Thread-safe."""
 
     def __init__(
         self,
@@ -33,25 +33,29 @@ class Client:
         policy: Policy = PROTOCOL,
         listener: Listener | None = None,
     ) -> None:
-        """Speak to the server at `url`; `token` is what it was started with, if it wants one.
+        """Use the server at `url`; `token` is the access token, if the server requires one.
 
-        `headers` is called for each request and returns what else to send, such as a
-        `Girder-Token`. `listener` hears when the connection is lost and found again; each viewer
-        of a job may have a client of its own, for a client keeps no connection.
+        `headers` is called for each request and returns additional headers, such as a
+        `Girder-Token`. `listener` is notified when the connection is lost and restored. A client
+        keeps no connection open, so each viewer of a job may have its own.
         """
         self._server = Connection(url, token, headers, policy, listener or Listener())
 
     def health(self) -> Json:
-        """Return whether the server is ready, its version and its workers."""
+        """Return the server's status, its version and the number of its workers.
+
+        This method and all others raise ClientError if the server refuses the request or cannot be
+        reached.
+        """
         return self._server.ask("GET", "/v1/health")
 
     def models(self) -> list[Json]:
-        """Return every model, with its labels and parameters."""
+        """Return all models, with their labels and parameters."""
         answer: list[Json] = self._server.ask("GET", "/v1/models")["models"]
         return answer
 
     def images(self) -> list[str]:
-        """Return the names of the images that the server can see."""
+        """Return the names of the images on the server."""
         answer: list[str] = self._server.ask("GET", "/v1/images")["images"]
         return answer
 
@@ -189,22 +193,22 @@ class Client:
         self._server.exchange("DELETE", f"/v1/uploads/{name.removeprefix('upload:')}")
 
     def jobs(self, ended: int = 100) -> list[Json]:
-        """Return your jobs, the oldest first: those that go on, and the last `ended` others."""
+        """Return your jobs, oldest first: those that have not ended and the last `ended` others."""
         answer: list[Json] = self._server.ask("GET", f"/v1/jobs?ended={ended}")["jobs"]
         return answer
 
     def submit(
         self, image: str, model: str, *, stop: Stop | None = None, **options: Unpack[Options]
     ) -> Job:
-        """Queue a request and return its job. Raises ClientError when the server refuses.
+        """Queue a request and return its job. Raises ClientError if the server refuses it.
 
-        However often it has to be sent, there is one job. `stop`, a `threading.Event`, ends the
-        trying.
+        The request is retried, but creates only one job. Setting `stop`, a `threading.Event`, ends
+        the retries.
         """
         return self.submit_request(request_body(image, model, options), stop=stop)
 
     def submit_request(self, request: Json, *, stop: Stop | None = None) -> Job:
-        """Queue `request`, the JSON object of the protocol, and return its job."""
+        """Queue `request`, a JSON object as in the protocol, and return its job; see `submit`."""
         once = {"Idempotency-Key": secrets.token_urlsafe(16)}
         answer = self._server.ask("POST", "/v1/jobs", request, once, stop)
         return Job(self._server, answer["job"], answer["position"])
@@ -212,13 +216,13 @@ class Client:
     def segment(
         self, image: str, model: str, *, stop: Stop | None = None, **options: Unpack[Options]
     ) -> Iterator[Event]:
-        """Yield the events of one request in one call.
+        """Submit a request and yield its events.
 
-        Leaving the loop hangs up, which cancels it; so does `stop`, a `threading.Event`, at the
-        next sign of life. A request with prompts is asked again when the
-        connection is lost; what it has yielded is not yielded twice. Any other, and one whose
-        answer is a job that is kept, cannot be taken up again once its events have begun. Raises
-        ClientError when the server refuses or the connection is lost.
+        Leaving the loop closes the connection, which cancels the request; so does `stop`, a
+        `threading.Event`, at the next event or heartbeat. If the connection is lost, a request with
+        prompts is sent again, and events that were already yielded are skipped. Any other request,
+        and one with `keep`, cannot be resumed once its events have begun. Raises ClientError if the
+        server refuses the request or the connection is lost.
         """
         body = request_body(image, model, options)
         said = answer(
@@ -237,11 +241,11 @@ class Client:
         format: str = "dicomseg",  # noqa: A002
         description: str = "isoline",
     ) -> Json:
-        """Store a labelmap in the archive that the series `image` comes from.
+        """Store a labelmap in the archive of the series `image`.
 
-        `slices` are those of mask events, `segments` say what their labels are: see the protocol.
+        `slices` are those of mask events, and `segments` describe their labels, as in the protocol.
         Returns the UIDs of `study`, `series` and `instance`, and whether it is `new` there. Raises
-        ClientError when the server refuses, or the archive.
+        ClientError if the server or the archive refuses it.
         """
         body = {
             "image": image,
@@ -253,5 +257,5 @@ class Client:
         return self._server.http.answer("POST", "/v1/segmentations", body)
 
     def job(self, job_id: str) -> Job:
-        """Return a job that was submitted earlier, perhaps by someone else."""
+        """Return a job that was submitted earlier, perhaps by another client. Sends nothing."""
         return Job(self._server, job_id, 0)

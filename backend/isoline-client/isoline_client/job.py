@@ -17,15 +17,15 @@ class Job:
     """One job on the server."""
 
     def __init__(self, server: Connection, job_id: str, position: int) -> None:
-        """Use `Client.submit` or `Client.job`."""
+        """Do not call this; use `Client.submit` or `Client.job`."""
         self.server = server
         self.id = job_id
         self.position = position
-        """How many jobs stood before it when it was submitted."""
+        """The number of jobs before it in the queue when it was submitted."""
         self._path = f"/v1/jobs/{job_id}"
         self._lock = threading.Lock()
         self._outdated = threading.Event()
-        """Set when the user has looked elsewhere since the last look."""
+        """Set when a later focus or slice replaces the one being sent."""
 
     def events(
         self,
@@ -62,22 +62,22 @@ class Job:
         )
 
     def state(self) -> Json:
-        """Return where the job is in its life, as the server says it."""
+        """Return the state and progress of the job, as in the protocol."""
         return self.server.ask("GET", self._path)
 
     def focus(self, x: float, y: float) -> None:
-        """Look at this point of the image from now on: tiles nearest to it run first.
+        """Move the focus to a point in image pixels: the tiles nearest to it are computed first.
 
-        While it is being tried again, a later `focus` or `look` takes its place.
+        While it is being retried, a later `focus` or `look` replaces it.
         """
         self._look({"focus": [x, y]})
 
     def look(self, slice: int | Mapping[str, Any]) -> None:  # noqa: A002
-        """Look at this slice of the volume from now on: k, or its `instance` and `frame`."""
+        """Move the focus to a slice of the volume: k, or its `instance` and `frame`."""
         self._look({"slice": slice})
 
     def cancel(self) -> None:
-        """Stop the job; what it has found stays readable."""
+        """Cancel the job; the results so far are kept."""
         self.server.ask("DELETE", self._path)
 
     def _look(self, place: Json) -> None:
