@@ -147,6 +147,26 @@ def test_the_pixels_of_a_box(server: Server) -> None:
     assert queries[2]["channel"] == ["CD3,0"]
 
 
+def test_a_volume_is_read_slice_by_slice(server: Server) -> None:
+    planes = np.arange(24, dtype=np.int16).reshape(2, 1, 3, 4)
+    server.scripts[PATH] = [answer(info(["value"], "int16", kind="volume", volume=VOLUME))]
+    server.scripts[f"{PATH}/region"] = [
+        answer(
+            plane.tobytes(),
+            X_Isoline_Box="0,0,4,3",
+            X_Isoline_Shape="1,3,4",
+            X_Isoline_Dtype="int16",
+        )
+        for plane in planes
+    ]
+    assert (Client(server.url).read_volume(NAME) == planes[:, 0]).all()
+    asked = f"{PATH}/region?box=0,0,4,3&size=4&format=raw"
+    assert [call.path for call in server.calls[1:]] == [f"{asked}&z=0", f"{asked}&z=1"]
+    server.scripts[PATH] = [answer(info(RGB, "uint8"))]
+    with pytest.raises(ValueError, match=r"is no volume; call read\(\)"):
+        Client(server.url).read_volume(NAME)
+
+
 def test_a_picture_of_a_box(server: Server) -> None:
     server.scripts[f"{PATH}/region"] = [answer(b"\x89PNG", Content_Type="image/png")]
     assert Client(server.url).picture(NAME, (0, 0, 64, 32), 16) == b"\x89PNG"
@@ -164,6 +184,7 @@ def test_levels_of_a_colour_slide_have_their_colours_last(server: Server) -> Non
     fine, _, coarse = Client(server.url).slide_levels(NAME)
     assert (fine.shape, fine.ndim, fine.dtype) == ((HEIGHT, WIDTH, 3), 3, np.dtype("uint8"))
     assert coarse.shape == (62, 156, 3)
+    assert (len(coarse), coarse.size) == (62, 62 * 156 * 3)
     assert slide.sizes == []
     whole = np.moveaxis(slide.pixels, 0, 2)
     assert (fine[5:9, 11:30] == whole[5:9, 11:30]).all()

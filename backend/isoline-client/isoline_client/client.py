@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from isoline_client.arrays import Pixels
+from isoline_client.arrays import Pixels, np
 from isoline_client.connection import Connection
 from isoline_client.events import Event, typed
 from isoline_client.images import Channels, ImageInfo, Region, Volume, image_path, region_path
@@ -118,6 +118,18 @@ class Client:
 
         one = channel is not None
         return [SlideLevel(read, info, n, one_channel=one) for n in range(len(info.levels))]
+
+    def read_volume(self, name: str) -> Pixels:
+        """Return all voxels of a volume, (k, j, i), rescaled (HU in CT); one request a slice.
+
+        Raises ValueError if the image is no volume. Needs NumPy.
+        """
+        volume = self.image(name).volume
+        if volume is None:
+            raise ValueError(f"{name!r} is no volume; call read() or slide_levels()")
+        columns, rows, slices = volume.size
+        box = (0, 0, columns, rows)
+        return np.concatenate([self.read(name, box, z=k) for k in range(slices)])
 
     def upload_array(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,8 +40,17 @@ class SlideLevel:
 
     @property
     def ndim(self) -> int:
-        """How many axes there are."""
+        """The number of axes."""
         return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """The number of values."""
+        return math.prod(self.shape)
+
+    def __len__(self) -> int:
+        """Return the length of the first axis."""
+        return self.shape[0]
 
     def __getitem__(self, key: Any) -> Pixels:
         """Return what `key` selects, as NumPy does. Raises IndexError, and ClientError."""
