@@ -6,7 +6,8 @@ import sys
 from base64 import b64decode
 from itertools import pairwise
 
-CAPABILITIES = ["slides", "prompts", "volumes", "volume_prompts", "nifti", "rerun", "replaces"]
+CAPABILITIES = ["regions", "spacing", "contours", "prompts"]
+CAPABILITIES += ["volumes", "volume_prompts", "nifti", "rerun", "replaces"]
 
 
 def answer(mode, stream):

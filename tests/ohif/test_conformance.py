@@ -22,5 +22,5 @@ def test_it_conforms() -> None:
     verdicts = list(conformance.run(Command(("node", str(DRIVER)))))
     assert {each.case.name: each.problem for each in verdicts if each.problem} == {}
     assert {word for each in verdicts for word in each.lacks} == {
-        *("slides", "prompts", "nifti", "replaces")
+        *("regions", "spacing", "contours", "prompts", "nifti", "replaces")
     }

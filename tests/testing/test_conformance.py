@@ -255,9 +255,9 @@ def only(*declared: str) -> Callable[[str, BinaryIO], object]:
     [
         ([], "0 cases were run.*declare what"),
         (["nifti"], "0 cases were run"),
-        (["slides", "stereo"], "there is no 'stereo'.*slides"),
-        ({"slides": True}, "expected a list"),
-        (["slides", 3], "expected a list"),
+        (["contours", "stereo"], "there is no 'stereo'.*contours"),
+        ({"contours": True}, "expected a list"),
+        (["contours", 3], "expected a list"),
     ],
 )
 def test_a_driver_has_to_say_what_it_can_do(declared: object, problem: str) -> None:
@@ -276,7 +276,7 @@ def test_a_command_that_fails_is_told_why(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text(
         "import sys\n"
         "if sys.argv[1] != 'capabilities': sys.exit('no such viewer')\n"
-        "print('[\"slides\"]')",
+        "print('[\"contours\"]')",
         encoding="utf-8",
     )
     done = CliRunner().invoke(main, ["conformance", "--", sys.executable, str(tmp_path / "a.py")])

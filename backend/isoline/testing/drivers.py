@@ -19,8 +19,9 @@ from isoline.errors import Malformed
 from isoline.geometry.region import brief
 
 Capability: TypeAlias = Literal[
-    "slides", "prompts", "volumes", "volume_prompts", "nifti", "rerun", "replaces", "follow"
-]
+    "regions", "spacing", "contours", "prompts", "volumes", "volume_prompts", "nifti", "rerun",
+    "replaces", "follow",
+]  # fmt: skip
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
 """What a client may be able to do; `docs/conformance.md` explains each."""
 Mode: TypeAlias = Literal["capabilities", "request", "events", "rerun", "follow"]

@@ -90,7 +90,7 @@ def _request_case(recorded: Json, scene: Scene, encoder: Encoder) -> Conformance
         recorded["name"],
         recorded["why"],
         "request",
-        tuple(recorded.get("needs", ["slides"])),
+        tuple(recorded.get("needs", ["regions"])),
         orjson.dumps(gesture),
         {**named, **recorded["request"]},
         volume,
@@ -118,7 +118,7 @@ def _event_case(recorded: Json, scene: Scene, encoder: Encoder) -> ConformanceCa
         recorded["name"],
         recorded["why"],
         "events",
-        ("slides",),
+        ("contours",),
         b"".join(job.lines(recorded["stream"], recorded.get("unknown_keys"))),
         [_feature(name, job, scale) for name in recorded["shown"]],
     )
@@ -157,7 +157,7 @@ def _rerun_case(recorded: Json, scene: Scene, encoder: Encoder) -> ConformanceCa
     )
     if volume is None:
         features = [_feature(each, job, SAME) for each in shown]
-        return ConformanceCase(name, why, "rerun", ("slides", "rerun"), text, features)
+        return ConformanceCase(name, why, "rerun", ("contours", "rerun"), text, features)
     labels, info = scene.labelmap(volume, shown).tolist(), scene.volumes[volume]
     return ConformanceCase(name, why, "rerun", ("volumes", "rerun"), text, labels, info)
 
