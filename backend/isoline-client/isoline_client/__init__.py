@@ -9,6 +9,7 @@ Needs `requests` and nothing else. Coordinates are image coordinates throughout:
 x to the right, y down, the origin at the corner of the first pixel.
 """
 
+from isoline_client.clicks import Answer, ClickedObject, ClickSession
 from isoline_client.client import Client, Job
 from isoline_client.errors import ClientError
 from isoline_client.events import (
@@ -24,15 +25,23 @@ from isoline_client.events import (
     Warned,
     decode_event,
 )
+from isoline_client.follower import Follower
+from isoline_client.masks import decode_layer, encode_layer, paint, slices_of
 from isoline_client.options import Json, Options, box, point, polygon, scribble
 from isoline_client.retry import ONCE, PROTOCOL, Listener, Policy
+from isoline_client.runs import Run
+from isoline_client.store import Change, Slices, Store
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ONCE",
     "PROTOCOL",
+    "Answer",
     "Cancelled",
+    "Change",
+    "ClickSession",
+    "ClickedObject",
     "Client",
     "ClientError",
     "Contours",
@@ -40,6 +49,7 @@ __all__ = [
     "End",
     "Event",
     "Failed",
+    "Follower",
     "Job",
     "Json",
     "Listener",
@@ -47,11 +57,18 @@ __all__ = [
     "Options",
     "Policy",
     "Progress",
+    "Run",
+    "Slices",
     "Started",
+    "Store",
     "Warned",
     "box",
     "decode_event",
+    "decode_layer",
+    "encode_layer",
+    "paint",
     "point",
     "polygon",
     "scribble",
+    "slices_of",
 ]
