@@ -19,7 +19,7 @@ def test_it_conforms() -> None:
     if shutil.which("node") is None:
         assert os.environ.get("CI") != "true"
         pytest.skip("no node on this machine")
-    verdicts = list(conformance.run(Command(("node", str(DRIVER)))))
+    verdicts = list(conformance.run(Command(("node", str(DRIVER))), at_a_time=4))
     assert {each.case.name: each.problem for each in verdicts if each.problem} == {}
     assert {word for each in verdicts for word in each.lacks} == {
         *("regions", "spacing", "contours", "prompts", "nifti", "replaces")

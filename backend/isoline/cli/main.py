@@ -463,6 +463,10 @@ def _end_as_by_ctrl_c() -> None:
         signal.signal(number, signal.default_int_handler)
 
 
+COMMANDS_AT_A_TIME = 4
+"""Drivers that `isoline conformance` runs side by side: starting one takes longer than its case."""
+
+
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.option("--format", "format_", default="geojson", help="Dialect of contours to test with.")
 @click.option("--save", type=click.Path(path_type=Path), help="Write the cases to this folder.")
@@ -487,8 +491,10 @@ def conformance(
             raise Malformed("--reconnecting has no cases to save as files", "leave out --save")
         conformance.save(save, format_)
     if command:
-        run = suite.run if reconnecting else conformance.run
-        sys.exit(_judged(run(drivers.Command(command), format_)))
+        tested = drivers.Command(command)
+        if not reconnecting:
+            sys.exit(_judged(conformance.run(tested, format_, at_a_time=COMMANDS_AT_A_TIME)))
+        sys.exit(_judged(suite.run(tested, format_)))
     if reconnecting:
         sys.exit(_judged(suite.run(drivers.InProcess(driver.answer), format_)))
     if save is None:

@@ -7,6 +7,7 @@ cases from the recordings, `requests.py` and `shown.py` judge what a driver prin
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import orjson
@@ -23,25 +24,33 @@ __all__ = ["ConformanceCase", "cases", "judge", "run", "save"]
 TIMEOUT_SECONDS = 30.0
 
 
-def run(driver: Driver, format: str = "geojson") -> Iterator[Verdict]:  # noqa: A002
+def run(
+    driver: Driver,
+    format: str = "geojson",  # noqa: A002
+    at_a_time: int = 1,
+) -> Iterator[Verdict]:
     """Replay every case to `driver`, with contours in the dialect `format`; yield the verdicts.
 
     A case that needs what the driver does not declare is not run, and its verdict says so.
+    `at_a_time` cases are replayed side by side, each in a thread of its own.
 
     Raises UnknownFormat; Malformed when the driver cannot be started, does not declare what it can
     do, or nothing that a case needs.
     """
-    return some(_verdicts(driver, format))
+    return some(_verdicts(driver, format, at_a_time))
 
 
-def _verdicts(driver: Driver, dialect: str) -> Iterator[Verdict]:
+def _verdicts(driver: Driver, dialect: str, at_a_time: int) -> Iterator[Verdict]:
     declared = capabilities(driver)
-    for case in cases(dialect):
+
+    def verdict(case: ConformanceCase) -> Verdict:
         if lacks := tuple(each for each in case.needs if each not in declared):
-            yield Verdict(case, lacks=lacks)
-            continue
+            return Verdict(case, lacks=lacks)
         printed = driver.run(case.mode, case.sent, TIMEOUT_SECONDS)
-        yield Verdict(case, printed.problem or judge(case, printed.text))
+        return Verdict(case, printed.problem or judge(case, printed.text))
+
+    with ThreadPoolExecutor(at_a_time) as pool:
+        yield from pool.map(verdict, cases(dialect))
     if "follow" in declared:
         yield from reconnecting.run(driver, dialect, reconnecting.TOKENS)
     else:

@@ -6,7 +6,7 @@ but for the unit in which it is said.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -79,6 +79,7 @@ def _request_case(recorded: Json, scene: Scene, encoder: Encoder) -> Conformance
     if volume is not None:
         gesture["volume"] = volume_json(volume)
     if "steps" in gesture:
+        job = replace(job, started=replace(job.started, pointed=True))
         gesture["steps"] = [_step(step, job) for step in gesture["steps"]]
     if "again" in gesture:
         gesture["again"] = {"job": EARLIER_JOB, "ids": job.ids(gesture["again"])}
