@@ -21,6 +21,11 @@ export class RecordedServer {
         this._answers.push(events.map((event) => `${JSON.stringify(event)}\n`).join(''));
     }
 
+    /** Forget answers that nobody has asked for. */
+    forget() {
+        this._answers = [];
+    }
+
     /** Resolve to the next request that has no answer. */
     unanswered() {
         return new Promise((resolve) => { this._wake = resolve; });
