@@ -223,7 +223,7 @@ def test_a_tile_that_cannot_be_done_is_reported(server: Server, how: str, said: 
     assert isinstance(end, api.Done)
     assert end.tiles_failed == end.tiles == 1
     (warned,) = (event for event in events if isinstance(event, api.Warned))
-    assert "twice" in warned.message
+    assert "two workers" in warned.message
     assert said in warned.message
     assert isinstance(greedy(server, "raise", 4096)[-1], api.Done)
 

@@ -27,6 +27,7 @@ from tests.protocol.test_openapi import check
 
 ADAPTER = Path(__file__).parents[2] / "docs" / "examples" / "adapter.py"
 
+PIXEL = "45935728-d0ec-539d-88db-2960a421f5eb"
 STALE = """    for step in gesture.get("steps", [])[1:2]:
         if "volume" not in gesture and "answer" in step:
             body["replaces"] = [each["id"] for each in step["answer"][1]["features"]]
@@ -301,8 +302,8 @@ def test_a_driver_that_does_not_end() -> None:
     [
         (b"", "did not print JSON"),
         (b"{}", "a list"),
-        (b"[{}]", "no feature"),
-        (b'[{"id": "x", "label": "Y", "area": 3, "bounds": [0, 0, 1, 1]}]', "should not"),
+        (b"[{}]", "not a feature"),
+        (b'[{"id": "x", "label": "Y", "area": 3, "bounds": [0, 0, 1, 1]}]', "should not show"),
         (b"[]", "does not show"),
     ],
 )
@@ -336,10 +337,11 @@ def test_what_is_wrong_with_labels_is_called_by_its_name(printed: object, proble
 @pytest.mark.parametrize(
     ("name", "changes", "problem"),
     [
-        ("the same region again", {"replaces": ["a"]}, "names what is not shown: a"),
-        ("the same region again", {"replaces": []}, "leaves out"),
-        ("the same region again", {"replaces": "another"}, "nothing of the job another"),
-        ("the same region again", {"replaces": 3}, "expected the id of a job or a list"),
+        ("the same region again", {"replaces": ["a"]}, "features that are not shown: a"),
+        ("the same region again", {"replaces": []}, "expected the id of the earlier"),
+        ("the same region again", {"replaces": [PIXEL]}, "leaves out"),
+        ("the same region again", {"replaces": "another"}, "nothing of the job another is shown"),
+        ("the same region again", {"replaces": 3}, "the server would refuse it: replaces"),
         ("the next object", {"replaces": EARLIER_JOB}, "nothing of the job"),
         ("undo of a prompt", {"initial": [0, 0, 9, 9]}, "initial"),
         ("a click in a volume", {"frame_of_reference": "1.2"}, "expected 1.2.3.9, got 1.2"),

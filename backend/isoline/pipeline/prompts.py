@@ -117,7 +117,7 @@ class PromptWork(Kind):
         )
         return PromptPlan(
             started=flat_started(context, scope, plane.grid, stated, "objects", 1, prompted=True),
-            format=request.format,
+            format=encoder.name,
             task=task,
             volume=None,
         )
@@ -141,7 +141,7 @@ def _plan_volume(context: Context, encoder: type[Encoder]) -> PromptPlan:
     )
     return PromptPlan(
         started=volume_started(context, scope, volume, 1),
-        format=request.format,
+        format=encoder.name,
         task=task,
         volume=volume,
     )
@@ -153,7 +153,7 @@ def _events_of(result: PromptResult) -> tuple[Event, ...]:
     if isinstance(result.found, Objects):
         cut = int(result.found.incomplete.sum())
         return (Contours(result.found), *cut_off(cut))
-    return (result.found,)
+    return (replace(result.found, whole=True),)
 
 
 def _check_kinds(request: SegmentRequest, spec: ModelSpec) -> None:

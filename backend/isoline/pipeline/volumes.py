@@ -110,7 +110,7 @@ class VolumeWork(Kind):
         scope = volume_scope(context)
         return VolumePlan(
             started=volume_started(context, scope, volume, PERCENT),
-            format=context.request.format,
+            format=encoder.name,
             task=VolumeTask(**context.task_head(scope), look=look),
             volume=volume,
         )

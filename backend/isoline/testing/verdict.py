@@ -1,4 +1,4 @@
-"""What a suite says of a client."""
+"""The result of a case of a conformance suite."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,28 +9,29 @@ from isoline.testing.drivers import Capability
 
 
 class Case(Protocol):
-    """One thing to get right."""
+    """One test case of a suite."""
 
     @property
     def name(self) -> str: ...
 
     @property
-    def why(self) -> str: ...
+    def why(self) -> str:
+        """The rule that is tested."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a client did in one case."""
+    """The result of one client in one case."""
 
     case: Case
     problem: str | None = None
-    """What it got wrong; None when it passed or was not run."""
+    """What it got wrong; None if it passed or was not run."""
     lacks: tuple[Capability, ...] = ()
-    """What the driver does not declare, so that the case was not run."""
+    """The capabilities that the driver lacks for this case, which was then not run."""
 
 
 def some(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
-    """Yield `verdicts`. Raises Malformed at the end when no case was run."""
+    """Yield `verdicts`. Raises Malformed at the end if no case was run."""
     has_run = False
     for verdict in verdicts:
         has_run = has_run or not verdict.lacks

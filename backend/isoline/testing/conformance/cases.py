@@ -1,7 +1,7 @@
-"""The recorded cases: what a driver reads, and what is expected of it.
+"""The recorded cases: the input of a driver, and the output that is expected of it.
 
-The recordings are data, written by hand, in `recordings/`; nothing here computes what is expected
-but for the unit in which it is said.
+The recordings in `recordings/` are data: shapes, slices and the expected results, written by hand.
+Nothing here computes a result, apart from the scale of coordinates and their tolerance.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from isoline.testing.drivers import Capability
 from isoline.testing.streams import SAME, Json, RecordedJob, Scene, recording
 
 EARLIER_JOB = "a1" * 12
-"""The id of the job that the user runs again, or whose answer to a click is shown."""
+"""The id of the job that the user repeats, or whose answer to a click is shown."""
 SINGLE = 2.0**-24
-"""Half a unit in the last place of a 32-bit float, relative: what rounding to one may change."""
+"""The relative error of rounding to a 32-bit float: half a unit in the last place."""
 WRITTEN = 0.0005
-"""What rounding to 3 decimals, as encoders do, may change."""
+"""The error of rounding to 3 decimal places, as encoders do, in image pixels."""
 
 
 @dataclass(frozen=True)
@@ -35,28 +35,31 @@ class Replaceable:
     job: str
     ids: frozenset[str]
     is_needed: bool
-    """Whether the request has to name it."""
+    """Whether the request must name it."""
 
 
 @dataclass(frozen=True)
 class ConformanceCase:
-    """One thing to get right."""
+    """One input for a driver, and the output that is expected of it."""
 
     name: str
     why: str
+    """The rule that is tested."""
     mode: Literal["events", "rerun", "request"]
     needs: tuple[Capability, ...]
     sent: bytes
-    """What the driver reads."""
+    """The input of the driver."""
     expected: object
-    """What it should print, as parsed JSON: features, the labels of all voxels, or a request."""
+    """The expected output, as parsed JSON: features, the labels of all voxels, or a request. An
+    equivalent request passes too."""
     volume: VolumeInfo | None = None
+    """The volume that the case is about; None on a slide."""
     replaceable: Replaceable | None = None
-    """What a request may name as what it replaces."""
+    """What a request may name in `replaces`; None for nothing."""
 
 
 def cases(format: str = "geojson") -> tuple[ConformanceCase, ...]:  # noqa: A002
-    """Return every case, with contours in the dialect `format`. Raises UnknownFormat."""
+    """Return all cases, with contours in the dialect `format`. Raises UnknownFormat."""
     encoder = EXPORTS.load(format)()
     scene = Scene.recorded()
     return (
@@ -100,7 +103,7 @@ def _request_case(recorded: Json, scene: Scene, encoder: Encoder) -> Conformance
 
 
 def _step(step: Json, job: RecordedJob) -> Json:
-    """Return what the user does, with the events that answer it in the place of what it finds."""
+    """Return a user action with the events that answer it instead of what is found."""
     if "finds" not in step:
         return step
     found = step["finds"]
@@ -164,12 +167,11 @@ def _rerun_case(recorded: Json, scene: Scene, encoder: Encoder) -> ConformanceCa
 
 
 def _feature(name: str, job: RecordedJob, scale: XY) -> Json:
-    """Return what is expected of a shape, and by how much it may differ.
+    """Return the expected feature of a shape, with the tolerance of its area and bounds.
 
-    A viewer may keep coordinates as 32-bit floats. Each corner then lies up to `off` from where it
-    should along x and along y. Bounds are off by as much. By the shoelace formula the area of n
-    corners is off by at most `off` times the length of all edges, measured along the axes, plus
-    n `off` squared.
+    A viewer may keep coordinates as 32-bit floats. Each corner, and so the bounds, may then be off
+    by up to `off` along x and along y. By the shoelace formula, the area of n corners is then off
+    by at most `off` times the length of all edges, measured along the axes, plus n `off` squared.
     """
     shape = job.scene.shapes[name]
     rings = [np.array(ring) * scale for part in shape["parts"] for ring in part]
