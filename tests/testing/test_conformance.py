@@ -7,7 +7,7 @@ import re
 import runpy
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -358,6 +358,23 @@ def test_a_request_that_is_wrong_is_told_why(
     assert isinstance(case.expected, dict)
     said = {**case.expected, **changes}
     assert problem in str(conformance.judge(case, json.dumps(said).encode()))
+
+
+def numbers_in(value: object) -> Iterator[float]:
+    """Yield every number in parsed JSON."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        yield from (number for each in value for number in numbers_in(each))
+    elif isinstance(value, int | float):
+        yield float(value)
+
+
+def test_requests_are_exact_as_floats_of_32_bits() -> None:
+    requests = [case.expected for case in conformance.cases() if case.mode == "request"]
+    numbers = list(numbers_in(requests))
+    assert len(numbers) > 100
+    assert numbers == [float(np.float32(number)) for number in numbers]
 
 
 def test_voxels_and_millimetres_say_the_same() -> None:
