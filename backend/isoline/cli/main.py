@@ -405,7 +405,8 @@ def check(image: Path) -> None:
     """Show the metadata of IMAGE and warn of problems."""
     from isoline.images.catalog import Images
 
-    info = Images.of_file(image).find(image.name).info
+    target = image.resolve()
+    info = Images.of_file(target).find(target.name).info
     spacing = info.spacing_um
     rows = {
         "reader": info.reader,
@@ -421,7 +422,13 @@ def check(image: Path) -> None:
     }
     for name, value in rows.items():
         click.echo(f"{name:12} {value}")
-    for problem in info.problems:
+    problems = list(info.problems)
+    if image.is_symlink() and target.parent != image.parent.resolve():
+        problems.append(
+            f"it is a link to {target}: a server lists and reads it only if that lies below the"
+            " root of the link"
+        )
+    for problem in problems:
         click.secho(f"! {problem}", fg="yellow")
 
 
