@@ -183,7 +183,9 @@ def test_what_arrived_stays_when_the_connection_is_lost_for_good(build: Build, s
         said = build.run("java", **asked(url, OBJECTS), seconds=3)
     assert said["state"] == "lost"
     assert said["children"] > 0
-    assert re.search(r"results so far are kept.*stream ended.*Gave up after [1-3] s", said["message"])
+    assert re.search(
+        r"results so far are kept.*stream ended.*Gave up after [1-3] s", said["message"]
+    )
 
 
 def test_a_busy_server_is_left_alone_as_long_as_it_asks(
