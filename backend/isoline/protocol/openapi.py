@@ -110,7 +110,7 @@ class _Schemas(GenerateJsonSchema):
         return said
 
     def chain_schema(self, schema: core_schema.ChainSchema) -> JsonSchemaValue:
-        return self.generate_inner(schema["steps"][-1])  # `Expected` looks at the whole first
+        return self.generate_inner(schema["steps"][-1])  # the step before is a check of `Expected`
 
     def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
         said = super().tagged_union_schema(schema)

@@ -13,7 +13,7 @@ import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.List;
 
-/** The client's network code without QuPath, driven as docs/conformance.md says. */
+/** A driver of the client's network code without QuPath, as described in docs/conformance.md. */
 public final class Driver {
 
     private final IsolineClient client;
@@ -47,10 +47,10 @@ public final class Driver {
             line.addProperty("error", driver.client.explain(e));
             print(line);
         }
-        System.exit(0); // a look that is still tried again is not waited for
+        System.exit(0); // without waiting for a focus change that is still being retried
     }
 
-    /** Load the classes of the client, which takes Java a second on a busy machine and is not to be measured. */
+    /** Load the classes of the client, which may take a second and must not be measured. */
     private static void warmUp() throws IOException, InterruptedException {
         String problem = "{\"code\":\"Busy\",\"detail\":\"busy\",\"remedy\":\"\"}";
         List<String> answers = List.of("", answer("503 Service Unavailable", problem),
@@ -68,7 +68,7 @@ public final class Driver {
         }
     }
 
-    /** Answer one connection after another and close it; an empty answer is none. */
+    /** Respond to one connection after another and close it; an empty response sends nothing. */
     private static void serve(ServerSocket server, List<String> answers) {
         for (String answer : answers) {
             try (Socket socket = server.accept()) {
