@@ -20,11 +20,13 @@ IsolineError
 │   ├── UnknownFormat
 │   └── UnknownJob
 ├── Conflict                the resource exists but is in the wrong state
+│   ├── KeyReused               an Idempotency-Key was used again with a different request
 │   ├── UploadState             an upload that lacks tiles, or is in use and cannot be changed
 │   └── WeightsMissing          the model is known, its weights are not here yet
 ├── Unreadable              the file exists but cannot be decoded
 ├── NotStored               an archive is down or did not accept the object
-├── Busy                    the queue or the streams are full; try again
+├── Busy                    the queue is full, or requests come too fast; try again
+│   └── StreamsTaken            every place for a streamed answer is taken
 └── Broken                  the server failed: a model raised an error, a disk is full
 """
 
@@ -151,10 +153,14 @@ class NotStored(IsolineError):
 
 
 class Busy(IsolineError):
-    """The queue or the streams are full."""
+    """The queue is full, or requests come too fast."""
 
     retry_after = 5
     """In how many seconds it is worth another try."""
+
+
+class StreamsTaken(Busy):
+    """Every place for a streamed answer is taken."""
 
 
 class Broken(IsolineError):

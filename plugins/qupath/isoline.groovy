@@ -731,9 +731,7 @@ final class Run {
 
     private void endJob(String how, String words) {
         hasEnded = true;
-        if (!how.equals("failed")) {
-            results.dropPieces(); // their unions have all arrived
-        }
+        results.dropPieces(); // their unions have all arrived, or never will
         end(how, words);
     }
 

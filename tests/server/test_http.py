@@ -118,6 +118,9 @@ def test_a_job_from_started_to_done(server: Running, disk_slide: Shapes) -> None
     assert time.monotonic() - began < 5
     assert server.get(f"/v1/jobs/{job.id}/events?after={events[-1].seq}").status_code == 204
     assert server.get(f"/v1/jobs/{job.id}/events?after={events[-1].seq - 1}").status_code == 200
+    both = {"Last-Event-ID": str(events[-1].seq)}
+    assert server.get(f"/v1/jobs/{job.id}/events?after=0", headers=both).status_code == 204
+    assert server.get(f"/v1/jobs/{job.id}/events?after=true", headers=both).status_code == 400
 
 
 def test_events_as_server_sent_events(server: Running) -> None:
@@ -338,6 +341,11 @@ def test_what_is_too_much_is_refused_for_now(images: Path, tmp_path: Path) -> No
             second = requests.get(f"{url}/v1/jobs/{running.id}/events", timeout=20)
             assert second.status_code == 503
             assert second.headers["Retry-After"]
+            assert second.json()["code"] == "StreamsTaken"
+            asked = json.dumps({"image": SLIDE, "model": "slow"})
+            refused = requests.post(f"{url}/v1/segment", data=asked, timeout=20)
+            assert refused.status_code == 503
+            assert len(client.jobs()) == 2, "what is refused is not begun"
             prompts = [api.point(800.5, 600.5)]
             assert isinstance(list(client.segment(SLIDE, "click", prompts=prompts))[-1], api.Done)
             assert client.health()["status"] == "ready"

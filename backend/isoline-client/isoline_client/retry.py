@@ -184,14 +184,20 @@ def answer(
 
     `read()` sends the request and yields the lines of the response. If the response breaks off, a
     `repeatable` request is sent again, any other only before its first event; events that were
-    already yielded are skipped. Raises ClientError if it is refused or given up.
+    already yielded are skipped. Ends early, closing the connection, if `attempts` is stopped.
+    Raises ClientError if the request is refused or given up.
     """
     yielded: set[str] = set()
     while True:
         lost = ClientError(0, "Lost", "the server closed the stream")
         try:
             with closing(read()) as lines:
-                for event in filter(None, map(_event, lines)):
+                for line in lines:
+                    if attempts.is_stopped:
+                        return
+                    event = _event(line)
+                    if event is None:
+                        continue
                     if (content := _content(event)) not in yielded:
                         yielded.add(content)
                         yield event
@@ -204,6 +210,8 @@ def answer(
             what = f"the events broke off: {lost.what}"
             raise ClientError(lost.status, "Lost", what, "submit() can be resumed") from lost
         if not attempts.again(lost):
+            if attempts.is_stopped:
+                return
             raise lost
 
 

@@ -45,12 +45,13 @@ class SegmentRequest:
     """FrameOfReferenceUID for prompts in LPS millimetres; None if they are in voxels or pixels."""
     initial: Region | tuple[DrawnSlice, ...] | None = None
     """An outline or a mask for the prompts to correct."""
-    format: str = "geojson"
-    """The name of the encoder."""
+    format: str | None = None
+    """The name of the encoder; None for the one that suits the image."""
     image_size: tuple[int, int] | None = None
     """(width, height) of the image in the viewer: a file of another size is not the same image."""
     simplify_px: float | None = None
     """Tolerance of simplified outlines in grid pixels; None for exact outlines."""
-
     keep: bool = False
     """Whether to store a result as a job even if it is returned from memory."""
+    replaces: str | tuple[str, ...] = ()
+    """What the results take the place of: an earlier job, by its id, or features, by theirs."""

@@ -69,7 +69,10 @@ class ContoursJson(TypedDict):
             "still missing: show them, never store them."
         ),
     ]
-    replaces: Annotated[list[str], Field(description="The ids of the pieces that these replace.")]
+    replaces: Annotated[
+        list[str],
+        Field(description="The ids to remove: of provisional pieces or earlier results."),
+    ]
     features: Annotated[
         list[dict[str, Any]],
         Field(description="In the dialect given by `format`; see GeoJSONFeature."),
@@ -107,6 +110,7 @@ class MaskJson(TypedDict):
     provisional: Annotated[
         bool, Field(description="Whether this is a preview: show it, never store it.")
     ]
+    whole: Annotated[bool, Field(description="Whether all slices that are not listed are empty.")]
     slices: list[MaskSliceJson]
 
 
@@ -246,12 +250,13 @@ def encode_event(seq: int, event: Event, started: Started | None, encoder: Encod
                 "features": [],
             }
             return _with_items(said, encoder.features(objects, started, provisional))
-        case Mask(provisional=provisional):
+        case Mask(provisional=provisional, whole=whole):
             assert started is not None, "masks come after the first event"
             mask: MaskJson = {
                 "event": "mask",
                 "seq": seq,
                 "provisional": provisional,
+                "whole": whole,
                 "slices": [],
             }
             return _with_items(mask, encoder.mask(event, started))

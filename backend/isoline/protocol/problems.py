@@ -20,6 +20,7 @@ from isoline.errors import (
     NotFound,
     NotStored,
     RequestError,
+    StreamsTaken,
     TooLarge,
     Unreadable,
 )
@@ -36,6 +37,7 @@ _STATUS: tuple[tuple[type[IsolineError], int], ...] = (
     (Conflict, 409),
     (Unreadable, 422),
     (NotStored, 502),
+    (StreamsTaken, 503),
     (Busy, 429),
     (Broken, 500),
 )

@@ -212,7 +212,10 @@ export class Run {
         this.messages.push(message);
     }
 
-    async _draw({slices, provisional}) {
+    async _draw({slices, provisional, whole}) {
+        if (whole) {
+            this._clear(slices);
+        }
         for (const slice of slices) {
             if (this._following.signal.aborted) {
                 break;
@@ -235,7 +238,17 @@ export class Run {
         }
     }
 
-    /** Have the viewer show what was drawn, once for any number of events. */
+    /** Empty the slices that are not among these. */
+    _clear(slices) {
+        const {exists} = this.labelmap;
+        const cleared = exists ? this._drawing.clear(new Set(slices.map((each) => this.labelmap.numberOf(each)))) : [];
+        if (cleared.length) {
+            this._turn ??= this._giveTurn();
+            cleared.forEach((k) => this._unshown.add(k));
+        }
+    }
+
+    /** Let the viewer show what was drawn: all at once, however many events it came in. */
     async _giveTurn() {
         this._began = performance.now();
         await pause(); // a timer, since a hidden tab has no animation frames

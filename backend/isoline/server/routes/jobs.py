@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 
 from flask import Response, g, request
@@ -12,7 +13,7 @@ from flask import Response, g, request
 from isoline.domain.batch import Batch
 from isoline.domain.events import Contours, Mask, Started
 from isoline.domain.request import SegmentRequest
-from isoline.errors import IsolineError, NotSupported
+from isoline.errors import NotSupported, StreamsTaken
 from isoline.exports.encoder import Encoder
 from isoline.exports.registry import EXPORTS
 from isoline.jobs.job import Job, State
@@ -25,7 +26,6 @@ from isoline.server.access import ADMIN, User
 from isoline.server.declarations import Body, Routes
 from isoline.server.http import caller as who_calls
 from isoline.server.http import json_response
-from isoline.server.problems import problem_response
 from isoline.server.services import Services
 
 HEARTBEAT_SECONDS = 1.0
@@ -41,7 +41,8 @@ def serve_jobs(routes: Routes, services: Services) -> None:
 
     def parsed() -> tuple[SegmentRequest, Plan, Encoder]:
         asked = requests.parse_request(request.get_data())
-        return asked, services.planner.plan(asked, who_calls()), EXPORTS.load(asked.format)()
+        plan = services.planner.plan(asked, who_calls())
+        return asked, plan, EXPORTS.load(plan.format)()
 
     def note_run(job: str, plan: Plan) -> None:
         scope = plan.started.scope
@@ -49,8 +50,17 @@ def serve_jobs(routes: Routes, services: Services) -> None:
 
     def submit(asked: SegmentRequest, plan: Plan, *, lasting: bool, key: str = "") -> Job:
         parks = bool(who_calls().tokens) and services.images.is_guarded(asked.image)
-        body, owner = request.get_data(), g.user.name
-        job = jobs.submit(body, plan, owner=owner, lasting=lasting, parks=parks, key=key)
+        if replaced := asked.replaces if isinstance(asked.replaces, str) else "":
+            find(replaced).check_replaceable(plan)
+        job = jobs.submit(
+            request.get_data(),
+            plan,
+            owner=g.user.name,
+            lasting=lasting,
+            parks=parks,
+            key=key,
+            replaces=replaced,
+        )
         note_run(job.id, plan)
         return job
 
@@ -75,28 +85,26 @@ def serve_jobs(routes: Routes, services: Services) -> None:
 
     def stream(
         places: threading.BoundedSemaphore,
-        follow: Callable[[], Iterator[Batch | None]],
-        started: Callable[[], Started],
+        begin: Callable[[], _Followed],
         encoder: Encoder,
-        *,
         after: int = -1,
-        when_left: Callable[[], None] = lambda: None,
     ) -> Response:
-        """Answer with the events of `follow`, in one of `places`."""
+        """Answer with the events of what `begin` begins, which is called once a place is taken."""
         if not places.acquire(blocking=False):
-            when_left()
-            busy = IsolineError("all event streams are taken", "try again in a few seconds")
-            response = problem_response(503, busy)
-            response.headers["Retry-After"] = "5"
-            return response
+            raise StreamsTaken("all event streams are taken", "try again in a few seconds")
+        try:
+            followed = begin()
+        except BaseException:
+            places.release()
+            raise
         sse = request.accept_mimetypes.best_match([NDJSON, SSE]) == SSE
-        lines = _lines(follow(), started, jobs, encoder, after, sse=sse)
+        lines = _lines(followed, jobs, encoder, after, sse=sse)
         services.metrics.stream_opened()
 
         def closed() -> None:
             places.release()
             services.metrics.stream_closed()
-            when_left()
+            followed.when_left()
 
         response = Response(lines, content_type=SSE if sse else NDJSON)
         response.headers["Cache-Control"] = "no-store"
@@ -104,11 +112,8 @@ def serve_jobs(routes: Routes, services: Services) -> None:
         response.call_on_close(closed)
         return response
 
-    def stream_job(
-        job: Job, encoder: Encoder, after: int = -1, when_left: Callable[[], None] = lambda: None
-    ) -> Response:
-        follow, begun = partial(job.follow, after, HEARTBEAT_SECONDS), lambda: job.started
-        return stream(streams, follow, begun, encoder, after=after, when_left=when_left)
+    def follow(job: Job, after: int = -1) -> _Followed:
+        return _Followed(job.follow(after, HEARTBEAT_SECONDS), lambda: job.started)
 
     @routes.post("/v1/jobs", body_limit)
     def create() -> Response:
@@ -153,8 +158,9 @@ def serve_jobs(routes: Routes, services: Services) -> None:
     def events(job_id: str) -> Response:
         job = find(job_id)
         read_again(job)
-        last = request.headers.get("Last-Event-ID", request.args.get("after", "-1"))
-        after = requests.parse_integer(last, "after", -1, 2**53)
+        after = requests.parse_integer(request.args.get("after", "-1"), "after", -1, 2**53)
+        if last := request.headers.get("Last-Event-ID"):
+            after = requests.parse_integer(last, "Last-Event-ID", -1, 2**53)
         if job.is_over_after(after):
             return Response(status=204)
         name = request.args.get("format", job.card.format)
@@ -163,32 +169,44 @@ def serve_jobs(routes: Routes, services: Services) -> None:
             raise NotSupported(
                 f"{name} cannot say what this job finds", f"ask for {job.card.format}"
             )
-        return stream_job(job, encoder(), after)
+        return stream(streams, lambda: follow(job, after), encoder(), after)
 
     @routes.post("/v1/segment", body_limit)
     def segment() -> Response:
         asked, plan, encoder = parsed()
-        if asked.keep or not plan.transient:
+
+        def begin_job() -> _Followed:
             job = submit(asked, plan, lasting=False)
-            return stream_job(job, encoder, when_left=lambda: jobs.cancel(job))
-        answer = jobs.answer(plan, g.user.name)
-        note_run(answer.id, plan)
-        follow, begun = partial(answer.follow, HEARTBEAT_SECONDS), lambda: answer.plan.started
-        return stream(prompt_streams, follow, begun, encoder, when_left=answer.stop)
+            return replace(follow(job), when_left=lambda: jobs.cancel(job))
+
+        def begin_answer() -> _Followed:
+            answer = jobs.answer(plan, g.user.name)
+            note_run(answer.id, plan)
+            batches = answer.follow(HEARTBEAT_SECONDS)
+            return _Followed(batches, lambda: answer.plan.started, answer.stop)
+
+        if asked.keep or not plan.transient or isinstance(asked.replaces, str):
+            return stream(streams, begin_job, encoder)
+        return stream(prompt_streams, begin_answer, encoder)
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """Events on their way to a client."""
+
+    batches: Iterator[Batch | None]
+    started: Callable[[], Started]
+    """Returns the first event, once there is one."""
+    when_left: Callable[[], None] = lambda: None
+    """Is called when the client has gone or has read everything."""
 
 
 def _lines(
-    batches: Iterator[Batch | None],
-    begun: Callable[[], Started],
-    jobs: Jobs,
-    encoder: Encoder,
-    after: int,
-    *,
-    sse: bool,
+    followed: _Followed, jobs: Jobs, encoder: Encoder, after: int, *, sse: bool
 ) -> Iterator[bytes]:
-    """Yield the events of `batches` as NDJSON lines or SSE messages, with a heartbeat between."""
+    """Yield the events as NDJSON lines or SSE messages, with a heartbeat between."""
     started: Started | None = None
-    for batch in batches:
+    for batch in followed.batches:
         if batch is None:
             if jobs.closing:
                 return  # the job is parked: readers come back to the next server
@@ -196,7 +214,7 @@ def _lines(
             continue
         for seq, event in batch.numbered(after):
             if isinstance(event, Started | Contours | Mask):
-                started = started or begun()
+                started = started or followed.started()
             line = encode_event(seq, event, started, encoder)
             yield b"id: %d\ndata: %b\n\n" % (seq, line) if sse else line + b"\n"
 

@@ -1,0 +1,80 @@
+"""Recorded gestures and event streams, replayed to a viewer's client: what does it get wrong?
+
+`docs/conformance.md` is the contract of a driver and says what is judged. `cases.py` makes the
+cases from the recordings, `requests.py` and `shown.py` judge what a driver prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import orjson
+
+from isoline.testing import reconnecting
+from isoline.testing.conformance.cases import ConformanceCase, cases
+from isoline.testing.conformance.requests import judge_request
+from isoline.testing.conformance.shown import judge_features, judge_labels
+from isoline.testing.drivers import Driver, capabilities
+from isoline.testing.verdict import Verdict, some
+
+__all__ = ["ConformanceCase", "cases", "judge", "run", "save"]
+
+TIMEOUT_SECONDS = 30.0
+
+
+def run(
+    driver: Driver,
+    format: str = "geojson",  # noqa: A002
+    at_a_time: int = 1,
+) -> Iterator[Verdict]:
+    """Replay every case to `driver`, with contours in the dialect `format`; yield the verdicts.
+
+    A case that needs what the driver does not declare is not run, and its verdict says so.
+    `at_a_time` cases are replayed side by side, each in a thread of its own.
+
+    Raises UnknownFormat; Malformed when the driver cannot be started, does not declare what it can
+    do, or nothing that a case needs.
+    """
+    return some(_verdicts(driver, format, at_a_time))
+
+
+def _verdicts(driver: Driver, dialect: str, at_a_time: int) -> Iterator[Verdict]:
+    declared = capabilities(driver)
+
+    def verdict(case: ConformanceCase) -> Verdict:
+        if lacks := tuple(each for each in case.needs if each not in declared):
+            return Verdict(case, lacks=lacks)
+        printed = driver.run(case.mode, case.sent, TIMEOUT_SECONDS)
+        return Verdict(case, printed.problem or judge(case, printed.text))
+
+    with ThreadPoolExecutor(at_a_time) as pool:
+        yield from pool.map(verdict, cases(dialect))
+    if "follow" in declared:
+        yield from reconnecting.run(driver, dialect, reconnecting.TOKENS)
+    else:
+        yield from (Verdict(case, lacks=("follow",)) for case in reconnecting.TOKENS)
+
+
+def save(directory: Path, format: str = "geojson") -> None:  # noqa: A002
+    """Write what each case sends and expects into `directory`, for tests of another kind."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for case in cases(format):
+        name = "".join(each for each in case.name if each not in ",:").replace(" ", "-")
+        (directory / f"{case.mode}-{name}.sent").write_bytes(case.sent)
+        (directory / f"{case.mode}-{name}.expected.json").write_bytes(orjson.dumps(case.expected))
+
+
+def judge(case: ConformanceCase, printed: bytes) -> str | None:
+    """Return what is wrong with what a driver `printed`, None when it is right."""
+    try:
+        said = orjson.loads(printed)
+    except orjson.JSONDecodeError as error:
+        return f"it did not print JSON: {error}"
+    if case.mode == "request":
+        return judge_request(said, case)
+    if case.volume is not None:
+        return judge_labels(said, case.expected)
+    assert isinstance(case.expected, list)
+    return judge_features(said, case.expected)
