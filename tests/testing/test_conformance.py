@@ -336,11 +336,11 @@ def test_what_is_wrong_with_labels_is_called_by_its_name(printed: object, proble
 @pytest.mark.parametrize(
     ("name", "changes", "problem"),
     [
-        ("the same region again", {"replaces": ["a"]}, "names what is not shown: a"),
-        ("the same region again", {"replaces": []}, "leaves out"),
-        ("the same region again", {"replaces": "another"}, "nothing of the job another"),
+        ("the same region again", {"replaces": ["a"]}, "these ids are not shown: a"),
+        ("the same region again", {"replaces": []}, "these ids are missing"),
+        ("the same region again", {"replaces": "another"}, "no result of the job another"),
         ("the same region again", {"replaces": 3}, "expected the id of a job or a list"),
-        ("the next object", {"replaces": EARLIER_JOB}, "nothing of the job"),
+        ("the next object", {"replaces": EARLIER_JOB}, "no result of the job"),
         ("undo of a prompt", {"initial": [0, 0, 9, 9]}, "initial"),
         ("a click in a volume", {"frame_of_reference": "1.2"}, "expected 1.2.3.9, got 1.2"),
         ("a click in a volume", {"frame_of_reference": None}, "these are voxel indices"),

@@ -265,8 +265,10 @@ def _catalogue() -> dict[str, Json]:
                     "X-Isoline-Box": _header(
                         "The part that it shows: the box, moved to whole pixels of the picture."
                     ),
-                    "X-Isoline-Shape": _header("Of raw pixels: c,y,x.", required=False),
-                    "X-Isoline-Dtype": _header("Of raw pixels, as numpy calls it.", required=False),
+                    "X-Isoline-Shape": _header("The shape of raw pixels: c,y,x.", required=False),
+                    "X-Isoline-Dtype": _header(
+                        "The numpy data type of raw pixels.", required=False
+                    ),
                 },
             )
         },

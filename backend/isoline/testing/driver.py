@@ -10,12 +10,12 @@ from isoline_client import Client, ClientError, Json, Policy
 
 
 def answer(mode: str, stream: BinaryIO) -> object:
-    """Return what to print for what the suite sends."""
+    """Return the output for the input that the suite sends in `mode`."""
     return follow(json.load(stream)) if mode == "follow" else ["follow"]
 
 
 def follow(assignment: Json) -> Iterator[Json]:
-    """Submit and follow what `assignment` says, and yield what is taken up."""
+    """Submit and follow the request in `assignment`, and yield a line for each event received."""
     policy = Policy(**assignment.get("limits", {}))
     client = Client(assignment["url"], assignment.get("token"), policy=policy)
     looks = {look["after"]: look["focus"] for look in assignment.get("looks", ())}

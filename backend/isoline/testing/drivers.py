@@ -1,4 +1,4 @@
-"""The client under test: a command in a process of its own, or a Python callable in this one.
+"""Drivers of the client under test: a command in another process, or a callable in this one.
 
 `docs/conformance.md` is the contract of a driver.
 """
@@ -23,7 +23,7 @@ Capability: TypeAlias = Literal[
     "replaces", "follow",
 ]  # fmt: skip
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
-"""What a client may be able to do; `docs/conformance.md` explains each."""
+"""The capabilities that a client may have; `docs/conformance.md` explains each."""
 Mode: TypeAlias = Literal["capabilities", "request", "events", "rerun", "follow"]
 
 _REMEDY = f"print a JSON list of some of: {', '.join(CAPABILITIES)}"
@@ -31,27 +31,27 @@ _REMEDY = f"print a JSON list of some of: {', '.join(CAPABILITIES)}"
 
 @dataclass(frozen=True)
 class Printed:
-    """What a driver left behind."""
+    """The output of a driver."""
 
     text: bytes = b""
     """Its standard output."""
     problem: str | None = None
-    """Why it did not run to its end, None if it did."""
+    """Why it did not finish, None if it did."""
 
 
 class Driver(Protocol):
-    """A client under test. Used by several threads at once."""
+    """A client under test. It must be thread-safe."""
 
     def run(self, mode: Mode, sent: bytes, seconds: float) -> Printed:
-        """Give it `sent` to read and return what it prints within `seconds`.
+        """Run it with the input `sent` and return its output within `seconds`.
 
-        Raises Malformed when it cannot be started.
+        Raises Malformed if it cannot be started.
         """
 
 
 @dataclass(frozen=True)
 class Command:
-    """A driver that is a program of its own, in any language: it is run as COMMAND MODE."""
+    """A driver that is a separate program, in any language; it is run as COMMAND MODE."""
 
     command: Sequence[str]
 
@@ -79,11 +79,11 @@ class InProcess:
     """A driver that is a callable in this process."""
 
     answer: Callable[[str, BinaryIO], object]
-    """Takes a mode and what there is to read. Returns what a program would print, as a JSON value;
-    in the mode `follow` an iterator of JSON objects."""
+    """Takes a mode and the input. Returns the output of a program as a JSON value; in the mode
+    `follow`, an iterator of JSON objects."""
 
     def run(self, mode: Mode, sent: bytes, seconds: float) -> Printed:
-        """Call it in a thread, and leave that alone after `seconds`."""
+        """Call it in a thread, which is abandoned after `seconds`."""
         lines: list[bytes] = []
         problems: list[str] = []
 
@@ -92,7 +92,7 @@ class InProcess:
                 said = self.answer(mode, BytesIO(sent))
                 for value in said if mode == "follow" else [said]:  # type: ignore[attr-defined]
                     lines.append(json.dumps(value).encode() + b"\n")
-            except Exception as error:  # whatever goes wrong in it is its own
+            except Exception as error:  # any error of the client is reported as its problem
                 problems.append(f"it raised {type(error).__name__}: {error}")
 
         thread = threading.Thread(target=call, daemon=True)
@@ -107,10 +107,10 @@ def _busy(seconds: float) -> str:
 
 
 def capabilities(driver: Driver, seconds: float = 40.0) -> frozenset[Capability]:
-    """Return what `driver` declares. Raises Malformed when that is not a list of capabilities."""
+    """Return the capabilities of `driver`. Raises Malformed if it does not print a list of them."""
     printed = driver.run("capabilities", b"", seconds)
     if printed.problem:
-        raise Malformed(f"the driver does not say what it can do: {printed.problem}", _REMEDY)
+        raise Malformed(f"the driver does not declare its capabilities: {printed.problem}", _REMEDY)
     try:
         declared = orjson.loads(printed.text)
     except orjson.JSONDecodeError:

@@ -1,7 +1,7 @@
-"""Recorded streams: from shapes and slices, written by hand, to the lines that a server would send.
+"""Recorded streams: converts shapes and slices, written by hand, to the lines of a server's stream.
 
-A recording is a list of steps, each one event or what happens between two; the encoder of the
-adapter's dialect writes the features, and that of `ohif` the slices of a mask.
+A recording is a list of steps, each an event or something that happens between two; the encoder of
+the driver's dialect writes the features, and that of `ohif` the slices of a mask.
 """
 
 from __future__ import annotations
@@ -51,14 +51,14 @@ def recording(name: str) -> Any:
 
 
 def recorded_stream(name: str, format: str = "geojson") -> list[bytes]:  # noqa: A002
-    """Return the lines of the one stream that the recording `name` holds. Raises UnknownFormat."""
+    """Return the lines of the stream in the recording `name`. Raises UnknownFormat."""
     scene = Scene.recorded()
     return list(scene.job(EXPORTS.load(format)()).lines(recording(name)["stream"]))
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What the recordings show: shapes on a slide, and slices of two volumes."""
+    """The content of the recordings: shapes on a slide, and slices of two volumes."""
 
     labels: tuple[Label, ...]
     shapes: Json
@@ -89,7 +89,7 @@ class Scene:
         return RecordedJob(self, EXPORTS.load("ohif")(), replace(mask, volume=info), volume)
 
     def labelmap(self, volume: str, shown: Mapping[str, str | None]) -> NDArray[np.uint8]:
-        """Return (k, j, i) labels with the named slice at each k of `shown`, none for null."""
+        """Return (k, j, i) labels with the named slice at each k of `shown`; null is empty."""
         labels = np.zeros(self.volumes[volume].grid.shape, np.uint8)
         for k, name in shown.items():
             if name is not None:
@@ -125,7 +125,7 @@ def _volume(recorded: Json) -> VolumeInfo:
 
 @dataclass(frozen=True)
 class RecordedJob:
-    """One job: it turns the steps of a recording into the lines of its stream."""
+    """A job that converts the steps of a recording to the lines of its stream."""
 
     scene: Scene
     encoder: Encoder
@@ -149,11 +149,11 @@ class RecordedJob:
                     yield sent[-1]
 
     def events(self, steps: Sequence[Json]) -> list[Json]:
-        """Return the events, parsed."""
+        """Return the events of these steps as parsed JSON."""
         return [orjson.loads(line) for line in self.lines(steps) if line.strip()]
 
     def ids(self, names: Iterable[str]) -> list[str]:
-        """Return the ids of shapes in the dialect."""
+        """Return the ids of shapes as text in the encoder's dialect."""
         return [self.encoder.id_text(bytes(_id(name))) for name in names]
 
     def _line(self, seq: int, step: Json, more_keys: Json) -> bytes:

@@ -25,13 +25,13 @@ class Verdict:
 
     case: Case
     problem: str | None = None
-    """What it got wrong; None when it passed or was not run."""
+    """What it got wrong; None if it passed or was not run."""
     lacks: tuple[Capability, ...] = ()
-    """What the driver does not declare, so that the case was not run."""
+    """The capabilities that the driver does not declare, so that the case was not run."""
 
 
 def some(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
-    """Yield `verdicts`. Raises Malformed at the end when no case was run."""
+    """Yield `verdicts`. Raises Malformed at the end if no case was run."""
     has_run = False
     for verdict in verdicts:
         has_run = has_run or not verdict.lacks

@@ -1,7 +1,7 @@
-"""Recorded gestures and event streams, replayed to a viewer's client: what does it get wrong?
+"""A conformance suite that replays recorded gestures and event streams to a viewer's client.
 
-`docs/conformance.md` is the contract of a driver and says what is judged. `cases.py` makes the
-cases from the recordings, `requests.py` and `shown.py` judge what a driver prints.
+`docs/conformance.md` is the contract of drivers and lists what is judged. `cases.py` creates the
+cases from the recordings; `requests.py` and `shown.py` judge the output of a driver.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ def run(
 ) -> Iterator[Verdict]:
     """Replay every case to `driver`, with contours in the dialect `format`; yield the verdicts.
 
-    A case that needs what the driver does not declare is not run, and its verdict says so.
-    `at_a_time` cases are replayed side by side, each in a thread of its own.
+    A case that needs capabilities which the driver does not declare is not run; its verdict lists
+    them. `at_a_time` cases are replayed concurrently, each in its own thread.
 
-    Raises UnknownFormat; Malformed when the driver cannot be started, does not declare what it can
-    do, or nothing that a case needs.
+    Raises UnknownFormat, and Malformed if the driver cannot be started, does not declare its
+    capabilities, or declares none that a case needs.
     """
     return some(_verdicts(driver, format, at_a_time))
 
@@ -58,7 +58,10 @@ def _verdicts(driver: Driver, dialect: str, at_a_time: int) -> Iterator[Verdict]
 
 
 def save(directory: Path, format: str = "geojson") -> None:  # noqa: A002
-    """Write what each case sends and expects into `directory`, for tests of another kind."""
+    """Write the input and the expected output of each case into `directory`, for other test tools.
+
+    Raises UnknownFormat.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     for case in cases(format):
         name = "".join(each for each in case.name if each not in ",:").replace(" ", "-")
@@ -67,7 +70,7 @@ def save(directory: Path, format: str = "geojson") -> None:  # noqa: A002
 
 
 def judge(case: ConformanceCase, printed: bytes) -> str | None:
-    """Return what is wrong with what a driver `printed`, None when it is right."""
+    """Return what is wrong with the output of a driver, None if it is correct."""
     try:
         said = orjson.loads(printed)
     except orjson.JSONDecodeError as error:

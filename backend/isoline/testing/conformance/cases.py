@@ -1,7 +1,7 @@
-"""The recorded cases: what a driver reads, and what is expected of it.
+"""The recorded cases: the input of a driver, and the output that is expected of it.
 
-The recordings are data, written by hand, in `recordings/`; nothing here computes what is expected
-but for the unit in which it is said.
+The recordings in `recordings/` are data, written by hand; the code here only converts the units of
+the expected output.
 """
 
 from __future__ import annotations
@@ -21,42 +21,45 @@ from isoline.testing.drivers import Capability
 from isoline.testing.streams import SAME, Json, RecordedJob, Scene, recording
 
 EARLIER_JOB = "a1" * 12
-"""The id of the job that the user runs again, or whose answer to a click is shown."""
+"""The id of the job that the user runs again, or of the job whose answer to a click is shown."""
 SINGLE = 2.0**-24
-"""Half a unit in the last place of a 32-bit float, relative: what rounding to one may change."""
+"""The relative error of rounding to a 32-bit float: half a unit in the last place."""
 WRITTEN = 0.0005
-"""What rounding to 3 decimals, as encoders do, may change."""
+"""The absolute error of rounding to 3 decimal places, as encoders do."""
 
 
 @dataclass(frozen=True)
 class Replaceable:
-    """What is shown when a request is made."""
+    """The results that are shown when a request is made."""
 
     job: str
     ids: frozenset[str]
     is_needed: bool
-    """Whether the request has to name it."""
+    """Whether the request has to replace them."""
 
 
 @dataclass(frozen=True)
 class ConformanceCase:
-    """One thing to get right."""
+    """One input for a driver, and the output that is expected of it."""
 
     name: str
     why: str
+    """The rule that is tested."""
     mode: Literal["events", "rerun", "request"]
     needs: tuple[Capability, ...]
+    """The capabilities that the driver must declare."""
     sent: bytes
-    """What the driver reads."""
+    """The input of the driver."""
     expected: object
-    """What it should print, as parsed JSON: features, the labels of all voxels, or a request."""
+    """The expected output, as parsed JSON: features, the labels of all voxels, or a request."""
     volume: VolumeInfo | None = None
+    """The volume on screen; None for a slide."""
     replaceable: Replaceable | None = None
-    """What a request may name as what it replaces."""
+    """The results that a request may replace."""
 
 
 def cases(format: str = "geojson") -> tuple[ConformanceCase, ...]:  # noqa: A002
-    """Return every case, with contours in the dialect `format`. Raises UnknownFormat."""
+    """Return all cases, with contours in the dialect `format`. Raises UnknownFormat."""
     encoder = EXPORTS.load(format)()
     scene = Scene.recorded()
     return (
@@ -100,7 +103,7 @@ def _request_case(recorded: Json, scene: Scene, encoder: Encoder) -> Conformance
 
 
 def _step(step: Json, job: RecordedJob) -> Json:
-    """Return what the user does, with the events that answer it in the place of what it finds."""
+    """Return a step of the user, with `finds` replaced by the events of the answer."""
     if "finds" not in step:
         return step
     found = step["finds"]
@@ -164,12 +167,12 @@ def _rerun_case(recorded: Json, scene: Scene, encoder: Encoder) -> ConformanceCa
 
 
 def _feature(name: str, job: RecordedJob, scale: XY) -> Json:
-    """Return what is expected of a shape, and by how much it may differ.
+    """Return the expected feature of a shape, and the tolerances of its area and bounds.
 
-    A viewer may keep coordinates as 32-bit floats. Each corner then lies up to `off` from where it
-    should along x and along y. Bounds are off by as much. By the shoelace formula the area of n
-    corners is off by at most `off` times the length of all edges, measured along the axes, plus
-    n `off` squared.
+    A viewer may store coordinates as 32-bit floats. The error of each corner is then at most `off`
+    along x and along y, and so is that of the bounds. By the shoelace formula, the error of the
+    area of n corners is at most `off` times the length of all edges, measured along the axes, plus
+    n times `off` squared.
     """
     shape = job.scene.shapes[name]
     rings = [np.array(ring) * scale for part in shape["parts"] for ring in part]

@@ -1,4 +1,4 @@
-"""What is wrong with the request that a viewer makes of a gesture."""
+"""The judgement of the request that a viewer makes for a gesture."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from isoline.protocol.requests import prompt_json, request_json, request_of
 from isoline.testing.conformance.cases import ConformanceCase, Replaceable
 
 MILLIMETRES = 1e-3
-"""How far a position in a volume may be off: a 32-bit float of a metre is precise to 0.00006."""
+"""The tolerance of a position in a volume; a 32-bit float of one metre is precise to 0.00006 mm."""
 
 
 def judge_request(said: object, case: ConformanceCase) -> str | None:
-    """Return what is wrong with the body that a driver printed, None when nothing is."""
+    """Return what is wrong with the body that a driver printed, None if it is correct."""
     if not isinstance(said, Mapping):
         return f"expected a JSON object, got {brief(said)}"
     body = {key: value for key, value in said.items() if key != "replaces"}
@@ -77,7 +77,7 @@ def _wrong_prompts(
 
 
 def _same_way_round(prompt: Prompt) -> Prompt:
-    """Return a box between its first and its last corner; either two opposite ones may be sent."""
+    """Return a box with its lowest corner first; any two opposite corners may be sent."""
     if prompt.kind != "box":
         return prompt
     corners = list(zip(*prompt.points, strict=True))
@@ -87,7 +87,7 @@ def _same_way_round(prompt: Prompt) -> Prompt:
 def _off_in_volume(
     request: SegmentRequest, expected: SegmentRequest, number: int, grid: VolumeGrid
 ) -> str:
-    """Return how positions differ, '' if they do not; LPS and voxels may say the same."""
+    """Return how positions differ, '' if they do not; LPS and voxel positions may be equal."""
     if any(len(point) != 3 for point in request.prompts[number].points):
         return " (a position in a volume has three numbers)"
     got, wanted = (_indices(each, number, grid) for each in (request, expected))
@@ -97,12 +97,12 @@ def _off_in_volume(
     if request.frame_of_reference is None and expected.frame_of_reference is not None:
         return " (without frame_of_reference these are voxel indices)"
     if np.isclose(distance, 0.5, atol=0.01).any():
-        return " (half a voxel off: the middle of voxel n is n)"
-    return " (another place)"
+        return " (half a voxel off: the centre of voxel n is at n)"
+    return " (another position)"
 
 
 def _indices(request: SegmentRequest, number: int, grid: VolumeGrid) -> NDArray[np.float64]:
-    """Return (n, 3) voxel indices of a prompt; of a box its lowest and its highest corner."""
+    """Return the voxel indices i, j, k of a prompt, (n, 3); of a box, its two extreme corners."""
     prompt = request.prompts[number]
     points = np.array(prompt.points, np.float64)
     indices = points if request.frame_of_reference is None else grid.to_index(points)
@@ -120,13 +120,13 @@ def _wrong_region(got: Region | None, wanted: Region | None) -> str | None:
     if _edges(got) == _edges(wanted):
         return None
     if got.bounds == wanted.bounds:
-        return "region: its bounds are right, its outline is not"
+        return "region: its bounds are right, but its outline is not"
     off = _off(astuple(got.bounds), astuple(wanted.bounds))
     return f"region: expected {_where(wanted)}, got {_where(got)}{off}"
 
 
 def _edges(region: Region) -> frozenset[frozenset[tuple[float, ...]]]:
-    """Return the edges of all rings: the same however a ring is turned and where it begins."""
+    """Return the edges of all rings; they do not depend on the direction or start of a ring."""
     rings = [np.round(ring, 6).tolist() for polygon in region.polygons for ring in polygon]
     return frozenset(
         frozenset((tuple(a), tuple(b)))
@@ -136,10 +136,10 @@ def _edges(region: Region) -> frozenset[frozenset[tuple[float, ...]]]:
 
 
 def _off(got: Sequence[float] | None, wanted: Sequence[float] | None) -> str:
-    """Return a hint where coordinates are off by what is usual."""
+    """Return a hint if coordinates have one of the usual errors, otherwise an empty string."""
     distances = {abs(a - b) for a, b in zip(got or (), wanted or (), strict=False)}
     if 0.5 in distances:
-        return " (half a pixel off: pixel n spans [n, n + 1), its middle is n + 0.5)"
+        return " (half a pixel off: pixel n spans [n, n + 1), its centre is n + 0.5)"
     if 1 in distances:
         return " (one pixel off: the last pixel n ends at n + 1)"
     return ""
@@ -158,12 +158,12 @@ def _wrong_replaces(said: object, replaceable: Replaceable | None) -> str | None
         return "replaces: expected the id of the earlier job, or ids" if is_needed else None
     if isinstance(said, str):
         is_shown = replaceable is not None and said == replaceable.job
-        return None if is_shown else f"replaces: there is nothing of the job {said} to replace"
+        return None if is_shown else f"replaces: no result of the job {said} is shown"
     if not isinstance(said, list) or not all(isinstance(name, str) for name in said):
         return f"replaces: expected the id of a job or a list of ids, got {brief(said)}"
     shown: frozenset[str] = frozenset() if replaceable is None else replaceable.ids
     if stale := [name for name in said if name not in shown]:
-        return f"replaces: it names what is not shown: {', '.join(stale)}"
+        return f"replaces: these ids are not shown: {', '.join(stale)}"
     if replaceable is not None and replaceable.is_needed and shown != {*said}:
-        return f"replaces: it leaves out {', '.join(sorted(shown - {*said}))}"
+        return f"replaces: these ids are missing: {', '.join(sorted(shown - {*said}))}"
     return None

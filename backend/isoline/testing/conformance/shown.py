@@ -1,4 +1,4 @@
-"""What is wrong with what a viewer shows: features of a slide, or the labels of a volume."""
+"""The judgement of what a viewer shows: features of a slide, or the labels of a volume."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from isoline.testing.streams import Json
 
 
 def judge_features(said: object, wanted: Sequence[Json]) -> str | None:
-    """Return what is wrong with the features that a driver printed, None when all are right."""
+    """Return what is wrong with the features that a driver printed, None if they are correct."""
     expected = {each["id"]: each for each in wanted}
     try:
         features = _features(said)
@@ -26,7 +26,7 @@ def judge_features(said: object, wanted: Sequence[Json]) -> str | None:
     if repeated := [name for name in expected if shown.count(name) > 1]:
         return f"it shows twice: {_named(repeated, expected)}"
     if foreign := [name for name in shown if name not in expected]:
-        return f"it shows what it should not: {_named(foreign, {f['id']: f for f in features})}"
+        return f"it should not show: {_named(foreign, {f['id']: f for f in features})}"
     if missing := [name for name in expected if name not in shown]:
         return f"it does not show: {_named(missing, expected)}"
     for feature in features:
@@ -55,7 +55,7 @@ def _named(names: Sequence[str], features: Mapping[str, Json]) -> str:
 
 
 def _features(said: object) -> Sequence[Json]:
-    """Return what a driver said it shows. Raises Malformed when that is no list of features."""
+    """Return the features in the output of a driver. Raises Malformed for any other output."""
     if not isinstance(said, list):
         raise Malformed("it should print a list of features")
     for feature in said:
@@ -68,7 +68,7 @@ def _features(said: object) -> Sequence[Json]:
             }:
                 pass
             case _:
-                raise Malformed(f"no feature with id, label, area and bounds: {brief(feature)}")
+                raise Malformed(f"not a feature with id, label, area and bounds: {brief(feature)}")
     return said
 
 
@@ -76,7 +76,7 @@ def _features(said: object) -> Sequence[Json]:
 
 
 def judge_labels(said: object, wanted: object) -> str | None:
-    """Return what is wrong with the (k, j, i) labels that a driver printed, None when none is."""
+    """Return what is wrong with the (k, j, i) labels that a driver printed, None if nothing is."""
     expected = np.array(wanted)
     got = _labels(said)
     if got is None:

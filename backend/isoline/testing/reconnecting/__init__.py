@@ -38,7 +38,7 @@ def run(
     Cases run concurrently and slow each other down on a small machine. If only a few fail, they are
     therefore run again, one at a time, and the second result counts.
 
-    Raises UnknownFormat, or Malformed when the driver cannot be started or there are no cases.
+    Raises UnknownFormat, or Malformed if the driver cannot be started or there are no cases.
     """
     return some(_verdicts(driver, format, CASES if cases is None else cases))
 

@@ -77,9 +77,9 @@ class ReconnectingCase:
     piece_bytes: int | None = None
     """The size of the pieces in which the stream is sent; None sends whole lines."""
     heartbeats_seconds: float = 0.0
-    """For how long nothing but heartbeats come before the last event."""
+    """How long only heartbeats are sent before the last event."""
     token: str = ""
-    """What the client is told to sign in with; the server asks for it where there is one."""
+    """The token for the client to use, which the server then requires; empty for none."""
 
     def faults(self, place: Place) -> Sequence[Fault]:
         return {"submit": self.submit, "events": self.events, "focus": self.focus}[place]
@@ -246,13 +246,13 @@ _TOKEN = "iso_7QmX-2vK9_token"
 TOKENS: tuple[ReconnectingCase, ...] = (
     ReconnectingCase(
         "token",
-        "every request has the token in its header Authorization, and none in its address",
+        "every request has the token in its Authorization header, and none has it in its address",
         looks=_LOOK,
         token=_TOKEN,
     ),
     ReconnectingCase(
         "token: resumed",
-        "a request that is sent again has the token, too",
+        "a request that is sent again has the token too",
         submit=[RefusedAnswer(503)],
         events=[Break("cut", 3)],
         focus=[Break("closed")],
@@ -261,7 +261,7 @@ TOKENS: tuple[ReconnectingCase, ...] = (
     ),
     ReconnectingCase(
         "token: refused",
-        "a 401 is final: it is told to the user, without the token, and not tried again",
+        "a 401 is final: it is reported to the user, without the token, and not retried",
         submit=[RefusedAnswer(401)],
         token=_TOKEN,
     ),
