@@ -211,7 +211,7 @@ def _catalogue() -> dict[str, Json]:
         "query",
         "channel",
         {"type": "string", "examples": ["DAPI,CD3", "0"]},
-        "Names or indices, separated by commas; by default all, in a picture at most seven.",
+        "Names or indices, separated by commas; by default all, but at most seven for a picture.",
     )
     z = _parameter(
         "query",
@@ -223,7 +223,7 @@ def _catalogue() -> dict[str, Json]:
         "query",
         "format",
         {"type": "string", "enum": [*FORMATS], "default": "png"},
-        "A picture, or the pixels themselves, (c, y, x) in little endian.",
+        "A picture, or raw pixels, (c, y, x) in little-endian order.",
     )
     html = {"text/html": {"schema": {"type": "string"}}}
     png = {"image/png": {"schema": {"type": "string", "contentMediaType": "image/png"}}}
@@ -292,10 +292,10 @@ def _uploads() -> dict[str, Json]:
     ]
     png = {"image/png": {"schema": {"type": "string", "contentMediaType": "image/png"}}}
     put = _call("putTile", "Send one tile.", {}, place, status=204, errors=(400, 404, 409, 413))
-    k = _parameter("path", "k", {"type": "integer", "minimum": 0}, "Index of the slice.")
+    k = _parameter("path", "k", {"type": "integer", "minimum": 0}, "The index of the slice.")
     put_slice = _call(
         "putSlice",
-        "Send the values of one slice of a volume, row by row, in little endian.",
+        "Send the values of one slice of a volume, row by row, in little-endian order.",
         {},
         [k],
         status=204,
