@@ -27,6 +27,7 @@ from tests.protocol.test_openapi import check
 
 ADAPTER = Path(__file__).parents[2] / "docs" / "examples" / "adapter.py"
 
+PIXEL = "45935728-d0ec-539d-88db-2960a421f5eb"
 STALE = """    for step in gesture.get("steps", [])[1:2]:
         if "volume" not in gesture and "answer" in step:
             body["replaces"] = [each["id"] for each in step["answer"][1]["features"]]
@@ -336,11 +337,12 @@ def test_what_is_wrong_with_labels_is_called_by_its_name(printed: object, proble
 @pytest.mark.parametrize(
     ("name", "changes", "problem"),
     [
-        ("the same region again", {"replaces": ["a"]}, "these ids are not shown: a"),
-        ("the same region again", {"replaces": []}, "these ids are missing"),
-        ("the same region again", {"replaces": "another"}, "no result of the job another"),
-        ("the same region again", {"replaces": 3}, "expected the id of a job or a list"),
-        ("the next object", {"replaces": EARLIER_JOB}, "no result of the job"),
+        ("the same region again", {"replaces": ["a"]}, "features that are not shown: a"),
+        ("the same region again", {"replaces": []}, "expected the id of the earlier"),
+        ("the same region again", {"replaces": [PIXEL]}, "leaves out"),
+        ("the same region again", {"replaces": "another"}, "nothing of the job another is shown"),
+        ("the same region again", {"replaces": 3}, "the server would refuse it: replaces"),
+        ("the next object", {"replaces": EARLIER_JOB}, "nothing of the job"),
         ("undo of a prompt", {"initial": [0, 0, 9, 9]}, "initial"),
         ("a click in a volume", {"frame_of_reference": "1.2"}, "expected 1.2.3.9, got 1.2"),
         ("a click in a volume", {"frame_of_reference": None}, "these are voxel indices"),

@@ -10,12 +10,12 @@ from isoline_client import Client, ClientError, Json, Policy
 
 
 def answer(mode: str, stream: BinaryIO) -> object:
-    """Return the output for the input that the suite sends in `mode`."""
+    """Return the output for the input `stream` in `mode`."""
     return follow(json.load(stream)) if mode == "follow" else ["follow"]
 
 
 def follow(assignment: Json) -> Iterator[Json]:
-    """Submit and follow the request in `assignment`, and yield a line for each event received."""
+    """Submit and follow the request in `assignment`, and yield each event that is received."""
     policy = Policy(**assignment.get("limits", {}))
     client = Client(assignment["url"], assignment.get("token"), policy=policy)
     looks = {look["after"]: look["focus"] for look in assignment.get("looks", ())}

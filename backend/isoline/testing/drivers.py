@@ -1,6 +1,6 @@
-"""Drivers of the client under test: a command in another process, or a callable in this one.
+"""Drivers of the client under test: a program in another process, or a callable in this one.
 
-`docs/conformance.md` is the contract of a driver.
+`docs/conformance.md` is the contract for drivers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Capability: TypeAlias = Literal[
     "replaces", "follow",
 ]  # fmt: skip
 CAPABILITIES: tuple[Capability, ...] = get_args(Capability)
-"""The capabilities that a client may have; `docs/conformance.md` explains each."""
+"""All capabilities; `docs/conformance.md` explains each."""
 Mode: TypeAlias = Literal["capabilities", "request", "events", "rerun", "follow"]
 
 _REMEDY = f"print a JSON list of some of: {', '.join(CAPABILITIES)}"
@@ -36,16 +36,16 @@ class Printed:
     text: bytes = b""
     """Its standard output."""
     problem: str | None = None
-    """Why it did not finish, None if it did."""
+    """Why it did not complete, None if it did."""
 
 
 class Driver(Protocol):
-    """A client under test. It must be thread-safe."""
+    """A client under test. Must be thread-safe."""
 
     def run(self, mode: Mode, sent: bytes, seconds: float) -> Printed:
-        """Run it with the input `sent` and return its output within `seconds`.
+        """Run `mode` with the input `sent`, and return what is printed within `seconds`.
 
-        Raises Malformed if it cannot be started.
+        Raises Malformed if the driver cannot be started.
         """
 
 
@@ -56,7 +56,7 @@ class Command:
     command: Sequence[str]
 
     def run(self, mode: Mode, sent: bytes, seconds: float) -> Printed:
-        """Start it, wait until it ends, and kill it after `seconds`."""
+        """Run the program, and kill it after `seconds`. Raises Malformed if it cannot start."""
         try:
             done = subprocess.run(
                 [*self.command, mode], input=sent, capture_output=True, timeout=seconds
@@ -79,11 +79,11 @@ class InProcess:
     """A driver that is a callable in this process."""
 
     answer: Callable[[str, BinaryIO], object]
-    """Takes a mode and the input. Returns the output of a program as a JSON value; in the mode
-    `follow`, an iterator of JSON objects."""
+    """Takes a mode and the input. Returns what a program would print, as a JSON value; in the mode
+    `follow` an iterator of JSON objects."""
 
     def run(self, mode: Mode, sent: bytes, seconds: float) -> Printed:
-        """Call it in a thread, which is abandoned after `seconds`."""
+        """Call it in a daemon thread, which is abandoned after `seconds`."""
         lines: list[bytes] = []
         problems: list[str] = []
 
@@ -92,7 +92,7 @@ class InProcess:
                 said = self.answer(mode, BytesIO(sent))
                 for value in said if mode == "follow" else [said]:  # type: ignore[attr-defined]
                     lines.append(json.dumps(value).encode() + b"\n")
-            except Exception as error:  # any error of the client is reported as its problem
+            except Exception as error:  # any error of the client is a result
                 problems.append(f"it raised {type(error).__name__}: {error}")
 
         thread = threading.Thread(target=call, daemon=True)
@@ -107,7 +107,7 @@ def _busy(seconds: float) -> str:
 
 
 def capabilities(driver: Driver, seconds: float = 40.0) -> frozenset[Capability]:
-    """Return the capabilities of `driver`. Raises Malformed if it does not print a list of them."""
+    """Return what `driver` declares. Raises Malformed if that is not a list of capabilities."""
     printed = driver.run("capabilities", b"", seconds)
     if printed.problem:
         raise Malformed(f"the driver does not declare its capabilities: {printed.problem}", _REMEDY)

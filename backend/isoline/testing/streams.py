@@ -1,7 +1,7 @@
-"""Recorded streams: converts shapes and slices, written by hand, to the lines of a server's stream.
+"""Recorded event streams: hand-written shapes and slices become the lines that a server would send.
 
-A recording is a list of steps, each an event or something that happens between two; the encoder of
-the driver's dialect writes the features, and that of `ohif` the slices of a mask.
+A recording is a list of steps, each an event or what happens between two events. The encoder of the
+client's dialect writes the features, and the encoder `ohif` the slices of a mask.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def recorded_stream(name: str, format: str = "geojson") -> list[bytes]:  # noqa:
 
 @dataclass(frozen=True)
 class Scene:
-    """The content of the recordings: shapes on a slide, and slices of two volumes."""
+    """The contents of the recordings: shapes on a slide, and slices of two volumes."""
 
     labels: tuple[Label, ...]
     shapes: Json
@@ -125,7 +125,7 @@ def _volume(recorded: Json) -> VolumeInfo:
 
 @dataclass(frozen=True)
 class RecordedJob:
-    """A job that converts the steps of a recording to the lines of its stream."""
+    """One job, which turns the steps of a recording into the lines of its stream."""
 
     scene: Scene
     encoder: Encoder
@@ -159,10 +159,8 @@ class RecordedJob:
     def _line(self, seq: int, step: Json, more_keys: Json) -> bytes:
         if "unknown" in step:
             return orjson.dumps({"seq": seq, **step["unknown"]}) + b"\n"
-        said = orjson.loads(encode_event(seq, self._event(step), self.started, self.encoder))
-        if "mask" in step:
-            said["whole"] = step.get("whole", False)
-        return orjson.dumps({**more_keys, **said}) + b"\n"
+        event = encode_event(seq, self._event(step), self.started, self.encoder)
+        return orjson.dumps({**more_keys, **orjson.loads(event)}) + b"\n"
 
     def _event(self, step: Json) -> Event:
         tiles = self.started.tiles
@@ -175,7 +173,8 @@ class RecordedJob:
                     self._objects(names), step.get("provisional", False), replaced.reshape(-1, 16)
                 )
             case {"mask": slices}:
-                return self._mask(slices, step.get("provisional", False))
+                mask = self._mask(slices, step.get("provisional", False))
+                return replace(mask, whole=step.get("whole", False))
             case {"progress": done}:
                 return Progress(done, tiles, 1.5)
             case {"warning": box}:

@@ -27,7 +27,7 @@ class Verdict:
     problem: str | None = None
     """What it got wrong; None if it passed or was not run."""
     lacks: tuple[Capability, ...] = ()
-    """The capabilities that the driver does not declare, so that the case was not run."""
+    """The capabilities that the driver lacks for this case, which was then not run."""
 
 
 def some(verdicts: Iterable[Verdict]) -> Iterator[Verdict]:

@@ -1,6 +1,6 @@
 /*
- * The panel as a driver of docs/conformance.md. What it asks Girder for goes to tests/dsa/driver.py,
- * which stands in for that, or, where it points at objects, to a server that has recorded events.
+ * The panel as a driver (docs/conformance.md). When it follows a job, tests/dsa/driver.py replaces
+ * Girder; when it points at objects, a server with recorded events does.
  */
 
 import {text} from 'node:stream/consumers';

@@ -58,8 +58,8 @@ export class Drawing {
     }
 
     /**
-     * Empty the slices that are not among `listed`, in the place of what this run or the earlier one
-     * drew there; return those that changed.
+     * Empty the slices that are not in `listed`, where this run or the earlier one drew; return those
+     * that changed.
      *
      * @param {Set<number>} listed
      */
@@ -70,7 +70,7 @@ export class Drawing {
         return others;
     }
 
-    /** Take back what was only provisional; return the slices that changed. */
+    /** Remove provisional results; return the slices that changed. */
     settle() {
         const open = [...this._slices].filter(([, slice]) => slice.provisional);
         open.forEach(([k, slice]) => {

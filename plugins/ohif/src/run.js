@@ -238,7 +238,7 @@ export class Run {
         }
     }
 
-    /** Empty the slices that are not among these. */
+    /** Empty all slices but these. */
     _clear(slices) {
         const {exists} = this.labelmap;
         const cleared = exists ? this._drawing.clear(new Set(slices.map((each) => this.labelmap.numberOf(each)))) : [];
@@ -248,7 +248,7 @@ export class Run {
         }
     }
 
-    /** Let the viewer show what was drawn: all at once, however many events it came in. */
+    /** Have the viewer show what was drawn, once for any number of events. */
     async _giveTurn() {
         this._began = performance.now();
         await pause(); // a timer, since a hidden tab has no animation frames

@@ -1,7 +1,7 @@
 """A conformance suite that replays recorded gestures and event streams to a viewer's client.
 
-`docs/conformance.md` is the contract of drivers and lists what is judged. `cases.py` creates the
-cases from the recordings; `requests.py` and `shown.py` judge the output of a driver.
+`docs/conformance.md` is the contract for drivers. `cases.py` makes the cases from the recordings,
+`requests.py` and `shown.py` judge the output of a driver.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ def run(
 ) -> Iterator[Verdict]:
     """Replay every case to `driver`, with contours in the dialect `format`; yield the verdicts.
 
-    A case that needs capabilities which the driver does not declare is not run; its verdict lists
-    them. `at_a_time` cases are replayed concurrently, each in its own thread.
+    A case that needs a capability that the driver does not declare is not run, and its verdict says
+    so. `at_a_time` cases run concurrently, each in its own thread.
 
-    Raises UnknownFormat, and Malformed if the driver cannot be started, does not declare its
+    Raises UnknownFormat; Malformed if the driver cannot be started, does not declare its
     capabilities, or declares none that a case needs.
     """
     return some(_verdicts(driver, format, at_a_time))

@@ -1,7 +1,7 @@
 """The recorded cases: the input of a driver, and the output that is expected of it.
 
-The recordings in `recordings/` are data, written by hand; the code here only converts the units of
-the expected output.
+The recordings in `recordings/` are data: shapes, slices and the expected results, written by hand.
+Nothing here computes a result, apart from the scale of coordinates and their tolerance.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from isoline.testing.drivers import Capability
 from isoline.testing.streams import SAME, Json, RecordedJob, Scene, recording
 
 EARLIER_JOB = "a1" * 12
-"""The id of the job that the user runs again, or of the job whose answer to a click is shown."""
+"""The id of the job that the user repeats, or whose answer to a click is shown."""
 SINGLE = 2.0**-24
 """The relative error of rounding to a 32-bit float: half a unit in the last place."""
 WRITTEN = 0.0005
-"""The absolute error of rounding to 3 decimal places, as encoders do."""
+"""The error of rounding to 3 decimal places, as encoders do, in image pixels."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Replaceable:
     job: str
     ids: frozenset[str]
     is_needed: bool
-    """Whether the request has to replace them."""
+    """Whether the request must name it."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,12 @@ class ConformanceCase:
     sent: bytes
     """The input of the driver."""
     expected: object
-    """The expected output, as parsed JSON: features, the labels of all voxels, or a request."""
+    """The expected output, as parsed JSON: features, the labels of all voxels, or a request. An
+    equivalent request passes too."""
     volume: VolumeInfo | None = None
-    """The volume on screen; None for a slide."""
+    """The volume that the case is about; None on a slide."""
     replaceable: Replaceable | None = None
-    """The results that a request may replace."""
+    """What a request may name in `replaces`; None for nothing."""
 
 
 def cases(format: str = "geojson") -> tuple[ConformanceCase, ...]:  # noqa: A002
@@ -103,7 +104,7 @@ def _request_case(recorded: Json, scene: Scene, encoder: Encoder) -> Conformance
 
 
 def _step(step: Json, job: RecordedJob) -> Json:
-    """Return a step of the user, with `finds` replaced by the events of the answer."""
+    """Return a user action with the events that answer it instead of what is found."""
     if "finds" not in step:
         return step
     found = step["finds"]
@@ -167,12 +168,11 @@ def _rerun_case(recorded: Json, scene: Scene, encoder: Encoder) -> ConformanceCa
 
 
 def _feature(name: str, job: RecordedJob, scale: XY) -> Json:
-    """Return the expected feature of a shape, and the tolerances of its area and bounds.
+    """Return the expected feature of a shape, with the tolerance of its area and bounds.
 
-    A viewer may store coordinates as 32-bit floats. The error of each corner is then at most `off`
-    along x and along y, and so is that of the bounds. By the shoelace formula, the error of the
-    area of n corners is at most `off` times the length of all edges, measured along the axes, plus
-    n times `off` squared.
+    A viewer may keep coordinates as 32-bit floats. Each corner, and so the bounds, may then be off
+    by up to `off` along x and along y. By the shoelace formula, the area of n corners is then off
+    by at most `off` times the length of all edges, measured along the axes, plus n `off` squared.
     """
     shape = job.scene.shapes[name]
     rings = [np.array(ring) * scale for part in shape["parts"] for ring in part]

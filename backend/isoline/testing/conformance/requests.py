@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple, replace
 
 import numpy as np
@@ -12,30 +12,27 @@ from numpy.typing import NDArray
 from isoline.domain.prompts import Prompt
 from isoline.domain.request import SegmentRequest
 from isoline.errors import IsolineError
-from isoline.geometry.region import Region, brief
+from isoline.geometry.region import Region
 from isoline.geometry.volume_grid import VolumeGrid
 from isoline.protocol.requests import prompt_json, request_json, request_of
 from isoline.testing.conformance.cases import ConformanceCase, Replaceable
 
 MILLIMETRES = 1e-3
-"""The tolerance of a position in a volume; a 32-bit float of one metre is precise to 0.00006 mm."""
+"""The tolerance of positions in a volume; 32-bit floats up to a metre are precise to 0.00006."""
 
 
 def judge_request(said: object, case: ConformanceCase) -> str | None:
-    """Return what is wrong with the body that a driver printed, None if it is correct."""
-    if not isinstance(said, Mapping):
-        return f"expected a JSON object, got {brief(said)}"
-    body = {key: value for key, value in said.items() if key != "replaces"}
+    """Return what is wrong with the request body that a driver printed, None if it is correct."""
     expected = request_of(case.expected)
     try:
-        request = request_of(body)
+        request = request_of(said)
     except IsolineError as error:
         return f"the server would refuse it: {error}"
     return (
         _wrong_values(request, expected)
         or _wrong_prompts(request, expected, case)
         or _wrong_region(request.region, expected.region)
-        or _wrong_replaces(said.get("replaces"), case.replaceable)
+        or _wrong_replaces(request.replaces, case.replaceable)
     )
 
 
@@ -87,7 +84,7 @@ def _same_way_round(prompt: Prompt) -> Prompt:
 def _off_in_volume(
     request: SegmentRequest, expected: SegmentRequest, number: int, grid: VolumeGrid
 ) -> str:
-    """Return how positions differ, '' if they do not; LPS and voxel positions may be equal."""
+    """Return how positions differ, '' if they do not; either LPS or voxel indices are accepted."""
     if any(len(point) != 3 for point in request.prompts[number].points):
         return " (a position in a volume has three numbers)"
     got, wanted = (_indices(each, number, grid) for each in (request, expected))
@@ -97,8 +94,8 @@ def _off_in_volume(
     if request.frame_of_reference is None and expected.frame_of_reference is not None:
         return " (without frame_of_reference these are voxel indices)"
     if np.isclose(distance, 0.5, atol=0.01).any():
-        return " (half a voxel off: the centre of voxel n is at n)"
-    return " (another position)"
+        return " (half a voxel off: the centre of voxel n is n)"
+    return " (a different position)"
 
 
 def _indices(request: SegmentRequest, number: int, grid: VolumeGrid) -> NDArray[np.float64]:
@@ -152,18 +149,16 @@ def _where(region: Region | None) -> str:
 # --- What it replaces --------------------------------------------------------------------------
 
 
-def _wrong_replaces(said: object, replaceable: Replaceable | None) -> str | None:
-    if said is None:
-        is_needed = replaceable is not None and replaceable.is_needed
-        return "replaces: expected the id of the earlier job, or ids" if is_needed else None
-    if isinstance(said, str):
-        is_shown = replaceable is not None and said == replaceable.job
-        return None if is_shown else f"replaces: no result of the job {said} is shown"
-    if not isinstance(said, list) or not all(isinstance(name, str) for name in said):
-        return f"replaces: expected the id of a job or a list of ids, got {brief(said)}"
+def _wrong_replaces(named: str | tuple[str, ...], replaceable: Replaceable | None) -> str | None:
     shown: frozenset[str] = frozenset() if replaceable is None else replaceable.ids
-    if stale := [name for name in said if name not in shown]:
-        return f"replaces: these ids are not shown: {', '.join(stale)}"
-    if replaceable is not None and replaceable.is_needed and shown != {*said}:
-        return f"replaces: these ids are missing: {', '.join(sorted(shown - {*said}))}"
+    is_needed = replaceable is not None and replaceable.is_needed
+    if isinstance(named, str):
+        is_shown = replaceable is not None and named == replaceable.job
+        return None if is_shown else f"replaces: nothing of the job {named} is shown"
+    if stale := [name for name in named if name not in shown]:
+        return f"replaces: it names features that are not shown: {', '.join(stale)}"
+    if is_needed and not named:
+        return "replaces: expected the id of the earlier job, or the ids of its features"
+    if is_needed and (missing := sorted(shown - {*named})):
+        return f"replaces: it leaves out {', '.join(missing)}"
     return None

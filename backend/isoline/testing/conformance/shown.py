@@ -76,7 +76,7 @@ def _features(said: object) -> Sequence[Json]:
 
 
 def judge_labels(said: object, wanted: object) -> str | None:
-    """Return what is wrong with the (k, j, i) labels that a driver printed, None if nothing is."""
+    """Return what is wrong with the (k, j, i) labels that a driver printed, None if correct."""
     expected = np.array(wanted)
     got = _labels(said)
     if got is None:

@@ -79,7 +79,7 @@ class ReconnectingCase:
     heartbeats_seconds: float = 0.0
     """How long only heartbeats are sent before the last event."""
     token: str = ""
-    """The token for the client to use, which the server then requires; empty for none."""
+    """The token that the client is given, and that the server then requires; empty for none."""
 
     def faults(self, place: Place) -> Sequence[Fault]:
         return {"submit": self.submit, "events": self.events, "focus": self.focus}[place]
@@ -246,7 +246,7 @@ _TOKEN = "iso_7QmX-2vK9_token"
 TOKENS: tuple[ReconnectingCase, ...] = (
     ReconnectingCase(
         "token",
-        "every request has the token in its Authorization header, and none has it in its address",
+        "every request has the token in the header Authorization, and never in its URL",
         looks=_LOOK,
         token=_TOKEN,
     ),
@@ -267,7 +267,7 @@ TOKENS: tuple[ReconnectingCase, ...] = (
     ),
     ReconnectingCase(
         "token: refused later",
-        "a token may expire while a job runs",
+        "a token may expire while a job is running",
         events=[Break("ended", 2), RefusedAnswer(401)],
         token=_TOKEN,
     ),

@@ -25,7 +25,7 @@ KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a driver told of a job."""
+    """The output of a driver."""
 
     lines: Sequence[Json] = ()
     """The parsed lines of its output."""
@@ -34,7 +34,7 @@ class Outcome:
 
 
 def outcome_of(printed: Printed) -> Outcome:
-    """Return the lines that a driver printed."""
+    """Return the parsed lines of the output of a driver."""
     lines: list[Json] = []
     for line in filter(None, printed.text.splitlines()):
         try:
@@ -43,7 +43,7 @@ def outcome_of(printed: Printed) -> Outcome:
             said = None
         if not isinstance(said, dict):
             text = line[:80].decode(errors="replace")
-            problem = printed.problem or f"it printed what is no JSON object: {text}"
+            problem = printed.problem or f"its output is not a JSON object: {text}"
             return Outcome(lines, problem)
         lines.append(said)
     return Outcome(lines, printed.problem)
@@ -105,14 +105,14 @@ def _wrong_token(token: str, attempts: Sequence[Attempt], lines: Sequence[Json])
     expected = f"Bearer {token}" if token else None
     for attempt in attempts:
         if token and token in attempt.address:
-            yield f"{attempt.place}: the token is in the address, where logs keep it"
+            yield f"{attempt.place}: the token is in the URL, which servers log"
         if attempt.authorization != expected:
             wanted = "Authorization: Bearer TOKEN" if token else "no Authorization"
             got = "none" if attempt.authorization is None else "something else"
             yield f"{attempt.place}: expected {wanted}, got {got}"
     for line in lines:
         if token and token in str(line.get("error")):
-            yield "the token is in the error, which users show to others"
+            yield "the token is in the error message"
 
 
 def _listed(keys: set[str | None]) -> str:
