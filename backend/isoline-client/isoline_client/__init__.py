@@ -24,8 +24,10 @@ from isoline_client.events import (
     Warned,
     decode_event,
 )
+from isoline_client.masks import decode_layer, encode_layer, paint, slices_of
 from isoline_client.options import Json, Options, box, point, polygon, scribble
 from isoline_client.retry import ONCE, PROTOCOL, Listener, Policy
+from isoline_client.store import Change, Slices, Store
 
 __version__ = "0.1.0"
 
@@ -33,6 +35,7 @@ __all__ = [
     "ONCE",
     "PROTOCOL",
     "Cancelled",
+    "Change",
     "Client",
     "ClientError",
     "Contours",
@@ -47,11 +50,17 @@ __all__ = [
     "Options",
     "Policy",
     "Progress",
+    "Slices",
     "Started",
+    "Store",
     "Warned",
     "box",
     "decode_event",
+    "decode_layer",
+    "encode_layer",
+    "paint",
     "point",
     "polygon",
     "scribble",
+    "slices_of",
 ]

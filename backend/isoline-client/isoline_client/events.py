@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from typing import Any, TypeAlias
 
@@ -43,7 +43,8 @@ class Contours:
     provisional: bool
     """Shown until a later event replaces them, never stored."""
     replaces: Sequence[str]
-    """Ids of provisional features that these take the place of."""
+    """Ids of features that go, before these are added: provisional ones, and those of the earlier
+    run that the request replaces."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Mask:
     slices: Sequence[Json]
     provisional: bool
     """Shown until a final one comes, never stored."""
+    whole: bool = False
+    """Whether slices that are not listed are empty."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +123,11 @@ ENDS = frozenset({"done", "failed", "cancelled"})
 
 
 def decode_event(line: bytes | str) -> Event | None:
-    """Return the event that one line of a stream says, None for one that is not known here.
+    """Return the event in one line of a stream, None for one that is not known here.
 
-    Keys that are not known are passed over, and so is an event that lacks what this client knows
-    of its kind: an older client reads a newer server. Raises ValueError when the line is no event.
+    An older client reads a newer server: keys that are not known are passed over, and so is an
+    event that lacks what this client knows of its kind, or has it in another form. Raises
+    ValueError when the line is no event.
     """
     return event_of(parse_event(line))
 
@@ -149,13 +153,65 @@ def event_of(said: Json) -> Event | None:
     if kind is None:
         return None
     fields = kind.__dataclass_fields__
-    if any(name not in said for name, each in fields.items() if each.default is MISSING):
+    known = {name: said[name] for name in fields if name in said and _FORMS[name](said[name])}
+    if any(name not in known for name, each in fields.items() if each.default is MISSING):
         return None
-    return kind(**{name: _frozen(name, said[name]) for name in fields if name in said})
+    return kind(**{name: _frozen(name, value) for name, value in known.items()})
 
+
+Form: TypeAlias = Callable[[Any], bool]
+
+
+def _is(*types: type) -> Form:
+    return lambda value: isinstance(value, types)
+
+
+def _list_of(form: Form, length: int | None = None) -> Form:
+    return lambda value: (
+        isinstance(value, list) and length in (None, len(value)) and all(map(form, value))
+    )
+
+
+def _or_null(form: Form) -> Form:
+    return lambda value: value is None or form(value)
+
+
+def _is_feature(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("id"), str)
+
+
+def _is_slice(value: Any) -> bool:
+    match value:
+        case {"k": int(), "layers": list(layers)}:
+            return all(isinstance(each, dict) for each in layers)
+    return False
+
+
+_TEXT, _WHOLE, _NUMBER, _FLAG, _OBJECT = _is(str), _is(int), _is(int, float), _is(bool), _is(dict)
+_PAIR = _list_of(_NUMBER, 2)
+
+_FORMS: Mapping[str, Form] = {
+    **dict.fromkeys(("job", "image", "model", "version", "fingerprint", "scope"), _TEXT),
+    **dict.fromkeys(("kind", "format", "code", "message", "remedy"), _TEXT),
+    **dict.fromkeys(("seq", "z", "tiles", "tiles_done", "tiles_failed", "tiles_skipped"), _WHOLE),
+    **dict.fromkeys(("image_size", "scale"), _PAIR),
+    **dict.fromkeys(("provisional", "whole"), _FLAG),
+    "objects": _WHOLE,
+    "seconds": _NUMBER,
+    "seconds_left": _or_null(_NUMBER),
+    "spacing_um": _or_null(_PAIR),
+    "area": _or_null(_list_of(_NUMBER, 4)),
+    "parameters": _OBJECT,
+    "labels": _list_of(_OBJECT),
+    "volume": _or_null(_OBJECT),
+    "features": _list_of(_is_feature),
+    "replaces": _list_of(_TEXT),
+    "slices": _list_of(_is_slice),
+}
+"""What this client can use, by the name of the field, which has one form in all events."""
 
 _TUPLES = frozenset({"image_size", "spacing_um", "scale", "area"})
 
 
 def _frozen(name: str, value: Any) -> Any:
-    return tuple(value) if name in _TUPLES and isinstance(value, list) else value
+    return tuple(value) if name in _TUPLES and value is not None else value

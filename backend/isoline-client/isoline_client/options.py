@@ -32,6 +32,8 @@ class Options(TypedDict, total=False):
     """[width, height] of the image on the screen; the server refuses a file of another size."""
     format: str
     simplify_px: float | None
+    replaces: str | Sequence[str] | None
+    """What the results take the place of: the id of an earlier job, or ids of shown features."""
     keep: bool
     """Whether the server keeps the answer to prompts as a job; it is sent once otherwise."""
 

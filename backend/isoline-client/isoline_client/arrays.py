@@ -1,0 +1,30 @@
+"""NumPy, which only those need who ask for arrays: it is imported when it is first used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Pixels: TypeAlias = NDArray[np.generic]
+    """Its docstring says which axes."""
+    Labels: TypeAlias = NDArray[np.integer]
+    """(k, j, i), 0 where there is no label."""
+    Inside: TypeAlias = NDArray[np.bool_]
+    """(j, i), true on the object."""
+else:
+    Pixels = Labels = Inside = Any
+
+    class _WhenUsed:
+        def __getattr__(self, name: str) -> Any:
+            try:
+                import numpy
+            except ImportError as error:
+                raise ImportError("arrays need NumPy; run `pip install numpy`") from error
+            return getattr(numpy, name)
+
+    np = _WhenUsed()
+
+__all__ = ["Inside", "Labels", "Pixels", "np"]

@@ -1,0 +1,198 @@
+"""What a viewer shows of one job: each event becomes the change that the viewer has to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+
+from isoline_client.events import Cancelled, Contours, Done, End, Event, Failed, Mask, Started
+from isoline_client.options import Json
+
+Slices = Mapping[int, Sequence[Json]]
+"""Layers by slice k; a slice without layers is empty."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a viewer has to draw: remove, then add, then paint, in a single step."""
+
+    added: Sequence[Json] = ()
+    """Features, in the dialect of the job. None of them is shown when `removed` have gone."""
+    removed: Sequence[str] = ()
+    """Ids of features that are shown."""
+    slices: Slices = field(default_factory=dict)
+    """Slices to paint, each from scratch; see `paint`."""
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to draw."""
+        return bool(self.added or self.removed or self.slices)
+
+
+class Store:
+    """What is shown of one job: its objects and its slices. For one thread at a time.
+
+    An event that was taken before changes nothing, so a stream may be followed again from anywhere.
+    Every dialect is understood in which features have an `id`; the elements of the dialect `dsa` go
+    with the object that they belong to.
+    """
+
+    def __init__(self, earlier: Store | None = None) -> None:
+        """Show nothing yet, or go on from what an `earlier` run shows.
+
+        What the earlier run has left provisional goes with the first event.
+        """
+        self.started: Started | None = None
+        self.end: End | None = None
+        self.last_seq = -1
+        """The number of the last event taken, after which to resume; -1 before the first."""
+        self._objects: dict[str, Json] = dict(earlier._objects) if earlier else {}
+        self._provisional: dict[str, None] = dict(earlier._provisional) if earlier else {}
+        self._kept: set[str] = set(earlier._kept) if earlier else set()
+        self._slices: dict[int, Sequence[Json]] = dict(earlier._slices) if earlier else {}
+        self._final_slices: dict[int, Sequence[Json]] = (
+            dict(earlier._final_slices) if earlier else {}
+        )
+        self._elements: dict[str, dict[str, None]] = {}
+        """Ids of the elements of an object that a dialect draws as several."""
+        for feature in self._objects.values():
+            self._note_element(feature)
+
+    @classmethod
+    def showing(
+        cls, objects: Iterable[Json] = (), slices: Slices | None = None, *, last_seq: int = -1
+    ) -> Store:
+        """Return a store that goes on from what a viewer has stored.
+
+        `objects` are final features and `slices` final slices; `last_seq` is the number of the last
+        event that was taken.
+        """
+        stored = cls()
+        stored._objects = {each["id"]: each for each in objects}
+        stored._slices = dict(slices or {})
+        stored._final_slices = stored._slices
+        store = cls(stored)
+        store.last_seq = last_seq
+        return store
+
+    @property
+    def objects(self) -> Mapping[str, Json]:
+        """The features that are shown, by id, provisional ones too."""
+        return self._objects
+
+    @property
+    def provisional(self) -> Set[str]:
+        """The ids of features that are shown until a later event replaces them, never stored."""
+        return self._provisional.keys()
+
+    @property
+    def slices(self) -> Slices:
+        """The slices that are shown, provisional ones too."""
+        return self._slices
+
+    def final(self) -> list[Json]:
+        """Return the features that may be stored."""
+        return [each for key, each in self._objects.items() if key not in self._provisional]
+
+    def final_slices(self) -> dict[int, Sequence[Json]]:
+        """Return the slices that may be stored."""
+        return dict(self._final_slices)
+
+    def keep(self, feature_id: str) -> None:
+        """Leave a feature to the user, who has changed it: no event removes or changes it again.
+
+        This holds for later runs too.
+        """
+        self._kept.add(feature_id)
+        self._provisional.pop(feature_id, None)
+
+    def drop(self, feature_id: str) -> None:
+        """Forget a feature that the user has removed: no event of this or a later run adds it."""
+        self.keep(feature_id)
+        self._objects.pop(feature_id, None)
+
+    def take(self, *events: Event) -> Change:
+        """Take `events` in their order, and return what the viewer has to draw for all of them."""
+        change = _Collected()
+        for event in events:
+            if event.seq > self.last_seq:
+                self.last_seq = event.seq
+                self._take(event, change)
+        return Change([*change.added.values()], [*change.removed], change.slices)
+
+    def _take(self, event: Event, change: _Collected) -> None:
+        match event:
+            case Started():
+                self.started = event
+                self._clear_provisional(change)
+            case Contours():
+                for feature_id in event.replaces:
+                    self._remove(feature_id, change)
+                for feature in event.features:
+                    self._add(feature, event.provisional, change)
+            case Mask():
+                self._draw(event, change)
+            case Done() | Failed() | Cancelled():
+                self.end = event
+                self._clear_provisional(change)
+
+    def _add(self, feature: Json, provisional: bool, change: _Collected) -> None:
+        feature_id = feature["id"]
+        if feature_id in self._kept:
+            return
+        if feature_id in self._objects:
+            was_provisional = feature_id in self._provisional
+            if provisional and not was_provisional:
+                return  # the same outline is final already, from an earlier run
+            if provisional == was_provisional and feature == self._objects[feature_id]:
+                return
+            change.remove(feature_id)
+        self._objects[feature_id] = change.added[feature_id] = feature
+        if provisional:
+            self._provisional[feature_id] = None
+        else:
+            self._provisional.pop(feature_id, None)
+        self._note_element(feature)
+
+    def _remove(self, object_id: str, change: _Collected) -> None:
+        for each in (object_id, *self._elements.pop(object_id, ())):
+            if each in self._objects and each not in self._kept:
+                del self._objects[each]
+                self._provisional.pop(each, None)
+                change.remove(each)
+
+    def _note_element(self, feature: Json) -> None:
+        user = feature.get("user")
+        if isinstance(user, dict) and "object" in user:
+            self._elements.setdefault(user["object"], {})[feature["id"]] = None
+
+    def _draw(self, mask: Mask, change: _Collected) -> None:
+        said: dict[int, Sequence[Json]] = {each["k"]: each["layers"] for each in mask.slices}
+        if mask.whole:
+            said.update({k: [] for k in self._slices if k not in said})
+        for k, layers in said.items():
+            self._paint(k, layers, change)
+        if not mask.provisional:
+            self._final_slices.update(said)
+
+    def _clear_provisional(self, change: _Collected) -> None:
+        for feature_id in [*self._provisional]:
+            self._remove(feature_id, change)
+        for k in self._slices:
+            self._paint(k, self._final_slices.get(k, []), change)
+
+    def _paint(self, k: int, layers: Sequence[Json], change: _Collected) -> None:
+        if self._slices.get(k) != layers:
+            self._slices[k] = change.slices[k] = layers
+
+
+@dataclass
+class _Collected:
+    """The change that several events make together."""
+
+    added: dict[str, Json] = field(default_factory=dict)
+    removed: dict[str, None] = field(default_factory=dict)
+    slices: dict[int, Sequence[Json]] = field(default_factory=dict)
+
+    def remove(self, feature_id: str) -> None:
+        if self.added.pop(feature_id, None) is None:  # else the viewer has not seen this one yet
+            self.removed[feature_id] = None
