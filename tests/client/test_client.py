@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
 
 import pytest
 
@@ -35,6 +31,7 @@ from isoline.exports.geojson import GeoJSON
 from isoline.protocol.events import encode_event
 from isoline.protocol.problems import problem
 from isoline.testing.contracts import results
+from tests.client.stub import Handler, Server, answer, stream
 
 SAID: list[ServerEvent] = [
     results.STARTED,
@@ -45,108 +42,6 @@ SAID: list[ServerEvent] = [
     ServerDone(1, 2, 0, 0, 0.1),
 ]
 LINES = [encode_event(k, event, results.STARTED, GeoJSON()) + b"\n" for k, event in enumerate(SAID)]
-
-
-class Call(NamedTuple):
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: Any
-
-
-class HungUp(Exception):
-    """The server closes the connection without ending its answer."""
-
-
-class Server:
-    """Answers each call by the next script for its path; the last one stays."""
-
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
-        self.scripts: dict[str, list[Callable[[Handler], None]]] = {}
-        self.hung_up = threading.Event()
-
-        class Bound(Handler):
-            server_state = self
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
-        self._http.daemon_threads = True
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_port}/"
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server_state: Server
-
-    def handle_call(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        body = json.loads(self.rfile.read(length)) if length else None
-        call = Call(self.command, self.path, dict(self.headers), body)
-        self.server_state.calls.append(call)
-        scripts = self.server_state.scripts[self.path.split("?")[0]]
-        try:
-            (scripts.pop(0) if len(scripts) > 1 else scripts[0])(self)
-        except (HungUp, OSError):
-            self.server_state.hung_up.set()
-            self.close_connection = True
-
-    do_GET = do_POST = do_PATCH = do_DELETE = handle_call  # noqa: N815
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def chunk(self, data: bytes) -> None:
-        self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
-        self.wfile.flush()
-
-
-def answer(value: object, status: int = 200) -> Callable[[Handler], None]:
-    body = value if isinstance(value, bytes) else json.dumps(value).encode()
-
-    def script(handler: Handler) -> None:
-        handler.send_response(status)
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    return script
-
-
-def stream(*chunks: bytes | float, cut: bool = False) -> Callable[[Handler], None]:
-    """Send chunks, pause where a number stands, and end well or be cut off."""
-
-    def script(handler: Handler) -> None:
-        handler.send_response(200)
-        handler.send_header("Transfer-Encoding", "chunked")
-        handler.end_headers()
-        for chunk in chunks:
-            if isinstance(chunk, bytes):
-                handler.chunk(chunk)
-            else:
-                time.sleep(chunk)
-        if cut:
-            raise HungUp
-        handler.chunk(b"")
-
-    return script
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    server.scripts["/v1/jobs"] = [answer({"job": "j1", "position": 2, "events": "x"}, 201)]
-    yield server
-    server.close()
 
 
 EVENTS = "/v1/jobs/j1/events"

@@ -127,7 +127,12 @@ def test_what_comes_and_goes_in_one_update_is_never_drawn() -> None:
 
 def test_an_event_that_comes_again_changes_nothing() -> None:
     store = Store()
-    told = [STARTED, contours(1, "a", provisional=True), contours(2, "b", replaces=["a"]), DONE]
+    told: list[Event] = [
+        STARTED,
+        contours(1, "a", provisional=True),
+        contours(2, "b", replaces=["a"]),
+        DONE,
+    ]
     store.take(*told)
     assert not store.take(*told)
     assert not store.take(*told[1:3])

@@ -24,6 +24,7 @@ from isoline_client.events import (
     Warned,
     decode_event,
 )
+from isoline_client.follower import Follower
 from isoline_client.masks import decode_layer, encode_layer, paint, slices_of
 from isoline_client.options import Json, Options, box, point, polygon, scribble
 from isoline_client.retry import ONCE, PROTOCOL, Listener, Policy
@@ -43,6 +44,7 @@ __all__ = [
     "End",
     "Event",
     "Failed",
+    "Follower",
     "Job",
     "Json",
     "Listener",

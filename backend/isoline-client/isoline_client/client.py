@@ -37,7 +37,7 @@ class Client:
         """
         self._http = Transport(url, token, headers, policy.silence_seconds)
         self._policy = policy
-        self._listener = listener
+        self.listener = listener or Listener()
 
     def health(self) -> Json:
         """Return whether the server is ready, its version and its workers."""
@@ -85,7 +85,7 @@ class Client:
         ClientError when the server refuses or the connection is lost.
         """
         body = request_body(image, model, options)
-        attempts = Attempts(self._policy, self._policy.request_seconds, stop, self._listener)
+        attempts = Attempts(self._policy, self._policy.request_seconds, stop, self.listener)
         said = answer(
             attempts,
             lambda: self._http.lines("POST", "/v1/segment", body),
@@ -129,7 +129,7 @@ class Client:
         headers: Headers | None = None,
         stop: Stop | None = None,
     ) -> Json:
-        attempts = Attempts(self._policy, self._policy.request_seconds, stop, self._listener)
+        attempts = Attempts(self._policy, self._policy.request_seconds, stop, self.listener)
         return ask(attempts, lambda: self._http.answer(method, path, body, headers))
 
 
@@ -153,15 +153,16 @@ class Job:
         *,
         format: str | None = None,  # noqa: A002
         stop: Stop | None = None,
+        listener: Listener | None = None,
     ) -> Iterator[Event]:
         """Yield every event after number `after` to the end of the job, each once, in order.
 
-        A lost connection is taken up again where it broke off. Leaving the loop cancels nothing,
-        nor does `stop`, a `threading.Event`: set, it ends a pause at once and the loop at the next
-        sign of life. Raises ClientError when the server stays away or does not know the job any
-        more.
+        A lost connection is taken up again where it broke off; `listener` hears of it, or else that
+        of the client. Leaving the loop cancels nothing, nor does `stop`, a `threading.Event`: set,
+        it ends a pause at once and the loop at the next sign of life. Raises ClientError when the
+        server stays away or does not know the job any more.
         """
-        return _typed(self.events_json(after, format=format, stop=stop))
+        return _typed(self.events_json(after, format=format, stop=stop, listener=listener))
 
     def events_json(
         self,
@@ -169,10 +170,12 @@ class Job:
         *,
         format: str | None = None,  # noqa: A002
         stop: Stop | None = None,
+        listener: Listener | None = None,
     ) -> Iterator[Json]:
         """Yield the events as the JSON objects of the protocol, those not known here too."""
         policy, dialect = self.client._policy, f"&format={format}" if format else ""
-        attempts = Attempts(policy, policy.stream_seconds, stop, self.client._listener)
+        heard_by = listener or self.client.listener
+        attempts = Attempts(policy, policy.stream_seconds, stop, heard_by)
         path = f"{self._path}/events?after="
         return follow(
             attempts, lambda seq: self.client._http.lines("GET", f"{path}{seq}{dialect}"), after
