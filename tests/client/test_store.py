@@ -257,7 +257,8 @@ def test_provisional_slices_go_back_to_what_they_were() -> None:
 
 
 def test_a_viewer_that_was_closed_goes_on_with_what_it_stored() -> None:
-    store = Store.showing([feature("a")], {3: [layer()]}, last_seq=7)
+    store = Store.showing([feature("a"), feature("k")], {3: [layer()]}, kept=["k"])
+    store.last_seq = 7
     assert not store.take(contours(7, "b"))
-    change = store.take(contours(8, "b", replaces=["a"]), mask(9, {4: []}, whole=True))
+    change = store.take(contours(8, "b", replaces=["a", "k"]), mask(9, {4: []}, whole=True))
     assert change == Change([feature("b")], ["a"], {3: [], 4: []})

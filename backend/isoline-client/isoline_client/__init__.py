@@ -28,6 +28,7 @@ from isoline_client.follower import Follower
 from isoline_client.masks import decode_layer, encode_layer, paint, slices_of
 from isoline_client.options import Json, Options, box, point, polygon, scribble
 from isoline_client.retry import ONCE, PROTOCOL, Listener, Policy
+from isoline_client.runs import Run
 from isoline_client.store import Change, Slices, Store
 
 __version__ = "0.1.0"
@@ -52,6 +53,7 @@ __all__ = [
     "Options",
     "Policy",
     "Progress",
+    "Run",
     "Slices",
     "Started",
     "Store",

@@ -146,4 +146,3 @@ class Follower:
             if not self._stopped.is_set():
                 self._waiting.append(event)
                 self._changed.notify_all()
-

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
-from isoline_client.events import Cancelled, Contours, Done, End, Event, Failed, Mask, Started
+from isoline_client.events import (
+    Cancelled,
+    Contours,
+    Done,
+    End,
+    Event,
+    Failed,
+    Mask,
+    Progress,
+    Started,
+    Warned,
+)
 from isoline_client.options import Json
 
 Slices = Mapping[int, Sequence[Json]]
@@ -42,6 +53,8 @@ class Store:
         What the earlier run has left provisional goes with the first event.
         """
         self.started: Started | None = None
+        self.progress: Progress | None = None
+        self.warnings: list[Warned] = []
         self.end: End | None = None
         self.last_seq = -1
         """The number of the last event taken, after which to resume; -1 before the first."""
@@ -59,20 +72,21 @@ class Store:
 
     @classmethod
     def showing(
-        cls, objects: Iterable[Json] = (), slices: Slices | None = None, *, last_seq: int = -1
+        cls,
+        objects: Iterable[Json] = (),
+        slices: Slices | None = None,
+        *,
+        kept: Iterable[str] = (),
     ) -> Store:
-        """Return a store that goes on from what a viewer has stored.
+        """Return a store that goes on from final features and slices that a viewer has stored.
 
-        `objects` are final features and `slices` final slices; `last_seq` is the number of the last
-        event that was taken.
+        `kept` are ids that were left to the user.
         """
         stored = cls()
         stored._objects = {each["id"]: each for each in objects}
-        stored._slices = dict(slices or {})
-        stored._final_slices = stored._slices
-        store = cls(stored)
-        store.last_seq = last_seq
-        return store
+        stored._slices = stored._final_slices = dict(slices or {})
+        stored._kept = set(kept)
+        return cls(stored)
 
     @property
     def objects(self) -> Mapping[str, Json]:
@@ -83,6 +97,11 @@ class Store:
     def provisional(self) -> Set[str]:
         """The ids of features that are shown until a later event replaces them, never stored."""
         return self._provisional.keys()
+
+    @property
+    def kept(self) -> Set[str]:
+        """The ids of features that were left to the user."""
+        return self._kept
 
     @property
     def slices(self) -> Slices:
@@ -131,6 +150,10 @@ class Store:
                     self._add(feature, event.provisional, change)
             case Mask():
                 self._draw(event, change)
+            case Progress():
+                self.progress = event
+            case Warned():
+                self.warnings.append(event)
             case Done() | Failed() | Cancelled():
                 self.end = event
                 self._clear_provisional(change)

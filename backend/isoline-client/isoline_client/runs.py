@@ -1,0 +1,166 @@
+"""A region, or a whole image, that is segmented, and again with other settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from isoline_client.client import Client, Job
+from isoline_client.errors import ClientError
+from isoline_client.events import Started, event_of
+from isoline_client.follower import Follower
+from isoline_client.options import Json, Options
+from isoline_client.store import Change, Slices, Store
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class Run:
+    """One request, the job that answers it, and what is shown of it. For one thread at a time.
+
+        run = Run(client, "slide.svs", "nuclei", region=[0, 0, 4096, 4096]).start()
+        while not run.is_over:
+            draw(run.update(0.1))
+        run.again(parameters={"sensitivity": 0.8})
+
+    Results of a run that is started again take the place of the earlier ones as they come: see
+    `replaces` in the protocol.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        image: str,
+        model: str,
+        *,
+        on_lost: Callable[[str, float], object] | None = None,
+        on_back: Callable[[], object] | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        """Prepare a request; `start` sends it. `on_lost` and `on_back` are as in `Follower`."""
+        self.client = client
+        self.image = image
+        self.model = model
+        self.options = options
+        self.store = Store()
+        self._on_lost = on_lost
+        self._on_back = on_back
+        self._job: Job | None = None
+        self._follower: Follower | None = None
+
+    @classmethod
+    def resume(
+        cls,
+        client: Client,
+        bookmark: str,
+        *,
+        objects: Iterable[Json] = (),
+        slices: Slices | None = None,
+        on_lost: Callable[[str, float], object] | None = None,
+        on_back: Callable[[], object] | None = None,
+    ) -> Run:
+        """Return the run of a `bookmark`, which is followed on and can be started again.
+
+        `objects` and `slices` are what the viewer has stored: those of `store.final()` and
+        `store.final_slices()` when the bookmark was made. Only what is new is told then; without
+        them, everything is told again.
+        """
+        noted = json.loads(bookmark)
+        run = cls(client, noted["image"], noted["model"], on_lost=on_lost, on_back=on_back)
+        run.options = noted["options"]
+        store = Store.showing(objects, slices, kept=noted["kept"])
+        if store.objects or store.slices:
+            store.last_seq = noted["seq"]
+            store.started = noted["started"] and _started(noted["started"])
+        run._follow(client.job(noted["job"]), store)
+        return run
+
+    @property
+    def job(self) -> Job:
+        """The job on the server, the latest one where it was started again."""
+        if self._job is None:
+            raise RuntimeError("the run has no job yet; call start()")
+        return self._job
+
+    @property
+    def follower(self) -> Follower:
+        """What reads the events of the job."""
+        if self._follower is None:
+            raise RuntimeError("the run is not followed yet; call start()")
+        return self._follower
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come: it has ended, or `error` says why it is lost."""
+        return self.follower.is_over
+
+    @property
+    def error(self) -> ClientError | None:
+        """Why the events broke off; None where they did not."""
+        return self.follower.error
+
+    @property
+    def bookmark(self) -> str:
+        """What `resume` needs, as JSON text: store it with the results."""
+        started = self.store.started
+        noted = {
+            "job": self.job.id,
+            "seq": self.store.last_seq,
+            "image": self.image,
+            "model": self.model,
+            "options": self.options,
+            "kept": sorted(self.store.kept),
+            "started": started and asdict(started),
+        }
+        return json.dumps(noted)
+
+    def start(self) -> Run:
+        """Send the request and follow its job; return self.
+
+        Returns once the server has accepted. Raises ClientError when it refuses or stays away.
+        """
+        if self._job is not None:
+            raise RuntimeError("the run was started before; call again()")
+        job = self.client.submit(self.image, self.model, **self.options)
+        self._follow(job, self.store)
+        return self
+
+    def again(self, **changes: Unpack[Options]) -> Run:
+        """Start the request again with some options changed; return self.
+
+        The new results take the place of the earlier ones, which stay until then, except those that
+        the user has changed. An earlier job that still runs is cancelled. Raises ClientError as
+        `start` does; the earlier run is then left as it was.
+        """
+        options: Options = {**self.options, **changes}
+        replacing: Options = {**options, "replaces": self.job.id}
+        job = self.client.submit(self.image, self.model, **replacing)
+        self.options = options
+        self.follower.stop()
+        self._follow(job, Store(self.store))
+        return self
+
+    def update(self, seconds: float = 0.0) -> Change:
+        """Take all events that are there, and return what the viewer has to draw.
+
+        Waits at most `seconds` for the first.
+        """
+        return self.store.take(*self.follower.drain(seconds))
+
+    def cancel(self) -> None:
+        """Stop the job; what it has found stays. The last events still come."""
+        self.job.cancel()
+
+    def _follow(self, job: Job, store: Store) -> None:
+        self._job, self.store = job, store
+        self._follower = Follower(
+            job, store.last_seq, on_lost=self._on_lost, on_back=self._on_back
+        ).start()
+
+
+def _started(noted: Json) -> Started | None:
+    event = event_of({"event": "started", **noted})
+    return event if isinstance(event, Started) else None
