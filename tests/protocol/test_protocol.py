@@ -32,7 +32,7 @@ from isoline.exports.qupath import QuPath
 from isoline.geometry.grid import XY, Box
 from isoline.geometry.volume_grid import LPS, SliceName, VolumeGrid, VolumeInfo
 from isoline.models.model import Choice, ModelSpec, Number, Switch, Unbounded
-from isoline.protocol import problems, requests, responses
+from isoline.protocol import problems, region_query, requests, responses
 from isoline.protocol.events import encode_event
 from isoline.sources.upload import Manifest, UploadLevel
 from isoline.testing.contracts import results
@@ -73,7 +73,7 @@ def keys_of(value: Any) -> Any:
 def test_every_example_has_a_test() -> None:
     tested = {
         "request", "upload", "uploaded", "job", "focus", "event", "volume", "qupath", "dsa",
-        "model", "problem", "save", "saved",
+        "image", "model", "problem", "save", "saved",
     }  # fmt: skip
     assert {name for name, _ in EXAMPLES} == tested
 
@@ -85,6 +85,7 @@ def test_every_example_has_a_test() -> None:
         ("upload", "UploadRequest"),
         ("uploaded", "Upload"),
         ("focus", "Focus"),
+        ("image", "Image"),
         ("event", "Event"),
         ("model", "Model"),
         ("problem", "Problem"),
@@ -106,7 +107,9 @@ def test_requests_are_accepted(example: Any) -> None:
 
 def test_every_key_of_a_request_is_in_the_table() -> None:
     table = re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE)
-    assert table == list(requests.REQUEST_KEYS)
+    requested = table[: len(requests.REQUEST_KEYS)]
+    assert requested == list(requests.REQUEST_KEYS)
+    assert table[len(requested) :] == list(region_query.KEYS)
 
 
 def test_a_focus_is_accepted() -> None:

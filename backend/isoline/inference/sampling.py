@@ -158,11 +158,32 @@ class Sampler:
         rows, row_weights = self._y.taps(box.y0, box.y1)
         columns, column_weights = self._x.taps(box.x0, box.x1)
         taps = rows - native.y0, row_weights, columns - native.x0, column_weights
+        if pixels.dtype.kind != "u":  # the voxels of a volume
+            return _weighted(pixels, *taps)
         interleaved = np.moveaxis(pixels, 0, 2)
         if interleaved.flags.c_contiguous:
             return np.moveaxis(resample_axes(interleaved, *taps), 2, 0)
         planes = [np.ascontiguousarray(plane)[..., None] for plane in pixels]
         return np.stack([resample_axes(plane, *taps)[..., 0] for plane in planes])
+
+
+def _weighted(
+    pixels: NDArray[np.generic],
+    row_start: NDArray[np.int64],
+    row_weights: NDArray[np.uint32],
+    column_start: NDArray[np.int64],
+    column_weights: NDArray[np.uint32],
+) -> NDArray[np.generic]:
+    """Return (c, h, w) from signed or real `pixels` (c, y, x), with taps as in `resample_axes`."""
+    rows = row_start[:, None] + np.arange(row_weights.shape[1])
+    columns = column_start[:, None] + np.arange(column_weights.shape[1])
+    by_row = np.einsum("cjtx,jt->cjx", pixels[:, rows].astype(np.float64), row_weights)
+    sums = np.einsum("cjit,it->cji", by_row[:, :, columns], column_weights)
+    means: NDArray[np.generic] = sums / (row_weights[0].sum() * column_weights[0].sum())
+    if pixels.dtype.kind == "i":
+        means = np.rint(means)
+    values: NDArray[np.generic] = means.astype(pixels.dtype)
+    return values
 
 
 def coarsest_level(info: ImageInfo, grid: Grid) -> int:

@@ -18,6 +18,7 @@ from pydantic_core import core_schema
 from isoline import __version__
 from isoline.protocol.events import EventJson, GeoJSONFeatureJson
 from isoline.protocol.problems import PROBLEM, ProblemJson
+from isoline.protocol.region_query import FORMATS, MAX_PLANE, MAX_SIZE
 from isoline.protocol.requests import (
     FocusJson,
     SaveRequestJson,
@@ -198,9 +199,32 @@ def _catalogue() -> dict[str, Json]:
     size = _parameter(
         "query",
         "size",
-        {"type": "integer", "minimum": 1, "maximum": 8192, "default": 1024},
-        "The longer side of the picture in pixels.",
+        {"type": "integer", "minimum": 1, "maximum": MAX_SIZE},
+        "The longer side in pixels: by default 1024 for a picture, full resolution for raw.",
     )
+    channel = _parameter(
+        "query",
+        "channel",
+        {"type": "string", "examples": ["DAPI,CD3", "0"]},
+        "Names or indices, separated by commas; by default all, in a picture at most seven.",
+    )
+    z = _parameter(
+        "query",
+        "z",
+        {"type": "integer", "minimum": 0, "maximum": MAX_PLANE},
+        "Plane of a stack, or slice k of a volume; by default the middle one.",
+    )
+    form = _parameter(
+        "query",
+        "format",
+        {"type": "string", "enum": [*FORMATS], "default": "png"},
+        "A picture, or the pixels themselves, (c, y, x) in little endian.",
+    )
+    raw = {
+        "application/octet-stream": {
+            "schema": {"type": "string", "contentMediaType": "application/octet-stream"}
+        }
+    }
     html = {"text/html": {"schema": {"type": "string"}}}
     png = {"image/png": {"schema": {"type": "string", "contentMediaType": "image/png"}}}
     return {
@@ -235,12 +259,14 @@ def _catalogue() -> dict[str, Json]:
         "/v1/images/{name}/region": {
             "get": _call(
                 "region",
-                "A picture of a part of an image.",
-                png,
-                [name, box, size],
+                "The pixels of a part of an image, or a picture of them.",
+                {**png, **raw},
+                [name, box, size, channel, z, form],
                 errors=(400, 403, 404, 413, 422),
                 headers={
-                    "X-Isoline-Box": _header("What it shows, moved to whole pixels of its own.")
+                    "X-Isoline-Box": _header("What it shows, moved to whole pixels of its own."),
+                    "X-Isoline-Shape": _header("Of raw pixels: c,y,x.", required=False),
+                    "X-Isoline-Dtype": _header("Of raw pixels, as numpy calls it.", required=False),
                 },
             )
         },
@@ -487,8 +513,8 @@ def _parameter(
     }
 
 
-def _header(description: str) -> dict[str, object]:
-    return {"description": description, "required": True, "schema": {"type": "string"}}
+def _header(description: str, *, required: bool = True) -> dict[str, object]:
+    return {"description": description, "required": required, "schema": {"type": "string"}}
 
 
 def _json(kind: type) -> dict[str, Json]:

@@ -591,7 +591,7 @@ def parse_key(text: str) -> str:
 
 def parse_box(text: str | None) -> Rect:
     """Return the image rectangle in a query's `X0,Y0,X1,Y1`. Raises Malformed."""
-    numbers = re.fullmatch(r"{0},{0},{0},{0}".format(r"(-?\d{1,9}(?:\.\d{1,9})?)"), text or "")
+    numbers = re.fullmatch(r"{0},{0},{0},{0}".format(r"(-?\d{1,9}(?:\.\d{1,20})?)"), text or "")
     if numbers is None:
         raise _wrong("box", "X0,Y0,X1,Y1 in image pixels", text)
     return Rect(*map(float, numbers.groups()))

@@ -46,7 +46,9 @@ def guard(app: Flask, access: Access, metrics: Metrics, settings: Settings) -> N
             response.headers["Access-Control-Allow-Headers"] = (
                 "Authorization, Content-Type, Idempotency-Key"
             )
-            response.headers["Access-Control-Expose-Headers"] = "Retry-After"
+            response.headers["Access-Control-Expose-Headers"] = (
+                "Retry-After, X-Isoline-Box, X-Isoline-Dtype, X-Isoline-Shape"
+            )
             response.vary.add("Origin")
         return response
 

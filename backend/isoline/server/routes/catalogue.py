@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import astuple
 from importlib import resources
 
+import numpy as np
 from flask import Response, request
-from PIL import Image
 
 from isoline import __version__
 from isoline.errors import Broken
+from isoline.geometry.grid import Rect
 from isoline.models.catalogue import ModelCatalogue
-from isoline.protocol import openapi, requests, responses
+from isoline.protocol import openapi, responses
+from isoline.protocol.region_query import parse_region
 from isoline.protocol.responses import (
     BrokenModelJson,
     HealthJson,
@@ -22,15 +23,17 @@ from isoline.protocol.responses import (
     ReadinessJson,
     ServerStatus,
 )
-from isoline.server import metrics, rendering
+from isoline.server import metrics
 from isoline.server.declarations import Routes
 from isoline.server.http import caller, json_response
+from isoline.server.rendering import Regions
 from isoline.server.services import Services
 
 
 def serve_catalogue(routes: Routes, services: Services) -> None:
     """Add the routes for health, models, images, regions, the OpenAPI document and the viewer."""
     images, settings = services.images, services.settings
+    regions = Regions(settings)
 
     @routes.get("/v1/health", scope=None)
     def health() -> Response:
@@ -69,16 +72,18 @@ def serve_catalogue(routes: Routes, services: Services) -> None:
 
     @routes.get("/v1/images/<path:name>/region")
     def region(name: str) -> Response:
-        box = requests.parse_box(request.args.get("box"))
-        side = requests.parse_integer(request.args.get("size", "1024"), "size", 1, 8192)
-        picture = rendering.render(
-            images.find(name, caller()), box, side, settings.limits.region_pixels
-        )
-        buffer = io.BytesIO()
-        Image.fromarray(picture.pixels).save(buffer, "PNG", compress_level=1)
-        response = Response(buffer.getvalue(), content_type="image/png")
-        response.headers["X-Isoline-Box"] = ",".join(map(str, astuple(picture.rect)))
-        return response
+        query = parse_region(request.args.to_dict(flat=False))
+        found = images.find(name, caller())
+        if not query.is_raw:
+            picture = regions.picture(found, query)
+            return _placed(Response(picture.png, content_type="image/png"), picture.rect)
+        pixels = regions.read(found, query)
+        dtype = pixels.values.dtype
+        values = np.ascontiguousarray(pixels.values, dtype.newbyteorder("<"))
+        response = Response(values.tobytes(), content_type="application/octet-stream")
+        response.headers["X-Isoline-Shape"] = ",".join(map(str, values.shape))
+        response.headers["X-Isoline-Dtype"] = dtype.name
+        return _placed(response, pixels.rect)
 
     @routes.get("/v1/openapi.json")
     def document() -> Response:
@@ -88,6 +93,12 @@ def serve_catalogue(routes: Routes, services: Services) -> None:
     def viewer() -> Response:
         page = resources.files("isoline.server").joinpath("web/viewer.html").read_bytes()
         return Response(page, content_type="text/html; charset=utf-8")
+
+
+def _placed(response: Response, rect: Rect) -> Response:
+    """Return `response` with the position of its pixels, in image coordinates."""
+    response.headers["X-Isoline-Box"] = ",".join(map(str, astuple(rect)))
+    return response
 
 
 def _status(services: Services) -> ServerStatus:
