@@ -9,6 +9,9 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
+BEATS: list[bytes | float] = [b"\n", 0.05] * 200
+"""Heartbeats, for a `stream` with nothing to say."""
+
 
 class Call(NamedTuple):
     method: str

@@ -17,7 +17,7 @@ from isoline.client import (
     Policy,
     Started,
 )
-from tests.client.stub import Server, answer, stream
+from tests.client.stub import BEATS, Server, answer, stream
 from tests.client.test_client import EVENTS, LINES
 
 QUICK = Policy(silence_seconds=2, draw=lambda: 0.0)
@@ -41,8 +41,7 @@ def collected(follower: Follower) -> list[Event]:
 @pytest.fixture
 def silent(server: Server) -> Server:
     """A job that says two events and then nothing."""
-    still: list[bytes | float] = [b"\n", 0.1] * 100
-    server.scripts[EVENTS] = [stream(LINES[0] + LINES[1], *still)]
+    server.scripts[EVENTS] = [stream(LINES[0] + LINES[1], *BEATS)]
     return server
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from isoline.client import Cancelled, Client, ClientError, Done, Run
-from tests.client.stub import Server, answer, stream
+from tests.client.stub import BEATS, Server, answer, stream
 from tests.client.test_client import FULL, LINES
 from tests.conftest import SharedServer
 
@@ -103,9 +103,8 @@ def test_a_run_that_is_refused_again_stays_as_it_was(server: Server) -> None:
 
 
 def test_the_job_that_is_replaced_is_not_followed_any_more(server: Server) -> None:
-    endless: list[bytes | float] = [b"\n", 0.05] * 200
     script(server, b"", STARTED + DONE)
-    server.scripts["/v1/jobs/j1/events"] = [stream(STARTED, *endless)]
+    server.scripts["/v1/jobs/j1/events"] = [stream(STARTED, *BEATS)]
     run = Run(Client(server.url), "a.svs", "nuclei").start()
     run.update(UNTIL)
     run.again()
@@ -136,7 +135,10 @@ def test_a_run_goes_on_after_the_viewer_was_closed(server: Server) -> None:
     assert to_the_end(later).removed == ["a"]
     (submitted,) = (call.body for call in server.calls[2:] if call.method == "POST")
     assert submitted == {
-        "image": "a.svs", "model": "nuclei", "format": "qupath", "parameters": {"x": 1},
+        "image": "a.svs",
+        "model": "nuclei",
+        "format": "qupath",
+        "parameters": {"x": 1},
         "replaces": "j1",
     }
 

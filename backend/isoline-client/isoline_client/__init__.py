@@ -9,6 +9,7 @@ Needs `requests` and nothing else. Coordinates are image coordinates throughout:
 x to the right, y down, the origin at the corner of the first pixel.
 """
 
+from isoline_client.clicks import Answer, ClickedObject, ClickSession
 from isoline_client.client import Client, Job
 from isoline_client.errors import ClientError
 from isoline_client.events import (
@@ -36,8 +37,11 @@ __version__ = "0.1.0"
 __all__ = [
     "ONCE",
     "PROTOCOL",
+    "Answer",
     "Cancelled",
     "Change",
+    "ClickSession",
+    "ClickedObject",
     "Client",
     "ClientError",
     "Contours",

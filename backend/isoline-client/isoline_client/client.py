@@ -79,7 +79,8 @@ class Client:
     ) -> Iterator[Event]:
         """Yield the events of one request in one call.
 
-        Leaving the loop hangs up, which cancels it. A request with prompts is asked again when the
+        Leaving the loop hangs up, which cancels it; so does `stop`, a `threading.Event`, at the
+        next sign of life. A request with prompts is asked again when the
         connection is lost; what it has yielded is not yielded twice. Any other, and one whose
         answer is a job that is kept, cannot be taken up again once its events have begun. Raises
         ClientError when the server refuses or the connection is lost.

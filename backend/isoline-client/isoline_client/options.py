@@ -65,4 +65,4 @@ def polygon(corners: Iterable[Sequence[float]], include: bool = True) -> Json:
 
 
 def _prompt(kind: str, points: Iterable[Sequence[float]], include: bool) -> Json:
-    return {"kind": kind, "points": [[*each] for each in points], "include": include}
+    return {"kind": kind, "points": [[*map(float, each)] for each in points], "include": include}

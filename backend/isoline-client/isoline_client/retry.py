@@ -181,14 +181,20 @@ def answer(
 
     `read()` sends the request and yields the lines of its answer. A request that is `repeatable`
     is sent again whenever its answer breaks off, any other only until its first event; an event
-    that says nothing new is not yielded again. Raises ClientError when it is refused or given up.
+    that says nothing new is not yielded again. Ends early, and hangs up, when `attempts` is
+    stopped. Raises ClientError when it is refused or given up.
     """
     yielded: set[str] = set()
     while True:
         lost = ClientError(0, "Lost", "the server closed the stream")
         try:
             with closing(read()) as lines:
-                for event in filter(None, map(_event, lines)):
+                for line in lines:
+                    if attempts.is_stopped:
+                        return
+                    event = _event(line)
+                    if event is None:
+                        continue
                     if (content := _content(event)) not in yielded:
                         yielded.add(content)
                         yield event
@@ -201,6 +207,8 @@ def answer(
             what = f"the events broke off: {lost.what}"
             raise ClientError(lost.status, "Lost", what, "submit() can be resumed") from lost
         if not attempts.again(lost):
+            if attempts.is_stopped:
+                return
             raise lost
 
 

@@ -1,0 +1,252 @@
+"""Objects that the user points at, one after another, each with as many prompts as it takes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from isoline_client.client import Client
+from isoline_client.errors import ClientError
+from isoline_client.events import Failed
+from isoline_client.options import Json, Options
+from isoline_client.store import Change, Slices, Store
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+@dataclass(frozen=True)
+class ClickedObject:
+    """The object that prompts point at."""
+
+    features: Sequence[Json] = ()
+    """On a slide or a picture: its outline. Empty when nothing was found, or in a volume."""
+    slices: Slices = field(default_factory=dict)
+    """In a volume: the slices that it is in."""
+    message: str = ""
+    """A warning for the user, such as why nothing was found."""
+
+    def __bool__(self) -> bool:
+        """Whether there is an object."""
+        return bool(self.features or self.slices)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What has become of the last prompts."""
+
+    object: ClickedObject
+    """The current object."""
+    change: Change
+    """What to draw, since the answer before."""
+    error: ClientError | None = None
+    """Why the last prompts have no answer; the object is then still that of the prompts before."""
+
+
+class ClickSession:
+    """Asks for the object at the user's prompts, in the background. Safe to use from many threads.
+
+        session = ClickSession(client, "slide.svs", "click")
+        session.add(point(4512, 5210))
+        ...
+        if answer := session.poll():      # in a timer of the user interface
+            draw(answer.change)
+
+    Only the last prompts count: a question that has been overtaken is cancelled, and its answer is
+    dropped. In a volume, objects are numbered from 1 in the order in which they are accepted; in
+    `Answer.change` the label of each is its number.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        image: str,
+        model: str,
+        *,
+        on_answer: Callable[[Answer], object] | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        """Begin with no prompts. `options` hold for each of the requests.
+
+        `on_answer` gets each answer as soon as it is there, one at a time, in the thread that has
+        waited for it or that took something back. It must not wait for a thread that uses the
+        session. Without it, call `poll`.
+        """
+        self._client = client
+        self._image = image
+        self._model = model
+        self._options = options
+        self._on_answer = on_answer
+        self._lock = threading.RLock()
+        self._delivering = threading.RLock()
+        self._prompts: list[Json] = []
+        self._answers: dict[int, ClickedObject] = {}
+        """By the number of prompts, where they are known."""
+        self._accepted: list[ClickedObject] = []
+        self._asking: threading.Event | None = None
+        """Set when the question that is open is not of interest any more."""
+        self._error: ClientError | None = None
+        self._has_news = False
+        self._drawn = _Drawing()
+
+    @property
+    def prompts(self) -> list[Json]:
+        """The prompts of the current object, in the order in which they were added."""
+        with self._lock:
+            return [*self._prompts]
+
+    @property
+    def accepted(self) -> list[ClickedObject]:
+        """The objects that were accepted, in that order."""
+        with self._lock:
+            return [*self._accepted]
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether an answer is still to come."""
+        return self._asking is not None
+
+    def add(self, prompt: Json) -> None:
+        """Add a prompt, such as a `point`, to the current object, and ask again."""
+        with self._lock:
+            self._prompts.append(prompt)
+            self._answers.pop(len(self._prompts), None)
+            self._ask()
+
+    def undo(self) -> None:
+        """Take back the last prompt; the answer before it is there at once, if it was known."""
+        with self._lock:
+            if not self._prompts:
+                return
+            self._answers.pop(len(self._prompts), None)
+            self._prompts.pop()
+            if self._prompts and len(self._prompts) not in self._answers:
+                self._ask()
+                return
+            self._stop_asking()
+            self._note_news()
+        self._deliver()
+
+    def clear(self) -> None:
+        """Give up the current object."""
+        with self._lock:
+            self._begin()
+            self._note_news()
+        self._deliver()
+
+    def accept(self) -> ClickedObject | None:
+        """Leave the current object where it is, begin the next one, and return the former.
+
+        None, and nothing changes, while there is no object. A question that is open is given up.
+        """
+        with self._lock:
+            found = self._current
+            if not found:
+                return None
+            self._accepted.append(found)
+            self._begin()
+        return found
+
+    def poll(self) -> Answer | None:
+        """Return what is new since the last call, None if nothing is."""
+        with self._lock:
+            if not self._has_news:
+                return None
+            self._has_news = False
+            before, self._drawn = self._drawn, _drawing([*self._accepted, self._current])
+            return Answer(self._current, _change(before, self._drawn), self._error)
+
+    def close(self) -> None:
+        """Give up the question that is open: nothing more will come."""
+        with self._lock:
+            self._on_answer = None
+            self._has_news = False
+            self._stop_asking()
+
+    @property
+    def _current(self) -> ClickedObject:
+        known = [number for number in self._answers if number <= len(self._prompts)]
+        return self._answers[max(known)] if known else ClickedObject()
+
+    def _begin(self) -> None:
+        self._stop_asking()
+        self._prompts, self._answers = [], {}
+
+    def _note_news(self, error: ClientError | None = None) -> None:
+        self._error, self._has_news = error, True
+
+    def _stop_asking(self) -> None:
+        if self._asking is not None:
+            self._asking.set()
+        self._asking = None
+
+    def _ask(self) -> None:
+        self._stop_asking()
+        overtaken = self._asking = threading.Event()
+        question = (overtaken, [*self._prompts])
+        threading.Thread(target=self._answer, args=question, daemon=True).start()
+
+    def _answer(self, overtaken: threading.Event, prompts: list[Json]) -> None:
+        """Ask with `prompts`, and take in the answer unless it is `overtaken` by then."""
+        found, error = None, None
+        try:
+            found = self._found(overtaken, prompts)
+        except ClientError as refused:
+            error = refused
+        with self._lock:
+            if overtaken.is_set():
+                return
+            self._asking = None
+            if found is not None:
+                self._answers[len(prompts)] = found
+            self._note_news(error)
+        self._deliver()
+
+    def _found(self, overtaken: threading.Event, prompts: list[Json]) -> ClickedObject:
+        asked: Options = {**self._options, "prompts": prompts}
+        store = Store()
+        for event in self._client.segment(self._image, self._model, stop=overtaken, **asked):
+            store.take(event)
+        if isinstance(store.end, Failed):
+            raise ClientError(200, store.end.code, store.end.message, store.end.remedy)
+        slices = {k: layers for k, layers in store.final_slices().items() if layers}
+        return ClickedObject(store.final(), slices, "; ".join(w.message for w in store.warnings))
+
+    def _deliver(self) -> None:
+        with self._delivering:
+            on_answer = self._on_answer
+            if on_answer is not None and (answer := self.poll()) is not None:
+                on_answer(answer)
+
+
+@dataclass
+class _Drawing:
+    """All objects of a session as they are shown."""
+
+    features: dict[str, Json] = field(default_factory=dict)
+    slices: dict[int, list[Json]] = field(default_factory=dict)
+
+
+def _drawing(objects: Sequence[ClickedObject]) -> _Drawing:
+    drawing = _Drawing()
+    for number, each in enumerate(objects, start=1):
+        drawing.features.update({feature["id"]: feature for feature in each.features})
+        for k, layers in each.slices.items():
+            numbered = [{**layer, "label": number} for layer in layers]
+            drawing.slices[k] = [*drawing.slices.get(k, []), *numbered]
+    return drawing
+
+
+def _change(before: _Drawing, now: _Drawing) -> Change:
+    gone = [each for each in before.features if before.features[each] != now.features.get(each)]
+    new = [
+        feature for each, feature in now.features.items() if before.features.get(each) != feature
+    ]
+    slices = {
+        k: now.slices.get(k, [])
+        for k in sorted(before.slices.keys() | now.slices.keys())
+        if before.slices.get(k, []) != now.slices.get(k, [])
+    }
+    return Change(new, gone, slices)
