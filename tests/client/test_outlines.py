@@ -62,6 +62,25 @@ def test_a_coarse_pixel_is_what_lies_at_its_centre(drawn: Outlines) -> None:
     np.testing.assert_array_equal(coarse, LABELS[2::5, 1::3][: SIZE[1] // 5, : SIZE[0] // 3])
 
 
+def test_a_level_is_an_array_that_is_painted_when_it_is_read(drawn: Outlines) -> None:
+    level = drawn.level((SIZE[1], SIZE[0]), SIZE)
+    np.testing.assert_array_equal(np.asarray(level), LABELS)
+    np.testing.assert_array_equal(level[10:50, -300:], LABELS[10:50, -300:])
+    assert (level.shape, level.size, level.dtype) == (LABELS.shape, LABELS.size, LABELS.dtype)
+    # of an odd size, so that its pixels are 701 / 100 image pixels wide
+    coarse = drawn.level((75, 100), SIZE)
+    x, y = ((np.arange(n) + 0.5) * full / n for n, full in zip((100, 75), SIZE, strict=True))
+    np.testing.assert_array_equal(coarse[:, :], LABELS[np.ix_(y.astype(int), x.astype(int))])
+
+
+def test_a_level_shows_what_changes() -> None:
+    outlines = Outlines()
+    level = outlines.level((4, 4), (8, 8))
+    assert not np.asarray(level).any()
+    outlines.add("a", area((0, 0, 8, 4)), 5)
+    assert level[:, 1:2].tolist() == [[5], [5], [0], [0]]
+
+
 def test_holes_and_parts() -> None:
     geometry = {
         "type": "MultiPolygon",

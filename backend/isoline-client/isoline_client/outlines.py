@@ -82,12 +82,52 @@ class Outlines:
         pixels[row[order][::2][run] - top, column - left] = number[order][::2][run]
         return pixels
 
+    def level(self, shape: tuple[int, int], size: Sequence[int]) -> PaintedLevel:
+        """Return an array of this `shape` (rows, columns) that covers an image of `size` (x, y)."""
+        return PaintedLevel(self, shape, (size[0] / shape[1], size[1] / shape[0]))
+
     def _all_edges(self) -> tuple[Corners, Numbers]:
         if self._together is None:
             edges = [np.empty((0, 4)), *self._edges.values()]
             numbers = np.array([0, *self._numbers.values()], np.int32)
             self._together = np.concatenate(edges), np.repeat(numbers, [len(e) for e in edges])
         return self._together
+
+
+class PaintedLevel:
+    """One level of a pyramid of outlines, as napari and Dask want an array.
+
+    Each part is painted when it is read, as the outlines then are.
+    """
+
+    ndim = 2
+
+    def __init__(
+        self, outlines: Outlines, shape: tuple[int, int], downsample: tuple[float, float]
+    ) -> None:
+        """Use `Outlines.level`."""
+        self._outlines = outlines
+        self._downsample = downsample
+        self.shape = shape
+
+    @property
+    def dtype(self) -> np.dtype[np.int32]:
+        """The type of the numbers."""
+        return np.dtype(np.int32)
+
+    @property
+    def size(self) -> int:
+        """The number of pixels."""
+        return self.shape[0] * self.shape[1]
+
+    def __getitem__(self, key: tuple[slice, slice]) -> Numbers:
+        """Return the pixels in two slices, of rows and of columns, without steps."""
+        rows, columns = (part.indices(n) for part, n in zip(key, self.shape, strict=True))
+        return self._outlines.paint((columns[0], rows[0], columns[1], rows[1]), self._downsample)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Numbers:
+        """Return all pixels."""
+        return self[:, :].astype(dtype or np.int32, copy=False)
 
 
 def _first_centre(position: Corners) -> Whole:
