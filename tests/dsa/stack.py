@@ -314,4 +314,4 @@ def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
             if requests.get(f"{url}/api/v1/system/version", timeout=5).ok:
                 return
         time.sleep(0.2)
-    raise BuildFailed(f"Girder does not answer:\n{log.read_text(errors='replace')[-3000:]}")
+    raise BuildFailed(f"Girder does not respond:\n{log.read_text(errors='replace')[-3000:]}")

@@ -49,4 +49,4 @@ def test_it_segments_a_region(archive: Archive) -> None:
 
     refused = run(*given, "--girderToken", archive.stack.guest.token)
     assert refused.returncode != 0
-    assert "Girder answered 403" in refused.stderr
+    assert "Girder responded with 403" in refused.stderr

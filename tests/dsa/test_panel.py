@@ -104,7 +104,7 @@ def test_who_may_not_write_is_told(archive: Archive, chromium: Browser) -> None:
         page.set_default_timeout(SLOW)
         log_in(page, f"{archive.stack.url}/histomics", "guest")
         show(page, archive.stack)
-        expect(page.locator(".isoline-status")).to_contain_text("you need the right to write")
+        expect(page.locator(".isoline-status")).to_contain_text("you need write access")
         buttons = page.locator(".isoline-tools button").all()
         assert len(buttons) >= 3
         for each in buttons:
@@ -117,7 +117,7 @@ def test_a_server_that_is_down_is_named_and_asked_again(archive: Archive, empty_
     archive.admin.call("PUT", "system/setting", key="isoline.url", value=down)
     try:
         show(page, archive.stack)
-        expect(page.locator(".isoline-alert")).to_contain_text("does not answer; trying again")
+        expect(page.locator(".isoline-alert")).to_contain_text("does not respond; trying again")
         page.get_by_role("button", name="Stop").click()
         expect(page.locator("text=Try again")).to_be_visible()
     finally:
@@ -242,7 +242,7 @@ def test_everything_can_be_done_with_the_keyboard(archive: Archive, page: Page) 
 def test_a_drawn_polygon_is_segmented(archive: Archive, page: Page) -> None:
     choose(page, "slow", seconds=0.1)
     page.click("#isoline-panel >> text=Polygon")
-    expect(page.locator(".isoline-status")).to_contain_text("Escape gives up")
+    expect(page.locator(".isoline-status")).to_contain_text("Escape cancels")
     for x, y in ((300, 300), (700, 320), (500, 700)):
         page.mouse.move(x, y)
         page.mouse.click(x, y)

@@ -259,7 +259,7 @@ def test_a_refusal_is_shown_and_taken_back(
     archive.admin.call("PUT", "system/setting", **setting, value="http://127.0.0.1:9")
     try:
         click(page, things[1])
-        expect(page.locator(".isoline-alert")).to_contain_text("does not answer; trying again")
+        expect(page.locator(".isoline-alert")).to_contain_text("does not respond; trying again")
         page.get_by_role("button", name="Stop").click()
         answered(page, 1)
     finally:

@@ -48,7 +48,7 @@ def test_a_run_can_be_stopped_while_the_server_is_away(archive: Archive, tmp_pat
     finally:
         archive.admin.call("PUT", "system/setting", **setting, value=archive.isoline_url)
     assert ended["state"] == "stopped"
-    assert "did not answer" in ended["message"]
+    assert "did not respond" in ended["message"]
     assert len(stored(archive, run)) >= kept, "what it found can be accepted"
 
 

@@ -205,7 +205,7 @@ def test_a_server_that_is_down_is_named(archive: Archive) -> None:
     try:
         answer = archive.admin.open("GET", "isoline/models")
         assert answer.status_code == 502
-        assert "http://127.0.0.1:9 does not answer" in answer.json()["message"]
+        assert "http://127.0.0.1:9 does not respond" in answer.json()["message"]
     finally:
         archive.admin.call("PUT", "system/setting", **setting, value=archive.isoline_url)
 

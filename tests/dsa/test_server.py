@@ -118,8 +118,8 @@ def test_a_submission_carries_the_key_of_the_panel_and_the_token_of_its_user() -
         *((status, PROBLEM, status, "come back later") for status in (502, 503, 504)),
         # it is Girder that was refused, not the user
         *((status, PROBLEM, 500, "Isoline: the queue is full") for status in (401, 403)),
-        *((status, b"<html>", status, "does not answer") for status in (502, 503, 504)),
-        *((status, b"<html>", 500, "is no isoline server") for status in (200, 302, 401, 404)),
+        *((status, b"<html>", status, "does not respond") for status in (502, 503, 504)),
+        *((status, b"<html>", 500, "is not an isoline server") for status in (200, 302, 401, 404)),
     ],
 )
 def test_the_panel_tries_again_where_that_may_help(
@@ -137,7 +137,7 @@ def test_a_server_that_is_down_is_named() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     error = refusal(plugin.Server(url, "").models)
     assert error.status == plugin.NO_ANSWER == 502
-    assert f"{url} does not answer" in str(error)
+    assert f"{url} does not respond" in str(error)
     assert error.retry_after == ""
 
 
@@ -159,7 +159,7 @@ def test_tokens_are_not_sent_to_where_the_server_redirects() -> None:
         headers = {"Location": f"{elsewhere.url}/v1/jobs/j/events"}
         with answering(307, b"", headers) as isoline:
             error = refusal(lambda: plugin.Server(isoline.url, "s").events("j", -1, "of the user"))
-    assert "is no isoline server (307)" in str(error)
+    assert "is not an isoline server (307)" in str(error)
     assert elsewhere.requests == []
 
 
@@ -204,5 +204,5 @@ def test_what_ends_a_run_is_told_in_words_for_users() -> None:
     lost = ClientError(0, "Lost", "the events broke off after number 3: no connection", "events()")
     assert str(plugin.explained(gone, "http://i")) == "Isoline: no such job"
     assert str(plugin.explained(lost, "http://i")).startswith(
-        "The isoline server at http://i does not answer."
+        "The isoline server at http://i does not respond."
     )

@@ -151,7 +151,7 @@ def test_a_server_that_goes_away_leaves_the_viewer_usable(
     panel.page.route(re.compile(r"/events"), lambda route: route.abort())
     panel.choose("halves", seconds=0.4)
     panel.press("Run")
-    expect(panel.said).to_contain_text("does not answer; trying again")
+    expect(panel.said).to_contain_text("does not respond; trying again")
     panel.page.unroute_all()
     expect(panel.said).to_contain_text("Finished")
     (found,) = shown(panel.page)
@@ -160,11 +160,11 @@ def test_a_server_that_goes_away_leaves_the_viewer_usable(
 
     panel.page.route(gone, lambda route: route.abort())
     panel.press("Run")
-    expect(panel.said).to_contain_text("does not answer; trying again")
+    expect(panel.said).to_contain_text("does not respond; trying again")
     panel.press("Stop")
     expect(panel.said).to_have_text("Stopped")
     panel.press("Run")
-    expect(panel.said).to_contain_text("does not answer; trying again")
+    expect(panel.said).to_contain_text("does not respond; trying again")
     panel.page.unroute_all()
     expect(panel.said).to_contain_text("Finished")
 

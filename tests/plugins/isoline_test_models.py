@@ -152,10 +152,12 @@ class Greedy(Model):
         parameters=(
             Choice("how", "raise", ("raise", "grow", "hang"), "What it does there."),
             Number("widest", 256.0, 0.0, 4096.0, "Largest tile, halo included, that it can do."),
+            Number("seconds", 0.0, 0.0, 60.0, "How long a tile takes besides."),
         ),
     )
 
     def infer(self, patch: Patch) -> Instances:
+        time.sleep(float(patch.parameters["seconds"]))
         if patch.pixels.shape[2] > float(patch.parameters["widest"]):
             if patch.parameters["how"] == "hang":
                 time.sleep(600)

@@ -79,6 +79,7 @@ FULL = {
     "format": "qupath",
     "simplify_px": 0.5,
     "keep": True,
+    "replaces": "5f2b8c",
 }
 
 
@@ -113,6 +114,7 @@ def test_every_key_of_a_request_is_read() -> None:
             DrawnSlice(7, (0, 0, 1, 1), b""),
         ),
         keep=True,
+        replaces="5f2b8c",
         image_size=(31872, 13835),
         format="qupath",
         simplify_px=0.5,
@@ -132,6 +134,7 @@ def value_of(request: SegmentRequest, field: Field[Any]) -> object:
         ({"slice": 0}, "slice", 0),
         ({"slice": {"instance": "1"}}, "slice", SliceName("1", 1)),
         ({"keep": False}, "keep", False),
+        ({"replaces": ["0123456789abcdef01234567"]}, "replaces", ("0123456789abcdef01234567",)),
         ({"initial": {"slices": []}}, "initial", ()),
         ({"parameters": {"a": 1, "b": 1.0, "c": True, "d": "1"}}, "parameters",
          {"a": 1, "b": 1.0, "c": True, "d": "1"}),
@@ -152,18 +155,18 @@ def test_what_is_left_out_or_null_is_the_default() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"image": ""}, "image: expected a text, got ''"),
-        ({"image": "x" * 5000}, "image: expected a text"),
-        ({"model": 3}, "model: expected a text, got 3"),
-        ({"tile": 512.5}, "tile: expected a whole number from 0, got 512.5"),
+        ({"image": ""}, "image: expected a string of 1 to 4096 characters, got ''"),
+        ({"image": "x" * 5000}, "image: expected a string of 1 to 4096 characters"),
+        ({"model": 3}, "model: expected a string of 1 to 4096 characters, got 3"),
+        ({"tile": 512.5}, "tile: expected a whole number of at least 0, got 512.5"),
         ({"tile": True}, "tile: expected a whole number"),
-        ({"z": -1}, "z: expected a whole number from 0, got -1"),
+        ({"z": -1}, "z: expected a whole number of at least 0, got -1"),
         ({"focus": [1]}, "focus: expected [x, y]"),
         ({"focus": [1, "2"]}, "focus[1]: expected a number, got '2'"),
         ({"spacing_um": 0}, "spacing_um: expected a number above 0, got 0"),
         ({"spacing_um": [0.25, -1]}, "spacing_um[1]: expected a number above 0"),
         ({"at_um": "0.5"}, "at_um: expected a number"),
-        ({"simplify_px": -0.1}, "simplify_px: expected a number from 0"),
+        ({"simplify_px": -0.1}, "simplify_px: expected a number of at least 0"),
         ({"parameters": [1]}, "parameters: expected a JSON object, got [1]"),
         ({"parameters": {"below": [1]}}, "parameters.below: expected a number"),
         ({"parameters": {"below": None}}, "parameters.below: expected a number"),
@@ -173,13 +176,15 @@ def test_what_is_left_out_or_null_is_the_default() -> None:
         ({"region": [1, 2, 3]}, "region: expected [x0, y0, x1, y1] or a GeoJSON geometry"),
         ({"region": [1, 2, 3, None]}, "region[3]: expected a number, got None"),
         ({"keep": 1}, "keep: expected true or false, got 1"),
+        ({"replaces": 1}, "replaces: expected a text, got 1"),
+        ({"replaces": ["1-2"]}, "replaces[0]: expected the id of a feature, got '1-2'"),
         ({"image_size": [1]}, "image_size: expected [width, height], got [1]"),
         (
             {"image_size": [0, 5]},
             "image_size[0]: expected a whole number from 1 to 16777216, got 0",
         ),
         ({"image_size": [1, 2**25]}, "image_size[1]: expected a whole number from 1 to"),
-        ({"slice": "x"}, "slice: expected a whole number from 0, got 'x'"),
+        ({"slice": "x"}, "slice: expected a whole number of at least 0, got 'x'"),
         (
             {"slice": {"frame": 1}},
             "slice has no 'instance'; add \"instance\"; known",
@@ -231,7 +236,7 @@ def test_what_is_left_out_or_null_is_the_default() -> None:
         ),
         (
             {"initial": {"slices": [{**DRAWN, "slice": {"instance": 3}}]}},
-            "initial.slices[0].slice.instance: expected a text, got 3",
+            "initial.slices[0].slice.instance: expected a string of 1 to 4096 characters, got 3",
         ),
         (
             {"initial": [1, 2]},
@@ -259,12 +264,16 @@ def test_mistakes_in_other_bodies_have_their_places() -> None:
         (requests.parse_upload, {"size": [9, 9]}, "the upload has no 'request'; add"),
         (requests.parse_upload, {**upload, "request": {}}, "request has no 'model'"),
         (requests.parse_upload, {**upload, "request": {"model": "m", "tile": 1.5}},
-         "request.tile: expected a whole number from 0, got 1.5"),
+         "request.tile: expected a whole number of at least 0, got 1.5"),
         (requests.parse_upload, {**upload, "request": {"model": "m", "tiles": 1}},
          "request has an unknown key 'tiles'; did you mean 'tile'?"),
         (requests.parse_upload, {**upload, "channels": []}, "channels: expected a list of 1 to 64"),
         (requests.parse_upload, {**upload, "channels": ["x"] * 65}, "channels: expected a list of"),
-        (requests.parse_upload, {**upload, "channels": ["a", "a"]}, "channels: expected names"),
+        (
+            requests.parse_upload,
+            {**upload, "channels": ["a", "a"]},
+            "channels: expected a list of different names",
+        ),
         (requests.parse_upload, {**upload, "dtype": 8}, 'dtype: expected "uint8" or "uint16"'),
         (requests.parse_upload, {**upload, "is_slide": None}, "is_slide: expected true or false"),
         (requests.parse_save, {**save, "segments": []}, "segments: expected a list of segments"),
@@ -277,7 +286,7 @@ def test_mistakes_in_other_bodies_have_their_places() -> None:
         (requests.parse_save, {**save, "slices": [{**kept, "layers": [{**layer, "runs": 3}]}]},
          "slices[0].layers[0].runs: expected runs in base64, got 3"),
         (requests.parse_focus, {"focsu": [1, 2]}, "unknown key 'focsu'; did you mean 'focus'?"),
-        (requests.parse_focus, {}, "the body has to have either 'focus' or 'slice'"),
+        (requests.parse_focus, {}, "the body must have either 'focus' or 'slice'"),
     ]  # fmt: skip
     for parse_body, body, told in cases:
         with pytest.raises(Malformed) as caught:
@@ -287,9 +296,9 @@ def test_mistakes_in_other_bodies_have_their_places() -> None:
 
 
 def test_what_is_too_much_is_refused_as_such() -> None:
-    with pytest.raises(TooLarge, match="prompts has 1001 prompts; send at most 1000"):
+    with pytest.raises(TooLarge, match="the request has 1001 prompts; send at most 1000"):
         parse(prompts=[POINT] * 1001)
-    with pytest.raises(TooLarge, match="parameters has 1001 parameters"):
+    with pytest.raises(TooLarge, match="the request has 1001 parameters"):
         parse(parameters=dict.fromkeys(map(str, range(1001))))
 
 
@@ -436,6 +445,7 @@ whole_requests = st.builds(
     frame_of_reference=texts,
     initial=regions | st.lists(drawn, max_size=4).map(tuple),
     keep=st.just(True),
+    replaces=st.just("5f2b8c") | st.uuids().map(lambda each: (str(each),)),
     image_size=st.tuples(st.integers(1, 1 << 24), st.integers(1, 1 << 24)),
     format=texts,
     simplify_px=st.floats(0, 1e9),

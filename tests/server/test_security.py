@@ -261,11 +261,11 @@ def test_any_other_address_takes_a_token(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('[tokens.a]\nsha256 = "secret"\n', "no SHA-256"),
+        ('[tokens.a]\nsha256 = "secret"\n', "not a SHA-256"),
         ("[tokens.a]\n", "has no sha256"),
         (f'[tokens.a]\nsha256 = "{"0" * 64}"\nscopes = ["write"]\n', "the scopes are"),
         ('[oidc]\nissuer = "https://i"\n', "audience and jwks"),
-        ('[oidc]\nissuer = "https://i"\naudience = "x"\njwks = "http://i"\n', "prove nothing"),
+        ('[oidc]\nissuer = "https://i"\naudience = "x"\njwks = "http://i"\n', "cannot be trusted"),
     ],
 )
 def test_mistakes_in_the_configuration(tmp_path: Path, text: str, problem: str) -> None:

@@ -162,8 +162,8 @@ def test_a_command_that_is_not_there() -> None:
     [
         (b"", "did not print JSON"),
         (b"{}", "a list"),
-        (b"[{}]", "no feature"),
-        (b'[{"id": "x", "label": "Y", "area": 3, "bounds": [0, 0, 1, 1]}]', "should not"),
+        (b"[{}]", "not a feature"),
+        (b'[{"id": "x", "label": "Y", "area": 3, "bounds": [0, 0, 1, 1]}]', "should not show"),
         (b"[]", "does not show"),
     ],
 )

@@ -229,9 +229,9 @@ def test_a_key_that_is_used_twice_is_caught(tmp_path: Path) -> None:
     ("program", "problem"),
     [
         ("raise SystemExit('no such viewer')", "exit status 1: no such viewer"),
-        ("print('hello')", "no JSON object: hello"),
-        ("print([])", "no JSON object"),
-        ("pass", "submit: nothing came"),
+        ("print('hello')", "not a JSON object: hello"),
+        ("print([])", "not a JSON object"),
+        ("pass", "submit: no request arrived"),
     ],
 )
 def test_a_driver_that_does_not_drive_is_told_why(
@@ -248,7 +248,7 @@ def test_a_refusal_must_be_told_to_the_user(tmp_path: Path) -> None:
         f"import sys, io; real, sys.stdout = sys.stdout, io.StringIO(); {package}", encoding="utf-8"
     )
     driver = Command((sys.executable, str(tmp_path / "driver.py")))
-    assert "without saying why" in wrong(driver, case_of("submit: refused"))["submit: refused"]
+    assert "without reporting why" in wrong(driver, case_of("submit: refused"))["submit: refused"]
 
 
 class Crowded(OwnClient):

@@ -1,12 +1,12 @@
-"""Talk to an isoline server from Python: results as typed events, as they come.
+"""A client of isoline servers that yields results as typed events while they are computed.
 
     client = Client("http://127.0.0.1:8765")
     for event in client.segment("slide.svs", "nuclei", region=[2600, 3900, 6696, 7996]):
         if isinstance(event, Contours):
             print(len(event.features), "contours")
 
-Needs `requests` and nothing else. Coordinates are image coordinates throughout: level-0 pixels,
-x to the right, y down, the origin at the corner of the first pixel.
+Requires only `requests`. All coordinates are image coordinates: level-0 pixels, x to the right,
+y down, with the origin at the corner of the first pixel.
 """
 
 from isoline_client.clicks import Answer, ClickedObject, ClickSession

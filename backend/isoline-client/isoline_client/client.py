@@ -1,4 +1,4 @@
-"""One server and its jobs."""
+"""A server and its jobs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Client:
-    """One server. Safe to use from several threads."""
+    """A client of one server. Thread-safe."""
 
     def __init__(
         self,
@@ -29,47 +29,51 @@ class Client:
         policy: Policy = PROTOCOL,
         listener: Listener | None = None,
     ) -> None:
-        """Speak to the server at `url`; `token` is what it was started with, if it wants one.
+        """Use the server at `url`; `token` is the access token, if the server requires one.
 
-        `headers` is called for each request and returns what else to send, such as a
-        `Girder-Token`. `listener` hears when the connection is lost and found again; each viewer
-        of a job may have a client of its own, for a client keeps no connection.
+        `headers` is called for each request and returns additional headers, such as a
+        `Girder-Token`. `listener` is notified when the connection is lost and restored. A client
+        keeps no connection open, so each viewer of a job may have its own.
         """
         self._http = Transport(url, token, headers, policy.silence_seconds)
         self._policy = policy
         self.listener = listener or Listener()
 
     def health(self) -> Json:
-        """Return whether the server is ready, its version and its workers."""
+        """Return the server's status, its version and the number of its workers.
+
+        This method and all others raise ClientError if the server refuses the request or cannot be
+        reached.
+        """
         return self._ask("GET", "/v1/health")
 
     def models(self) -> list[Json]:
-        """Return every model, with its labels and parameters."""
+        """Return all models, with their labels and parameters."""
         answer: list[Json] = self._ask("GET", "/v1/models")["models"]
         return answer
 
     def images(self) -> list[str]:
-        """Return the names of the images that the server can see."""
+        """Return the names of the images on the server."""
         answer: list[str] = self._ask("GET", "/v1/images")["images"]
         return answer
 
     def jobs(self, ended: int = 100) -> list[Json]:
-        """Return your jobs, the oldest first: those that go on, and the last `ended` others."""
+        """Return your jobs, oldest first: those that have not ended and the last `ended` others."""
         answer: list[Json] = self._ask("GET", f"/v1/jobs?ended={ended}")["jobs"]
         return answer
 
     def submit(
         self, image: str, model: str, *, stop: Stop | None = None, **options: Unpack[Options]
     ) -> Job:
-        """Queue a request and return its job. Raises ClientError when the server refuses.
+        """Queue a request and return its job. Raises ClientError if the server refuses it.
 
-        However often it has to be sent, there is one job. `stop`, a `threading.Event`, ends the
-        trying.
+        The request is retried, but creates only one job. Setting `stop`, a `threading.Event`, ends
+        the retries.
         """
         return self.submit_request(request_body(image, model, options), stop=stop)
 
     def submit_request(self, request: Json, *, stop: Stop | None = None) -> Job:
-        """Queue `request`, the JSON object of the protocol, and return its job."""
+        """Queue `request`, a JSON object as in the protocol, and return its job; see `submit`."""
         once = {"Idempotency-Key": secrets.token_urlsafe(16)}
         answer = self._ask("POST", "/v1/jobs", request, once, stop)
         return Job(self, answer["job"], answer["position"])
@@ -77,13 +81,12 @@ class Client:
     def segment(
         self, image: str, model: str, *, stop: Stop | None = None, **options: Unpack[Options]
     ) -> Iterator[Event]:
-        """Yield the events of one request in one call.
+        """Submit a request and yield its events.
 
-        Leaving the loop hangs up, which cancels it; so does `stop`, a `threading.Event`, at the
-        next sign of life. A request with prompts is asked again when the
-        connection is lost; what it has yielded is not yielded twice. Any other, and one whose
-        answer is a job that is kept, cannot be taken up again once its events have begun. Raises
-        ClientError when the server refuses or the connection is lost.
+        Leaving the loop closes the connection, which cancels the request. If the connection is
+        lost, a request with prompts is sent again, and events that were already yielded are
+        skipped. Any other request, and one with `keep`, cannot be resumed once its events have
+        begun. Raises ClientError if the server refuses the request or the connection is lost.
         """
         body = request_body(image, model, options)
         attempts = Attempts(self._policy, self._policy.request_seconds, stop, self.listener)
@@ -103,11 +106,11 @@ class Client:
         format: str = "dicomseg",  # noqa: A002
         description: str = "isoline",
     ) -> Json:
-        """Store a labelmap in the archive that the series `image` comes from.
+        """Store a labelmap in the archive of the series `image`.
 
-        `slices` are those of mask events, `segments` say what their labels are: see the protocol.
+        `slices` are those of mask events, and `segments` describe their labels, as in the protocol.
         Returns the UIDs of `study`, `series` and `instance`, and whether it is `new` there. Raises
-        ClientError when the server refuses, or the archive.
+        ClientError if the server or the archive refuses it.
         """
         body = {
             "image": image,
@@ -119,7 +122,7 @@ class Client:
         return self._http.answer("POST", "/v1/segmentations", body)
 
     def job(self, job_id: str) -> Job:
-        """Return a job that was submitted earlier, perhaps by someone else."""
+        """Return a job that was submitted earlier, perhaps by another client. Sends nothing."""
         return Job(self, job_id, 0)
 
     def _ask(
@@ -138,15 +141,15 @@ class Job:
     """One job on the server."""
 
     def __init__(self, client: Client, job_id: str, position: int) -> None:
-        """Use `Client.submit` or `Client.job`."""
+        """Do not call this; use `Client.submit` or `Client.job`."""
         self.client = client
         self.id = job_id
         self.position = position
-        """How many jobs stood before it when it was submitted."""
+        """The number of jobs before it in the queue when it was submitted."""
         self._path = f"/v1/jobs/{job_id}"
         self._lock = threading.Lock()
         self._outdated = threading.Event()
-        """Set when the user has looked elsewhere since the last look."""
+        """Set when a later focus or slice replaces the one being sent."""
 
     def events(
         self,
@@ -183,22 +186,22 @@ class Job:
         )
 
     def state(self) -> Json:
-        """Return where the job is in its life, as the server says it."""
+        """Return the state and progress of the job, as in the protocol."""
         return self.client._ask("GET", self._path)
 
     def focus(self, x: float, y: float) -> None:
-        """Look at this point of the image from now on: tiles nearest to it run first.
+        """Move the focus to a point in image pixels: the tiles nearest to it are computed first.
 
-        While it is being tried again, a later `focus` or `look` takes its place.
+        While it is being retried, a later `focus` or `look` replaces it.
         """
         self._look({"focus": [x, y]})
 
     def look(self, slice: int | Mapping[str, Any]) -> None:  # noqa: A002
-        """Look at this slice of the volume from now on: k, or its `instance` and `frame`."""
+        """Move the focus to a slice of the volume: k, or its `instance` and `frame`."""
         self._look({"slice": slice})
 
     def cancel(self) -> None:
-        """Stop the job; what it has found stays readable."""
+        """Cancel the job; the results so far are kept."""
         self.client._ask("DELETE", self._path)
 
     def _look(self, place: Json) -> None:

@@ -1,26 +1,26 @@
-"""What goes wrong between a client and its server."""
+"""The errors of the client."""
 
 from __future__ import annotations
 
 PASSING = frozenset({0, 429, 502, 503, 504})
-"""Statuses that may be another one soon; 0 is no answer."""
+"""Statuses after which a retry may succeed; 0 means that there was no response."""
 
 
 class ClientError(Exception):
-    """The server refused, or cannot be reached."""
+    """The server refused the request, or cannot be reached."""
 
     def __init__(
         self, status: int, code: str, what: str, remedy: str = "", retry_after: float = 0.0
     ) -> None:
         super().__init__(status, code, what, remedy, retry_after)
         self.status = status
-        """Of HTTP; 0 when there was no answer."""
+        """The HTTP status; 0 if there was no response."""
         self.code = code
-        """What to compare: stable across versions."""
+        """The kind of error, to be compared; stable across versions."""
         self.what = what
         self.remedy = remedy
         self.retry_after = retry_after
-        """Seconds for which the server asks to be left alone; 0 when it does not say."""
+        """The pause in seconds that the server requests before a retry; 0 if it requests none."""
 
     @property
     def is_passing(self) -> bool:
@@ -32,4 +32,4 @@ class ClientError(Exception):
 
 
 class NothingMore(Exception):
-    """The job has ended and its last event was read before."""
+    """The job has ended, and its last event has already been read."""

@@ -1,4 +1,4 @@
-"""What a job says: `docs/protocol.md` of isoline has the meaning of each event."""
+"""The events of a job; isoline's `docs/protocol.md` has the meaning of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from isoline_client.options import Json
 
 @dataclass(frozen=True)
 class Started:
-    """The request was understood."""
+    """The job has started: its image, model and working grid."""
 
     seq: int
     job: str
@@ -31,12 +31,12 @@ class Started:
     tiles: int
     format: str
     volume: Json | None = None
-    """Of a volume: where its voxels lie and what its slices are called."""
+    """For a volume: its grid in LPS millimetres and the names of its slices."""
 
 
 @dataclass(frozen=True)
 class Contours:
-    """Results, in the dialect that was asked for."""
+    """Features in the requested dialect, in image pixels."""
 
     seq: int
     features: Sequence[Json]
@@ -49,7 +49,7 @@ class Contours:
 
 @dataclass(frozen=True)
 class Mask:
-    """Slices of labels of a volume, each whole; a later one of the same slice replaces it."""
+    """Complete slices of labels of a volume; a later event replaces slices of an earlier one."""
 
     seq: int
     slices: Sequence[Json]
@@ -61,7 +61,7 @@ class Mask:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the job is."""
+    """The progress of the job."""
 
     seq: int
     tiles_done: int
@@ -71,7 +71,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Warned:
-    """Something went wrong and the job goes on."""
+    """Something went wrong, but the job continues."""
 
     seq: int
     code: str
@@ -81,7 +81,7 @@ class Warned:
 
 @dataclass(frozen=True)
 class Done:
-    """The job ran to its end."""
+    """The job has finished."""
 
     seq: int
     objects: int
@@ -93,7 +93,7 @@ class Done:
 
 @dataclass(frozen=True)
 class Failed:
-    """The job could not go on."""
+    """The job could not continue."""
 
     seq: int
     code: str
@@ -103,7 +103,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Cancelled:
-    """Someone stopped the job."""
+    """The job was cancelled."""
 
     seq: int
     tiles_done: int
@@ -133,9 +133,9 @@ def decode_event(line: bytes | str) -> Event | None:
 
 
 def parse_event(line: bytes | str) -> Json:
-    """Return the JSON object of one line, which has its `seq` and its name in `event`.
+    """Return the JSON object in one line, which has the keys `event`, its name, and `seq`.
 
-    Raises ValueError when the line is no event.
+    Raises ValueError if the line is not an event.
     """
     try:
         said = json.loads(line)
@@ -144,11 +144,11 @@ def parse_event(line: bytes | str) -> Json:
     match said:
         case {"event": str(), "seq": int()}:
             return dict(said)
-    raise ValueError(f"no event: {line[:80]!r}")
+    raise ValueError(f"not an event: {line[:80]!r}")
 
 
 def event_of(said: Json) -> Event | None:
-    """Return what `parse_event` gave as its type, None for an event that is not known here."""
+    """Return the event in the JSON object that `parse_event` returns, None for an unknown one."""
     kind = _EVENTS.get(said["event"])
     if kind is None:
         return None

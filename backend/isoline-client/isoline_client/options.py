@@ -1,4 +1,4 @@
-"""What a request says beside its image and its model, and the prompts that it may hold."""
+"""The optional keys of a request, and functions that return prompts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ Json: TypeAlias = dict[str, Any]
 
 
 class Options(TypedDict, total=False):
-    """What a request may say beside image and model; the protocol has the meaning of each."""
+    """The optional keys of a request; the protocol has the meaning of each."""
 
     region: Sequence[float] | Mapping[str, Any] | None
-    """[x0, y0, x1, y1] or a GeoJSON geometry; None is the whole image."""
+    """[x0, y0, x1, y1] or a GeoJSON geometry, in image pixels; None means the whole image."""
     focus: Sequence[float] | None
     parameters: Mapping[str, float | int | bool | str] | None
     tile: int | None
@@ -21,13 +21,13 @@ class Options(TypedDict, total=False):
     channel: Sequence[str | int] | None
     z: int | None
     slice: int | Mapping[str, str | int] | None
-    """Where the user looks in a volume: k, or {"instance": SOPInstanceUID, "frame": 1}."""
+    """Where the user is looking in a volume: k, or {"instance": SOPInstanceUID, "frame": 1}."""
     prompts: Sequence[Mapping[str, Any]] | None
-    """What points at the one object: see `point`, `box`, `scribble` and `polygon`."""
+    """What the user drew to indicate one object: see `point`, `box`, `scribble` and `polygon`."""
     frame_of_reference: str | None
-    """FrameOfReferenceUID of prompts in LPS millimetres; None: they are in pixels or voxels."""
+    """FrameOfReferenceUID of prompts in LPS millimetres; None if they are in pixels or voxels."""
     initial: Sequence[float] | Mapping[str, Any] | None
-    """What the prompts correct: as `region`, or {"slices": [...]} in a volume."""
+    """The result for the prompts to correct: as `region`, or {"slices": [...]} in a volume."""
     image_size: Sequence[int] | None
     """[width, height] of the image on the screen; the server refuses a file of another size."""
     format: str
@@ -39,23 +39,26 @@ class Options(TypedDict, total=False):
 
 
 def request_body(image: str, model: str, options: Options) -> Json:
-    """Return the JSON object to send; options that are None are left out."""
+    """Return the JSON object to send; options that are None are omitted."""
     given = {key: value for key, value in options.items() if value is not None}
     return {"image": image, "model": model, **given}
 
 
 def point(*at: float, include: bool = True) -> Json:
-    """Return the prompt at x, y, in a volume x, y, z; not `include`: the object is not there."""
+    """Return the prompt of a point at x, y or, in a volume, at x, y, z.
+
+    Without `include`, the point is not on the object.
+    """
     return _prompt("point", [at], include)
 
 
 def box(first: Sequence[float], last: Sequence[float], include: bool = True) -> Json:
-    """Return the prompt of a box between two opposite corners."""
+    """Return the prompt of a box with these opposite corners."""
     return _prompt("box", [first, last], include)
 
 
 def scribble(way: Iterable[Sequence[float]], include: bool = True) -> Json:
-    """Return the prompt of a line over the object."""
+    """Return the prompt of a line drawn on the object."""
     return _prompt("scribble", way, include)
 
 

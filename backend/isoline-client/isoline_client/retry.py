@@ -1,7 +1,7 @@
-"""When to try again, and for how long: "Trying again" in isoline's protocol.
+"""When to retry, and for how long: "Trying again" in isoline's protocol.
 
-Knows no HTTP library: an attempt is a function that raises `ClientError`, and a stream is one that
-opens it after an event and yields its lines.
+Independent of the HTTP library: an attempt is a function that raises `ClientError`, and a stream is
+a function that takes the number of the last event and yields the lines after it.
 """
 
 from __future__ import annotations
@@ -26,27 +26,29 @@ T = TypeVar("T")
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 8.0
 SPREAD = 0.25
-"""Of a pause, up and down: clients that were cut off together do not come back together."""
+"""The random fraction of a pause that is added or subtracted, so that clients which lost their
+connection together do not reconnect together."""
 SPREAD_OF_RETRY_AFTER = 0.1
-"""Of the pause that the server asked for, only up."""
+"""The random fraction that is added to a pause requested by the server."""
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How patient a client is; the defaults are the protocol's."""
+    """The timeouts and pauses of a client; the defaults are the protocol's."""
 
     silence_seconds: float = 15.0
-    """After this long without a byte the connection is dead."""
+    """A connection on which nothing arrives for this long is considered lost."""
     request_seconds: float = 30.0
-    """A short request is given up when its next attempt would begin this long after the first."""
+    """A short request is given up if its next attempt would begin this long after the first."""
     stream_seconds: float = 300.0
-    """A stream, when it would begin this long after the last sign of life."""
+    """A stream is given up if its next attempt would begin this long after the last sign of life.
+    """
     now: Callable[[], float] = time.monotonic
     draw: Callable[[], float] = random.random
     """A random number from 0 to 1."""
 
     def pause(self, attempt: int, retry_after: float = 0.0) -> float:
-        """Return the seconds before attempt number `attempt` in a row; the first again is 1."""
+        """Return the pause in seconds before retry number `attempt` in a row, from 1."""
         if retry_after > 0:
             return retry_after * (1 + SPREAD_OF_RETRY_AFTER * self.draw())
         doubled = FIRST_PAUSE_SECONDS * 2.0 ** min(attempt - 1, 16)
@@ -55,16 +57,16 @@ class Policy:
 
 PROTOCOL = Policy()
 ONCE = Policy(request_seconds=0, stream_seconds=0)
-"""Nothing is tried again, as while a server is awaited."""
+"""A policy without retries, e.g. to wait for a server to start."""
 
 
 class Stop(Protocol):
-    """What ends a pause early: a `threading.Event` is one."""
+    """A signal that ends a pause early, such as a `threading.Event`."""
 
     def is_set(self) -> bool: ...
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for `timeout` seconds; return at once, and true, when it is set."""
+        """Wait for at most `timeout` seconds, or until it is set; return whether it is set."""
 
 
 def _say_nothing(*_: object) -> None:
@@ -73,16 +75,16 @@ def _say_nothing(*_: object) -> None:
 
 @dataclass(frozen=True)
 class Listener:
-    """Whom to tell that a connection is lost and found again."""
+    """Callbacks for a lost and a restored connection."""
 
     on_lost: Callable[[str, float], object] = _say_nothing
-    """Given the reason and the seconds until the next attempt, before each pause."""
+    """Called before each pause, with the reason and the seconds until the next attempt."""
     on_back: Callable[[], object] = _say_nothing
     """Called at the first sign of life after a pause."""
 
 
 class Attempts:
-    """The attempts at one thing: how many have failed in a row, and since when."""
+    """The attempts at one request: how many have failed in a row, and since when."""
 
     def __init__(
         self,
@@ -91,7 +93,7 @@ class Attempts:
         stop: Stop | None = None,
         listener: Listener | None = None,
     ) -> None:
-        """Begin with the first attempt; it is over `patience_seconds` from now."""
+        """Begin the first attempt; the request is given up `patience_seconds` from now."""
         self._policy = policy
         self._patience = patience_seconds
         self._stop = stop or threading.Event()
@@ -104,16 +106,17 @@ class Attempts:
         return self._stop.is_set()
 
     def alive(self) -> None:
-        """Take note of a sign of life: the count starts again."""
+        """Record a sign of life, which resets the count and the time limit."""
         if self._failed:
             self._listener.on_back()
         self._failed = 0
         self._since = self._policy.now()
 
     def again(self, error: ClientError) -> bool:
-        """Pause; return whether to try again, and false at once when that would be too late.
+        """Pause, and return whether to try again after `error`.
 
-        Also false when somebody stops it. Raises `error` when it is final.
+        Returns false without a pause if the next attempt would be too late, and false once `stop`
+        is set. Raises `error` if it is final.
         """
         if not error.is_passing:
             raise error
@@ -126,7 +129,7 @@ class Attempts:
 
 
 def ask(attempts: Attempts, attempt: Callable[[], T]) -> T:
-    """Return what `attempt` returns in the end. Raises the last ClientError."""
+    """Call `attempt` until it succeeds, and return its result. Raises the last ClientError."""
     while True:
         try:
             answer = attempt()
@@ -143,8 +146,8 @@ def follow(
 ) -> Iterator[Json]:
     """Yield the events after number `after` to the end of the job, each once, in order.
 
-    `read(after)` opens the stream and yields its whole lines, heartbeats too. Ends early when
-    `attempts` is stopped. Raises ClientError when the stream is refused or given up.
+    `read(after)` opens the stream and yields its complete lines, including heartbeats. The iterator
+    ends early if `attempts` is stopped. Raises ClientError if the stream is refused or given up.
     """
     while True:
         lost = ClientError(0, "Lost", "the server closed the stream")
@@ -160,7 +163,7 @@ def follow(
                         yield event
                         if event["event"] in ENDS:
                             return
-                        attempts.alive()  # what the caller does meanwhile is no silence
+                        attempts.alive()  # the time that the caller takes is not silence
         except NothingMore:
             return
         except ClientError as error:
@@ -177,12 +180,11 @@ def follow(
 def answer(
     attempts: Attempts, read: Callable[[], Generator[bytes, None, None]], repeatable: bool
 ) -> Iterator[Json]:
-    """Yield the events of a request that is answered at once, to its end.
+    """Yield the events of a request whose response is the event stream, to its end.
 
-    `read()` sends the request and yields the lines of its answer. A request that is `repeatable`
-    is sent again whenever its answer breaks off, any other only until its first event; an event
-    that says nothing new is not yielded again. Ends early, and hangs up, when `attempts` is
-    stopped. Raises ClientError when it is refused or given up.
+    `read()` sends the request and yields the lines of the response. If the response breaks off, a
+    `repeatable` request is sent again, any other only before its first event; events that were
+    already yielded are skipped. Raises ClientError if it is refused or given up.
     """
     yielded: set[str] = set()
     while True:
@@ -213,7 +215,7 @@ def answer(
 
 
 def _content(event: Json) -> str:
-    """Return what an event says, whichever job of equal requests says it."""
+    """Return an event without its number and job, to compare events of equal requests."""
     said = {key: value for key, value in event.items() if key not in ("seq", "job")}
     return json.dumps(said, sort_keys=True)
 
@@ -228,9 +230,9 @@ def _event(line: bytes) -> Json | None:
 
 
 def retry_after_seconds(header: str | None, now: float) -> float:
-    """Return the seconds that a `Retry-After` says (RFC 9110, 10.2.3) at `now`, the time of day.
+    """Return the seconds in a `Retry-After` header (RFC 9110, 10.2.3); `now` is a Unix time.
 
-    0 where it says nothing, or a moment that has passed.
+    0 if there is no header, if it is invalid, or if its date has passed.
     """
     if header is None:
         return 0.0

@@ -1,4 +1,4 @@
-"""One request over HTTP, and its answer: what fails is a ClientError."""
+"""Single HTTP requests and their responses; every failure is a ClientError."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ NO_CONTENT = 204
 
 
 class Transport:
-    """Speaks to one server. Safe to use from several threads."""
+    """Sends requests to one server. Thread-safe."""
 
     def __init__(
         self, url: str, token: str | None, headers: Callable[[], Headers], silence_seconds: float
     ) -> None:
-        """`headers` is called for each request: what it returns is sent with it."""
+        """Use the server at `url`; `headers` is called for each request, for additional headers.
+
+        A request fails if nothing arrives for `silence_seconds`.
+        """
         self._url = url.rstrip("/")
         self._is_local = urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
         self._token = token
@@ -34,7 +37,7 @@ class Transport:
     def answer(
         self, method: str, path: str, body: Json | None = None, headers: Headers | None = None
     ) -> Json:
-        """Return the JSON object that answers. Raises ClientError."""
+        """Return the JSON object of the response. Raises ClientError."""
         with self._open(method, path, body, headers) as response:
             try:
                 content = response.content
@@ -51,10 +54,10 @@ class Transport:
     def lines(
         self, method: str, path: str, body: Json | None = None
     ) -> Generator[bytes, None, None]:
-        """Yield the whole lines of a stream, empty ones too; one that was cut is no line.
+        """Yield the complete lines of a stream, including empty ones; discard an incomplete one.
 
-        Raises ClientError, and NothingMore where the server has nothing to say any more. Closing it
-        hangs up.
+        Closing the generator closes the connection. Raises ClientError, and NothingMore if there
+        are no more events.
         """
         with self._open(method, path, body) as response:
             if response.status_code == NO_CONTENT:
@@ -74,7 +77,7 @@ class Transport:
     def _open(
         self, method: str, path: str, body: Json | None, headers: Headers | None = None
     ) -> requests.Response:
-        """Return an answer whose body is still to be read. Raises ClientError."""
+        """Return a response whose body has not been read. Raises ClientError."""
         sent = {"Accept": "application/x-ndjson, application/json", **self._headers()}
         sent.update(headers or {})
         data = None
@@ -82,7 +85,7 @@ class Transport:
             sent["Content-Type"] = "application/json"
             data = json.dumps(body, allow_nan=False).encode()
         with requests.Session() as session:
-            # a proxy that the environment names cannot reach a server on this machine
+            # a proxy from the environment cannot reach a server on this machine
             session.trust_env = not self._is_local
             try:
                 response = session.request(
@@ -93,7 +96,7 @@ class Transport:
                     auth=self._authorise,
                     timeout=self._silence,
                     stream=True,
-                    allow_redirects=False,  # what the headers say is for this server alone
+                    allow_redirects=False,  # the headers may hold secrets for this server only
                 )
             except requests.RequestException as error:
                 raise _unreachable(self._url, error) from error
@@ -119,13 +122,13 @@ def _refusal(response: requests.Response) -> ClientError:
 
 
 def _not_isoline(response: requests.Response, wait: float = 0.0) -> ClientError:
-    what = f"the server answered {response.status_code} {response.reason}"
+    what = f"the server responded with {response.status_code} {response.reason}"
     remedy = "is this isoline's URL?"
     return ClientError(response.status_code, "NotIsoline", what, remedy, wait)
 
 
 def _unreachable(url: str, error: requests.RequestException) -> ClientError:
-    reason = "it does not answer" if isinstance(error, requests.Timeout) else "no connection"
+    reason = "it does not respond" if isinstance(error, requests.Timeout) else "no connection"
     remedy = "is `isoline serve` running there?"
     return ClientError(0, "Unreachable", f"{url} cannot be reached: {reason}", remedy)
 

@@ -1,1 +1,1 @@
-"""Settings: what `isoline.toml` says, and where data is kept."""
+"""The settings in `isoline.toml`, and the data directory."""

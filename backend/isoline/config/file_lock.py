@@ -16,8 +16,11 @@ class Exclusive:
     """A file that one process at a time may hold."""
 
     def __init__(self, path: Path, wait_seconds: float = 10.0) -> None:
-        """Wait until nobody else holds `path`. Raises Conflict after `wait_seconds`."""
-        # a process of a killed server may take a moment to notice and exit
+        """Lock `path`, waiting for another process to release it.
+
+        Raises Conflict after `wait_seconds`.
+        """
+        # a worker of a killed server may take a moment to notice and exit
         self._file = path.open("ab")
         deadline = time.monotonic() + wait_seconds
         while not _locked(self._file.fileno()):

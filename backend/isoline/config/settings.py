@@ -1,4 +1,4 @@
-"""What an administrator can set: `isoline.toml`, and the token in the environment."""
+"""The administrator's settings: `isoline.toml`, and the token in the environment."""
 
 from __future__ import annotations
 
@@ -22,40 +22,41 @@ else:
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 SCOPES = ("view", "run", "save", "admin")
-"""What a token may allow: read; run and cancel jobs; keep results; see what is not one's own."""
+"""The permissions of a token: to read, to run and cancel jobs, to store results, and to do all this
+with the jobs of others."""
 
 
 class Section:
-    """What is read from a table of `isoline.toml`: no other keys, and no type for another."""
+    """A table of `isoline.toml`, validated without unknown keys and without type coercion."""
 
     __pydantic_config__: ClassVar[Mapping[str, object]] = {"extra": "forbid", "strict": True}
 
 
 @dataclass(frozen=True)
 class ServerSettings(Section):
-    """[server]: where it listens and who may call."""
+    """[server]: where the server listens and who may call it."""
 
     host: str = "127.0.0.1"
     port: int = 8765
     token: str = ""
-    """What callers present as `Authorization: Bearer TOKEN`; needed to leave loopback."""
+    """The token that callers present as `Authorization: Bearer TOKEN`; required off loopback."""
     allow_origins: tuple[str, ...] = ()
-    """Origins whose pages may call (CORS); none by default."""
+    """Origins whose pages may call the server from a browser (CORS)."""
     hosts: tuple[str, ...] = ()
-    """Names under which it may be called; on loopback the names of loopback are among them."""
+    """Names under which the server may be called; on loopback, those of loopback are included."""
     certificate: str = ""
     key: str = ""
-    """Files of a TLS certificate chain and its key, for a server without a proxy before it."""
+    """Files of a TLS certificate chain and its key, for a server that is not behind a proxy."""
     json_log: bool = False
-    """Write the log as JSON, one object a line."""
+    """Whether to write the log as JSON, one object per line."""
 
 
 @dataclass(frozen=True)
 class Token(Section):
-    """[tokens.NAME]: a caller who presents a token."""
+    """[tokens.NAME]: a caller that presents a token."""
 
     sha256: str
-    """Of the token, as `isoline token new` prints it."""
+    """The hexadecimal SHA-256 of the token, as printed by `isoline token new`."""
     scopes: tuple[str, ...] = ("view", "run")
 
 
@@ -64,33 +65,36 @@ class Oidc(Section):
     """[oidc]: an OpenID Connect issuer whose tokens are accepted."""
 
     issuer: str = ""
-    """As the tokens say it in `iss`; without one there is no issuer."""
+    """The issuer, as in `iss` of its tokens; if empty, no issuer is accepted."""
     audience: str = ""
-    """What the tokens have to say in `aud`: this server's name at the issuer."""
+    """The required value of `aud`: this server's name at the issuer."""
     jwks: str = ""
-    """Where its keys are: an https address or a file."""
+    """The location of the issuer's keys: an https address or a file."""
     user_claim: str = "sub"
+    """The claim that names the user."""
     scope_claim: str = "scope"
+    """The claim that lists the scopes, as one string or a list."""
     scope_prefix: str = ""
-    """What stands before view, run, save and admin in the scopes of the issuer."""
+    """The prefix of view, run, save and admin in that claim."""
 
 
 @dataclass(frozen=True)
 class EngineSettings(Section):
-    """[engine]: where tiles run."""
+    """[engine]: where tiles are computed."""
 
     workers: int = 0
-    """Worker processes; 0 means one per core."""
+    """The number of worker processes; 0 means one per core."""
     device: str = "auto"
-    """Where networks run: "cpu", "cuda:N", or "auto" for every GPU there is."""
+    """Where networks run: "cpu", "cuda:N", or "auto" for every available GPU."""
     urgent_workers: int = 1
-    """Worker processes that take small regions only, so that a click never waits behind a slide."""
+    """The number of additional worker processes for prompts and small regions only, so that a click
+    never waits behind a slide."""
     tile_seconds: float = 120.0
-    """A worker that needs longer for one tile is killed; 0 means no limit."""
+    """A worker that takes longer over one tile is killed; 0 means no limit."""
     memory_mib: int = 0
     """A worker that grows larger is killed; 0 means no limit."""
     seen_mib: int = 512
-    """What a worker keeps of what prompts made it read and compute, so that another is quick."""
+    """The size of each worker's cache of what it read and computed for prompts."""
 
     @property
     def worker_count(self) -> int:
@@ -99,114 +103,119 @@ class EngineSettings(Section):
 
 @dataclass(frozen=True)
 class Limits(Section):
-    """[limits]: how much one server takes on."""
+    """[limits]: the load that one server accepts."""
 
     body_mib: int = 8
+    """The largest request body."""
     running_jobs: int = 4
+    """The number of jobs that compute at the same time."""
     urgent_jobs: int = 16
-    """Small regions that compute at once, beside `running_jobs`."""
+    """The number of small regions that compute at the same time, in addition to `running_jobs`."""
     queued_jobs: int = 100
+    """The number of jobs that may wait."""
     queued_jobs_per_user: int = 50
-    """So many of them may be of one user, where users are known."""
+    """The number of them that may belong to one user, where users are known."""
     streams: int = 128
-    """Event streams open at once, enough for all who run or wait; short requests have threads of
-    their own."""
+    """The number of event streams open at the same time, enough for all running and waiting jobs;
+    short requests have their own threads."""
     prompt_streams: int = 32
-    """Those of answers to prompts, beside `streams`: who follows slides keeps nobody from clicking.
-    """
+    """The same for responses to prompts, counted separately so that callers who follow slides do
+    not delay a click."""
     stalled_seconds: float = 300.0
-    """Who reads nothing of an answer for so long loses the connection; 0 means no limit."""
+    """A caller that reads nothing of a response for this long is disconnected; 0 means no limit."""
     requests_per_second: float = 100.0
-    """For each token; 0 means no limit."""
+    """The limit per token; 0 means no limit."""
     job_hours: float = 24.0
     """How long a finished job can be replayed."""
     uploads: int = 32
-    """Uploads kept at once."""
+    """The number of uploads kept at the same time."""
     upload_pixels: int = 200_000_000
-    """The largest upload; its tiles are kept as PNG."""
+    """The largest upload; its tiles are stored as PNG."""
     upload_hours: float = 24.0
     """How long an upload is kept after its last use."""
     volume_mib: int = 2048
-    """The largest volume, as 4 bytes a voxel."""
+    """The largest volume, at 4 bytes per voxel."""
     volume_cache_mib: int = 8192
-    """How much of fetched volumes is kept on the disk; what was not used for longest goes first."""
+    """The size of the disk cache of retrieved volumes; the least recently used is deleted first."""
     region_pixels: int = 4096 * 4096
     """The largest picture that `/v1/images/NAME/region` renders."""
 
 
 @dataclass(frozen=True)
 class MonaiLabel(Section):
-    """[monailabel]: the API of MONAI Label, for the clients that speak it."""
+    """[monailabel]: the API of MONAI Label, for its clients."""
 
     enabled: bool = True
     prefix: str = "/"
-    """Where its routes begin."""
+    """The prefix of its routes."""
     datastore: str = ""
-    """Directory of images and labels; without it one below `data`."""
+    """The directory of images and labels; by default one below `data`."""
     trusted: tuple[str, ...] = ()
-    """Addresses or networks that may call /infer/wsi without a token: its client sends none."""
+    """Addresses or networks that may call /infer/wsi without a token, since its client sends none.
+    """
     upload_mib: int = 1024
     """The largest image that may be sent."""
     waiting: int = 16
-    """Callers that wait for an answer at once; each has a thread of its own."""
+    """The number of callers that wait for a response at the same time; each has its own thread."""
     sessions: int = 32
-    """Sessions kept at once."""
+    """The number of sessions kept at the same time."""
     session_hours: float = 1.0
     """How long a session is kept after its last use."""
     spacing_um: float = 0.0
-    """Micrometres per pixel of an image for which nobody states it; 0 means unknown."""
+    """Micrometres per pixel of an image if neither its file nor the client gives it; 0 means
+    unknown."""
 
 
 @dataclass(frozen=True)
 class Girder(Section):
-    """[girder.NAME]: a Digital Slide Archive whose slides are called `girder:NAME/ITEM`."""
+    """[girder.NAME]: a Digital Slide Archive whose slides are named `girder:NAME/ITEM`."""
 
     url: str
-    """Where its pages begin: without /api/v1."""
+    """The address of the archive, without /api/v1."""
     path_mapping: Mapping[str, Path] = field(default_factory=dict)
     """Path prefix on Girder's machine = directory here that holds the same files."""
     token: str = field(default="", repr=False)
-    """The token in the plugin's settings: the plugin tells paths to whoever knows it. Without one
-    it is server.token."""
+    """The token in the plugin's settings, which the plugin requires to reveal paths; server.token
+    by default."""
 
 
 @dataclass(frozen=True)
 class DicomWeb(Section):
-    """[dicomweb.NAME]: an archive whose series are called `dicomweb:NAME/STUDY/SERIES`."""
+    """[dicomweb.NAME]: an archive whose series are named `dicomweb:NAME/STUDY/SERIES`."""
 
     url: str
-    """Where DICOMweb answers, without /studies."""
+    """The address of DICOMweb, without /studies."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Sent with every request; what grants access."""
+    """Sent with every request, e.g. to grant access."""
     timeout_seconds: float = 30.0
-    """Longest silence of the archive."""
+    """How long the archive may send nothing."""
 
 
 BUNDLE_PREFIX = "bundle:"
-"""Before the configured name, in the name of the model."""
+"""The prefix of the configured name in the name of the model."""
 
 
 @dataclass(frozen=True)
 class BundleSettings(Section):
-    """[bundles.NAME]: where a MONAI bundle lies, and whether its configuration may run code."""
+    """[bundles.NAME]: the path of a MONAI bundle, and whether its configuration may run code."""
 
     path: Path
     """A directory, or a TorchScript file."""
     run_code: bool = False
-    """Whether `_target_` and `$` in its configuration are followed: whoever wrote it then does on
-    this machine what they like."""
+    """Whether to evaluate `_target_` and `$` in its configuration. Its author can then run any code
+    on this server."""
 
 
 @dataclass(frozen=True)
 class Settings(Section):
-    """Everything in `isoline.toml`."""
+    """All settings in `isoline.toml`."""
 
     images: Mapping[str, Path] = field(default_factory=dict)
-    """[images]: root name = directory; an image is called `root/path/below/it`."""
+    """[images]: root name = directory; an image is named `root/path/below/it`."""
     file_uris: Mapping[str, str] = field(default_factory=dict)
-    """[file_uris]: prefix of file URIs or paths as viewers know them = root, or root/folder."""
+    """[file_uris]: prefix of file URIs or paths as viewers see them = root, or root/folder."""
     data: Path = field(default_factory=default_directory)
-    """Where weights, sample data, surveys and jobs are kept."""
+    """The directory for weights, sample data, surveys, jobs and uploads."""
     server: ServerSettings = ServerSettings()
     engine: EngineSettings = EngineSettings()
     limits: Limits = Limits()
@@ -216,7 +225,7 @@ class Settings(Section):
     oidc: Oidc = Oidc()
     dicomweb: Mapping[str, DicomWeb] = field(default_factory=dict)
     bundles: Mapping[str, BundleSettings] = field(default_factory=dict)
-    """[bundles]: MONAI bundles by the names of the models that they are, `bundle:NAME`."""
+    """[bundles]: MONAI bundles by the names of their models, `bundle:NAME`."""
 
     def __post_init__(self) -> None:
         asks = self.server.token or self.tokens or self.oidc.issuer
@@ -249,9 +258,9 @@ class Settings(Section):
 
 
 def load(path: Path | None, environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read `path`, or the defaults where it is None; ISOLINE_TOKEN overrides server.token.
+    """Read `path`, or return the defaults if it is None; ISOLINE_TOKEN overrides server.token.
 
-    Raises Malformed, naming the key, for anything that is not understood.
+    Raises Malformed, which names the key, for an unknown key or an invalid value.
     """
     table = {} if path is None else _toml(path)
     base = path.parent if path is not None else Path.cwd()
@@ -275,23 +284,23 @@ def _toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise Malformed(f"cannot read {path}: {error.strerror}", "check --config") from error
     except tomllib.TOMLDecodeError as error:
-        raise Malformed(f"{path} is not TOML: {error}", "mend that line") from error
+        raise Malformed(f"{path} is not TOML: {error}", "correct that line") from error
     return table
 
 
 def _typed(table: Mapping[str, object]) -> Settings:
-    """Return what `table` says, its types right and nothing else looked at."""
-    # they take longer to import than `isoline --version` takes to run
+    """Return the settings in `table` with only their types validated."""
+    # importing these takes longer than `isoline --version` takes to run
     from pydantic import TypeAdapter, ValidationError
     from pydantic_core import to_json
 
     try:
-        # from JSON, in which pydantic lets lists and tables stand for tuples and dataclasses
-        # however strict it is
+        # from JSON, since even in strict mode pydantic then accepts lists for tuples and objects
+        # for dataclasses
         return TypeAdapter(Settings).validate_json(to_json(table, inf_nan_mode="constants"))
     except ValidationError as error:
         mistakes = error.errors(include_url=False)
-    # a key that is misspelt explains one that is missing
+    # a misspelt key explains a missing one
     first = min(mistakes, key=lambda mistake: mistake["type"] != _UNKNOWN_KEY)
     raise _explained(first["type"], first["loc"], first["input"])
 
@@ -302,7 +311,7 @@ _SEE = "see docs/configuration.md"
 
 
 def _explained(kind: str, steps: Sequence[str | int], value: object) -> Malformed:
-    """Return in our own words what pydantic calls a mistake of this `kind`."""
+    """Return the error for a pydantic error of this `kind`, in isoline's own words."""
     *owner, key = steps
     if kind == _UNKNOWN_KEY:
         known = [field.name for field in dataclasses.fields(_section_at(owner))]
@@ -315,23 +324,23 @@ def _explained(kind: str, steps: Sequence[str | int], value: object) -> Malforme
 
 
 _WANTED: Mapping[str, str] = {
-    "int_type": "int",
-    "int_from_float": "int",
-    "int_parsing_size": "int",
-    "float_type": "float",
-    "bool_type": "bool",
-    "string_type": "str",
-    "path_type": "str",
-    "tuple_type": "list",
-    "dict_type": "dict",
-    "mapping_type": "dict",
-    "dataclass_type": "dict",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "int_parsing_size": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "a string",
+    "path_type": "a string",
+    "tuple_type": "an array",
+    "dict_type": "a table",
+    "mapping_type": "a table",
+    "dataclass_type": "a table",
 }
-"""What belongs in a place, by what pydantic calls a mistake there."""
+"""The type that is expected, in the terms of TOML, by the kind of pydantic's error."""
 
 
 def _section_at(steps: Sequence[str | int]) -> type[Any]:
-    """Return the dataclass at a place in Settings."""
+    """Return the dataclass at a location in Settings."""
     kind: Any = Settings
     for step in steps:
         is_section = dataclasses.is_dataclass(kind)
@@ -341,7 +350,7 @@ def _section_at(steps: Sequence[str | int]) -> type[Any]:
 
 
 def _place(steps: Sequence[str | int]) -> str:
-    """Return how an error names a place: server.hosts[0]."""
+    """Return a location in the settings as errors give it, e.g. `server.hosts[0]`."""
     path = ""
     for step in steps:
         if isinstance(step, int):
@@ -352,15 +361,15 @@ def _place(steps: Sequence[str | int]) -> str:
     return path
 
 
-# --- What the keys say together ----------------------------------------------------------------
+# --- Values and their combinations -------------------------------------------------------------
 
 
 def _resolved(given: Settings, base: Path) -> Settings:
-    """Return `given` with its paths counted from `base`. Raises Malformed for what cannot be."""
+    """Validate `given`, and return it with paths relative to `base` resolved. Raises Malformed."""
     images = {_word(name): _path(base, directory) for name, directory in given.images.items()}
     for name, directory in images.items():
         if not directory.is_dir():
-            raise Malformed(f"images.{name}: {directory} is not a directory", "mend the path")
+            raise Malformed(f"images.{name}: {directory} is not a directory", "correct the path")
     for prefix, folder in given.file_uris.items():
         if folder.split("/")[0] not in images:
             raise Malformed(
@@ -401,7 +410,9 @@ def _word(name: str) -> str:
 
 def _address(url: str, name: str) -> str:
     if not url.startswith(("http://", "https://")):
-        raise Malformed(f"{name}.url: {url!r} is no address", 'write "https://archive.example"')
+        raise Malformed(
+            f"{name}.url: {url!r} is not an address", 'write e.g. "https://archive.example"'
+        )
     return url.rstrip("/")
 
 
@@ -409,8 +420,8 @@ def _girder(given: Girder, name: str, base: Path, server_token: str) -> Girder:
     token = given.token or server_token
     if given.path_mapping and not token:
         raise Malformed(
-            f"{name} has a path_mapping and no token, so the plugin will tell it no path",
-            "set token there to the one in the plugin's settings",
+            f"{name} has a path_mapping but no token, so the plugin would reveal no paths",
+            f"set {name}.token to the token in the plugin's settings",
         )
     mapping = {prefix: _path(base, folder) for prefix, folder in given.path_mapping.items()}
     return Girder(_address(given.url, name), mapping, token)
@@ -418,19 +429,21 @@ def _girder(given: Girder, name: str, base: Path, server_token: str) -> Girder:
 
 def _check_token(token: Token, name: str) -> None:
     if len(token.sha256) != 64 or not set(token.sha256) <= set("0123456789abcdef"):
-        raise Malformed(f"{name}.sha256 is no SHA-256", _REMEDIES["sha256"])
+        raise Malformed(f"{name}.sha256 is not a SHA-256", _REMEDIES["sha256"])
     for scope in token.scopes:
         if scope not in SCOPES:
-            raise Malformed(f"{name}.scopes: {scope!r}", f"the scopes are {', '.join(SCOPES)}")
+            raise Malformed(
+                f"{name}.scopes: unknown scope {scope!r}", f"the scopes are {', '.join(SCOPES)}"
+            )
 
 
 def _oidc(given: Oidc, base: Path) -> Oidc:
     if not given.issuer:
         return given
     if not given.audience or not given.jwks:
-        raise Malformed("oidc needs audience and jwks too", "see docs/hospital.md")
+        raise Malformed("oidc also needs audience and jwks", "see docs/hospital.md")
     if given.jwks.startswith("http://"):
-        raise Malformed("oidc.jwks: keys that come over http prove nothing", "write https://")
+        raise Malformed("oidc.jwks: keys sent over http cannot be trusted", "use https://")
     if given.jwks.startswith("https://"):
         return given
     return dataclasses.replace(given, jwks=str(_path(base, given.jwks)))
@@ -442,8 +455,8 @@ def _monailabel(given: MonaiLabel, base: Path) -> MonaiLabel:
             ipaddress.ip_network(address)
         except ValueError as error:
             raise Malformed(
-                f"monailabel.trusted: {address!r} is no address: {error}",
-                'write "10.1.2.3" or "10.1.0.0/16"',
+                f"monailabel.trusted: {address!r} is not an address or a network: {error}",
+                'write e.g. "10.1.2.3" or "10.1.0.0/16"',
             ) from error
     if not given.datastore:
         return given
@@ -453,7 +466,9 @@ def _monailabel(given: MonaiLabel, base: Path) -> MonaiLabel:
 def _bundle(given: BundleSettings, name: str, base: Path) -> BundleSettings:
     path = _path(base, given.path)
     if not path.exists():
-        raise Malformed(f"{name}: there is no {path}", "name a bundle's directory or its file")
+        raise Malformed(
+            f"{name}: {path} does not exist", "give the path of the bundle's directory or file"
+        )
     return dataclasses.replace(given, path=path)
 
 

@@ -63,6 +63,18 @@ class Objects:
     nuclei: Polygons | None = None
     """The nucleus of each object if objects are cells; without parts for a cell without nucleus."""
 
+    @classmethod
+    def none(cls) -> Objects:
+        """Return no objects, for an event that only replaces."""
+        return cls(
+            Polygons.concatenate([]),
+            np.empty((0, 16), np.uint8),
+            np.empty(0, np.uint16),
+            np.empty(0, np.int64),
+            np.empty((0, 2), np.int32),
+            np.empty(0, np.bool_),
+        )
+
     def __len__(self) -> int:
         return len(self.polygons)
 
@@ -111,7 +123,7 @@ class Contours:
     provisional: bool = False
     """Whether these are pieces of a region with open seams: displayed, never stored."""
     replaces: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 16), np.uint8))
-    """(m, 16) ids of provisional pieces that these objects replace."""
+    """(m, 16) ids that these objects replace: of provisional pieces, or of an earlier run."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +140,8 @@ class Mask:
     """(m + 1,) where the code of each layer starts."""
     provisional: bool = False
     """Displayed until a final mask of the same slice arrives, never stored."""
+    whole: bool = False
+    """Whether all other slices are empty."""
 
 
 class Layer(NamedTuple):

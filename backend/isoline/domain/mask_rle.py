@@ -7,7 +7,7 @@ number. A slice without labels has no layer, which differs from a slice that is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,23 @@ def encode(labels: NDArray[np.uint8], slices: Sequence[int], *, provisional: boo
         code,
         start,
         provisional,
+    )
+
+
+def mask_of(slices: Mapping[int, Sequence[Layer]]) -> Mask:
+    """Return the event that has these layers, already encoded, in each slice k."""
+    rows = [
+        (place, layer.label, *layer.box)
+        for place, layers in enumerate(slices.values())
+        for layer in layers
+    ]
+    codes = [layer.code for layers in slices.values() for layer in layers]
+    start = np.cumsum([0, *map(len, codes)], dtype=np.int64)
+    return Mask(
+        np.array([*slices], np.int32),
+        np.array(rows, np.int32).reshape(-1, 6),
+        np.frombuffer(b"".join(codes), np.uint8),
+        start,
     )
 
 

@@ -51,6 +51,7 @@ class SegmentRequest:
     """(width, height) of the image in the viewer: a file of another size is not the same image."""
     simplify_px: float | None = None
     """Tolerance of simplified outlines in grid pixels; None for exact outlines."""
-
     keep: bool = False
     """Whether to store a result as a job even if it is returned from memory."""
+    replaces: str | tuple[str, ...] = ()
+    """What the results take the place of: an earlier job, by its id, or features, by theirs."""

@@ -65,6 +65,11 @@ class Encoder(ABC):
         """Return an id of 16 bytes in the notation of this dialect."""
         return str(UUID(bytes=raw))
 
+    @staticmethod
+    def id_bytes(text: str) -> bytes:
+        """Return the 16 bytes of an id; those that a dialect leaves out are 0."""
+        return bytes.fromhex(text.replace("-", "")).ljust(16, b"\0")
+
     @abstractmethod
     def features(self, objects: Objects, started: Started, provisional: bool) -> bytes:
         """Return the JSON of `objects`, separated by commas, without line breaks."""

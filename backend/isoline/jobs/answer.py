@@ -16,6 +16,7 @@ from isoline.domain.events import Failed
 from isoline.engines.engine import Engine
 from isoline.errors import failure_of
 from isoline.pipeline.kinds import Plan
+from isoline.pipeline.succession import NOTHING, succeed
 
 
 class Answer:
@@ -50,7 +51,7 @@ class Answer:
     def _run(self) -> None:
         last_seq = -1
         try:
-            for batch in self.plan.events(self._engine, self._agenda):
+            for batch in succeed(self.plan, NOTHING, self._engine, self._agenda):
                 last_seq = batch.last_seq
                 self._batches.put(batch)
         except Exception as error:  # a kind of work may be third-party code

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,13 +23,14 @@ from typing import Literal
 import orjson
 
 from isoline.domain.batch import Batch
-from isoline.domain.events import Cancelled, Contours, Done, Failed, Progress, Started
+from isoline.domain.events import Cancelled, Contours, Done, Event, Failed, Progress, Started
 from isoline.engines.engine import Agenda, Engine
-from isoline.errors import Broken, Unreadable, failure_of
+from isoline.errors import Broken, NotSupported, Unreadable, failure_of
 from isoline.geometry.grid import XY
 from isoline.geometry.volume_grid import SliceName
 from isoline.jobs.journal import JournalReader, JournalWriter
 from isoline.pipeline.kinds import Lane, Plan
+from isoline.pipeline.succession import NOTHING, Provisional, Shown, succeed
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +82,32 @@ class Card:
     objects: int = 0
     key: str = ""
     """The Idempotency-Key of its submission."""
+    replaces: str = ""
+    """The id of the earlier job whose results it replaces."""
     last_seq: int | None = None
     """The number of its last event, None until it has ended."""
     unsaid: tuple[str, str, str] | None = None
     """Code, message and remedy of a failure that could not be written to the journal."""
+
+    @classmethod
+    def of(
+        cls, plan: Plan, *, owner: str, lasting: bool, parks: bool, key: str, replaces: str
+    ) -> Card:
+        """Return the card of a new job for `plan`."""
+        return cls(
+            owner=owner,
+            share=secrets.token_urlsafe(18),
+            created=time.time(),
+            image=plan.started.image,
+            model=plan.started.scope.model,
+            format=plan.format,
+            tiles=plan.tile_count,
+            lasting=lasting,
+            lane=plan.lane,
+            parks=parks,
+            key=key,
+            replaces=replaces,
+        )
 
     @classmethod
     def read(cls, path: Path) -> Card:
@@ -122,6 +146,10 @@ class Job:
         self._agenda: Agenda | None = None
         self._journal: JournalWriter | None = None
         self._cancelled = threading.Event()
+        self._settled = threading.Event()
+        """Set when it has ended and nothing more is written."""
+        if card.state.ended:
+            self._settled.set()
         if plan is not None:
             self._make_agenda(plan)
             self._journal = self._writer()
@@ -220,6 +248,31 @@ class Job:
         """Whether the journal is incomplete and nothing more will be written to it."""
         return self.card.unsaid is not None or (self.state.ended and self._journal is None)
 
+    def wait(self, seconds: float) -> bool:
+        """Return whether it has ended and its journal is complete, within so many seconds."""
+        return self._settled.wait(seconds)
+
+    def check_replaceable(self, plan: Plan) -> None:
+        """Check that the results of `plan` can replace those of this job. Raises NotSupported."""
+        try:
+            started = self.started
+        except Broken:
+            return  # it has no results
+        if started.scope.image != plan.started.scope.image:
+            raise NotSupported(
+                f"replaces: job {self.id} is on another image, {started.image}",
+                "name a job on the same image",
+            )
+        if (started.kind == "mask") != (plan.started.kind == "mask"):
+            raise NotSupported(
+                f"replaces: job {self.id} finds {started.kind}, not {plan.started.kind}",
+                "leave it out, and remove the earlier results in the viewer",
+            )
+
+    def shown(self, earlier: Shown) -> Shown:
+        """Return what viewers show of it and of the `earlier` results whose place it took."""
+        return Shown.after(JournalReader(self._path).batches(), earlier)
+
     # Called by the runner
 
     def prepare(self, plan: Plan) -> None:
@@ -232,8 +285,9 @@ class Job:
         prepare: Callable[[bytes], Plan],
         engine: Engine,
         turn: AbstractContextManager[object],
+        earlier: Shown = NOTHING,
     ) -> Iterable[Batch]:
-        """Yield the remaining batches; `turn` is passed to `Plan.events`.
+        """Yield the remaining batches, in place of `earlier`; `turn` is passed to `Plan.events`.
 
         Raises Broken if the journal is damaged or cannot be opened, and what `prepare` and the
         pipeline raise.
@@ -246,7 +300,8 @@ class Job:
                 progress = self.progress
                 cancelled = Cancelled(progress.tiles_done, progress.tiles)
                 started = [self.started] if journal.last_seq < 0 and self._plan else []
-                yield Batch(journal.last_seq + 1, None, (*started, cancelled))
+                last = (*started, *self._cleared(earlier), cancelled)
+                yield Batch(journal.last_seq + 1, None, last)
             return
         if self._plan is None:
             self.prepare(prepare(self.request))
@@ -257,7 +312,11 @@ class Job:
             log.info("job %s continues after event %d", self.id, journal.last_seq)
             past = self._past(self._plan)
         turn = nullcontext() if self.card.lane.urgent else turn
-        yield from self._plan.events(engine, self._agenda, past, turn)
+        yield from succeed(self._plan, earlier, engine, self._agenda, past, turn)
+
+    def _cleared(self, earlier: Shown) -> Iterable[Event]:
+        """Return the events that take back what is provisional in the journal."""
+        return Provisional(JournalReader(self._path).batches()).cleared(earlier.slices)
 
     def _open(self) -> JournalWriter:
         if self._journal is None:
@@ -295,11 +354,12 @@ class Job:
         self._note(batch)
         self._open().append(batch)
 
-    def fail(self, error: Exception) -> None:
-        """End the job with an error, even if the journal can no longer be written."""
+    def fail(self, error: Exception, earlier: Shown = NOTHING) -> None:
+        """End the job with an error, even if the journal can no longer be read or written."""
         failed = Failed(*failure_of(error))
         try:
-            self.record(Batch(self._open().last_seq + 1, None, (failed,)))
+            last_seq = self._open().last_seq
+            self.record(Batch(last_seq + 1, None, (*self._cleared(earlier), failed)))
         except (ValueError, OSError, Broken):
             self.state, self.ended = State.FAILED, time.time()
             unsaid = (failed.code, failed.message, failed.remedy)
@@ -312,6 +372,7 @@ class Job:
                 self._journal.close()
         if not self.state.ended:
             return
+        self._settled.set()
         # the tiles of a slide and initial masks may be large and are no longer needed
         self._plan = self._agenda = None
         self.card = dataclasses.replace(

@@ -291,7 +291,8 @@ def _event_json(event: Event, columns: _Columns) -> dict[str, object]:
     """Return `event` for JSON, with its arrays added to `columns`."""
     if isinstance(event, Mask):
         arrays = columns.add_all({name: getattr(event, name) for name in _MASK})
-        return {"event": "Mask", "provisional": event.provisional, "arrays": arrays}
+        is_ = {"provisional": event.provisional, "whole": event.whole}
+        return {"event": "Mask", **is_, "arrays": arrays}
     if not isinstance(event, Contours):
         return {"event": type(event).__name__, "of": event}
     objects, polygons = event.objects, event.objects.polygons
@@ -326,7 +327,8 @@ def _event_of(record: Mapping[str, Any], arrays: Sequence[NDArray[Any]]) -> Even
             )
             return Contours(objects, record["provisional"], arrays[record["replaces"]])
         case "Mask":
-            return Mask(**named(record["arrays"]), provisional=record["provisional"])
+            whole = record.get("whole", False)
+            return Mask(**named(record["arrays"]), provisional=record["provisional"], whole=whole)
         case "Started":
             return _started(record["of"])
         case "Warned":

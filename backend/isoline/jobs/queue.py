@@ -26,6 +26,7 @@ from isoline.errors import Broken, Busy, KeyReused, UnknownJob
 from isoline.jobs.answer import Answer
 from isoline.jobs.job import CARD, REQUEST, Card, Job, State
 from isoline.pipeline.kinds import Lane, Plan
+from isoline.pipeline.succession import NOTHING, Shown
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,10 @@ SWEEP_SECONDS = 60.0
 """Shortest interval between searches for old jobs."""
 PARK_SECONDS = 5.0
 """How long a server that is shutting down waits for its jobs to park."""
+
+
+CLOSING_SECONDS = 0.25
+"""How often a job that waits for another one looks whether the server is shutting down."""
 
 
 class QueueFull(Busy):
@@ -100,46 +105,38 @@ class Jobs:
         lasting: bool = True,
         parks: bool = False,
         key: str = "",
+        replaces: str = "",
     ) -> Job:
         """Queue `plan`, which is for the `request` of `owner`.
 
         A job that is not `lasting` ends with this server; one that `parks` waits for `resume` after
-        a restart. A request that was submitted before with the same `key` is not queued again: its
-        job is returned. Raises KeyReused if the key was used with another request, Busy if the
-        queue or the owner's share of it is full, and Broken if the disk is full.
+        a restart. The results take the place of those of the job with the id `replaces`, which is
+        cancelled if it has not ended. A request that was submitted before with the same `key` is
+        not queued again: its job is returned. Raises KeyReused if the key was used with another
+        request, Busy if the queue or the owner's share of it is full, Broken if the disk is full.
         """
         self._sweep_if_due()
         with self._submitting if key else nullcontext():
             earlier = self.submitted(owner, key, request)
             if earlier is not None:
                 return earlier
-            return self._queue_up(request, plan, owner, lasting, parks, key)
+            card = Card.of(
+                plan, owner=owner, lasting=lasting, parks=parks, key=key, replaces=replaces
+            )
+            job = self._queue_up(request, plan, card)
+        if replaces:
+            self.cancel(self.get(replaces))
+        return job
 
-    def _queue_up(
-        self, request: bytes, plan: Plan, owner: str, lasting: bool, parks: bool, key: str
-    ) -> Job:
-        started = plan.started
-        card = Card(
-            owner=owner,
-            share=secrets.token_urlsafe(18),
-            created=time.time(),
-            image=started.image,
-            model=started.scope.model,
-            format=plan.format,
-            tiles=plan.tile_count,
-            lasting=lasting,
-            lane=plan.lane,
-            parks=parks,
-            key=key,
-        )
+    def _queue_up(self, request: bytes, plan: Plan, card: Card) -> Job:
         with self._lock:
             if self._closing.is_set():
                 raise Busy("the server is shutting down", "try again in a minute")
             before = [each.card.owner for each in self._queue if each.card.lane <= card.lane]
             if len(before) >= self._limits.queued_jobs:
                 raise QueueFull(len(before), self._retry_after())
-            own = before.count(owner)
-            if owner and own >= self._limits.queued_jobs_per_user:
+            own = before.count(card.owner)
+            if card.owner and own >= self._limits.queued_jobs_per_user:
                 raise QueueFull(own, self._retry_after(), whose="of your ")
         job = self._store(request, card, plan)
         with self._lock:
@@ -376,8 +373,9 @@ class Jobs:
 
     def _run(self, job: Job) -> None:
         job.began, job.state = time.time(), State.RUNNING
+        earlier = self._shown_before(job)
         try:
-            batches = job.batches(self._prepare, self._engine, self._assembling)
+            batches = job.batches(self._prepare, self._engine, self._assembling, earlier)
             for batch in batches:
                 parked = self._closing.is_set() and job.card.lasting and not job.cancelled
                 if parked and isinstance(batch.events[-1], Cancelled):
@@ -385,9 +383,30 @@ class Jobs:
                 job.record(batch)
         except Exception as error:
             log.exception("job %s failed", job.id)
-            job.fail(error)
+            job.fail(error, earlier)
         finally:
             job.close()
             with self._lock:
                 self._running.discard(job)
                 self._start_waiting()
+
+    def _shown_before(self, job: Job) -> Shown:
+        """Return what viewers show of the runs that `job` replaces, once these have ended.
+
+        A run whose journal has expired or is damaged shows nothing: its results stay in the viewer.
+        """
+        replaced: list[Job] = []
+        latest = job
+        while (before := self._jobs.get(latest.card.replaces)) is not None:
+            replaced.append(before)
+            latest = before
+        shown = NOTHING
+        for each in reversed(replaced):
+            self.cancel(each)
+            while not each.wait(CLOSING_SECONDS) and not self.closing:
+                pass
+            try:
+                shown = each.shown(shown)
+            except (OSError, Broken) as error:
+                log.warning("job %s cannot be replaced: %s", each.id, error)
+        return shown

@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import ClassVar, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from isoline.config.settings import Limits
 from isoline.domain.batch import Batch
 from isoline.domain.events import Scope, Started
@@ -85,6 +88,8 @@ class Plan(ABC):
     started: Started
     """The first event of the job."""
     format: str
+    replaces: tuple[bytes, ...] = ()
+    """Ids of 16 bytes of features that the result replaces."""
 
     transient: ClassVar[bool] = False
     """Whether its result is returned from memory and stored only if the request says so."""
@@ -109,6 +114,19 @@ class Plan(ABC):
 
         Raises NotSupported or BadRegion if the image does not have it.
         """
+
+    @property
+    def settles_by_tile(self) -> bool:
+        """Whether the results in a tile are final once that tile has been computed."""
+        return False
+
+    def tiles_of(self, points: NDArray[np.float64]) -> NDArray[np.int32]:
+        """Return the (n, 2) column, row of the tile that computes the results at each point.
+
+        `points` are (n, 2) x, y in image coordinates. -1, -1 is a point outside the region. A plan
+        that is one tile computes everything.
+        """
+        return np.zeros((len(points), 2), np.int32)
 
     @abstractmethod
     def events(

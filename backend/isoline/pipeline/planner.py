@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from isoline.config.settings import Limits
 from isoline.domain.request import SegmentRequest
-from isoline.errors import Broken
+from isoline.errors import Broken, Malformed, NotSupported
+from isoline.exports.encoder import Encoder
 from isoline.exports.registry import EXPORTS
 from isoline.geometry.grid import Box
 from isoline.images.catalog import ANYONE, Caller, Found, Images
@@ -47,7 +48,8 @@ class Planner:
         encoder = EXPORTS.load(request.format)
         parameters = check_parameters(model.spec, request.parameters)
         context = Context(request, model, parameters, find(), self.limits, self.surveys)
-        return kind_of(request, model).plan(context, encoder)
+        plan = kind_of(request, model).plan(context, encoder)
+        return replace(plan, replaces=_replaced(request, plan, encoder()))
 
     def footprint(self, upload: UploadRequest) -> Box:
         """Return the image pixels that the results of an announced request depend on.
@@ -60,6 +62,24 @@ class Planner:
         found = Found("the image", Path(), upload.info)
         context = Context(request, model, parameters, found, self.limits, self.surveys)
         return kind_of(request, model).footprint(context)
+
+
+def _replaced(request: SegmentRequest, plan: Plan, encoder: Encoder) -> tuple[bytes, ...]:
+    """Return the ids of the features that `request` replaces. Raises NotSupported or Malformed."""
+    if isinstance(request.replaces, str) or not request.replaces:
+        return ()
+    if plan.started.kind == "mask":
+        raise NotSupported(
+            "replaces: a mask has no features", "name the job whose mask it replaces"
+        )
+    raw = {each: encoder.id_bytes(each) for each in request.replaces}
+    for text, value in raw.items():
+        if encoder.id_text(value) != text:
+            raise Malformed(
+                f"replaces: {text} is not an id in the format {encoder.name}",
+                "send ids as the events contain them, in the same format",
+            )
+    return tuple(raw.values())
 
 
 def kind_of(request: SegmentRequest, model: type[Model]) -> type[Kind]:

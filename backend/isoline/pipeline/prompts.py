@@ -153,7 +153,7 @@ def _events_of(result: PromptResult) -> tuple[Event, ...]:
     if isinstance(result.found, Objects):
         cut = int(result.found.incomplete.sum())
         return (Contours(result.found), *cut_off(cut))
-    return (result.found,)
+    return (replace(result.found, whole=True),)
 
 
 def _check_kinds(request: SegmentRequest, spec: ModelSpec) -> None:

@@ -11,6 +11,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from math import ceil, floor
 
+import numpy as np
+from numpy.typing import NDArray
+
 from isoline.domain.batch import Arrays, Batch
 from isoline.domain.events import Cancelled, Done, Event, Progress, Warned
 from isoline.domain.request import SegmentRequest
@@ -71,6 +74,17 @@ class TiledPlan(Plan):
 
     def look(self, agenda: Agenda, at: XY | SliceName | int) -> None:
         look_at_point(self.lattice.grid, agenda, at)
+
+    @property
+    def settles_by_tile(self) -> bool:
+        return isinstance(self.task.output, Bounded)
+
+    def tiles_of(self, points: NDArray[np.float64]) -> NDArray[np.int32]:
+        lattice, region = self.lattice, self.task.region
+        tiles = np.floor(points / lattice.grid.scale / lattice.tile_px).astype(np.int32)
+        if region is not None:
+            tiles[~region.contains(points)] = -1
+        return tiles
 
     def events(
         self,

@@ -1,1 +1,1 @@
-"""What travels between a viewer and isoline: `docs/protocol.md`, as types."""
+"""The messages between a viewer and isoline: `docs/protocol.md`, as types."""

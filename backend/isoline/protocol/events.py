@@ -1,4 +1,4 @@
-"""What a job says, as JSON: a type for each event, and the one line that travels."""
+"""The events of a job as JSON: a type for each, and the encoder of one event as one line."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from isoline.models.model import ResultKind
 from isoline.protocol.responses import LabelJson, VolumeJson, label_json, volume_json
 from isoline.protocol.values import Color, Corners, Pair, Positive, Size, VoxelBox, Whole
 
-Seq = Annotated[int, Field(ge=0, description="Without gaps, from 0.")]
+Seq = Annotated[int, Field(ge=0, description="The number of the event: from 0, without gaps.")]
 
 
 class StartedJson(TypedDict):
-    """The request was understood."""
+    """The job has started: its image, model and working grid."""
 
     event: Literal["started"]
     seq: Seq
@@ -41,13 +41,17 @@ class StartedJson(TypedDict):
     spacing_um: Annotated[Pair | None, Field(description="Micrometres per image pixel.")]
     z: Whole
     model: str
-    version: Annotated[str, Field(description="Of the model, with its weights.")]
+    version: Annotated[str, Field(description="The version of the model, including its weights.")]
     parameters: dict[str, Value]
-    fingerprint: Annotated[str, Field(description="Of the image's content.")]
-    scope: Annotated[str, Field(description="Equal for runs whose objects have the same ids.")]
+    fingerprint: Annotated[str, Field(description="A digest of the image's content.")]
+    scope: Annotated[
+        str, Field(description="Equal for runs that give the same object the same id.")
+    ]
     kind: ResultKind
     labels: Annotated[list[LabelJson], Field(min_length=1)]
-    scale: Annotated[tuple[Positive, Positive], Field(description="Image per working pixel.")]
+    scale: Annotated[
+        tuple[Positive, Positive], Field(description="Image pixels per working pixel, x and y.")
+    ]
     tiles: Whole
     format: str
     volume: NotRequired[VolumeJson]
@@ -59,28 +63,38 @@ class ContoursJson(TypedDict):
     event: Literal["contours"]
     seq: Seq
     provisional: Annotated[
-        bool, Field(description="Pieces whose seams are still open: shown, never stored.")
+        bool,
+        Field(
+            description="Whether these are pieces cut at the edge of a tile whose neighbour is "
+            "still missing: show them, never store them."
+        ),
     ]
-    replaces: Annotated[list[str], Field(description="Ids of pieces that these take the place of.")]
+    replaces: Annotated[
+        list[str],
+        Field(description="The ids to remove: of provisional pieces or earlier results."),
+    ]
     features: Annotated[
         list[dict[str, Any]],
-        Field(description="In the dialect of `format`; see GeoJSONFeature."),
+        Field(description="In the dialect given by `format`; see GeoJSONFeature."),
     ]
 
 
 class LayerJson(TypedDict):
-    """One label in one slice."""
+    """The voxels of one label in one slice."""
 
     label: Annotated[int, Field(ge=1)]
     box: VoxelBox
     runs: Annotated[
         str,
-        Field(description="Base64 of LEB128 lengths, beginning with a run of pixels without it."),
+        Field(
+            description="Run lengths over `box`, row by row, as base64 of LEB128; the first run is "
+            "of voxels without the label."
+        ),
     ]
 
 
 class MaskSliceJson(TypedDict):
-    """The labels of one slice, whole."""
+    """All labels of one slice; they replace those sent before."""
 
     instance: str | None
     frame: Whole | None
@@ -93,12 +107,15 @@ class MaskJson(TypedDict):
 
     event: Literal["mask"]
     seq: Seq
-    provisional: Annotated[bool, Field(description="A first impression: shown, never stored.")]
+    provisional: Annotated[
+        bool, Field(description="Whether this is a preview: show it, never store it.")
+    ]
+    whole: Annotated[bool, Field(description="Whether all slices that are not listed are empty.")]
     slices: list[MaskSliceJson]
 
 
 class ProgressJson(TypedDict):
-    """How far the job is."""
+    """The progress of the job."""
 
     event: Literal["progress"]
     seq: Seq
@@ -108,29 +125,32 @@ class ProgressJson(TypedDict):
 
 
 class WarnedJson(TypedDict):
-    """Something went wrong and the job goes on."""
+    """Something went wrong, but the job continues."""
 
     event: Literal["warned"]
     seq: Seq
     code: str
     message: str
-    area: Annotated[Corners | None, Field(description="Where.")]
+    area: Annotated[
+        Corners | None,
+        Field(description="The part of the image concerned; null if it is not about a part."),
+    ]
 
 
 class DoneJson(TypedDict):
-    """The job ran to its end."""
+    """The job has finished."""
 
     event: Literal["done"]
     seq: Seq
     objects: Whole
     tiles: Whole
     tiles_failed: Whole
-    tiles_skipped: Annotated[Whole, Field(description="Glass, not computed.")]
+    tiles_skipped: Annotated[Whole, Field(description="Tiles of empty glass, not computed.")]
     seconds: float
 
 
 class FailedJson(TypedDict):
-    """The job could not go on."""
+    """The job could not continue."""
 
     event: Literal["failed"]
     seq: Seq
@@ -140,7 +160,7 @@ class FailedJson(TypedDict):
 
 
 class CancelledJson(TypedDict):
-    """Someone stopped the job."""
+    """The job was cancelled."""
 
     event: Literal["cancelled"]
     seq: Seq
@@ -168,7 +188,7 @@ Rings = Annotated[list[Ring], Field(min_length=1)]
 
 
 class PolygonJson(TypedDict):
-    """One outline and its holes."""
+    """One outline, then its holes."""
 
     type: Literal["Polygon"]
     coordinates: Rings
@@ -182,13 +202,13 @@ class MultiPolygonJson(TypedDict):
 
 
 class FeaturePropertiesJson(TypedDict):
-    """What is known of an object."""
+    """The properties of an object."""
 
     label: str
     color: Color
     model: str
     incomplete: Annotated[
-        bool, Field(description="A failed, skipped or cancelled tile may have cut it.")
+        bool, Field(description="Whether a failed, skipped or cancelled tile may have cut it.")
     ]
     area_um2: NotRequired[float]
     measurements: NotRequired[dict[str, float]]
@@ -201,11 +221,11 @@ class GeoJSONFeatureJson(TypedDict):
     id: str
     geometry: Annotated[
         PolygonJson | MultiPolygonJson,
-        Field(description="In image pixels, the origin at the corner of the first one."),
+        Field(description="In image pixels, with the origin at the corner of the first one."),
     ]
     nucleusGeometry: Annotated[  # the key is QuPath's
         NotRequired[PolygonJson | MultiPolygonJson],
-        Field(description="Of a cell that has a nucleus."),
+        Field(description="The nucleus, for a cell that has one."),
     ]
     properties: FeaturePropertiesJson
 
@@ -214,10 +234,10 @@ class GeoJSONFeatureJson(TypedDict):
 
 
 def encode_event(seq: int, event: Event, started: Started | None, encoder: Encoder) -> bytes:
-    """Return `event` as one JSON object without line breaks, in the dialect of `encoder`.
+    """Return `event` as one JSON object in UTF-8, without line breaks, in the encoder's dialect.
 
-    `started` is the first event of the same job, which contours and masks need; `seq` is the
-    number of the event in it.
+    `seq` is the number of the event in its job. `started` is the first event of the same job;
+    only contours and masks need it.
     """
     match event:
         case Contours(objects, provisional, replaces):
@@ -230,12 +250,13 @@ def encode_event(seq: int, event: Event, started: Started | None, encoder: Encod
                 "features": [],
             }
             return _with_items(said, encoder.features(objects, started, provisional))
-        case Mask(provisional=provisional):
+        case Mask(provisional=provisional, whole=whole):
             assert started is not None, "masks come after the first event"
             mask: MaskJson = {
                 "event": "mask",
                 "seq": seq,
                 "provisional": provisional,
+                "whole": whole,
                 "slices": [],
             }
             return _with_items(mask, encoder.mask(event, started))
@@ -314,9 +335,9 @@ def _started(seq: int, started: Started, encoder: Encoder) -> StartedJson:
 
 
 def _with_items(said: ContoursJson | MaskJson, items: bytes) -> bytes:
-    """Return `said` with `items` in the empty list that it ends with.
+    """Return `said` as JSON, with the JSON `items` inserted into the empty list at its end.
 
-    They are long and JSON already: they are set in, never parsed again.
+    The items are long, so they are not parsed and serialised again.
     """
     return b"%b%b]}" % (orjson.dumps(said)[: -len("]}")], items)
 

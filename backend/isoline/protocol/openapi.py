@@ -1,8 +1,8 @@
 """The HTTP API as an OpenAPI 3.1 document: a table of the routes, and the types of `protocol`.
 
-Tests compare the paths with the routes, and what a server really sends with the schemas. Answers
-leave room for more keys, since a client ignores what it does not know; requests do not, since the
-server refuses what it does not know.
+Tests compare the paths with the routes, and the responses of a server with the schemas. The schemas
+of responses allow further keys, since clients ignore unknown ones; those of requests do not, since
+the server refuses unknown ones.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ TYPES: Sequence[Any] = (
     SavedJson,
     GeoJSONFeatureJson,
 )
-"""What routes take and answer; the types within them come along."""
+"""The bodies of requests and responses; the types that they contain are added automatically."""
 
 
 @cache
@@ -72,7 +72,7 @@ def document() -> dict[str, object]:
         "info": {
             "title": "isoline",
             "version": __version__,
-            "summary": "Contours that stream in while the rest is still being computed.",
+            "summary": "Streams contours to viewers while the rest is still being computed.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "security": [{}, {"token": []}],
@@ -88,7 +88,7 @@ def document() -> dict[str, object]:
 
 
 class _Schemas(GenerateJsonSchema):
-    """Schemas by the names of the things, without what says nothing."""
+    """Schemas named without the suffix "Json", without titles and null defaults."""
 
     def normalize_name(self, name: str) -> str:
         return super().normalize_name(name).removesuffix("Json")
@@ -99,7 +99,7 @@ class _Schemas(GenerateJsonSchema):
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
         said = super().default_schema(schema)
         if said.get("default", ...) is None:
-            del said["default"]  # null is the same as leaving it out
+            del said["default"]  # null is the same as omitting the key
         return said
 
     def tuple_schema(self, schema: core_schema.TupleSchema) -> JsonSchemaValue:
@@ -121,7 +121,7 @@ class _Schemas(GenerateJsonSchema):
 
 
 def _schemas() -> dict[str, JsonSchemaValue]:
-    """Return every schema by its name."""
+    """Return all schemas by name."""
     inputs: list[tuple[str, Literal["validation"], TypeAdapter[Any]]] = [
         (name_of(kind), "validation", TypeAdapter(kind)) for kind in TYPES
     ]
@@ -135,8 +135,8 @@ def _schemas() -> dict[str, JsonSchemaValue]:
     event = {
         **roots["Event", "validation"],
         "description": (
-            "`started` comes first, one of `done`, `failed` and `cancelled` last. "
-            "Later versions may add kinds and keys: ignore what you do not know."
+            "`started` is the first; one of `done`, `failed` and `cancelled` is the last. "
+            "Later versions may add events and keys: ignore unknown ones."
         ),
         "examples": _EVENT_EXAMPLES,
     }
@@ -188,12 +188,14 @@ _EVENT_EXAMPLES: Sequence[Json] = [
 
 
 def _catalogue() -> dict[str, Json]:
-    name = _parameter("path", "name", {"type": "string"}, "Its slashes may be sent as they are.")
+    name = _parameter(
+        "path", "name", {"type": "string"}, "The name; its slashes need not be escaped."
+    )
     box = _parameter(
         "query",
         "box",
         {"type": "string", "examples": ["4000,5000,5024,6024"]},
-        "X0,Y0,X1,Y1 in image pixels; what lies outside the image is background.",
+        "X0,Y0,X1,Y1 in image pixels; anything outside the image is background.",
         required=True,
     )
     size = _parameter(
@@ -232,7 +234,7 @@ def _catalogue() -> dict[str, Json]:
         "/v1/health/ready": {
             "get": _call(
                 "ready",
-                "Whether requests should be sent here; 503 while they should not.",
+                "Whether the server accepts requests; 503 while it does not.",
                 _json(ReadinessJson),
                 public=True,
             )
@@ -249,9 +251,7 @@ def _catalogue() -> dict[str, Json]:
         },
         "/v1/models": {"get": _call("models", "The installed models.", _json(ModelsJson))},
         "/v1/images": {
-            "get": _call(
-                "images", "The names of the images, and of the archives.", _json(ImagesJson)
-            )
+            "get": _call("images", "The names of the images and the archives.", _json(ImagesJson))
         },
         "/v1/images/{name}": {
             "get": _call("image", "One image.", _json(ImageJson), [name], errors=(403, 404, 422))
@@ -264,9 +264,9 @@ def _catalogue() -> dict[str, Json]:
                 [name, box, size, channel, z, form],
                 errors=(400, 403, 404, 413, 422),
                 headers={
-                    "X-Isoline-Box": _header("What it shows, moved to whole pixels of its own."),
-                    "X-Isoline-Shape": _header("Of raw pixels: c,y,x.", required=False),
-                    "X-Isoline-Dtype": _header("Of raw pixels, as numpy calls it.", required=False),
+                    "X-Isoline-Box": _header(
+                        "The part that it shows: the box, moved to whole pixels of the picture."
+                    )
                 },
             )
         },
@@ -277,13 +277,15 @@ def _catalogue() -> dict[str, Json]:
 
 
 def _uploads() -> dict[str, Json]:
-    upload = _parameter("path", "upload", {"type": "string"}, "As `POST /v1/uploads` gave it.")
+    upload = _parameter(
+        "path", "upload", {"type": "string"}, "The id that `POST /v1/uploads` returned."
+    )
     place = [
         _parameter("path", name, {"type": "integer", "minimum": 0}, said)
         for name, said in (
-            ("level", "Index into `levels`."),
-            ("column", "x of its first pixel over `tile_px`, rounded down."),
-            ("row", "y of its first pixel over `tile_px`, rounded down."),
+            ("level", "An index into `levels`."),
+            ("column", "The x of its first pixel divided by `tile_px`, rounded down."),
+            ("row", "The y of its first pixel divided by `tile_px`, rounded down."),
         )
     ]
     png = {"image/png": {"schema": {"type": "string", "contentMediaType": "image/png"}}}
@@ -292,7 +294,7 @@ def _uploads() -> dict[str, Json]:
         "/v1/uploads": {
             "post": _call(
                 "createUpload",
-                "Say which image is about to be uploaded and for what; hear which pixels to send.",
+                "Announce the upload of an image for a request; returns which pixels to send.",
                 _json(UploadJson),
                 status=201,
                 links={
@@ -304,7 +306,7 @@ def _uploads() -> dict[str, Json]:
         },
         "/v1/uploads/{upload}": {
             "parameters": [upload],
-            "delete": _call("deleteUpload", "Forget it.", {}, status=204, errors=(404,)),
+            "delete": _call("deleteUpload", "Delete an upload.", {}, status=204, errors=(404,)),
         },
         "/v1/uploads/{upload}/tiles/{level}/{column}/{row}": {
             "parameters": [upload],
@@ -314,49 +316,56 @@ def _uploads() -> dict[str, Json]:
 
 
 def _jobs() -> dict[str, Json]:
-    job_id = _parameter("path", "job_id", {"type": "string"}, "As `POST /v1/jobs` gave it.")
+    job_id = _parameter(
+        "path", "job_id", {"type": "string"}, "The id that `POST /v1/jobs` returned."
+    )
     after = _parameter(
         "query",
         "after",
         {"type": "integer", "minimum": -1, "default": -1},
-        "The `seq` of the last event that arrived: the stream goes on behind it.",
+        "The `seq` of the last event received: the stream continues after it.",
     )
     last_id = _parameter(
-        "header", "Last-Event-ID", {"type": "integer"}, "`after`, as SSE sends it."
+        "header",
+        "Last-Event-ID",
+        {"type": "integer"},
+        "The same as `after`, as sent by SSE clients.",
     )
-    dialect = _parameter("query", "format", {"type": "string"}, "Instead of the request's.")
+    dialect = _parameter(
+        "query", "format", {"type": "string"}, "A dialect to use instead of the request's."
+    )
     ended = _parameter(
         "query",
         "ended",
         {"type": "integer", "minimum": 0, "maximum": 100_000, "default": 100},
-        "How many of those that have ended.",
+        "The number of ended jobs to list.",
     )
     archive = _parameter(
         "header",
         "Girder-Token",
         {"type": "string"},
-        "Of a user who may read the image, where a Digital Slide Archive keeps it.",
+        "A token of a user who may read the image, for images in a Digital Slide Archive.",
     )
     key = _parameter(
         "header",
         "Idempotency-Key",
         {"type": "string", "pattern": "^[A-Za-z0-9_-]{0,64}$"},
-        "Drawn anew for each job and repeated with each attempt: the same key is the same job. "
-        "Empty: none.",
+        "Generated for each job and repeated with each attempt, so that a repeated request does "
+        "not create a second job. Empty is the same as none.",
     )
     mistakes = (400, 403, 404, 409, 413, 422, 429)
     return {
         "/v1/jobs": {
             "get": _call(
                 "jobs",
-                "Your jobs that have not ended and the last of those that have, the oldest first.",
+                "Your jobs that have not ended and the last of those that have, oldest first.",
                 _json(JobsJson),
                 [ended],
                 errors=(400,),
             ),
             "post": _call(
                 "createJob",
-                "Queue a job. Every mistake in the request is found here.",
+                "Queue a job. The request is validated completely before the response.",
                 _json(CreatedJobJson),
                 [archive, key],
                 status=201,
@@ -370,17 +379,17 @@ def _jobs() -> dict[str, Json]:
         },
         "/v1/jobs/{job_id}": {
             "parameters": [job_id],
-            "get": _call("job", "How far a job is.", _json(JobJson), errors=(404,)),
+            "get": _call("job", "The state and progress of a job.", _json(JobJson), errors=(404,)),
             "patch": _call(
                 "focus",
-                "Compute what is near another point first.",
+                "Move the focus: tiles near it are computed first.",
                 _json(JobJson),
                 body=FocusJson,
                 errors=(400, 404, 413),
             ),
             "delete": _call(
                 "cancel",
-                "Stop a job within one tile; what it has found stays.",
+                "Cancel a job. It stops within one tile; the results so far are kept.",
                 _json(JobJson),
                 status=202,
                 errors=(404,),
@@ -389,7 +398,7 @@ def _jobs() -> dict[str, Json]:
         "/v1/jobs/{job_id}/events": {
             "get": _call(
                 "events",
-                "Everything a job has said and will say. Hanging up does not stop the job.",
+                "Stream all events of a job, past and future. Disconnecting does not stop the job.",
                 _STREAM,
                 [job_id, after, last_id, dialect, archive],
                 errors=(400, 403, 404, 422, 503),
@@ -399,7 +408,7 @@ def _jobs() -> dict[str, Json]:
         "/v1/segment": {
             "post": _call(
                 "segment",
-                "Create a job and stream its events; hanging up cancels it.",
+                "Create a job and stream its events. Disconnecting cancels the job.",
                 _STREAM,
                 [archive],
                 body=SegmentRequestJson,
@@ -412,7 +421,7 @@ def _jobs() -> dict[str, Json]:
 def _segmentations() -> dict[str, Json]:
     save = _call(
         "saveSegmentation",
-        "Store a labelmap in the archive of its series; what is there already is answered by 200.",
+        "Store a labelmap in the archive of its series; 200 if it is already there.",
         _json(SavedJson),
         status=201,
         body=SaveRequestJson,
@@ -420,7 +429,7 @@ def _segmentations() -> dict[str, Json]:
     )
     assert isinstance(save["responses"], dict)
     save["responses"]["200"] = {
-        "description": "The archive has it already.",
+        "description": "The archive already has it.",
         "content": _json(SavedJson),
     }
     return {"/v1/segmentations": {"post": save}}
@@ -428,29 +437,29 @@ def _segmentations() -> dict[str, Json]:
 
 _STREAM: Json = {
     NDJSON: {"schema": {"$ref": "#/components/schemas/Event", "description": (
-        "One event a line. An empty line each second is a heartbeat."
+        "One event per line. An empty line each second is a heartbeat."
     )}},
     SSE: {"schema": {"$ref": "#/components/schemas/Event", "description": (
-        "One event a message, its `seq` as the id. A comment each second is a heartbeat."
+        "One event per message, with its `seq` as the id. A comment each second is a heartbeat."
     )}},
 }  # fmt: skip
 
 _REASONS = {
-    200: "Here it is.",
-    201: "It is there now.",
-    202: "The job will stop.",
-    204: "Done; there is nothing to say.",
+    200: "Success.",
+    201: "Created.",
+    202: "Accepted: the job will stop.",
+    204: "Success, without a body.",
     400: "Not JSON, a wrong type or an unknown key.",
-    401: "No token, or one that nobody knows.",
-    403: "Not for this caller, or outside the configured roots.",
-    404: "No such thing.",
-    409: "Not in the state for this: weights are missing, or a key comes with another request.",
+    401: "No token, or one that is not valid.",
+    403: "Not allowed for this caller, or outside the configured roots.",
+    404: "Not found.",
+    409: "The wrong state: weights are missing, or the key was used with another request.",
     413: "Over a limit.",
-    422: "Understood, but it cannot be done.",
+    422: "A valid request that this server, image or model cannot fulfil.",
     429: "The queue is full.",
-    500: "The server's own fault.",
-    502: "The archive is down, or refuses it.",
-    503: "Every event stream is taken.",
+    500: "An error in the server.",
+    502: "The archive is down, or refused it.",
+    503: "All event streams are in use.",
 }
 
 
@@ -468,9 +477,9 @@ def _call(
     public: bool = False,
     also: Sequence[int] = (),
 ) -> dict[str, object]:
-    """Return one operation; `body` is the type of what is sent, `answer` is by media type.
+    """Return one operation; `body` is the type of the request, `answer` is by media type.
 
-    `also` are further statuses that have no body.
+    `status` is that of success, `also` are further statuses without a body.
     """
     problem = {PROBLEM: {"schema": _ref(name_of(ProblemJson))}}
     if not public:
@@ -497,7 +506,7 @@ def _call(
 
 
 def _link(operation: str, parameter: str, key: str) -> Json:
-    """Return that `key` of an answer is the `parameter` of another operation."""
+    """Return a link: `key` of the response is the `parameter` of another operation."""
     return {"operationId": operation, "parameters": {parameter: f"$response.body#/{key}"}}
 
 

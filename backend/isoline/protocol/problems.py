@@ -1,4 +1,4 @@
-"""What a caller hears when something is wrong: `application/problem+json`, as in RFC 9457."""
+"""Error responses: `application/problem+json`, as in RFC 9457."""
 
 from __future__ import annotations
 
@@ -44,27 +44,35 @@ _STATUS: tuple[tuple[type[IsolineError], int], ...] = (
 
 
 class ProblemJson(TypedDict):
-    """RFC 9457, with `code` and `remedy`."""
+    """A problem as in RFC 9457, with `code` and `remedy` added."""
 
     type: str
     title: str
     status: int
     detail: Annotated[str, Field(description="What is wrong, and where.")]
     code: Annotated[str, Field(description="Stable across versions.")]
-    remedy: Annotated[str, Field(description="How to mend it.")]
+    remedy: Annotated[str, Field(description="How to correct it.")]
     position: Annotated[
         NotRequired[int],
-        Field(ge=0, description="Where it would stand in the queue, if that is full."),
+        Field(
+            ge=0,
+            description="The number of jobs that would be before this one; given if the queue is "
+            "full.",
+        ),
     ]
 
 
 def http_status(error: IsolineError) -> int:
-    """Return the HTTP status of `error`: the first row of the table that it is an instance of."""
+    """Return the HTTP status for `error`; 500 if its class is not in the table."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
 def problem(error: IsolineError, status: int | None = None, position: int | None = None) -> bytes:
-    """Return the body of an answer that says `error`; `position` is where a full queue ends."""
+    """Return the body of the response that reports `error`.
+
+    `status` overrides the HTTP status of its class; `position` is the number of jobs in a full
+    queue.
+    """
     said: ProblemJson = {
         "type": f"urn:isoline:problem:{error.code}",
         "title": re.sub(r"(?<=[a-z])(?=[A-Z])", " ", error.code).capitalize(),

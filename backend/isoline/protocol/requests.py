@@ -1,7 +1,7 @@
-"""What viewers send, from strict JSON to the types of `domain` and back.
+"""The requests of viewers: strict JSON to the types of `domain` and back.
 
-Reading refuses what it does not know and names the place: a misspelt key that is silently ignored
-would be a wrong result. `docs/protocol.md` is this file in prose; its examples are run as tests.
+Unknown keys are refused, and the error gives their location: silently ignoring a misspelt key would
+change the result. `docs/protocol.md` describes the same requests in prose; its examples are tested.
 """
 
 from __future__ import annotations
@@ -84,11 +84,11 @@ Channels = Annotated[
 
 
 def _at_most(count: int, what: str) -> BeforeValidator:
-    """Return the check that a list or an object is not too long. Raises TooLarge."""
+    """Return the check that a list or an object is not too long; it raises TooLarge."""
 
     def check(value: object) -> object:
         if isinstance(value, list | dict) and len(value) > count:
-            raise TooLarge(f"{what} has {len(value)} {what}", f"send at most {count}")
+            raise TooLarge(f"the request has {len(value)} {what}", f"send at most {count}")
         return value
 
     return BeforeValidator(check)
@@ -97,7 +97,7 @@ def _at_most(count: int, what: str) -> BeforeValidator:
 Parameters = Annotated[
     dict[
         str,
-        Annotated[bool | int | float | str, Expected("a number, a text, true or false")],
+        Annotated[bool | int | float | str, Expected("a number, a string, true or false")],
     ],
     Expected("a JSON object"),
     _at_most(MAX_PARAMETERS, "parameters"),
@@ -119,7 +119,8 @@ Runs = Annotated[
             "type": "string",
             "contentEncoding": "base64",
             "pattern": "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
-            "description": "Base64 of LEB128 lengths, beginning with a run of voxels without it.",
+            "description": "Run lengths over `box`, row by row, as base64 of LEB128; the first run "
+            "is of voxels without the label.",
         }
     ),
 ]
@@ -136,7 +137,7 @@ Outline = Annotated[
     WithJsonSchema(
         {
             "type": "object",
-            "description": "GeoJSON with polygons, in image pixels.",
+            "description": "GeoJSON polygons in image pixels.",
             "properties": {
                 "type": {"enum": ["Polygon", "MultiPolygon", "Feature", "FeatureCollection"]}
             },
@@ -156,10 +157,10 @@ RegionOfInterest = Annotated[
 
 @strict()
 class SliceReferenceJson(TypedDict):
-    """A slice of a volume by its name."""
+    """A slice of a volume, by its name in DICOM."""
 
     instance: Annotated[Text, Field(description="SOPInstanceUID.")]
-    frame: NotRequired[Annotated[Whole, Field(description="From 1, which is the default.")]]
+    frame: NotRequired[Annotated[Whole, Field(description="Frame number, from 1 (the default).")]]
 
 
 def _slice_name(given: SliceReferenceJson) -> SliceName:
@@ -175,19 +176,20 @@ SliceReference = Annotated[
 
 @strict()
 class PromptJson(TypedDict):
-    """One gesture."""
+    """One mark that the user drew to indicate the object."""
 
     kind: Annotated[PromptKind, Expected(" or ".join(f'"{kind}"' for kind in KINDS))]
     points: Annotated[
         list[Position],
         Expected("a list of positions"),
         Field(
-            description="One position, two corners of a box, a way, or corners.",
+            description="One position for a point, two opposite corners for a box, the positions "
+            "along a scribble, or the corners of a polygon.",
             json_schema_extra={"minItems": 1},
         ),
     ]
     include: NotRequired[
-        Annotated[Flag, Field(description="Whether it is on the object; by default it is.")]
+        Annotated[Flag, Field(description="Whether it is on the object; true by default.")]
     ]
 
 
@@ -249,50 +251,104 @@ Initial = Annotated[
 ]
 
 
-class OptionsJson(TypedDict, total=False):
-    """What a request may say beside image and model; null is the same as leaving a key out."""
+MAX_REPLACED = 10_000
 
-    region: Annotated[RegionOfInterest | None, Field(description="Null: the whole image.")]
+Replaces = Annotated[
+    Annotated[Text, tag("job")]
+    | Annotated[
+        tuple[str, ...],
+        Reads(
+            Annotated[
+                list[
+                    Annotated[
+                        str,
+                        Field(pattern="^([0-9a-f]{24}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$"),
+                        Expected("the id of a feature"),
+                    ]
+                ],
+                Expected("a list of ids"),
+            ],
+            tuple,
+        ),
+        _at_most(MAX_REPLACED, "replaces"),
+        Field(json_schema_extra={"maxItems": MAX_REPLACED}),
+        tag("features"),
+    ],
+    Discriminator(tagged(lambda value: "features" if isinstance(value, list) else "job")),
+]
+
+
+class OptionsJson(TypedDict, total=False):
+    """The optional keys of a request; null is the same as omitting a key."""
+
+    region: Annotated[
+        RegionOfInterest | None, Field(description="In image pixels; the whole image by default.")
+    ]
     focus: Annotated[
-        Point | None, Field(description="Where the user looks: tiles near it run first.")
+        Point | None,
+        Field(description="Where the user is looking: the nearest tiles are computed first."),
     ]
     parameters: Annotated[
-        Parameters | None, Field(description="Of the model; what is left out has its default.")
+        Parameters | None,
+        Field(description="Parameters of the model; those omitted have their defaults."),
     ]
     tile: Annotated[Whole | None, Field(description="Side of a tile in working pixels.")]
     spacing_um: Annotated[
-        Spacing | None, Field(description="Micrometres per pixel, where the file does not say.")
+        Spacing | None,
+        Field(description="Micrometres per image pixel, if the file does not give it."),
     ]
     at_um: Annotated[
         Positive | None, Field(description="Working resolution in micrometres per pixel.")
     ]
     channel: Annotated[Channels | None, Field(description="Channels by name or index.")]
-    z: Annotated[Whole | None, Field(description="Plane of a stack.")]
-    slice: Annotated[SliceReference | None, Field(description="Where the user looks in a volume.")]
-    prompts: Annotated[Prompts | None, Field(description="What points at the one object.")]
+    z: Annotated[Whole | None, Field(description="Plane of a stack, from 0.")]
+    slice: Annotated[
+        SliceReference | None, Field(description="Where the user is looking in a volume.")
+    ]
+    prompts: Annotated[
+        Prompts | None, Field(description="What the user drew to indicate one object.")
+    ]
     frame_of_reference: Annotated[
         Text | None,
-        Field(description="Of prompts in LPS millimetres; null: they are in voxels or pixels."),
+        Field(
+            description="FrameOfReferenceUID of prompts in LPS millimetres; without it they are in "
+            "voxels or image pixels."
+        ),
     ]
     initial: Annotated[
-        Initial | None, Field(description="What prompts correct: as region, or slices of a volume.")
+        Initial | None,
+        Field(
+            description="The result for the prompts to correct: an outline as in `region`, or "
+            "slices of a volume."
+        ),
     ]
     image_size: Annotated[
         Size | None,
-        Field(description="What the viewer shows: a file of another size is a WrongImage."),
+        Field(
+            description="The size of the image that the viewer shows; a file of another size is "
+            "refused as WrongImage."
+        ),
     ]
     format: Annotated[
         Text | None, Field(description='The dialect of the features; "geojson" by default.')
     ]
     simplify_px: Annotated[
-        NotNegative | None, Field(description="How far outlines may stray; null: not at all.")
+        NotNegative | None,
+        Field(
+            description="Maximum deviation of a simplified outline, in working pixels; outlines "
+            "are exact by default."
+        ),
     ]
     keep: Annotated[
         Flag | None,
         Field(
-            description="Whether the answer to prompts by `/v1/segment` is kept as a job; by "
-            "default it is not. Jobs are always kept."
+            description="Whether the response to prompts from `/v1/segment` is kept as a job; "
+            "false by default. Jobs are always kept."
         ),
+    ]
+    replaces: Annotated[
+        Replaces | None,
+        Field(description="An earlier job, or ids of features, whose place the results take."),
     ]
 
 
@@ -318,7 +374,7 @@ class _Named(TypedDict):
     ]
 )
 class SegmentRequestJson(_Named, OptionsJson):
-    """What `POST /v1/jobs` and `POST /v1/segment` take."""
+    """The body of `POST /v1/jobs` and `POST /v1/segment`."""
 
 
 def _segment_request(given: Mapping[str, Any]) -> SegmentRequest:
@@ -336,12 +392,12 @@ REQUEST_KEYS = tuple(get_type_hints(SegmentRequestJson))
 
 class _Wanted(TypedDict):
     model: Annotated[Text, Field(description="As `/v1/models` lists it.")]
-    image: NotRequired[Annotated[Text, Field(description="Not looked at: it is the upload.")]]
+    image: NotRequired[Annotated[Text, Field(description="Ignored: the image is the upload.")]]
 
 
 @strict()
 class UploadPurposeJson(_Wanted, OptionsJson):
-    """What an upload is for."""
+    """The request that an upload is for."""
 
 
 def _upload_purpose(given: Mapping[str, Any]) -> SegmentRequest:
@@ -350,7 +406,7 @@ def _upload_purpose(given: Mapping[str, Any]) -> SegmentRequest:
 
 def _different(names: list[str]) -> tuple[str, ...]:
     if len(set(names)) < len(names):
-        raise expected("names that differ")
+        raise expected("a list of different names")
     return tuple(names)
 
 
@@ -364,7 +420,7 @@ def _different(names: list[str]) -> tuple[str, ...]:
     ]
 )
 class UploadRequestJson(TypedDict):
-    """What `POST /v1/uploads` takes."""
+    """The body of `POST /v1/uploads`."""
 
     size: Size
     spacing_um: NotRequired[Annotated[Spacing | None, Field(description="Micrometres per pixel.")]]
@@ -379,7 +435,10 @@ class UploadRequestJson(TypedDict):
                 ],
                 _different,
             ),
-            Field(description="RGB by default.", json_schema_extra={"uniqueItems": True}),
+            Field(
+                description="The names of the channels; RGB by default.",
+                json_schema_extra={"uniqueItems": True},
+            ),
         ]
     ]
     dtype: NotRequired[Annotated[Literal["uint8", "uint16"], Expected('"uint8" or "uint16"')]]
@@ -401,7 +460,7 @@ _UPLOAD_REQUEST = TypeAdapter[UploadRequest](
 
 @strict()
 class AnatomyCodeJson(TypedDict):
-    """What a segment is in SNOMED CT."""
+    """The anatomical structure of a segment, as a code of SNOMED CT."""
 
     code: Text
     meaning: Text
@@ -409,7 +468,7 @@ class AnatomyCodeJson(TypedDict):
 
 @strict()
 class AlgorithmJson(TypedDict):
-    """What found a segment, as `started` says it."""
+    """The model that found a segment, as in the `started` event."""
 
     model: Text
     version: Text
@@ -421,7 +480,7 @@ def _algorithm(given: AlgorithmJson) -> Algorithm:
 
 @strict()
 class SegmentJson(TypedDict):
-    """One label of a labelmap and how it came about."""
+    """One label of a labelmap, and its origin."""
 
     label: LabelNumber
     name: Text
@@ -436,7 +495,7 @@ class SegmentJson(TypedDict):
     algorithm: NotRequired[
         Annotated[
             Annotated[Algorithm, Reads(AlgorithmJson, _algorithm)] | None,
-            Field(description="Without one a person drew it."),
+            Field(description="The model that found it; without one, a person drew it."),
         ]
     ]
     edited: NotRequired[
@@ -451,7 +510,7 @@ def _segment(given: SegmentJson) -> tuple[int, Segment]:
 
 @strict()
 class LabelledLayerJson(TypedDict):
-    """One label in one slice."""
+    """The voxels of one label in one slice."""
 
     label: LabelNumber
     box: VoxelBox
@@ -464,11 +523,11 @@ def _layer(given: LabelledLayerJson) -> Layer:
 
 @strict()
 class LabelledSliceJson(TypedDict):
-    """What is on one slice, as in a mask event."""
+    """The labels of one slice, as in a mask event."""
 
     instance: Annotated[Text, Field(description="SOPInstanceUID.")]
-    frame: NotRequired[Annotated[Whole, Field(description="From 1, which is the default.")]]
-    k: NotRequired[Annotated[object, Field(description="Not looked at.")]]
+    frame: NotRequired[Annotated[Whole, Field(description="Frame number, from 1 (the default).")]]
+    k: NotRequired[Annotated[object, Field(description="Ignored.")]]
     layers: Annotated[
         list[Annotated[Layer, Reads(LabelledLayerJson, _layer)]], Expected("a list of layers")
     ]
@@ -481,7 +540,7 @@ def _labelled_slice(given: LabelledSliceJson) -> LabelledSlice:
 
 @strict()
 class SaveRequestJson(TypedDict):
-    """What `POST /v1/segmentations` takes."""
+    """The body of `POST /v1/segmentations`."""
 
     image: Annotated[Text, Field(description="`dicomweb:SOURCE/STUDY/SERIES`")]
     segments: Annotated[
@@ -492,7 +551,7 @@ class SaveRequestJson(TypedDict):
     slices: Annotated[
         list[Annotated[LabelledSlice, Reads(LabelledSliceJson, _labelled_slice)]],
         Expected("a list of slices"),
-        Field(description="Those that are not given are empty."),
+        Field(description="Slices that are not listed are empty."),
     ]
     format: NotRequired[
         Annotated[
@@ -520,12 +579,12 @@ _SAVE_REQUEST = TypeAdapter[SaveRequest](
 )
 
 
-# --- A look elsewhere --------------------------------------------------------------------------
+# --- The focus ---------------------------------------------------------------------------------
 
 
 @strict(minProperties=1, maxProperties=1, examples=[{"focus": [12000, 9000]}, {"slice": 91}])
 class FocusJson(TypedDict, total=False):
-    """Where the user looks now: a point of the image, or a slice of a volume."""
+    """Where the user is looking now: a point of the image, or a slice of a volume."""
 
     focus: Point
     slice: SliceReference
@@ -538,7 +597,7 @@ def _focus(given: FocusJson) -> XY | SliceName | int:
         case {"slice": slice_, **rest} if not rest:
             return slice_
     raise Malformed(
-        "the body has to have either 'focus' or 'slice'",
+        "the body must have either 'focus' or 'slice'",
         'send {"focus": [x, y]}, in image pixels, or {"slice": k} for a volume',
     )
 
@@ -548,29 +607,29 @@ _FOCUS = TypeAdapter[XY | SliceName | int](
 )
 
 
-# --- Reading -----------------------------------------------------------------------------------
+# --- Parsing -----------------------------------------------------------------------------------
 
 
 def parse_request(body: bytes) -> SegmentRequest:
-    """Return the request that `body` spells in JSON.
+    """Parse the body of a request.
 
-    Raises TooLarge, Malformed with the place in the body, or BadRegion.
+    Raises TooLarge, Malformed, which gives the location in the body, or BadRegion.
     """
     return request_of(_json_in(body))
 
 
 def request_of(value: object) -> SegmentRequest:
-    """Return the request that parsed JSON says. Raises TooLarge, Malformed or BadRegion."""
+    """Return the request in parsed JSON. Raises TooLarge, Malformed or BadRegion."""
     return read(_SEGMENT_REQUEST, value, "the request")
 
 
 def parse_upload(body: bytes) -> UploadRequest:
-    """Return the upload that `body` announces. Raises TooLarge, Malformed or BadRegion."""
+    """Parse the body that creates an upload. Raises TooLarge, Malformed or BadRegion."""
     return read(_UPLOAD_REQUEST, _json_in(body), "the upload")
 
 
 def parse_save(body: bytes) -> SaveRequest:
-    """Return the labelmap that `body` asks to keep. Raises TooLarge or Malformed."""
+    """Parse the body that stores a labelmap. Raises TooLarge or Malformed."""
     return read(_SAVE_REQUEST, _json_in(body), "the body")
 
 
@@ -583,7 +642,7 @@ def parse_focus(body: bytes) -> XY | SliceName | int:
 
 
 def parse_key(text: str) -> str:
-    """Return an Idempotency-Key, empty where there is none. Raises Malformed."""
+    """Validate and return an Idempotency-Key; empty means none. Raises Malformed."""
     if text and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) is None:
         raise _wrong("Idempotency-Key", "up to 64 letters, digits, '-' and '_'", text[:80])
     return text
@@ -598,7 +657,10 @@ def parse_box(text: str | None) -> Rect:
 
 
 def parse_integer(text: str, where: str, low: int, high: int) -> int:
-    """Return the whole number in a query's value `text`. Raises Malformed outside its bounds."""
+    """Return the whole number in `text`, the value of the query parameter `where`.
+
+    Raises Malformed if it is not a whole number from `low` to `high`.
+    """
     if re.fullmatch(r"-?[0-9]{1,18}", text) is None or not low <= int(text) <= high:
         raise _wrong(where, f"a whole number from {low} to {high}", text)
     return int(text)
@@ -619,11 +681,11 @@ def _wrong(where: str, what: str, value: object) -> Malformed:
     return Malformed(f"{where}: expected {what}, got {brief(value)}")
 
 
-# --- And back ----------------------------------------------------------------------------------
+# --- Serialising -------------------------------------------------------------------------------
 
 
 def request_json(request: SegmentRequest) -> Json:
-    """Return what `request_of` turns back into `request`."""
+    """Return the JSON of `request`; the inverse of `request_of`."""
     everything = {
         "image": request.image,
         "model": request.model,
@@ -643,12 +705,15 @@ def request_json(request: SegmentRequest) -> Json:
         "format": request.format,
         "simplify_px": request.simplify_px,
         "keep": request.keep or None,
+        "replaces": (
+            request.replaces if isinstance(request.replaces, str) else [*request.replaces] or None
+        ),
     }
     return {key: value for key, value in everything.items() if value is not None}
 
 
 def prompt_json(prompt: Prompt) -> Json:
-    """Return what `PromptJson` turns back into `prompt`."""
+    """Return the JSON of `prompt`, as described by `PromptJson`."""
     points = [[*point] for point in prompt.points]
     return {"kind": prompt.kind, "points": points, "include": prompt.include}
 

@@ -1,7 +1,7 @@
-"""What the server answers, apart from the events of a job: each answer's type, and what makes it.
+"""The server's responses, apart from the events of a job: a type and a constructor for each.
 
-The types are what mypy checks and what the OpenAPI document is made of. Later versions may add
-keys, which a client passes over.
+mypy checks the types, and the OpenAPI document is generated from them. Later versions may add
+keys, which a client ignores.
 """
 
 from __future__ import annotations
@@ -22,8 +22,12 @@ from isoline.protocol.values import Color, Pair, Positive, Size, Whole
 from isoline.sources.source import ImageInfo
 from isoline.sources.upload import Manifest
 
-Area = Annotated[tuple[int, int, int, int], Field(description="x0, y0, x1, y1 in its pixels.")]
-Millimetres = Annotated[tuple[float, float, float], Field(description="LPS, millimetres.")]
+Area = Annotated[
+    tuple[int, int, int, int], Field(description="x0, y0, x1, y1 in pixels of this level.")
+]
+Millimetres = Annotated[
+    tuple[float, float, float], Field(description="x, y, z in LPS millimetres.")
+]
 
 
 # --- The server --------------------------------------------------------------------------------
@@ -33,15 +37,15 @@ ServerStatus: TypeAlias = Literal["starting", "ready", "closing", "broken"]
 
 
 class HealthJson(TypedDict):
-    """How the server is."""
+    """The state of the server."""
 
     status: ServerStatus
     version: str
-    workers: Annotated[Whole, Field(description="Processes that compute tiles.")]
+    workers: Annotated[Whole, Field(description="The number of processes that compute tiles.")]
 
 
 class ReadinessJson(TypedDict):
-    """Whether requests should be sent here."""
+    """Whether the server accepts requests."""
 
     status: ServerStatus
 
@@ -50,9 +54,9 @@ class ReadinessJson(TypedDict):
 
 
 class AnatomyJson(TypedDict):
-    """What a label is in the body."""
+    """The anatomical structure that a label stands for."""
 
-    code: Annotated[str, Field(description="Of SNOMED CT.")]
+    code: Annotated[str, Field(description="A code of SNOMED CT.")]
     meaning: str
 
 
@@ -65,7 +69,7 @@ class LabelJson(TypedDict):
 
 
 class NumberParameterJson(TypedDict):
-    """A number between bounds."""
+    """A parameter that is a number between two bounds."""
 
     kind: Literal["number"]
     name: str
@@ -73,11 +77,11 @@ class NumberParameterJson(TypedDict):
     minimum: float
     maximum: float
     help: str
-    integer: Annotated[bool, Field(description="No fractions.")]
+    integer: Annotated[bool, Field(description="Whether it must be a whole number.")]
 
 
 class ChoiceParameterJson(TypedDict):
-    """One word of several."""
+    """A parameter that is one of several words."""
 
     kind: Literal["choice"]
     name: str
@@ -87,7 +91,7 @@ class ChoiceParameterJson(TypedDict):
 
 
 class SwitchParameterJson(TypedDict):
-    """On or off."""
+    """A parameter that is either true or false."""
 
     kind: Literal["switch"]
     name: str
@@ -107,31 +111,39 @@ class ModelJson(TypedDict):
     title: str
     description: str
     version: str
-    kind: Annotated[ResultKind, Field(description="Things to count, areas, or slices of labels.")]
+    kind: Annotated[
+        ResultKind,
+        Field(description="What it returns: countable objects, areas, or labelled slices."),
+    ]
     labels: Annotated[list[LabelJson], Field(min_length=1)]
     spacings_um: Annotated[
-        tuple[Positive, ...], Field(description="It was made for these; empty: for any.")
+        tuple[Positive, ...],
+        Field(description="Micrometres per pixel that it was trained for; empty if it takes any."),
     ]
-    channels: Annotated[tuple[Whole, ...], Field(description="How many channels it takes.")]
+    channels: Annotated[
+        tuple[Whole, ...], Field(description="The numbers of channels that it accepts.")
+    ]
     dimensions: Annotated[
         tuple[Literal[2, 3], ...],
-        Field(description="2: slides and pictures, 3: volumes; one or both."),
+        Field(description="2 for slides and pictures, 3 for volumes; one or both."),
     ]
-    tile_px: Annotated[Whole, Field(description="Default side of a tile.")]
-    fixed_tile: Annotated[bool, Field(description="Whether it refuses any other tile.")]
+    tile_px: Annotated[Whole, Field(description="Default side of a tile in working pixels.")]
+    fixed_tile: Annotated[bool, Field(description="Whether it refuses any other tile size.")]
     prompts: Annotated[
         tuple[PromptKind, ...],
-        Field(description="What it understands; empty: it takes no prompts."),
+        Field(description="The kinds of prompts that it accepts; empty if it takes none."),
     ]
-    automatic: Annotated[bool, Field(description="Whether it answers without prompts too.")]
+    automatic: Annotated[bool, Field(description="Whether it also runs without prompts.")]
     parameters: list[ParameterJson]
     licence: str
     cite: str
-    problem: Annotated[str | None, Field(description="Why it cannot run here and now.")]
+    problem: Annotated[
+        str | None, Field(description="Why it cannot run on this server now; null if it can.")
+    ]
 
 
 class BrokenModelJson(TypedDict):
-    """A model that cannot even be described."""
+    """A model that could not be loaded."""
 
     name: str
     problem: str
@@ -154,42 +166,53 @@ class LevelJson(TypedDict):
 
 
 class SliceNameJson(TypedDict):
-    """What a viewer calls a slice."""
+    """The name of a slice in DICOM."""
 
     instance: Annotated[str, Field(description="SOPInstanceUID.")]
-    frame: Annotated[Whole, Field(description="From 1.")]
+    frame: Annotated[Whole, Field(description="Frame number, from 1.")]
 
 
 class VolumeJson(TypedDict):
-    """Where the voxels of a volume lie, in LPS millimetres, and its slices' names."""
+    """The grid of a volume in LPS millimetres, and the names of its slices."""
 
-    size: Annotated[tuple[Whole, Whole, Whole], Field(description="Along i, j, k.")]
+    size: Annotated[
+        tuple[Whole, Whole, Whole], Field(description="The number of voxels along i, j and k.")
+    ]
     origin_mm: Millimetres
     step_i_mm: Millimetres
     step_j_mm: Millimetres
     step_k_mm: Millimetres
-    frame_of_reference: Annotated[str, Field(description="Empty where there is none.")]
-    modality: Annotated[str, Field(description="Empty where unknown.")]
-    slices: Annotated[list[SliceNameJson], Field(description="By k; empty without names.")]
+    frame_of_reference: Annotated[
+        str, Field(description="FrameOfReferenceUID; empty if the volume has none.")
+    ]
+    modality: Annotated[str, Field(description="Modality as in DICOM; empty if unknown.")]
+    slices: Annotated[
+        list[SliceNameJson],
+        Field(description="In the order of k; empty if the slices have no names."),
+    ]
 
 
 class ImageJson(TypedDict):
-    """What a viewer needs to know of an image."""
+    """The description of an image."""
 
     name: str
     kind: Literal["slide", "image", "volume"]
     reader: str
-    fingerprint: Annotated[str, Field(description="Of the content: copies of a file share it.")]
+    fingerprint: Annotated[
+        str, Field(description="A digest of the content: copies of a file share it.")
+    ]
     size: Size
     spacing_um: Annotated[
         Pair | None,
-        Field(description="Micrometres per pixel, null where the file does not say."),
+        Field(description="Micrometres per pixel, x and y; null if the file does not give it."),
     ]
     levels: Annotated[list[LevelJson], Field(min_length=1)]
     channels: tuple[str, ...]
     dtype: str
     z_planes: Whole
-    problems: Annotated[tuple[str, ...], Field(description="Sentences for the user.")]
+    problems: Annotated[
+        tuple[str, ...], Field(description="Problems with the file, as sentences for the user.")
+    ]
     volume: NotRequired[VolumeJson]
 
 
@@ -197,85 +220,94 @@ class ImagesJson(TypedDict):
     """The images and archives that requests can name."""
 
     images: list[str]
-    archives: Annotated[list[str], Field(description="SOURCE of `dicomweb:SOURCE/STUDY/SERIES`.")]
+    archives: Annotated[
+        list[str], Field(description="The values of SOURCE in `dicomweb:SOURCE/STUDY/SERIES`.")
+    ]
 
 
 # --- Uploads and labelmaps ---------------------------------------------------------------------
 
 
 class UploadLayerJson(TypedDict):
-    """Pixels that are wanted at one resolution."""
+    """The area that the viewer has to send at one resolution."""
 
-    downsample: Annotated[Whole, Field(description="Image pixels per pixel.")]
+    downsample: Annotated[Whole, Field(description="Image pixels per pixel of this level.")]
     area: Area
 
 
 class UploadJson(TypedDict):
-    """The pixels that a viewer is asked for."""
+    """An upload: the pixels that the viewer has to send."""
 
-    upload: Annotated[str, Field(description="The id.")]
-    image: Annotated[str, Field(description="What a request calls this image.")]
+    upload: Annotated[str, Field(description="The id of the upload.")]
+    image: Annotated[str, Field(description="The name of this image in requests.")]
     tile_px: Annotated[
-        Whole, Field(description="Side of a tile; at the edges of an area tiles are smaller.")
+        Whole,
+        Field(description="Side of a tile in pixels; tiles at the edges of an area are smaller."),
     ]
     levels: Annotated[
         list[UploadLayerJson],
         Field(min_length=1, description="Full resolution, then the overview."),
     ]
-    pixels: Annotated[Whole, Field(description="To be sent in all.")]
+    pixels: Annotated[Whole, Field(description="The total number of pixels to send.")]
 
 
 class SavedJson(TypedDict):
     """A labelmap that is in the archive."""
 
-    study: Annotated[str, Field(description="StudyInstanceUID, that of the source.")]
+    study: Annotated[str, Field(description="StudyInstanceUID, the same as the source's.")]
     series: Annotated[str, Field(description="SeriesInstanceUID.")]
     instance: Annotated[str, Field(description="SOPInstanceUID.")]
-    new: Annotated[bool, Field(description="False where the archive had it already.")]
+    new: Annotated[bool, Field(description="False if the archive already had it.")]
 
 
 # --- Jobs --------------------------------------------------------------------------------------
 
 
 class JobJson(TypedDict):
-    """How far a job is."""
+    """The state and progress of a job."""
 
-    job: Annotated[str, Field(description="The id.")]
+    job: Annotated[str, Field(description="The id of the job.")]
     state: Literal["queued", "parked", "running", "done", "failed", "cancelled"]
     image: str
     model: str
-    position: Annotated[Whole, Field(description="How many jobs wait before it.")]
-    urgent: Annotated[bool, Field(description="A small region: it goes before all others.")]
+    position: Annotated[Whole, Field(description="The number of jobs waiting before it.")]
+    urgent: Annotated[
+        bool, Field(description="Whether it takes precedence over jobs with large regions.")
+    ]
     waits_for: Annotated[
         Literal["a token", "a place", "tiles"] | None,
         Field(
-            description="A token that may read its image, a place among the jobs that run, or "
-            "tiles to be computed; null when it has ended."
+            description='What it is waiting for. "a token": one with permission to read its image; '
+            '"a place": one among the running jobs; "tiles": their results. Null once it has '
+            "ended."
         ),
     ]
-    seconds_waiting: Annotated[float, Field(ge=0, description="Before it began.")]
+    seconds_waiting: Annotated[
+        float, Field(ge=0, description="How long it waited before it started.")
+    ]
     tiles_done: Whole
     tiles: Whole
     seconds_left: Annotated[
-        float | None, Field(description="Null until the first tile has been timed.")
+        float | None, Field(description="An estimate; null until the first tile has been timed.")
     ]
-    objects: Annotated[Whole, Field(description="Final ones, so far.")]
+    objects: Annotated[Whole, Field(description="The number of final objects so far.")]
     last_seq: Annotated[
         Whole | None, Field(description="The number of its latest event; null before the first.")
     ]
 
 
 class CreatedJobJson(JobJson):
-    """A job that was just queued."""
+    """A job that has just been queued."""
 
     events: Annotated[str, Field(description="The path of its event stream.")]
     share: Annotated[
-        str, Field(description="Others may use the job who send this as Isoline-Share.")
+        str,
+        Field(description="Other callers that send this as Isoline-Share may use the job."),
     ]
 
 
 class JobsJson(TypedDict):
-    """Jobs, the oldest first."""
+    """Jobs, oldest first."""
 
     jobs: list[JobJson]
 
@@ -284,7 +316,7 @@ class JobsJson(TypedDict):
 
 
 def model_json(spec: ModelSpec, problem: str | None = None) -> ModelJson:
-    """Return what a viewer needs to offer a model; `problem`: why it cannot run here and now."""
+    """Return the description of a model; `problem` is why it cannot run on this server now."""
     return {
         "name": spec.name,
         "title": spec.title,
@@ -307,7 +339,7 @@ def model_json(spec: ModelSpec, problem: str | None = None) -> ModelJson:
 
 
 def image_json(name: str, info: ImageInfo) -> ImageJson:
-    """Return what a viewer needs to know of an image."""
+    """Return the description of the image `name`."""
     spacing = info.spacing_um
     said: ImageJson = {
         "name": name,
@@ -331,7 +363,7 @@ def image_json(name: str, info: ImageInfo) -> ImageJson:
 
 
 def volume_json(volume: VolumeInfo) -> VolumeJson:
-    """Return where the voxels of a volume lie, in LPS millimetres, and its slices' names."""
+    """Return the grid of a volume in LPS millimetres, and the names of its slices."""
     grid = volume.grid
     return {
         "size": grid.size,
@@ -346,7 +378,7 @@ def volume_json(volume: VolumeInfo) -> VolumeJson:
 
 
 def label_json(label: Label) -> LabelJson:
-    """Return how a viewer draws a label and what it is."""
+    """Return the name, colour and anatomy of a label."""
     said: LabelJson = {"name": label.name, "color": label.color}
     if label.anatomy is not None:
         code, meaning = label.anatomy
@@ -355,7 +387,7 @@ def label_json(label: Label) -> LabelJson:
 
 
 def upload_json(upload: str, manifest: Manifest) -> UploadJson:
-    """Return what a viewer needs to send the pixels that are wanted."""
+    """Return the id of an upload and the pixels that the viewer has to send."""
     return {
         "upload": upload,
         "image": f"upload:{upload}",
@@ -369,7 +401,7 @@ def upload_json(upload: str, manifest: Manifest) -> UploadJson:
 
 
 def saved_json(saved: Saved) -> SavedJson:
-    """Return what a viewer needs to find a kept labelmap again."""
+    """Return the UIDs of a stored labelmap."""
     return {
         "study": saved.study,
         "series": saved.series,

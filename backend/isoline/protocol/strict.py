@@ -1,8 +1,8 @@
-"""Strict reading: pydantic checks, and whatever is wrong is said in isoline's own words.
+"""Strict parsing: pydantic validates, and isoline words the errors.
 
-A type says with `Expected` what belongs in its place, and a mistake reads "prompts[3].points[0]:
-expected [x, y], or [x, y, z] in a volume, got 7". Neither pydantic's own sentences nor the names of
-its types get into a message.
+A type states with `Expected` what belongs in its place, so that an error reads
+"prompts[3].points[0]: expected [x, y], or [x, y, z] in a volume, got 7". Neither pydantic's own
+messages nor the names of its types appear in an error.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from isoline.geometry.region import brief
 
 _EXPECTED, _UNKNOWN_KEY, _MISSING_KEY = "expected", "unknown_key", "missing_key"
 _TAG = "\x1f"
-"""Begins the tags of unions, which pydantic counts among the places of a mistake."""
+"""Prefix of the tags of unions, which pydantic includes in the location of an error."""
 
 
 class Expected:
-    """What belongs where the annotated type stands: "expected WHAT, got ...".
+    """The wording of the error for a value that the annotated type rejects: "expected WHAT, got".
 
-    Of a list, a tuple or a dict it is about the whole, that is its type and its length; each item
-    has an expectation and a place of its own. The first wrong item of a list is enough: a body of
-    megabytes could hold millions.
+    For a list, a tuple or a dict it applies to the whole, that is, to its type and its length; each
+    item has its own wording and its own location. Validation of a list stops at the first wrong
+    item, since a body of several megabytes could hold millions.
     """
 
     def __init__(self, what: str) -> None:
@@ -62,24 +62,24 @@ class Expected:
 
 
 def _lengths(schema: Mapping[str, Any]) -> tuple[int | None, int | None]:
-    """Return how long a list or a tuple is at least and at most."""
+    """Return the minimum and maximum lengths of a list or a tuple."""
     if schema["type"] == "tuple" and "variadic_item_index" not in schema:
         return (len(schema["items_schema"]),) * 2
     return schema.get("min_length"), schema.get("max_length")
 
 
 def expected(what: str) -> PydanticCustomError:
-    """Return what a validator raises where it expected `what`."""
+    """Return the error for a validator to raise where it expected `what`."""
     return PydanticCustomError(_EXPECTED, what)
 
 
 def tag(name: str) -> Tag:
-    """Return the tag of one member of a union, which stays out of the places of mistakes."""
+    """Return the tag of one member of a union; it does not appear in the location of an error."""
     return Tag(_TAG + name)
 
 
 def tagged(choose: Callable[[Any], str]) -> Callable[[Any], str]:
-    """Return the function for a `Discriminator` that names one of the union's `tag`s."""
+    """Return the function for a `Discriminator` whose members have the `tag`s named by `choose`."""
     return lambda value: _TAG + choose(value)
 
 
@@ -87,15 +87,18 @@ Value = TypeVar("Value")
 
 
 def strict(**schema: JsonValue) -> Callable[[type[Value]], type[Value]]:
-    """Return the decorator of a TypedDict that is read strictly; `schema`: more for its schema."""
+    """Return a decorator for a TypedDict that is parsed strictly: without coercion or unknown keys.
+
+    `schema` is added to its JSON schema.
+    """
     return with_config(ConfigDict(extra="forbid", strict=True, json_schema_extra={**schema}))
 
 
 class Reads:
-    """The annotated type is made from what JSON has in its place.
+    """The annotated type is made from the JSON type `json` by calling `make`.
 
-    That is a `strict` TypedDict, of which unknown keys are refused and the lack of one that is
-    needed, or any other type. `make` may raise whatever else is wrong, as an IsolineError.
+    `json` is a `strict` TypedDict, in which unknown keys and missing keys are errors, or any other
+    type. `make` may raise an IsolineError for anything else that is wrong.
     """
 
     def __init__(self, json: Any, make: Callable[[Any], object]) -> None:
@@ -113,10 +116,10 @@ class Reads:
 
 
 class _Keys:
-    """The keys of an object."""
+    """The keys that an object may have and those that it must have."""
 
     def __init__(self, known: Mapping[str, bool]) -> None:
-        """Take whether each is required."""
+        """Take the known keys, each with whether it is required."""
         self._known = tuple(known)
         self._all = frozenset(known)
         self._required = frozenset(key for key, is_required in known.items() if is_required)
@@ -137,7 +140,7 @@ class _Keys:
 
 
 def read(kind: TypeAdapter[Value], value: object, name: str) -> Value:
-    """Return what `value` says, parsed JSON that an error calls `name`. Raises Malformed."""
+    """Validate parsed JSON and return it as `kind`; errors call it `name`. Raises Malformed."""
     try:
         return kind.validate_python(value)
     except ValidationError as error:
@@ -165,7 +168,7 @@ _LONGEST_KEY = 100
 
 
 def place_of(steps: Sequence[str | int]) -> str:
-    """Return how an error names a place in JSON: prompts[3].points[0]."""
+    """Return a location in JSON as errors give it, e.g. `prompts[3].points[0]`."""
     path = ""
     for step in steps:
         if isinstance(step, int):

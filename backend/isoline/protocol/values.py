@@ -1,4 +1,4 @@
-"""The values that requests and answers consist of: what each may be, and how a mistake calls it."""
+"""The values in requests and responses: the bounds of each, and the wording of its errors."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from isoline.protocol.strict import Expected
 MAX_TEXT = 4096
 MAX_SIDE = 1 << 24
 _FAR = 1e300
-"""No number is larger: sums and products of a few stay finite."""
+"""The bound of all numbers, so that sums of a few and products with a pixel size stay finite."""
 
-Text = Annotated[str, Field(min_length=1, max_length=MAX_TEXT), Expected("a text")]
+Text = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_TEXT),
+    Expected(f"a string of 1 to {MAX_TEXT} characters"),
+]
 Flag = Annotated[bool, Expected("true or false")]
-Whole = Annotated[int, Field(ge=0), Expected("a whole number from 0")]
+Whole = Annotated[int, Field(ge=0), Expected("a whole number of at least 0")]
 Shade = Annotated[int, Field(ge=0, le=255), Expected("a whole number from 0 to 255")]
 LabelNumber = Annotated[int, Field(ge=1, le=255), Expected("a whole number from 1 to 255")]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE), Expected(f"a whole number from 1 to {MAX_SIDE}")]
 Finite = Annotated[float, Field(gt=-_FAR, lt=_FAR), Expected("a number")]
 Positive = Annotated[float, Field(gt=0, lt=_FAR), Expected("a number above 0")]
-NotNegative = Annotated[float, Field(ge=0, lt=_FAR), Expected("a number from 0")]
+NotNegative = Annotated[float, Field(ge=0, lt=_FAR), Expected("a number of at least 0")]
 
 Pair = Annotated[tuple[Finite, Finite], Expected("[x, y]"), Field(description="x, y.")]
 Size = Annotated[
@@ -35,7 +39,7 @@ Position = Annotated[
 VoxelBox = Annotated[
     tuple[Whole, Whole, Whole, Whole],
     Expected("[i0, j0, i1, j1] in voxels"),
-    Field(description="i0, j0, i1, j1, half-open."),
+    Field(description="i0, j0, i1, j1 in voxels, half-open."),
 ]
 Color = Annotated[
     tuple[Shade, Shade, Shade],

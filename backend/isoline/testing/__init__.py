@@ -1,1 +1,1 @@
-"""For whoever extends isoline: contracts to inherit from, and suites that judge a viewer."""
+"""Tests for extensions of isoline: contracts to inherit from, and suites that test viewers."""

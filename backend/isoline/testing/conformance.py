@@ -1,14 +1,14 @@
-"""Recorded gestures and event streams, replayed to a viewer's adapter: what does it get wrong?
+"""A conformance suite that replays recorded gestures and event streams to a viewer's adapter.
 
-An adapter is the part of a viewer that speaks the protocol, in any language, behind a command:
+An adapter is the part of a viewer that implements the protocol, in any language, as a command:
 
     COMMAND events     reads a job's events, an NDJSON stream, and prints what the viewer then
                        shows: [{"id": ..., "label": ..., "area": ..., "bounds": [x0, y0, x1, y1]}]
     COMMAND request    reads one gesture and prints the body that the viewer would POST
 
-Areas and bounds are those of the drawn geometry, in image pixels. The recordings are data, in
-`recordings/`: shapes and what is expected of them, written by hand; the encoder of the adapter's
-dialect turns them into the lines that a server would send.
+Areas and bounds are those of the drawn geometry, in image pixels. The recordings in `recordings/`
+are data: shapes and the expected results, written by hand; the encoder of the adapter's dialect
+turns them into the lines that a server would send.
 """
 
 from __future__ import annotations
@@ -55,26 +55,27 @@ Json: TypeAlias = Mapping[str, Any]
 
 TIMEOUT_SECONDS = 30.0
 PRECISION = 1e-3
-"""Encoders write coordinates to 3 decimals; whoever is half a pixel off is off by far more."""
+"""Encoders write coordinates to 3 decimal places; an error of half a pixel is far larger."""
 
 
 @dataclass(frozen=True)
 class ConformanceCase:
-    """One thing to get right."""
+    """One input for an adapter, and the output that is expected of it."""
 
     name: str
     why: str
+    """The rule that is tested."""
     mode: Literal["events", "request"]
     sent: bytes
-    """What the adapter reads."""
+    """The input of the adapter."""
     expected: object
-    """What it should print, as parsed JSON; a request may say the same in other words."""
+    """The expected output, as parsed JSON; an equivalent request passes too."""
 
 
 def run(command: Sequence[str], format: str = "geojson") -> Iterator[Verdict]:  # noqa: A002
-    """Replay every case to `command`, in the dialect `format`, and judge what it prints.
+    """Replay every case to `command`, in the dialect `format`, and judge its output.
 
-    Raises UnknownFormat, or Malformed when the command cannot be started.
+    Raises UnknownFormat, or Malformed if the command cannot be started.
     """
     for case in cases(format):
         try:
@@ -96,7 +97,10 @@ def run(command: Sequence[str], format: str = "geojson") -> Iterator[Verdict]:  
 
 
 def save(directory: Path, format: str = "geojson") -> None:  # noqa: A002
-    """Write what each case sends and expects into `directory`, for tests of another kind."""
+    """Write the input and the expected output of each case into `directory`, for other test tools.
+
+    Raises UnknownFormat.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     for case in cases(format):
         stem = f"{case.mode}-{case.name.replace(',', '').replace(' ', '-')}"
@@ -105,7 +109,7 @@ def save(directory: Path, format: str = "geojson") -> None:  # noqa: A002
 
 
 def cases(format: str = "geojson") -> tuple[ConformanceCase, ...]:  # noqa: A002
-    """Return every case in the dialect `format`. Raises UnknownFormat."""
+    """Return all cases in the dialect `format`. Raises UnknownFormat."""
     encoder = EXPORTS.load(format)()
     recorded = _recording("events.json")
     streams = [_event_case(case, recorded, encoder) for case in recorded["cases"]]
@@ -114,14 +118,14 @@ def cases(format: str = "geojson") -> tuple[ConformanceCase, ...]:  # noqa: A002
 
 
 def recorded_stream(name: str, format: str = "geojson") -> list[bytes]:  # noqa: A002
-    """Return the lines of the one stream that the recording `name` holds. Raises UnknownFormat."""
+    """Return the lines of the stream in the recording `name`. Raises UnknownFormat."""
     shared = _recording("events.json")
     started = _started(shared, XY(1, 1))
     return list(_lines(_recording(name), shared["shapes"], started, EXPORTS.load(format)()))
 
 
 def judge(case: ConformanceCase, printed: bytes) -> str | None:
-    """Return what is wrong with what an adapter `printed`, None when it is right."""
+    """Return what is wrong with the output of an adapter, None if it is correct."""
     try:
         said = orjson.loads(printed)
     except orjson.JSONDecodeError as error:
@@ -177,7 +181,7 @@ def _judge_prompts(got: Sequence[Prompt], wanted: Sequence[Prompt]) -> str | Non
 
 
 def _same_way_round(prompt: Prompt) -> Prompt:
-    """Return a box between its first and its last corner; either two opposite ones may be sent."""
+    """Return a box with its lowest corner first; any two opposite corners may be sent."""
     if prompt.kind != "box":
         return prompt
     corners = list(zip(*prompt.points, strict=True))
@@ -190,13 +194,13 @@ def _judge_region(got: Region | None, wanted: Region | None) -> str | None:
     if _edges(got) == _edges(wanted):
         return None
     if got.bounds == wanted.bounds:
-        return "region: its bounds are right, its outline is not"
+        return "region: its bounds are right, but its outline is not"
     off = _off(astuple(got.bounds), astuple(wanted.bounds))
     return f"region: expected {_where(wanted)}, got {_where(got)}{off}"
 
 
 def _edges(region: Region) -> frozenset[frozenset[tuple[float, ...]]]:
-    """Return the edges of all rings: the same however a ring is turned and where it begins."""
+    """Return the edges of all rings; they do not depend on the direction or start of a ring."""
     rings = [np.round(ring, 6).tolist() for polygon in region.polygons for ring in polygon]
     return frozenset(
         frozenset((tuple(a), tuple(b)))
@@ -206,10 +210,10 @@ def _edges(region: Region) -> frozenset[frozenset[tuple[float, ...]]]:
 
 
 def _off(got: Sequence[float] | None, wanted: Sequence[float] | None) -> str:
-    """Return a hint where coordinates are off by what is usual."""
+    """Return a hint if coordinates have one of the usual errors, otherwise an empty string."""
     distances = {abs(a - b) for a, b in zip(got or (), wanted or (), strict=False)}
     if 0.5 in distances:
-        return " (half a pixel off: pixel n spans [n, n + 1), its middle is n + 0.5)"
+        return " (half a pixel off: pixel n spans [n, n + 1), its centre is n + 0.5)"
     if 1 in distances:
         return " (one pixel off: the last pixel n ends at n + 1)"
     return ""
@@ -338,7 +342,7 @@ def _judge_features(said: object, expected: Mapping[str, Json]) -> str | None:
     if repeated := [name for name in expected if shown.count(name) > 1]:
         return f"it shows twice: {_named(repeated, expected)}"
     if foreign := [name for name in shown if name not in expected]:
-        return f"it shows what it should not: {_named(foreign, {f['id']: f for f in features})}"
+        return f"it should not show: {_named(foreign, {f['id']: f for f in features})}"
     if missing := [name for name in expected if name not in shown]:
         return f"it does not show: {_named(missing, expected)}"
     for feature in features:
@@ -356,7 +360,7 @@ def _named(names: Sequence[str], features: Mapping[str, Json]) -> str:
 
 
 def _features(said: object) -> Sequence[Json]:
-    """Return what an adapter said it shows. Raises Malformed when that is no list of features."""
+    """Return the features in the output of an adapter. Raises Malformed for any other output."""
     if not isinstance(said, list):
         raise Malformed("it should print a list of features")
     for feature in said:
@@ -364,7 +368,7 @@ def _features(said: object) -> Sequence[Json]:
             case {"id": str(), "label": str(), "area": int() | float(), "bounds": [_, _, _, _]}:
                 pass
             case _:
-                raise Malformed(f"no feature with id, label, area and bounds: {brief(feature)}")
+                raise Malformed(f"not a feature with id, label, area and bounds: {brief(feature)}")
     return said
 
 

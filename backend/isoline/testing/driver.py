@@ -1,4 +1,4 @@
-"""A driver around isoline's own client, as `isoline conformance --reconnecting` runs one."""
+"""A driver for isoline's own client, to be run by `isoline conformance --reconnecting`."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from isoline_client import Client, ClientError, Json, Policy
 
 
 def follow(assignment: Json, write: Callable[[Json], object]) -> None:
-    """Submit and follow what `assignment` says, and `write` what is taken up."""
+    """Submit and follow the request in `assignment`, and `write` each event that is received."""
     client = Client(assignment["url"], policy=Policy(**assignment.get("limits", {})))
     looks = {look["after"]: look["focus"] for look in assignment.get("looks", ())}
     try:

@@ -1,14 +1,15 @@
-"""The Girder plugin: one source for Girder 3.2 and Girder 5.
+"""The Girder plugin, for Girder 3.2 and Girder 5.
 
 settings     the server's address and token
-server       the isoline server as Girder passes it on
-images       an item as the isoline server sees it
-runs         what was asked for, kept in the database; a thread per run stores what arrives
-annotations  elements appended at flat cost, locked while they grow, replaced by a later run
+server       a client of the isoline server
+images       requests for an item, and the token that reads it
+runs         runs in the database; a thread per run stores the results
+annotations  appending elements at constant cost, locking, replacing the results of earlier runs
+elements     annotation elements: grouping them, and detecting changes by a user
 rest         /api/v1/isoline/...
-page         how the panel gets into the page
+page         loading the panel into the page
 web/         the panel: plain JavaScript
-cli/         the same for slicer_cli_web
+cli/         a task for slicer_cli_web
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ class IsolinePlugin(GirderPlugin):  # type: ignore[misc]
     DISPLAY_NAME = "Isoline"
 
     def load(self, info: dict[str, Any]) -> None:
-        """Hook into Girder, which calls this once at its start."""
+        """Register with Girder, which calls this once at startup."""
         getPlugin("large_image_annotation").load(info)
         if (viewer := getPlugin("histomicsui")) is not None:
-            viewer.load(info)  # its page must be there before the panel
+            viewer.load(info)  # its page must be registered before the panel
         settings.register()
         refuse_harmful_edits()
         info["apiRoot"].isoline = IsolineResource()

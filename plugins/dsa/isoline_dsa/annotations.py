@@ -1,13 +1,13 @@
-"""Annotations that grow, and what a later run may replace in them.
+"""Growing annotations, and the replacement of earlier results in them.
 
-large_image_annotation keeps an annotation and its elements in two collections that belong together
-by `annotationId` and `_version`. Saving through its REST API writes every element anew; appending
-here adds rows at the annotation's current version and raises its counters, so that a batch costs
-the same however large the annotation has become.
+large_image_annotation stores an annotation and its elements in two collections, joined by
+`annotationId` and `_version`. Saving through its REST API rewrites every element; appending here
+adds rows at the annotation's current version and increments its counters, so that the cost of a
+batch does not depend on the size of the annotation.
 
-A copy that someone read before the last of it was there would, when it is saved whole, take the
-rest away. So every annotation that we change carries a number of that change among its attributes,
-where it comes back with each copy: one that says another number is refused.
+Saving a copy that was read before the annotation was complete would delete the rest. Each change by
+this plugin is therefore numbered in the annotation's attributes, which are part of every copy: a
+copy with another number is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from isoline_dsa.elements import MARK, Element, is_touched, marked
 
 
 def create(item: Any, user: Any, name: str, provenance: dict[str, Any]) -> ObjectId:
-    """Create an empty annotation that is about to grow and return its id."""
+    """Create an empty, growing annotation and return its id."""
     document = {
         "name": f"{name} (growing)",
         "description": "Isoline is still adding to it. It can be edited once the run has ended.",
@@ -39,7 +39,7 @@ def create(item: Any, user: Any, name: str, provenance: dict[str, Any]) -> Objec
 
 
 def append(annotation_id: ObjectId, elements: Sequence[Element]) -> None:
-    """Add `elements` at the annotation's current version; the cost is that of the batch alone."""
+    """Add `elements` at the annotation's current version; the cost depends only on their number."""
     annotation = Annotation().collection.find_one(
         {"_id": annotation_id}, {"_version": 1, "itemId": 1}
     )
@@ -53,17 +53,17 @@ def append(annotation_id: ObjectId, elements: Sequence[Element]) -> None:
 
 
 def count(annotation_id: ObjectId) -> int:
-    """Return how many elements the annotation says that it has."""
+    """Return the number of elements according to the annotation's counter."""
     found = Annotation().collection.find_one({"_id": annotation_id}, {"_elementCount": 1}) or {}
     return int(found.get("_elementCount", 0))
 
 
 def recount(annotation_id: ObjectId) -> set[str]:
-    """Make the counters true after a crash, and return the ids of the elements that are there."""
+    """Correct the counters after a crash, and return the ids of the stored elements."""
     seen: set[str] = set()
     details = 0
     for row in _rows(annotation_id, {"element.id": 1, "bbox.details": 1}):
-        if _id_of(row) in seen:  # stored twice by a process that died in between
+        if _id_of(row) in seen:  # stored twice, since a process died before it was recorded
             Annotationelement().collection.delete_one({"_id": row["_id"]})
             continue
         seen.add(_id_of(row))
@@ -75,7 +75,7 @@ def recount(annotation_id: ObjectId) -> set[str]:
 
 
 def finish(annotation_id: ObjectId, name: str, description: str) -> None:
-    """Give a grown annotation its name; what was read of it before can no longer be saved."""
+    """Name a complete annotation; copies that were read earlier can no longer be saved."""
     _change(
         annotation_id,
         {
@@ -87,17 +87,17 @@ def finish(annotation_id: ObjectId, name: str, description: str) -> None:
 
 
 def remove(annotation_id: ObjectId) -> None:
-    """Remove the annotation, if it is still there."""
+    """Remove the annotation if it still exists."""
     annotation = Annotation().load(annotation_id, force=True, getElements=False)
     if annotation is not None and annotation.get("_active", True):
         Annotation().remove(annotation)
 
 
 def replace_earlier(item_id: ObjectId, scope: str, mine: Sequence[ObjectId]) -> None:
-    """Let the annotations `mine` take the place of earlier ones made from the same `scope`.
+    """Replace earlier annotations of the same `scope` by the annotations `mine`.
 
-    What a user has changed, added or drawn stays where it is; the element of `mine` that a changed
-    one came from goes. What nobody touched and `mine` holds again goes from the earlier ones.
+    Elements that a user has changed, added or drawn are kept, and the elements of `mine` with the
+    same ids are deleted. Unchanged elements that `mine` has too are deleted from the earlier ones.
     """
     new = {_id_of(row) for one in mine for row in _rows(one, {"element.id": 1})}
     earlier = Annotation().collection.find(
@@ -130,7 +130,7 @@ def replace_earlier(item_id: ObjectId, scope: str, mine: Sequence[ObjectId]) -> 
 
 
 def refuse_harmful_edits() -> None:
-    """Have Girder refuse changes, by anyone, that would lose what a run has added or still adds."""
+    """Have Girder refuse all changes that would lose results which a run has added or is adding."""
     events.bind("model.annotation.save", MARK, _refuse_if_outdated)
     for route in ("put.annotation/:id", "patch.annotation/:id", "delete.annotation/:id"):
         events.bind(f"rest.{route}.before", MARK, _refuse_if_growing)
@@ -138,7 +138,7 @@ def refuse_harmful_edits() -> None:
 
 
 def _refuse_if_growing(event: Any) -> None:
-    from isoline_dsa.runs import Run  # the model needs the database, which is up by now
+    from isoline_dsa.runs import Run  # the model needs the database, which is available by now
 
     if Run().is_growing(event.info["id"]):
         raise RestException(
@@ -154,7 +154,7 @@ def _refuse_if_outdated(event: Any) -> None:
     field = f"annotation.attributes.{MARK}.change"
     if Annotation().collection.find_one({"_id": saved["_id"], field: {"$ne": ours.get("change")}}):
         raise RestException(
-            "Isoline has changed this annotation since it was read here. Reload the page, then "
+            "Isoline has changed this annotation since it was loaded. Reload the page before you "
             "edit it.",
             409,
         )
@@ -169,7 +169,7 @@ def _rows(annotation_id: ObjectId, fields: dict[str, int]) -> Iterator[Any]:
 
 
 def _id_of(row: Any) -> str:
-    """Return the id of a row's element; one that a user drew is called after its row."""
+    """Return the id of a row's element; if a user drew it, that of the row."""
     return str(row["element"].get("id", row["_id"]))
 
 
@@ -191,9 +191,9 @@ def _drop(annotation_id: ObjectId, ids: set[str]) -> None:
 
 
 def _renew(annotation_id: ObjectId) -> None:
-    """Move the annotation and its elements to a new version, so that viewers read it again.
+    """Move the annotation and its elements to a new version, so that viewers load it again.
 
-    The elements come first, so that none is lost.
+    The elements are moved first, so that none is lost.
     """
     annotation = Annotation().collection.find_one({"_id": annotation_id}, {"_version": 1})
     if annotation is None:
@@ -207,7 +207,7 @@ def _renew(annotation_id: ObjectId) -> None:
 
 
 def _change(annotation_id: ObjectId, changes: dict[str, Any]) -> None:
-    """Set `changes`, and number them: see _refuse_if_outdated."""
+    """Set `changes` and number them; see `_refuse_if_outdated`."""
     changes = {
         **changes,
         "updated": datetime.datetime.now(datetime.timezone.utc),

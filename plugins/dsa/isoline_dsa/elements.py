@@ -1,4 +1,4 @@
-"""Annotation elements: which belong together, and which a user has changed. No Girder in here."""
+"""Annotation elements: grouping them, and detecting changes by a user. Independent of Girder."""
 
 from __future__ import annotations
 
@@ -8,29 +8,30 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 MAX_ELEMENTS = 10_000
-"""Of one annotation: HistomicsUI becomes slow beyond. More are split into parts."""
+"""The most elements of one annotation, above which HistomicsUI becomes slow. More are split into
+parts."""
 MARK = "isoline"
-"""The key of what we note: in an annotation's attributes, and in an element's user data."""
+"""The plugin's key in an annotation's attributes and in an element's user data."""
 
 Element = dict[str, Any]
-"""As large_image_annotation's schema has it."""
+"""An element as in large_image_annotation's schema."""
 
 
 def marked(element: Element) -> Element:
-    """Return `element` with a note of its shape and class as they are now."""
+    """Return `element` with a digest of its current shape and class."""
     return {**element, "user": {**(element.get("user") or {}), MARK: _digest(element)}}
 
 
 def is_touched(element: Element) -> bool:
-    """Return whether someone changed the shape or the class of `element` since it was stored."""
+    """Return whether the shape or the class of `element` has changed since it was stored."""
     return bool((element.get("user") or {}).get(MARK) != _digest(element))
 
 
 def parts(elements: Iterable[Element], room: int) -> Iterator[list[Element]]:
-    """Split `elements` into lists of at most `room`, then at most MAX_ELEMENTS each.
+    """Split `elements` into lists, the first of at most `room` and the others of MAX_ELEMENTS.
 
-    The polygons of one object stay together, even where that makes a list too long. The first
-    list is empty where nothing fits into `room`.
+    The polygons of one object stay together, even if that makes a list too long. The first list is
+    empty if nothing fits into `room`.
     """
     current: list[Element] = []
     for whole in _objects(elements):
@@ -42,7 +43,7 @@ def parts(elements: Iterable[Element], room: int) -> Iterator[list[Element]]:
 
 
 def _objects(elements: Iterable[Element]) -> Iterator[list[Element]]:
-    """Group the neighbours that are polygons of one object."""
+    """Group consecutive elements that are polygons of one object."""
     group: list[Element] = []
     for element in elements:
         key = (element.get("user") or {}).get("object")
@@ -55,7 +56,7 @@ def _objects(elements: Iterable[Element]) -> Iterator[list[Element]]:
 
 
 def _digest(element: Element) -> str:
-    """Return what stays the same until a user changes the shape or the class."""
+    """Return a digest of the shape and the class of `element`."""
 
     def ring(points: Any) -> list[list[float]]:
         return [[round(float(x), 3), round(float(y), 3)] for x, y, *_ in points]

@@ -1,4 +1,4 @@
-"""How the isoline server gets the pixels of an item: by its id, with the rights of who asks."""
+"""Requests for an item: the isoline server reads its pixels by id, with the user's permissions."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ TOKEN_DAYS = 2.0
 
 
 def segmenting(item: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """Return `request` as the isoline server wants it: of `item`, answered in elements."""
+    """Return `request` completed for the isoline server: for `item`, with results as elements."""
     return {**request, "image": f"girder:{settings.name()}/{item['_id']}", "format": "dsa"}
 
 
 def read_token(user: Any) -> str:
-    """Return a token that reads what `user` may read, and can do nothing else.
+    """Return a token that can only read data, with the permissions of `user`.
 
-    The same one serves for a day, so that the isoline server can keep tiles from run to run.
+    The same token is returned for a day, so that the isoline server can reuse tiles between runs.
     """
     tokens = Token()
     now = datetime.datetime.now(datetime.timezone.utc)

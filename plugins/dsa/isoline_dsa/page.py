@@ -1,4 +1,4 @@
-"""How the panel gets into HistomicsUI and Girder's settings, with nothing to rebuild."""
+"""Loads the panel into HistomicsUI and into Girder's settings, without rebuilding either."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MODULES = (
     *("page", "attempt", "retry", "dom", "api", "shapes", "layers", "fields", "pointer", "objects"),
     *("prompting", "regions", "runs", "panel", "settings", "main"),
 )
-"""Files of the panel, each after those that it imports."""
+"""The files of the panel, each after those that it imports."""
 
 
 def serve_panel(info: dict[str, Any]) -> None:
-    """Have every page of Girder load the panel; it shows itself in HistomicsUI only."""
+    """Have every page of Girder load the panel, which appears only in HistomicsUI."""
     try:
         from girder.plugin import registerPluginStaticContent
     except ImportError:
@@ -41,9 +41,9 @@ def serve_panel(info: dict[str, Any]) -> None:
 
 
 def script() -> bytes:
-    """Return the modules of the panel as one script that leaves no names behind.
+    """Return the modules of the panel as one script that defines no global names.
 
-    Girder 3 loads exactly one script a plugin, and not as a module.
+    Girder 3 loads exactly one script per plugin, and not as a module.
     """
     joined = "\n".join((WEB / f"{name}.js").read_text(encoding="utf-8") for name in MODULES)
     plain = re.sub(r"^import .*;\n|^export ", "", joined, flags=re.MULTILINE)
@@ -51,10 +51,10 @@ def script() -> bytes:
 
 
 def _copy_into_built() -> None:
-    """Put the panel where Girder 3 looks for what plugins have built.
+    """Copy the panel to the folder in which Girder 3 looks for built plugins.
 
-    Girder lists a plugin's file only while the plugin is loaded, so one that was left behind by
-    an uninstalled plugin is never sent.
+    Girder lists a plugin's file only while the plugin is loaded, so the file of an uninstalled
+    plugin is never sent.
     """
     from girder.constants import STATIC_ROOT_DIR
 
@@ -80,7 +80,7 @@ def _write_into(folder: Path) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Write `path` in one step: several processes may start at once."""
+    """Write `path` atomically, since several processes may start at the same time."""
     if path.is_file() and path.read_bytes() == content:
         return
     handle, scratch = tempfile.mkstemp(dir=path.parent)

@@ -1,7 +1,7 @@
-"""/api/v1/isoline: the routes of the panel. Who may do what is for Girder to say.
+"""/api/v1/isoline: the routes of the panel, with Girder's permissions.
 
-Reading an item is enough to see its runs; segmenting, and all that follows from it, needs the
-right to write to the item.
+Read access to an item is enough to see its runs; segmenting it, and everything that follows,
+requires write access.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from isoline_dsa.runs import RUNNING, Run
 from isoline_dsa.server import Lines, ServerError
 
 REQUEST_KEYS = ("model", "title", "region", "focus", "parameters", "simplify_px")
-"""What a browser may say in a request; the image is the route's item, never its own choice."""
+"""The keys that a browser may send in a request; the image is always the item in the route."""
 PROMPT_KEYS = ("model", "parameters", "prompts", "initial", "simplify_px")
 
 
 class IsolineResource(Resource):  # type: ignore[misc]
-    """Models, runs of an item, and one run."""
+    """The routes for models, for the runs of an item, and for one run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class IsolineResource(Resource):  # type: ignore[misc]
         self.route("POST", ("run", ":id", "discard"), self.discard)
 
     @access.admin
-    @autoDescribeRoute(Description("Say whether the isoline server answers."))
+    @autoDescribeRoute(Description("Return the status of the isoline server."))
     def server(self) -> Any:
         return _asked(lambda: settings.server().health())
 
@@ -61,28 +61,28 @@ class IsolineResource(Resource):  # type: ignore[misc]
 
     @access.public(scope=TokenScope.DATA_READ)
     @autoDescribeRoute(
-        Description("Tell the isoline server where the file of a large image lies.")
-        .notes("The server shows the token that it shares with this plugin.")
+        Description("Return the path of a large image's file to the isoline server.")
+        .notes("The server presents the token that it shares with this plugin.")
         .modelParam("id", model=Item, level=AccessType.READ)
     )
     def file(self, item: Any) -> Any:
         shown = cherrypy.request.headers.get("Isoline-Token", "")
         token = settings.token()
         if not token or not hmac.compare_digest(shown.encode(), token.encode()):
-            raise RestException("Only the isoline server may ask this.", 403)
+            raise RestException("Only the isoline server may call this.", 403)
         chosen = (item.get("largeImage") or {}).get("fileId")
         file = File().load(chosen, force=True) if chosen else None
         if file is None:
-            raise RestException("The item is no large image.", 404)
+            raise RestException("The item is not a large image.", 404)
         try:
             path = Path(File().getLocalFilePath(file))
-        except Exception as error:  # an assetstore without files raises what it likes
-            raise RestException("The file lies in no folder.", 404) from error
+        except Exception as error:  # assetstores without files raise various errors
+            raise RestException("The file is not in the file system.", 404) from error
         return {"path": str(path), "size": file["size"]}
 
     @access.public(scope=TokenScope.DATA_READ)
     @autoDescribeRoute(
-        Description("Say what the user may do, and which runs wait for a verdict.").modelParam(
+        Description("Return the user's permissions, and the runs to accept or discard.").modelParam(
             "id", model=Item, level=AccessType.READ
         )
     )
@@ -97,7 +97,7 @@ class IsolineResource(Resource):  # type: ignore[misc]
     @autoDescribeRoute(
         Description("Segment an item, or a region of it.")
         .modelParam("id", model=Item, level=AccessType.WRITE)
-        .jsonParam("request", f"Of these keys: {', '.join(REQUEST_KEYS)}.", paramType="body",
+        .jsonParam("request", f"The keys are {', '.join(REQUEST_KEYS)}.", paramType="body",
                    requireObject=True)
     )  # fmt: skip
     def start(self, item: Any, request: dict[str, Any]) -> Any:
@@ -109,10 +109,10 @@ class IsolineResource(Resource):  # type: ignore[misc]
 
     @access.user(scope=TokenScope.DATA_WRITE)
     @autoDescribeRoute(
-        Description("Segment the one object that prompts point at, and tell it as it comes.")
-        .notes("Nothing is stored. One JSON object a line; hanging up gives the question up.")
+        Description("Segment the object that prompts indicate, and stream the events.")
+        .notes("Nothing is stored. One JSON object per line; disconnecting cancels the request.")
         .modelParam("id", model=Item, level=AccessType.WRITE)
-        .jsonParam("request", f"Of these keys: {', '.join(PROMPT_KEYS)}.", paramType="body",
+        .jsonParam("request", f"The keys are {', '.join(PROMPT_KEYS)}.", paramType="body",
                    requireObject=True)
     )  # fmt: skip
     def prompt(self, item: Any, request: dict[str, Any]) -> Any:
@@ -121,16 +121,18 @@ class IsolineResource(Resource):  # type: ignore[misc]
         return _streamed(_asked(lambda: settings.server().segment(asked, token)))
 
     @access.public(scope=TokenScope.DATA_READ)
-    @autoDescribeRoute(Description("Say how far a run is.").param("id", "", paramType="path"))
+    @autoDescribeRoute(
+        Description("Return the state and progress of a run.").param("id", "", paramType="path")
+    )
     def state(self, id: str) -> Any:  # noqa: A002  # autoDescribeRoute passes it by name
         run, _ = self._run(id, AccessType.READ)
         return Run().filter(Run().revived(run), self.getCurrentUser())
 
     @access.public(scope=TokenScope.DATA_READ)
     @autoDescribeRoute(
-        Description("Follow a run: one JSON object a line, an empty line each second.")
+        Description("Follow a run: one JSON object per line, and an empty line each second.")
         .param("id", "", paramType="path")
-        .param("after", "The last event that is known.", dataType="integer", default=-1,
+        .param("after", "The number of the last event received.", dataType="integer", default=-1,
                required=False)
     )  # fmt: skip
     def events(self, id: str, after: int) -> Any:  # noqa: A002
@@ -141,7 +143,7 @@ class IsolineResource(Resource):  # type: ignore[misc]
 
     @access.user(scope=TokenScope.DATA_WRITE)
     @autoDescribeRoute(
-        Description("Look elsewhere: the tiles nearest to a point run first.")
+        Description("Move the focus: the tiles nearest to a point are computed first.")
         .param("id", "", paramType="path")
         .jsonParam("point", "[x, y] in image pixels.", paramType="body", requireArray=True)
     )
@@ -151,7 +153,7 @@ class IsolineResource(Resource):  # type: ignore[misc]
 
     @access.user(scope=TokenScope.DATA_WRITE)
     @autoDescribeRoute(
-        Description("Stop a run; what it has found stays.").param("id", "", paramType="path")
+        Description("Stop a run; its results are kept.").param("id", "", paramType="path")
     )
     def cancel(self, id: str) -> None:  # noqa: A002
         run, _ = self._run(id, AccessType.WRITE)
@@ -159,7 +161,7 @@ class IsolineResource(Resource):  # type: ignore[misc]
 
     @access.user(scope=TokenScope.DATA_WRITE)
     @autoDescribeRoute(
-        Description("Keep the results of a run, in place of its own earlier ones.").param(
+        Description("Keep the results of a run; they replace those of an earlier run.").param(
             "id", "", paramType="path"
         )
     )
@@ -178,11 +180,14 @@ class IsolineResource(Resource):  # type: ignore[misc]
         if run["state"] == RUNNING:
             raise RestException("The run has not ended. Stop it first.", 409)
         if not run["open"]:
-            raise RestException("The run was accepted or discarded before.", 409)
+            raise RestException("The run has already been accepted or discarded.", 409)
         return Run().filter(verdict(run), self.getCurrentUser())
 
     def _run(self, run_id: str, level: int) -> tuple[Any, Any]:
-        """Return the run and its item, for which the user has the rights of `level`."""
+        """Return the run and its item, to which the user has access of `level`.
+
+        Raises RestException or AccessException.
+        """
         run = Run().load(run_id)
         if run is None:
             raise RestException("There is no such run.", 404)
@@ -199,7 +204,7 @@ def _check_keys(request: dict[str, Any], known: tuple[str, ...]) -> None:
 
 
 def _streamed(lines: Lines) -> Callable[[], Lines]:
-    """Return what has Girder pass on `lines` as they come."""
+    """Return a response with which Girder forwards `lines` as they arrive."""
     setResponseHeader("Content-Type", "application/x-ndjson")
     setResponseHeader("Cache-Control", "no-store")
     setResponseHeader("X-Accel-Buffering", "no")  # nginx would hold events back
@@ -213,7 +218,7 @@ def _streamed(lines: Lines) -> Callable[[], Lines]:
 
 
 def _asked(call: Callable[[], Any]) -> Any:
-    """Return what the isoline server says, its refusals as Girder's own."""
+    """Return the result of `call`; raise a ServerError as Girder's RestException."""
     try:
         return call()
     except ServerError as error:

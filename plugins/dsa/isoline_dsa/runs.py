@@ -1,8 +1,8 @@
-"""Runs: what a user asked for, kept in the database, and the thread that stores what arrives.
+"""Runs: users' requests in the database, and the threads that store their results.
 
-A run outlives the browser, and Girder: it names a job of the isoline server and the last event
-that was stored. When the process that follows it dies, the next look at the run takes it up where
-it was left; batches that had been stored by then are recognised by the ids of their elements.
+A run outlives the browser and the Girder process: it has the id of a job of the isoline server and
+the number of the last event that was stored. If the process that follows it dies, the next request
+for the run resumes it; batches that were already stored are recognised by their elements' ids.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ log = logging.getLogger(__name__)
 RUNNING, STOPPED = "running", "stopped"
 ENDS = {"done": "done", "cancelled": "cancelled", "failed": "failed"}
 BEAT_SECONDS = 2.0
-"""How often a follower shows that it lives."""
+"""The interval at which a follower records that it is alive."""
 DEAD_SECONDS = 10.0
-"""After this long without a sign a run may be taken over."""
+"""A run without a sign of life for this long may be taken over."""
 
 _PROCESS = uuid.uuid4().hex
 
@@ -44,7 +44,7 @@ class Run(Model):  # type: ignore[misc]
     """The collection `isoline_run`."""
 
     def initialize(self) -> None:
-        """Name the collection, its indices, and what users may see."""
+        """Set the collection's name, its indices, and the fields that users may see."""
         self.name = "isoline_run"
         self.ensureIndices(["itemId", "annotations", "state", ("job", {"unique": True})])
         self.exposeFields(
@@ -56,7 +56,7 @@ class Run(Model):  # type: ignore[misc]
         )
 
     def validate(self, doc: Any) -> Any:
-        """Accept every document: only this module makes them."""
+        """Accept every document, since only this module creates them."""
         return doc
 
     def begin(
@@ -64,15 +64,15 @@ class Run(Model):  # type: ignore[misc]
     ) -> Any:
         """Send `request` to the isoline server and follow its job. Raises ServerError.
 
-        `title` is what users will call the run and its annotation. However often a run is begun
-        with the same `key`, there is one.
+        `title` is the name of the run and its annotations for users. Beginning a run again with
+        the same `key` returns the existing one.
         """
         job = settings.server().submit(
             images.segmenting(item, request), key or uuid.uuid4().hex, images.read_token(user)
         )
         try:
             run = self._create(item, user, request["model"], title, job)
-        except ValidationException:  # Girder's word for a duplicate: an earlier attempt came as far
+        except ValidationException:  # Girder's error for a duplicate, from an earlier attempt
             earlier = self.findOne({"job": job})
             if earlier is None:
                 raise
@@ -106,14 +106,14 @@ class Run(Model):  # type: ignore[misc]
         )
 
     def open_runs(self, item: Any) -> list[Any]:
-        """Return the runs of `item` that nobody has accepted or discarded, the newest first."""
+        """Return the runs of `item` that have not been accepted or discarded, newest first."""
         runs = list(self.find({"itemId": item["_id"], "open": True}, sort=[("created", -1)]))
         return [self.revived(run) for run in runs]
 
     def revived(self, run: Any) -> Any:
-        """Take up `run` where it was left, if its process has died, and return it as it is now."""
+        """Resume `run` if its process has died, and return its current state."""
         if _is_followed_here(run):
-            return run  # however long its last batch takes
+            return run  # its last batch may take long
         stale = _now() - datetime.timedelta(seconds=DEAD_SECONDS)
         taken = self.collection.find_one_and_update(
             {"_id": run["_id"], "state": RUNNING, "beat": {"$lt": stale}},
@@ -122,12 +122,12 @@ class Run(Model):  # type: ignore[misc]
         )
         if taken is None:
             return run
-        log.info("run %s is taken up after event %d", taken["_id"], taken["seq"])
+        log.info("run %s resumes after event %d", taken["_id"], taken["seq"])
         _follow_in_thread(taken)
         return taken
 
     def is_growing(self, annotation_id: str) -> bool:
-        """Return whether a living process adds to the annotation."""
+        """Return whether a live process is adding to the annotation."""
         if not ObjectId.is_valid(annotation_id):
             return False
         growing = {"annotations": ObjectId(annotation_id), "state": RUNNING}
@@ -140,19 +140,19 @@ class Run(Model):  # type: ignore[misc]
         )
 
     def stop(self, run: Any) -> None:
-        """Cancel the job. Where no server answers, the run ends without it.
+        """Cancel the job. If the server does not respond, end the run without it.
 
-        Raises ServerError when the server refuses.
+        Raises ServerError if the server refuses.
         """
         try:
             settings.server().cancel(run["job"])
         except ServerError as error:
             if error.status != NO_ANSWER:
                 raise
-            self.set(run, stopping=True)  # its follower looks for this
+            self.set(run, stopping=True)  # its follower checks for this
 
     def accept(self, run: Any) -> Any:
-        """Make the results ordinary annotations, in place of earlier ones of the same scope."""
+        """Turn the results into ordinary annotations, which replace earlier ones of their scope."""
         if run["scope"] and run["annotations"]:
             annotations.replace_earlier(run["itemId"], run["scope"], run["annotations"])
         for place, annotation_id in enumerate(run["annotations"]):
@@ -184,13 +184,13 @@ class Follower:
         client = Client(settings.url(), settings.token(), headers=self._headers)
         self._job = client.job(run["job"])
         self._stopped = threading.Event()
-        """Set when a user has stopped the run and no server answers."""
+        """Set when a user has stopped the run but the server does not respond."""
         self._known: set[str] = set()
         self._ours = {"_id": run["_id"], "process": _PROCESS}
-        """Finds the run unless another process has taken it over, as while this one was asleep."""
+        """A query for the run that fails if another process has taken it over."""
 
     def follow(self) -> None:
-        """Store everything to the end of the run, however it ends."""
+        """Store all results until the run ends."""
         with self._shown_alive():
             self._follow()
 
@@ -205,7 +205,10 @@ class Follower:
                     return
                 self._take(event)
             if self._stopped.is_set():
-                self._end(STOPPED, "The isoline server did not answer, so it may still be at work.")
+                self._end(
+                    STOPPED,
+                    "The isoline server did not respond, so it may still be running the job.",
+                )
                 self._job.cancel()
         except ClientError as error:
             self._end(STOPPED, str(explained(error, settings.url())))
@@ -234,10 +237,10 @@ class Follower:
             self._runs.set(run, seq=run["seq"], elements=run["elements"])
 
     def _store(self, features: list[dict[str, Any]]) -> None:
-        """Append to the last part, and to further ones where it is full."""
+        """Append to the last part, and to further ones if it is full."""
         run = self._run
         new = [each for each in features if each["id"] not in self._known]
-        self._known.clear()  # only what was stored before a crash can come again
+        self._known.clear()  # only elements stored before a crash can arrive again
         if not new:
             return
         taken = annotations.count(run["annotations"][-1]) if run["annotations"] else None
@@ -284,13 +287,13 @@ class Follower:
 
     @contextlib.contextmanager
     def _shown_alive(self) -> Iterator[None]:
-        """Show other processes of Girder that this one lives, however long a batch takes it."""
+        """Record regularly, even during a long batch, that this process is alive."""
         run, ended = self._run, threading.Event()
 
         def beat() -> None:
             while not ended.wait(BEAT_SECONDS):
                 alive = {"beat": _now(), "tilesDone": run["tilesDone"]}
-                with contextlib.suppress(PyMongoError):  # the follower meets it too, and says so
+                with contextlib.suppress(PyMongoError):  # the follower has it too, and reports it
                     now = self._runs.collection.find_one_and_update(
                         self._ours, {"$set": alive}, {"stopping": 1}
                     )
@@ -310,7 +313,7 @@ def _follow_in_thread(run: Any) -> None:
 
 
 def _is_followed_here(run: Any) -> bool:
-    """Return whether a thread of this process follows the run: two would store everything twice."""
+    """Return whether a thread of this process follows the run; two would store results twice."""
     return any(each.name == _thread_name(run) for each in threading.enumerate())
 
 

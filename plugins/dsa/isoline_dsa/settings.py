@@ -1,4 +1,4 @@
-"""What an administrator sets in Girder: where the isoline server is and how it knows us."""
+"""The settings in Girder: the isoline server's address, its token, and its name for this Girder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DEFAULTS = {URL: "http://127.0.0.1:8765", TOKEN: "", NAME: "girder"}
 
 
 def register() -> None:
-    """Make the settings known to Girder."""
+    """Register the settings with Girder."""
     SettingDefault.defaults.update(_DEFAULTS)
     setting_utilities.validator(URL)(_check_url)
     setting_utilities.validator(TOKEN)(_check_token)
@@ -33,7 +33,7 @@ def url() -> str:
 
 
 def token() -> str:
-    """Return what the isoline server wants to hear, "" for nothing."""
+    """Return the access token for the isoline server, "" for none."""
     return str(Setting().get(TOKEN))
 
 
@@ -43,7 +43,7 @@ def server() -> Server:
 
 
 def name() -> str:
-    """Return what the isoline server calls this Girder: NAME of its section [girder.NAME]."""
+    """Return the isoline server's name for this Girder: NAME of its section [girder.NAME]."""
     return str(Setting().get(NAME))
 
 
@@ -51,16 +51,18 @@ def _check_url(doc: dict[str, Any]) -> None:
     doc["value"] = str(doc["value"] or "").strip().rstrip("/")
     parts = urlsplit(doc["value"])
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValidationException("The address begins with http:// or https://", "value")
+        raise ValidationException("The address must begin with http:// or https://", "value")
 
 
 def _check_token(doc: dict[str, Any]) -> None:
     doc["value"] = str(doc["value"] or "").strip()
     if not doc["value"].isascii() or not doc["value"].isprintable():
-        raise ValidationException("The token holds characters that no header can carry", "value")
+        raise ValidationException(
+            "The token has characters that cannot be sent in an HTTP header", "value"
+        )
 
 
 def _check_name(doc: dict[str, Any]) -> None:
     doc["value"] = str(doc["value"] or "").strip()
     if not doc["value"] or "/" in doc["value"]:
-        raise ValidationException("The name is one word without '/'", "value")
+        raise ValidationException("The name must not be empty or contain '/'", "value")

@@ -37,7 +37,7 @@ const SHORT = {
 for (const [name, ask] of Object.entries(SHORT)) {
     const good = name === 'prompt' ? stream(`\n${lines(0, 9)}`) : json({_id: 'r'});
 
-    test(`${name} is tried again while Girder, or the isoline server behind it, does not answer`, async (t) => {
+    test(`${name} is tried again while Girder, or the isoline server behind it, does not respond`, async (t) => {
         const bad = [429, 502, 503, 504].map((status) => json(BUSY, status));
         const {api, script} = scripted(t, silent, ...bad, good);
         const told = [];
@@ -46,7 +46,7 @@ for (const [name, ask] of Object.entries(SHORT)) {
         const said = script.requests.map(({method, url, headers, body}) => JSON.stringify([method, url, headers, body]));
         assert.equal(new Set(said).size, 1, 'every attempt says the same');
         assert.equal(script.requests[0].headers['Girder-Token'], 'token');
-        assert.deepEqual(told, [...Array(5).fill('the server does not answer; trying again'), '']);
+        assert.deepEqual(told, [...Array(5).fill('the server does not respond; trying again'), '']);
     });
 
     test(`${name} is not tried again after any other answer`, async (t) => {

@@ -1,6 +1,6 @@
 /*
- * The panel's requests as the part of a driver (docs/conformance.md) that speaks to Girder: see
- * tests/dsa/driver.py, which stands in for that.
+ * The panel's requests, as the part of a driver (docs/conformance.md) that calls Girder; in this
+ * test, tests/dsa/driver.py replaces Girder.
  */
 
 import {text} from 'node:stream/consumers';

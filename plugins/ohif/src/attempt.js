@@ -1,18 +1,18 @@
 /*
- * One attempt at something, over HTTP: what fails is a Problem. The panels in OHIF and in the Digital
- * Slide Archive share this file.
+ * A single HTTP request; every failure is a Problem. The panels in OHIF and in the Digital Slide
+ * Archive share this file.
  */
 
-/** The last events of a job; each is the last. */
+/** The events that end a job. */
 const ENDS = ['done', 'failed', 'cancelled'];
 const TRANSIENT = [429, 502, 503, 504];
 
-/** What went wrong, in words for the user. */
+/** An error, with a message for the user. */
 export class Problem extends Error {
     /**
      * @param {string} message
-     * @param {{status?: number, code?: string, retryAfter?: string | null}} answer `status` is 0 where
-     *     there was no answer; `retryAfter` is the header of that name
+     * @param {{status?: number, code?: string, retryAfter?: string | null}} answer `status` is 0 if
+     *     there was no response; `retryAfter` is the value of the Retry-After header
      */
     constructor(message, {status = 0, code = '', retryAfter = null} = {}) {
         super(message);
@@ -29,17 +29,18 @@ export class Problem extends Error {
 
 /**
  * @typedef {object} Server
- * @property {string} name what users call it
- * @property {(said: object) => string} words for the user out of its JSON where it refuses something
+ * @property {string} name its name in messages to the user
+ * @property {(said: object) => string} words returns a message for the user from the JSON of an error
+ *     response
  */
 
-/** Its requests are aborted when the user stops it, and when nothing comes for too long. */
+/** Its requests are aborted when the user stops it, and when nothing arrives for too long. */
 export class Attempt {
     /**
      * @param {Server} server
-     * @param {number} silence in milliseconds
+     * @param {number} silence the timeout in milliseconds
      * @param {object} clock as in retry.js
-     * @param {AbortSignal} stopped by the user
+     * @param {AbortSignal} stopped aborted when the user stops it
      */
     constructor(server, silence, clock, stopped) {
         this._server = server;
@@ -51,13 +52,13 @@ export class Attempt {
         stopped.addEventListener('abort', this._stop);
     }
 
-    /** Give up what is still open. */
+    /** Abort any request that is still open. */
     end() {
         this._stopped.removeEventListener('abort', this._stop);
         this._stop();
     }
 
-    /** Resolve to the answer of a request as soon as it begins; reject with a Problem. */
+    /** Resolve to the response as soon as its headers arrive; reject with a Problem. */
     async fetch(url, options) {
         const answer = await this._hear(fetch(url, {...options, signal: this._controller.signal}));
         if (answer.ok) {
@@ -65,21 +66,22 @@ export class Attempt {
         }
         const {status, headers} = answer;
         const said = parsed(await this._hear(answer.text())) || {};
-        const words = this._server.words(said) || `${this._server.name} does not answer (${status}).`;
+        const words = this._server.words(said) || `${this._server.name} does not respond (${status}).`;
         throw new Problem(words, {status, code: said.code, retryAfter: headers.get('Retry-After')});
     }
 
-    /** Resolve to what an answer says, null for nothing; reject with a Problem. */
+    /** Resolve to the parsed JSON of a response, null for an empty one; reject with a Problem. */
     async json(answer) {
         const text = await this._hear(answer.text());
         const said = text ? parsed(text) : null;
         if (said === undefined) {
-            throw new Problem(`What answers is not JSON. Is it ${this._server.name}?`, {status: answer.status});
+            const message = `${this._server.name} sent a response that is not JSON. Is its address right?`;
+            throw new Problem(message, {status: answer.status});
         }
         return said;
     }
 
-    /** Resolve as `promise` does, which settles when something comes; reject with a Problem. */
+    /** Resolve as `promise` does, which settles when something arrives; reject with a Problem. */
     async _hear(promise) {
         const cancel = this._clock.after(this._silence, this._stop);
         try {
@@ -92,7 +94,10 @@ export class Attempt {
         }
     }
 
-    /** Yield the events of an answer as they come, null for a heartbeat, to the last one of a job. */
+    /**
+     * Yield the events of a response as they arrive, to the last event of the job; null for a
+     * heartbeat. Throws a Problem.
+     */
     async* events(answer) {
         for await (const line of this._lines(answer.body)) {
             const event = line.trim() ? parsed(line) : null;
@@ -107,7 +112,7 @@ export class Attempt {
         throw this._lost('its stream ended too early');
     }
 
-    /** Yield the whole lines of a stream of bytes. */
+    /** Yield the complete lines of a stream of bytes. */
     async* _lines(stream) {
         const reader = stream.getReader();
         const decoder = new TextDecoder();
@@ -127,11 +132,11 @@ export class Attempt {
     }
 
     _lost(why) {
-        return new Problem(`${this._server.name} does not answer: ${why}.`);
+        return new Problem(`${this._server.name} does not respond: ${why}.`);
     }
 }
 
-/** Return what a text of JSON says, undefined where it is none. */
+/** Return the value of JSON, undefined if `text` is not JSON. */
 function parsed(text) {
     try {
         return JSON.parse(text);

@@ -1,23 +1,24 @@
 /*
- * An isoline server: requests, and events that survive a lost connection. See docs/protocol.md.
+ * A client of an isoline server: requests, and events that survive a lost connection. See
+ * docs/protocol.md.
  */
 
 import {newKey, Policy} from './retry.js';
 
-const SAVING_MS = 120_000; // an archive may be slow to take what is stored
+const SAVING_MS = 120_000; // an archive may be slow to store an object
 
-/** What users hear of the server. */
+/** The server in messages to the user. */
 export const ISOLINE = {
     name: 'The isoline server',
     words: ({detail, remedy}) => [detail, remedy].filter(Boolean).map(sentence).join(' ')
 };
 
-/** What this plugin says when it asks for a segmentation, as in docs/protocol.md#a-request. */
+/** The keys of this plugin's requests, as in docs/protocol.md#a-request. */
 export const REQUEST_KEYS = [
     'image', 'model', 'parameters', 'slice', 'prompts', 'initial', 'frame_of_reference', 'format'
 ];
 
-/** Return the body of a request; what is undefined is left out. Throws TypeError for any other key. */
+/** Return the body of a request, without undefined values. Throws TypeError for any other key. */
 export function requestOf(values) {
     const unknown = Object.keys(values).filter((key) => !REQUEST_KEYS.includes(key));
     if (unknown.length) {
@@ -27,12 +28,12 @@ export function requestOf(values) {
 }
 
 /**
- * Every method rejects with a Problem. Those that take `patience`, see Policy, try again.
+ * Every method rejects with a Problem. Those that take a `Patience` (see retry.js) retry.
  */
 export class Client {
     /**
-     * @param {string} server its address
-     * @param {() => string} authorization the header of that name, '' for none
+     * @param {string} server the address of the server
+     * @param {() => string} authorization returns the value of the Authorization header, '' for none
      */
     constructor(server, authorization = () => '', policy = new Policy(ISOLINE)) {
         this._server = server.endsWith('/') ? server : `${server}/`;
@@ -40,7 +41,7 @@ export class Client {
         this._policy = policy;
     }
 
-    /** Resolve to the models, each as in docs/protocol.md#models. */
+    /** Resolve to the models, as in docs/protocol.md#models. */
     async models(patience) {
         return (await this._ask('GET', 'v1/models', {}, patience)).models;
     }
@@ -50,42 +51,42 @@ export class Client {
         return (await this._ask('GET', 'v1/images', {}, patience)).archives ?? [];
     }
 
-    /** Start one job and resolve to {job, position}: its id, and how many wait before it. */
+    /** Create a job and resolve to {job, position}: its id, and the number of jobs before it. */
     create(request, patience) {
         const headers = {'Idempotency-Key': newKey()}; // the same with each attempt
         return this._ask('POST', 'v1/jobs', {body: request, headers}, patience);
     }
 
-    /** Resolve to the events of a request that is answered at once, such as one with prompts. */
+    /** Resolve to the events of a request that is not queued as a job, such as one with prompts. */
     segment(request, patience) {
         return this._policy.answer((attempt) => this._open(attempt, 'POST', 'v1/segment', {body: request}), patience);
     }
 
-    /** Say where the user looks now: {slice}. */
+    /** Move the focus of a job to a slice: {slice}. */
     look(job, body, patience) {
         return this._ask('PATCH', `v1/jobs/${job}`, {body}, patience);
     }
 
-    /** Stop a job. */
+    /** Cancel a job. */
     cancel(job, patience) {
         return this._ask('DELETE', `v1/jobs/${job}`, {}, patience);
     }
 
-    /** Stop a job while the page goes away: there is no time to wait for an answer. */
+    /** Cancel a job while the page is closing, without waiting for a response. */
     abandon(job) {
         fetch(this._server + `v1/jobs/${job}`, {...this._options('DELETE'), keepalive: true}).catch(() => {});
     }
 
     /**
-     * Store a segmentation in the archive and resolve to the names of what was stored. An archive that
-     * refuses it answers as one that is down, so it is for the user to try again.
+     * Store a segmentation in the archive and resolve to its UIDs. It is not retried, since the status
+     * is the same whether the archive is down or refuses it; the user can try again.
      */
     save(segmentation) {
         return this._policy.once(
             (attempt) => this._json(attempt, 'POST', 'v1/segmentations', {body: segmentation}), {silence: SAVING_MS});
     }
 
-    /** Yield the events of a job, each once and in order. */
+    /** Yield the events of a job, each once, in order. */
     events(job, patience) {
         return this._policy.events(
             (attempt, after) => this._open(attempt, 'GET', `v1/jobs/${job}/events?after=${after}`), patience);

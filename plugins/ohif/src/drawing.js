@@ -1,9 +1,9 @@
 /*
- * What one run draws into a labelmap, so that the user's own strokes and what was there before are
- * never lost.
+ * Draws the results of one run into a labelmap without losing the user's strokes or the earlier
+ * content.
  *
- * Of each slice it keeps what was there before the run (`before`) and what the run made of it
- * (`drawn`). Where the labelmap differs from `drawn`, the user was there: that pixel is theirs.
+ * For each slice it stores the content before the run (`before`) and after the run drew it (`drawn`).
+ * A pixel in which the labelmap differs from `drawn` has been changed by the user and is kept.
  */
 
 import {Packed, paint} from './runs.js';
@@ -11,17 +11,18 @@ import {Packed, paint} from './runs.js';
 /**
  * @typedef {object} Canvas a labelmap
  * @property {number} columns of its slices
- * @property {(k: number) => Uint8Array} read the segment of each pixel of slice k, 0 for none
+ * @property {(k: number) => Uint8Array} read returns the segment of each pixel of slice k, row by row;
+ *     0 for none
  * @property {(k: number, pixels: Uint8Array) => void} write
- * @property {() => Set<number>} segments that it has
- * @property {() => Set<number>} locked segments, which nothing may overwrite
+ * @property {() => Set<number>} segments returns its segments
+ * @property {() => Set<number>} locked returns the locked segments, which must not be overwritten
  */
 
 export class Drawing {
     /**
      * @param {Canvas} canvas
-     * @param {{replaced?: Set<number>, kept?: Set<number>}} segments `replaced`: of an earlier run,
-     *     drawn anew; `kept`: never overwritten, like those that are locked
+     * @param {{replaced?: Set<number>, kept?: Set<number>}} segments `replaced`: those of an earlier
+     *     run, which are drawn again; `kept`: those that are never overwritten, like locked ones
      */
     constructor(canvas, {replaced = new Set(), kept = new Set()} = {}) {
         this._canvas = canvas;
@@ -30,17 +31,17 @@ export class Drawing {
         this._slices = new Map(); // k: {before, drawn, provisional}
     }
 
-    /** The slices that it has drawn in. */
+    /** The slices that it has drawn, each by its k. */
     get slices() {
         return [...this._slices.keys()];
     }
 
     /**
-     * Draw the whole of slice k, in the place of what this run drew there earlier.
+     * Draw the complete slice k; it replaces what this run drew there earlier.
      *
      * @param {number} k
-     * @param {{segment: number, box: number[], runs: string}[]} layers
-     * @param {boolean} provisional whether `settle` takes it back
+     * @param {{segment: number, box: number[], runs: string}[]} layers as in docs/protocol.md#mask
+     * @param {boolean} provisional whether `settle` removes it
      */
     draw(k, layers, provisional = false) {
         const current = this._canvas.read(k);
@@ -55,7 +56,7 @@ export class Drawing {
         });
     }
 
-    /** Take back what was only provisional; return the slices that changed. */
+    /** Remove provisional results; return the slices that changed. */
     settle() {
         const open = [...this._slices].filter(([, slice]) => slice.provisional);
         open.forEach(([k, slice]) => {
@@ -67,9 +68,10 @@ export class Drawing {
     }
 
     /**
-     * Make each slice what it was before the run; return the slices that changed.
+     * Restore each slice as it was before the run; return the slices that changed.
      *
-     * @param {Set<number>} own segments that the run has made: the user's strokes in them go as well
+     * @param {Set<number>} own segments that the run created: the user's strokes in them are removed
+     *     too
      */
     undo(own) {
         const segments = this._canvas.segments();
@@ -78,7 +80,7 @@ export class Drawing {
             const before = slice.before.unpack();
             const drawn = slice.drawn.unpack();
             const isTheirs = (value) => value !== 0 && !own.has(value);
-            // what was there may have been deleted since
+            // an earlier segment may have been deleted since
             const back = (value) => (segments.has(value) ? value : 0);
             this._canvas.write(k, current.map((value, at) => (
                 value !== drawn[at] && isTheirs(value) ? value : back(before[at]))));
@@ -116,7 +118,10 @@ export class Drawing {
         return pixels;
     }
 
-    /** Write what is wanted where neither the user nor a lock is in the way; return what is ours. */
+    /**
+     * Write `wanted` except where the user has drawn since, or the segment there is locked or kept.
+     * Return the slice as drawn by the run.
+     */
     _merge(k, current, drawn, wanted) {
         const kept = new Set([...this._kept, ...this._canvas.locked()]);
         const ours = wanted.slice();

@@ -1,8 +1,8 @@
 /*
- * The form of a model's parameters, and small elements of the panel.
+ * The form for a model's parameters, and small elements of the panel.
  */
 
-/** Return an element; attributes that are null, undefined or false are left out. */
+/** Return an element; attributes that are null, undefined or false are omitted. */
 export function make(tag, attributes = {}, children = []) {
     const element = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes)) {
@@ -20,7 +20,7 @@ export function button(label, action, attributes = {}) {
     return element;
 }
 
-/** Return the form field of one parameter, as in docs/protocol.md#models. */
+/** Return the form field for a parameter, as in docs/protocol.md#models. */
 export function field(parameter) {
     const {kind, name, help} = parameter;
     const id = `parameter-${name}`;
@@ -57,7 +57,7 @@ function wordsOf(name) {
     return words[0].toUpperCase() + words.slice(1);
 }
 
-/** Return how long is left, in words. */
+/** Return the remaining time in words, '' if it is unknown. */
 export function timeLeft(seconds) {
     if (seconds === null || seconds === undefined) {
         return '';

@@ -1,13 +1,13 @@
 /*
- * Where slices lie: LPS millimetres in the patient's frame of reference, as in DICOM.
+ * The positions of slices, in LPS millimetres in the patient's frame of reference, as in DICOM.
  */
 
 /**
- * Return the number of the plane that is nearest to a point, -1 where there are no planes.
+ * Return the index of the plane that is nearest to a point, -1 if there are no planes.
  *
  * @param {{origin: number[], row: number[], column: number[]}[]} planes `origin` is the centre of
- *     the first pixel, `row` and `column` are the unit vectors along which columns and rows count
- * @param {number[]} point
+ *     the first pixel; `row` and `column` are the unit vectors along a row and along a column
+ * @param {number[]} point in LPS millimetres
  */
 export function nearestPlane(planes, point) {
     let best = -1;
@@ -21,12 +21,12 @@ export function nearestPlane(planes, point) {
     return best;
 }
 
-/** Return what a slice is called among those of its series. */
+/** Return a key for a slice that is unique in its series. */
 export function sliceKey({instance, frame}) {
     return `${instance}/${frame ?? 1}`;
 }
 
-/** Return the frame number in the image id of a viewer, 1 where it has none. */
+/** Return the frame number in an image id of the viewer, 1 if it has none. */
 export function frameOf(imageId) {
     const found = /\/frames\/(\d+)|[?&]frame=(\d+)/.exec(imageId);
     return found ? Number(found[1] ?? found[2]) : 1;

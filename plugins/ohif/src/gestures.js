@@ -1,17 +1,17 @@
 /*
- * What a user draws to point at something, and the tools for it.
+ * The tools with which the user draws prompts, and the prompts that their annotations stand for.
  */
 
 /**
  * @typedef {object} Tool
- * @property {string} name as the viewer knows it
+ * @property {string} name its name in the viewer
  * @property {'point' | 'box' | 'scribble' | 'polygon'} kind of prompt, as in docs/protocol.md#prompts
- * @property {boolean} include whether what it draws lies on the object
- * @property {string} base the viewer's own tool that it is made of
+ * @property {boolean} include whether its prompts are on the object
+ * @property {string} base the viewer's tool that it extends
  * @property {object} [settings] of that tool
  * @property {string} icon
  * @property {string} label
- * @property {string} key with Shift, the shortcut
+ * @property {string} key the shortcut, together with Shift
  */
 
 const OPEN = {allowOpenContours: true, checkCanvasEditFallbackProximity: 0};
@@ -36,14 +36,14 @@ export const TOOLS = [
 const ON = 'rgb(74, 222, 128)';
 const OFF = 'rgb(248, 113, 113)';
 
-/** The colour of what a tool draws. */
+/** Return the colour of the marks of a tool. */
 export function colorOf({include}) {
     return include ? ON : OFF;
 }
 
 /**
- * Return the prompt that an annotation of the viewer stands for, its points in LPS millimetres; null
- * where it was drawn with another tool.
+ * Return the prompt that an annotation stands for, with points in LPS millimetres; null if it was
+ * drawn with another tool.
  *
  * @param {object} annotation of cornerstone
  */
@@ -55,7 +55,7 @@ export function promptOf({metadata, data}) {
     const handles = data.handles?.points ?? [];
     const points = {
         point: () => handles.slice(0, 1),
-        box: () => [handles[0], handles[3]], // of four corners those that are opposite
+        box: () => [handles[0], handles[3]], // two opposite corners of the four
         scribble: () => data.contour.polyline,
         polygon: () => data.contour.polyline
     }[tool.kind]();

@@ -1,6 +1,6 @@
 /*
  * The isoline extension of OHIF 3, loaded at run time: `extensions: ['/ohif/index.js']` in
- * app-config.js. What can be set there is told in docs/ohif.md.
+ * app-config.js. docs/ohif.md describes the settings.
  */
 
 import {Client} from './client.js';

@@ -1,10 +1,10 @@
 /*
- * A labelmap segmentation of OHIF: its voxels slice by slice, and its segments.
+ * A labelmap segmentation of OHIF: its voxels by slice, and its segments.
  */
 
 import {sliceKey} from './geometry.js';
 
-/** A `Canvas` (see drawing.js) that the viewer shows. */
+/** A `Canvas` (see drawing.js) in the viewer. */
 export class Labelmap {
     /**
      * @param {import('./viewer.js').Viewer} viewer
@@ -20,12 +20,12 @@ export class Labelmap {
         this.origins = storedOrigins(this._segmentation);
     }
 
-    /** Whether the user has not deleted it. */
+    /** Whether it still exists: the user may have deleted it. */
     get exists() {
         return Boolean(this._segmentation);
     }
 
-    /** What the user calls it. */
+    /** Its name, which the user can change. */
     get name() {
         return this._segmentation?.label ?? '';
     }
@@ -38,7 +38,7 @@ export class Labelmap {
         return this._images[0].columns;
     }
 
-    /** Return the number of the slice with this SOPInstanceUID and frame, undefined for none. */
+    /** Return the index k of the slice {instance, frame}, undefined if there is none. */
     numberOf(slice) {
         return this._named.get(sliceKey(slice));
     }
@@ -48,7 +48,7 @@ export class Labelmap {
         return this._viewer.sliceOf(this._images[k].referencedImageId);
     }
 
-    /** Whether it lies on these images of a series, one slice for each. */
+    /** Return whether it has exactly one slice for each of these images of a series. */
     covers(imageIds) {
         const known = new Set(imageIds);
         return this.size === known.size && this._images.every((each) => known.has(each.referencedImageId));
@@ -62,7 +62,7 @@ export class Labelmap {
         this.read(k).set(pixels);
     }
 
-    /** Let the viewer draw these slices again. */
+    /** Have the viewer draw these slices again. */
     show(slices) {
         if (slices.length) {
             this._viewer.libraries.cornerstoneTools.segmentation.triggerSegmentationEvents
@@ -70,16 +70,16 @@ export class Labelmap {
         }
     }
 
-    /** Whether each viewport that has it to show does so. */
+    /** Whether every viewport with this segmentation already draws it. */
     get isDrawn() {
         const {cornerstoneViewportService} = this._viewer.services;
         return this._viewports.every((id) => cornerstoneViewportService.getCornerstoneViewport(id)
             ?.getActors().some(({representationUID}) => representationUID?.includes(this.id)));
     }
 
-    /** Return the segments in the order of their numbers. */
+    /** Return the segments, ordered by number. */
     list() {
-        // a segment 0 is the background of a label map that was stored
+        // segment 0 is the background of a label map that was loaded from the archive
         return Object.values(this._segmentation?.segments ?? {}).filter((each) => each?.segmentIndex).map((segment) => ({
             index: segment.segmentIndex,
             label: segment.label,
@@ -97,7 +97,7 @@ export class Labelmap {
         return new Set(this.list().filter((each) => each.locked).map((each) => each.index));
     }
 
-    /** Add a segment in a colour, by default one that the viewer chooses, and make it active. */
+    /** Add a segment and make it active; `rgb` is its colour, by default chosen by the viewer. */
     add(index, label, rgb = null) {
         this._service.addSegment(this.id, {segmentIndex: index, label});
         if (rgb) {
@@ -128,7 +128,7 @@ export class Labelmap {
         this._service.setActiveSegment(this.id, index);
     }
 
-    /** Take the segmentation away. */
+    /** Delete the segmentation. */
     delete() {
         this._service.remove(this.id);
     }
@@ -152,7 +152,7 @@ export class Labelmap {
     }
 }
 
-/** Return the cached images of a segmentation, none where it is no simple labelmap. */
+/** Return the cached images of a segmentation; none if it is not a simple labelmap. */
 function imagesOf({cornerstone}, segmentation) {
     const labelmap = segmentation?.representationData?.Labelmap;
     if (!labelmap || Object.keys(labelmap.labelmaps ?? {}).length > 1) {
@@ -163,7 +163,7 @@ function imagesOf({cornerstone}, segmentation) {
     return images.every(Boolean) ? images : [];
 }
 
-/** Return where the segments of a segmentation come from that was stored and loaded again. */
+/** Return the origins of the segments of a segmentation that was loaded from the archive. */
 function storedOrigins(segmentation) {
     const origins = new Map();
     for (const segment of Object.values(segmentation?.segments ?? {})) {

@@ -1,18 +1,18 @@
 /*
- * Which segment of a labelmap a label of a model is drawn into.
+ * The choice of the segment of a labelmap in which a label of a model is drawn.
  */
 
-const MOST = 255; // a labelmap has a byte for each voxel
+const MOST = 255; // a labelmap has one byte per voxel
 
 /**
  * @typedef {object} Segment
  * @property {number} index
- * @property {string} label what the user calls it
+ * @property {string} label its name, which the user can change
  * @property {boolean} locked
  */
 
 /**
- * @typedef {object} Origin where a segment comes from
+ * @typedef {object} Origin the origin of a segment
  * @property {string} model
  * @property {string} version of the model
  * @property {string} label of the model
@@ -21,15 +21,15 @@ const MOST = 255; // a labelmap has a byte for each voxel
  */
 
 /**
- * Return the segment for a label of a model: that of an earlier run, if nobody has touched it, else
- * a new one under a name that is free.
+ * Return the segment for a label of a model: that of an earlier run if the user has not changed it,
+ * otherwise a new one with an unused name.
  *
  * @param {Segment[]} segments of the labelmap
- * @param {Map<number, Origin>} origins of those that runs have drawn
+ * @param {Map<number, Origin>} origins of the segments that runs have drawn
  * @param {string} model
  * @param {string} label
  * @returns {{index: number, label: string, isNew: boolean}}
- * @throws {Error} when the labelmap is full
+ * @throws {Error} if the labelmap is full
  */
 export function segmentFor(segments, origins, model, label) {
     const earlier = segments.find(({index, locked}) => {
@@ -43,12 +43,12 @@ export function segmentFor(segments, origins, model, label) {
 }
 
 /**
- * Return number and name of a segment that is not there yet.
+ * Return the number and name for a new segment.
  *
  * @param {Segment[]} segments of the labelmap
  * @param {string} label
  * @returns {{index: number, label: string}}
- * @throws {Error} when the labelmap is full
+ * @throws {Error} if the labelmap is full
  */
 export function freeSegment(segments, label) {
     const index = Math.max(0, ...segments.map((each) => each.index)) + 1;
@@ -67,7 +67,7 @@ function freeName(name, segments) {
     return free;
 }
 
-/** Return [red, green, blue] of "#rrggbb". */
+/** Return [red, green, blue], each from 0 to 255, of "#rrggbb". */
 export function rgbOf(hex) {
     return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 }

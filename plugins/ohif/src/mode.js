@@ -1,5 +1,5 @@
 /*
- * The isoline mode of OHIF 3: its own segmentation mode, with the isoline panel first on the right.
+ * The isoline mode of OHIF 3: OHIF's segmentation mode, with the isoline panel first on the right.
  * `modes: ['/ohif/mode.js']` in app-config.js.
  */
 
@@ -7,8 +7,8 @@ import {addTools} from './tools.js';
 import {PANEL, Viewer} from './viewer.js';
 
 const ID = '@isoline/ohif-mode';
-// a second after each change OHIF computes them, and then makes the segments what they were when it
-// began: those that are new, renamed or locked since would be lost
+// a second after each change OHIF computes statistics, then restores the segments as they were when
+// it began: segments that were added, renamed or locked in the meantime would be lost
 const NO_STATISTICS = {'panelSegmentation.disableUpdateSegmentationStats': {$set: true}};
 
 export default {

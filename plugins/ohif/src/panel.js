@@ -1,5 +1,5 @@
 /*
- * The panel: models, a form for the parameters, the run, the segments, storing.
+ * The panel: the model and its parameters, the run, the segments, and saving.
  */
 
 import {button, field, make, timeLeft, valuesOf} from './form.js';
@@ -15,7 +15,7 @@ const VERDICTS = {
  * Return the class of the custom element that shows `session`.
  *
  * @param {import('./session.js').Session} session
- * @param {(name: string) => void} activate a tool of the viewer
+ * @param {(name: string) => void} activate activates a tool of the viewer
  */
 export function panelFor(session, activate) {
     return class extends HTMLElement {
@@ -66,7 +66,7 @@ class Panel {
         this._run = button('Run', () => this._start(), {class: 'main'});
         this._stop = button('Stop', () => this._do(session.stop()));
         this._undo = button('Undo', () => this._do(session.undo()), {
-            title: 'Take the last run back; what you drew in other segments stays'
+            title: 'Undo the last run; what you drew in other segments is kept'
         });
         this._again = button('Try again', () => this._do(session.load()));
         this._progress = make('progress', {max: 100, 'aria-label': 'Progress'});
@@ -76,7 +76,7 @@ class Panel {
             type: 'text', id: 'description', maxlength: 64, required: true, value: 'Segmentation'
         });
         this._save = button('Save', () => this._store(), {
-            title: 'Store what is on screen, your corrections included, as DICOM SEG in the archive'
+            title: 'Store the segmentation on screen, including your corrections, as DICOM SEG in the archive'
         });
         this._results = make('section', {'aria-label': 'Segments'}, [
             make('h2', {}, ['Segments']), this._segments.element,
@@ -94,7 +94,7 @@ class Panel {
             this._pointing.element,
             this._results
         ]);
-        // OHIF has shortcuts on letters and arrows
+        // OHIF has shortcuts on letters and arrow keys
         this._body.addEventListener('keydown', (event) => event.stopPropagation());
     }
 
@@ -117,7 +117,7 @@ class Panel {
         }
     }
 
-    /** Show at once that something has begun; how it goes on the session tells. */
+    /** Show at once that something has begun; the session notifies the panel of its progress. */
     _do(begun) {
         this._show();
         return begun;
@@ -131,7 +131,7 @@ class Panel {
         this._show();
     }
 
-    /** Show what is new once, however many events said so. */
+    /** Show changes soon, once for any number of events. */
     _later() {
         this._pending ??= setTimeout(() => {
             this._pending = null;
@@ -175,7 +175,7 @@ class Panel {
     }
 }
 
-/** Return what to tell of the last run. */
+/** Return the message about the last run. */
 function said(run, models) {
     if (!run) {
         return {text: models?.length === 0 ? 'The server has no model for volumes.' : '', isError: false};
@@ -188,7 +188,7 @@ function said(run, models) {
     } else if (run.state === 'running') {
         parts.push(`${Math.round(run.percent)} %`, timeLeft(run.secondsLeft));
     } else if (run.state === 'stopped') {
-        parts.push(run.slices ? `${run.slices} slices are final` : 'nothing was final yet');
+        parts.push(run.slices ? `${run.slices} slices are final` : 'no slice was final yet');
     }
     parts.push(...run.messages);
     return {text: parts.filter(Boolean).join(' · '), isError: Boolean(run.waiting) || run.state === 'failed'};

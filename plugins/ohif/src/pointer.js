@@ -1,5 +1,5 @@
 /*
- * How a user points at objects: which model answers, into which segment, one object after another.
+ * Segmentation with prompts, one object after another: the choice of the model and of the segment.
  */
 
 import {requestOf} from './client.js';
@@ -20,10 +20,10 @@ export class Pointer {
         this._turn = Promise.resolve();
         /** @type {object[]} models that take prompts, as in docs/protocol.md#models */
         this.models = [];
-        /** @type {object | null} the one that answers */
+        /** @type {object | null} the chosen one */
         this.model = null;
         this.parameters = {};
-        /** Whether each gesture is answered at once. */
+        /** Whether a request is sent after each gesture. */
         this.live = true;
         /** @type {Pointing | null} */
         this.current = null;
@@ -35,22 +35,22 @@ export class Pointer {
         this.model = models.find((each) => !each.problem) ?? null;
     }
 
-    /** Take what the user has drawn, {prompt, mark}. */
+    /** Add a prompt that the user has drawn: {prompt, mark}. */
     take({prompt, mark}) {
         return this._doing(async () => {
-            // one after the other: the first gesture may have to make the labelmap for the next
+            // one at a time, since the first gesture may have to create the labelmap for the next
             this._turn = this._turn.catch(() => {}).then(() => this._add(prompt, mark));
             await this._turn;
             await (this.live && this._answer());
         });
     }
 
-    /** Ask about the prompts that have no answer yet. */
+    /** Send the prompts that have no answer yet. */
     answer() {
         return this._doing(() => this._answer());
     }
 
-    /** Take the last prompt back. */
+    /** Undo the last prompt. */
     undo() {
         return this._doing(async () => {
             const step = this.current?.undo();
@@ -60,7 +60,7 @@ export class Pointer {
         });
     }
 
-    /** Give the prompt that was undone last again. */
+    /** Redo the prompt that was undone last. */
     redo() {
         return this._doing(async () => {
             const step = this.current?.redo();
@@ -71,7 +71,7 @@ export class Pointer {
         });
     }
 
-    /** Go on with a new, empty segment. */
+    /** Continue with a new, empty segment. */
     next() {
         return this._doing(async () => {
             const labelmap = this._session.labelmap;
@@ -84,7 +84,7 @@ export class Pointer {
         });
     }
 
-    /** Take the marks of the prompts away; what was found stays. */
+    /** Remove the marks of the prompts; the results are kept. */
     finish() {
         this._asking.abort();
         this.current?.steps.forEach(({mark}) => this._viewer.unmark(mark));
@@ -101,7 +101,7 @@ export class Pointer {
         this.current.add(prompt, mark);
     }
 
-    /** Resolve to the object that the next prompt is about. */
+    /** Resolve to the object that the next prompt belongs to. */
     async _pointing() {
         const screen = this._viewer.onScreen();
         if (!screen || !this.model) {
@@ -135,7 +135,7 @@ export class Pointer {
         try {
             await this.current?.answer();
             if (this.current?.isHidden) {
-                this._session.tell('What was found lies in other segments, and those are frozen.');
+                this._session.tell('The result is covered by other segments, which are not overwritten.');
             }
         } catch (error) {
             if (error.step) {
@@ -145,7 +145,7 @@ export class Pointer {
         }
     }
 
-    /** Resolve to what the server finds. */
+    /** Resolve to the server's answer: its slices and its `started` event. */
     async _ask(request) {
         const answer = {slices: [], started: null};
         for (const event of await this._client.segment(requestOf(request), this._patience())) {
@@ -162,7 +162,7 @@ export class Pointer {
         return answer;
     }
 
-    /** Return how what it asks is tried again: until it is finished, or Stop is pressed. */
+    /** Return how its requests are retried: until `finish` is called or the user presses Stop. */
     _patience() {
         if (this._asking.signal.aborted) {
             this._asking = new AbortController();

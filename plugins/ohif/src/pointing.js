@@ -1,5 +1,5 @@
 /*
- * One object that the user points at: its prompts, and what the server answered to each further one.
+ * One object that is segmented with prompts: its prompts, and the server's answer to each.
  */
 
 import {Drawing} from './drawing.js';
@@ -8,18 +8,19 @@ import {layerOf} from './runs.js';
 /**
  * @typedef {object} Step
  * @property {object} prompt as in docs/protocol.md#prompts
- * @property {object} mark what the viewer shows of it
- * @property {object[] | null} slices of the answer to it and to all before it, null until there is one
+ * @property {object} mark its mark in the viewer
+ * @property {object[] | null} slices of the answer to it and all prompts before it; null until there
+ *     is one
  */
 
 export class Pointing {
     /**
-     * Begin with what is in the segment already: the prompts correct it.
+     * Begin with the current content of the segment, which the prompts correct.
      *
-     * @param {(request: object) => Promise<{slices: object[], started: object}>} ask
-     * @param {object} request all but the prompts
+     * @param {(request: object) => Promise<{slices: object[], started: object}>} ask sends a request
+     * @param {object} request without the prompts
      * @param {import('./labelmap.js').Labelmap} labelmap
-     * @param {number} segment
+     * @param {number} segment in which the object is drawn
      */
     constructor(ask, request, labelmap, segment) {
         this._ask = ask;
@@ -31,21 +32,21 @@ export class Pointing {
         this.segment = segment;
         /** @type {Step[]} */
         this.steps = [];
-        /** @type {Step[]} the latest last */
+        /** @type {Step[]} oldest first */
         this.undone = [];
     }
 
-    /** Whether it asks just that. */
+    /** Return whether its request is equal to `request`, apart from the prompts. */
     isFor(request) {
         return JSON.stringify(request) === JSON.stringify(this._request);
     }
 
-    /** Whether somebody drew in the segment since the last answer. */
+    /** Whether the user has drawn in the segment since the last answer. */
     get isEdited() {
         return this._drawing.slices.some((k) => this._drawing.edited(k).has(this.segment));
     }
 
-    /** Whether other segments cover all that the last answer found. */
+    /** Whether other segments cover the whole last answer. */
     get isHidden() {
         return Boolean(this.steps.at(-1)?.slices?.length) &&
             !this._drawing.slices.some((k) => this.labelmap.read(k).includes(this.segment));
@@ -56,24 +57,24 @@ export class Pointing {
         return this.steps.length > 0 && !this.steps.at(-1).slices;
     }
 
-    /** Add a prompt that `answer` asks about. */
+    /** Add a prompt; `answer` sends it. */
     add(prompt, mark) {
         this.steps.push({prompt, mark, slices: null});
         this.undone = [];
     }
 
     /**
-     * Ask until the last prompt has its answer, and draw that.
+     * Send requests until the last prompt has an answer, and draw it.
      *
-     * Prompts that come meanwhile are asked about together. Rejects with a Problem; the prompt that
-     * the server refused is taken out, one that it did not hear of stays.
+     * Prompts that are added meanwhile are sent together. Rejects with a Problem; a prompt that the
+     * server refused is removed, one that it did not receive is kept.
      */
     answer() {
         this._answering ??= this._answer().finally(() => { this._answering = null; });
         return this._answering;
     }
 
-    /** Take the last prompt back; return its step, null where there is none. */
+    /** Undo the last prompt; return its step, null if there is none. */
     undo() {
         const step = this.steps.pop() ?? null;
         if (step) {
@@ -83,7 +84,7 @@ export class Pointing {
         return step;
     }
 
-    /** Give the prompt that was undone last again; return its step, null where there is none. */
+    /** Redo the prompt that was undone last; return its step, null if there is none. */
     redo() {
         const step = this.undone.pop() ?? null;
         if (step) {
@@ -115,7 +116,7 @@ export class Pointing {
         }
     }
 
-    /** Show the answer to the last prompt that has one; without any, what was there before. */
+    /** Draw the answer to the last prompt that has one; if there is none, the earlier content. */
     _draw() {
         const {labelmap, segment} = this;
         if (!labelmap.exists) {
@@ -144,7 +145,7 @@ export class Pointing {
     }
 }
 
-/** Return what is in a segment, as `initial` in docs/protocol.md#prompts. */
+/** Return the content of a segment, as `initial` in docs/protocol.md#prompts. */
 function slicesOf(labelmap, segment) {
     const slices = [];
     for (let k = 0; k < labelmap.size; k += 1) {

@@ -1,5 +1,5 @@
 /*
- * The part of the panel for pointing at objects: the model, the tools, undo and redo.
+ * The section of the panel for prompts: the model, the tools, undo and redo.
  */
 
 import {button, field, make, valuesOf} from './form.js';
@@ -10,7 +10,7 @@ const SIGNS = {point: '•', box: '▭', scribble: '∿', polygon: '◯'};
 export class PointingPanel {
     /**
      * @param {import('./pointer.js').Pointer} pointer
-     * @param {(name: string) => void} activate a tool of the viewer
+     * @param {(name: string) => void} activate activates a tool of the viewer
      */
     constructor(pointer, activate) {
         this._pointer = pointer;
@@ -29,9 +29,9 @@ export class PointingPanel {
             this.show();
         });
         this._answer = button('Answer', () => pointer.answer(), {class: 'main', title: 'Shift+A'});
-        this._undo = button('Undo prompt', () => pointer.undo(), {title: 'Take the last prompt back (Shift+Z)'});
-        this._redo = button('Redo prompt', () => pointer.redo(), {title: 'Give it again (Shift+Y)'});
-        this._next = button('Next object', () => pointer.next(), {title: 'In a new segment (Shift+Enter)'});
+        this._undo = button('Undo prompt', () => pointer.undo(), {title: 'Undo the last prompt (Shift+Z)'});
+        this._redo = button('Redo prompt', () => pointer.redo(), {title: 'Redo the last undone prompt (Shift+Y)'});
+        this._next = button('Next object', () => pointer.next(), {title: 'Continue in a new segment (Shift+Enter)'});
         this.element = make('section', {'aria-label': 'Point at an object'}, [
             make('h2', {}, ['Point at an object']),
             make('div', {class: 'row tools'}, [...this._tools.values()]),

@@ -1,6 +1,6 @@
 /*
- * Trying again by the one policy of docs/protocol.md, "Trying again". The panels in OHIF and in the
- * Digital Slide Archive share this file.
+ * Retries, as described in docs/protocol.md, "Trying again". The panels in OHIF and in the Digital
+ * Slide Archive share this file.
  */
 
 import {Attempt} from './attempt.js';
@@ -9,19 +9,19 @@ const FIRST_PAUSE_MS = 250;
 const LONGEST_PAUSE_MS = 8000;
 const NEVER = new AbortController().signal;
 
-/** How long the policy waits, in milliseconds. */
+/** The timeouts of the policy, in milliseconds. */
 const LIMITS = {
     silence: 15_000, // there is a heartbeat each second
     request: 30_000, // from the first attempt at a short request to the last
     stream: 300_000 // from the last sign of life of a stream to the last attempt
 };
 
-/** Time and chance, which tests replace. */
+/** Time and random numbers, which tests replace. */
 const CLOCK = {
     now: () => performance.now(),
     date: () => Date.now(),
     random: () => Math.random(),
-    /** Call `action` after a while; return how to prevent that. */
+    /** Call `action` after a delay; return a function that cancels it. */
     after(milliseconds, action) {
         const timer = setTimeout(action, milliseconds);
         return () => clearTimeout(timer);
@@ -30,9 +30,9 @@ const CLOCK = {
 
 /**
  * @typedef {object} Patience
- * @property {AbortSignal} [signal] with which the user stops, also during a pause
- * @property {(text: string) => void} [onWait] called with what to tell the user before each pause,
- *     and with '' when that is over
+ * @property {AbortSignal} [signal] aborted when the user stops it, also during a pause
+ * @property {(text: string) => void} [onWait] called with a message for the user before each pause,
+ *     and with '' when the server responds again
  */
 
 export class Policy {
@@ -47,9 +47,10 @@ export class Policy {
     }
 
     /**
-     * Resolve to what a short request is answered.
+     * Resolve to the result of a short request.
      *
-     * Rejects with a Problem that is final or was the last one, or as `signal` says.
+     * Rejects with a Problem if it is final or there is no further attempt, or with the reason of
+     * `signal`.
      *
      * @template T
      * @param {(attempt: Attempt) => Promise<T>} send
@@ -71,12 +72,12 @@ export class Policy {
     }
 
     /**
-     * Resolve to what the only attempt at something is answered; rejects with a Problem.
+     * Resolve to the result of a request that is not retried; rejects with a Problem.
      *
      * @template T
      * @param {(attempt: Attempt) => Promise<T>} send
-     * @param {{signal?: AbortSignal, silence?: number}} how `silence`: milliseconds after which there
-     *     will be no answer, where it takes long by its nature
+     * @param {{signal?: AbortSignal, silence?: number}} how `silence`: the timeout in milliseconds, for
+     *     requests that take long
      * @returns {Promise<T>}
      */
     async once(send, {signal = NEVER, silence = this._limits.silence} = {}) {
@@ -89,7 +90,7 @@ export class Policy {
     }
 
     /**
-     * Resolve to the events that answer a request which may be asked twice; rejects as `request` does.
+     * Resolve to the events of a request that may safely be repeated; rejects like `request`.
      *
      * @param {(attempt: Attempt) => Promise<Response>} open
      * @param {Patience} patience
@@ -106,8 +107,8 @@ export class Policy {
     }
 
     /**
-     * Yield the events of a job, each once and in order, until its last one or until `signal` says
-     * otherwise; a lost stream is resumed. Throws a Problem that is final or was the last one.
+     * Yield the events of a job, each once, in order, to the last one or until `signal` is aborted; a
+     * lost stream is resumed. Throws a Problem if it is final or there is no further attempt.
      *
      * @param {(attempt: Attempt, after: number) => Promise<Response>} open
      * @param {Patience} patience
@@ -137,7 +138,7 @@ export class Policy {
     }
 }
 
-/** The failures in a row of one request. */
+/** The consecutive failures of one request. */
 class Failures {
     constructor(limit, clock, onWait = () => {}) {
         this._limit = limit;
@@ -147,7 +148,7 @@ class Failures {
         this._since = clock.now();
     }
 
-    /** Begin anew: there was a sign of life. */
+    /** Reset the count and the time limit after a sign of life. */
     forget() {
         this._since = this._clock.now();
         if (this._count) {
@@ -156,7 +157,7 @@ class Failures {
         }
     }
 
-    /** Pause before the next attempt; reject with `problem` where there is to be none. */
+    /** Pause before the next attempt; reject with `problem` if there is none. */
     async add(problem, signal) {
         this._count += 1;
         const asked = this._asked(problem);
@@ -165,7 +166,7 @@ class Failures {
         if (problem.isTransient && !isLast && !signal.aborted) {
             this._onWait(asked
                 ? `the server is busy; trying again in ${Math.ceil(pause / 1000)} s`
-                : 'the server does not answer; trying again');
+                : 'the server does not respond; trying again');
             await this._elapse(pause, signal);
             if (!signal.aborted) {
                 return;
@@ -177,7 +178,7 @@ class Failures {
         }
     }
 
-    /** Return the milliseconds that the server asks to wait, 0 where it does not say. */
+    /** Return the pause in milliseconds that the server requested, 0 if it requested none. */
     _asked({retryAfter}) {
         const milliseconds = /^\d+$/.test(retryAfter)
             ? Number(retryAfter) * 1000
@@ -205,9 +206,9 @@ class Failures {
     }
 }
 
-/** Of several requests that say the same of different things, only the latest is worth repeating. */
+/** Sends requests of which each replaces the previous one: only the latest is retried. */
 export class Latest {
-    /** Resolve when `send(signal)` has succeeded or a later one has taken its place. */
+    /** Resolve when `send(signal)` has succeeded or a later one has replaced it. */
     async send(send) {
         this.stop();
         const {signal} = this._sending = new AbortController();
@@ -225,8 +226,8 @@ export class Latest {
     }
 }
 
-/** Return a new word by which the server knows a submission that is sent again. */
+/** Return a new Idempotency-Key, by which the server recognises a submission that is repeated. */
 export function newKey() {
-    const bytes = crypto.getRandomValues(new Uint8Array(16)); // randomUUID is for secure pages alone
+    const bytes = crypto.getRandomValues(new Uint8Array(16)); // randomUUID requires a secure context
     return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }

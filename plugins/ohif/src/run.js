@@ -1,23 +1,23 @@
 /*
- * One job, from its request to its last event: what it finds is drawn as it comes.
+ * One job, from its request to its last event; its results are drawn as they arrive.
  */
 
 import {Drawing} from './drawing.js';
 import {segmentFor} from './labels.js';
 import {Latest} from './retry.js';
 
-const FRAME_MS = 12; // of work before the viewer gets its turn
+const FRAME_MS = 12; // of work before the viewer may render
 const SETTLED_MS = 500;
-const SETTLING = 6; // times, each twice as long after the one before
+const SETTLING = 6; // redraws; each pause is twice as long as the previous one
 
 export class Run {
     /**
      * @param {import('./client.js').Client} client
      * @param {{job: string, position: number}} job
      * @param {object} model as in docs/protocol.md#models
-     * @param {{labelmap: import('./labelmap.js').Labelmap, isNew: boolean}} target `isNew`: made for
-     *     this run, with a segment for the model's first label
-     * @param {() => void} changed called when there is something new to tell
+     * @param {{labelmap: import('./labelmap.js').Labelmap, isNew: boolean}} target `isNew`: created
+     *     for this run, with a segment for the model's first label
+     * @param {() => void} changed called when there is something new to show
      */
     constructor(client, {job, position}, model, {labelmap, isNew}, changed) {
         this._client = client;
@@ -32,33 +32,33 @@ export class Run {
         this.position = position;
         this.percent = 0;
         this.secondsLeft = null;
-        /** What to tell while the server does not answer, and is asked again. */
+        /** The message while the server does not respond and a request is being retried. */
         this.waiting = '';
-        /** What the server warned of, or why it failed. */
+        /** The server's warnings, and why the run failed. */
         this.messages = [];
         this._targets = new Map(); // label: index of its segment
         this._isNew = isNew;
-        this._made = new Set(); // segments that were not there before
+        this._made = new Set(); // segments created by this run
         if (isNew) {
             this._note(1, model.labels[0].name, model.version);
             this._made.add(1);
         }
-        this._missing = new Set(); // slices of the server's that are not on screen
+        this._missing = new Set(); // slices from the server that are not on screen
         this._drawing = new Drawing(labelmap, this._split());
-        this._unshown = new Set(); // slices that were drawn since the viewer had its turn
-        this._turn = null; // resolves when it has had it
+        this._unshown = new Set(); // slices drawn since the viewer last rendered
+        this._turn = null; // resolves when it has rendered
     }
 
     get active() {
         return this.state === 'waiting' || this.state === 'running';
     }
 
-    /** How many slices it has drawn. */
+    /** The number of slices that it has drawn. */
     get slices() {
         return this._drawing.slices.length;
     }
 
-    /** Draw what the job finds until it ends. */
+    /** Draw the results of the job until it ends. */
     async follow() {
         const {signal} = this._following;
         const onWait = (text) => {
@@ -83,7 +83,10 @@ export class Run {
         await this._settle();
     }
 
-    /** Stop at once; what is final stays. Resolves when the server knows, rejects with a Problem. */
+    /**
+     * Stop at once; final results are kept. Resolves when the server has cancelled the job; rejects
+     * with a Problem.
+     */
     async stop(patience) {
         if (this.active) {
             this.state = 'stopped';
@@ -93,14 +96,14 @@ export class Run {
         }
     }
 
-    /** Stop because the page goes away. */
+    /** Stop because the page is closing. */
     abandon() {
         if (this.active) {
             this._client.abandon(this.job);
         }
     }
 
-    /** Say which slice the user looks at now; a server that cannot use it is not told again. */
+    /** Report the slice that the user is viewing, unless the server has refused such a report. */
     async look(slice) {
         const key = JSON.stringify(slice);
         if (this.state === 'running' && slice && this._looked !== key && !this._deaf) {
@@ -111,7 +114,7 @@ export class Run {
         }
     }
 
-    /** Make the labelmap what it was before. */
+    /** Restore the labelmap as it was before the run. */
     undo() {
         if (!this.labelmap.exists) {
             return;
@@ -126,7 +129,7 @@ export class Run {
         }
     }
 
-    /** Note which segments the user has changed since. */
+    /** Record which segments the user has changed since. */
     noteEdits() {
         const {origins} = this.labelmap;
         for (const k of this._drawing.slices) {
@@ -138,7 +141,7 @@ export class Run {
         }
     }
 
-    /** What this run may do to the segments that are there: a user's work is never overwritten. */
+    /** Return which existing segments are replaced and which are kept; the user's are always kept. */
     _split() {
         const replaced = new Set();
         const kept = new Set();
@@ -186,7 +189,7 @@ export class Run {
         }
     }
 
-    /** Draw again for viewports that were still being set up, and missed what was drawn. */
+    /** Draw again for viewports that were still being set up and missed the results. */
     async _settle() {
         for (let times = 0; times < SETTLING; times++) {
             await pause(SETTLED_MS * 2 ** times);
@@ -197,11 +200,11 @@ export class Run {
         }
     }
 
-    /** End with the words of an error. */
+    /** Fail with the message of an error, and cancel the job. */
     _giveUp(error) {
         this._fail(error.message);
         this._following.abort();
-        this._client.cancel(this.job).catch(() => {}); // it may be the server that is gone
+        this._client.cancel(this.job).catch(() => {}); // the server may be gone
     }
 
     _fail(message) {
@@ -232,10 +235,10 @@ export class Run {
         }
     }
 
-    /** Let the viewer show what was drawn: all at once, however many events it came in. */
+    /** Have the viewer show what was drawn, once for any number of events. */
     async _giveTurn() {
         this._began = performance.now();
-        await pause(); // a timer, since frames stand still in a hidden tab
+        await pause(); // a timer, since a hidden tab has no animation frames
         this._turn = null;
         try {
             this.labelmap.show(this.labelmap.exists ? [...this._unshown] : []);
@@ -245,7 +248,7 @@ export class Run {
         this._unshown.clear();
     }
 
-    /** Return the segment for a label of the model, made when its first voxel comes. */
+    /** Return the segment for a label of the model, which is created for its first voxel. */
     _target(label) {
         const known = this._targets.get(label);
         if (known !== undefined) {
@@ -269,7 +272,7 @@ export class Run {
     }
 }
 
-/** Resolve after a while. */
+/** Resolve after a pause. */
 export function pause(milliseconds = 0) {
     return new Promise((resolve) => { setTimeout(resolve, milliseconds); });
 }

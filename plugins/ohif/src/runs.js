@@ -1,16 +1,16 @@
 /*
- * Masks as they travel: lengths of runs over a box, unsigned LEB128 in base64, beginning with "not".
- * See docs/protocol.md, "mask".
+ * Encoding and decoding of masks: run lengths over a box, as base64 of unsigned LEB128, beginning
+ * with a run of pixels outside the mask. See docs/protocol.md, "mask".
  */
 
 /**
  * Set the pixels of a mask to `value`.
  *
- * @param {Uint8Array} pixels of a whole slice, row by row
+ * @param {Uint8Array} pixels of the whole slice, row by row
  * @param {number} columns of the slice
  * @param {{box: number[], runs: string}} layer `box` is [i0, j0, i1, j1], half-open
  * @param {number} value
- * @throws {RangeError} where the mask leaves the slice or the runs do not fill the box
+ * @throws {RangeError} if the box extends beyond the slice or the runs do not fill the box
  */
 export function paint(pixels, columns, {box: [i0, j0, i1, j1], runs}, value) {
     const width = i1 - i0;
@@ -41,7 +41,7 @@ export function paint(pixels, columns, {box: [i0, j0, i1, j1], runs}, value) {
     }
 }
 
-/** Return {box, runs} of the pixels that are `value`, null where none is. */
+/** Return {box, runs} of the pixels that are `value`, null if there are none. */
 export function layerOf(pixels, columns, value) {
     const box = boundsOf(pixels, columns, value);
     if (!box) {
@@ -113,9 +113,9 @@ function encode(lengths) {
     return btoa(bytes.join(''));
 }
 
-/** A slice of few different values, small in memory. */
+/** A slice compressed by run lengths, to save memory. */
 export class Packed {
-    /** @param {Uint8Array} pixels which are not kept */
+    /** @param {Uint8Array} pixels of which no reference is kept */
     constructor(pixels) {
         const values = [];
         const ends = [];
@@ -132,7 +132,7 @@ export class Packed {
         this._ends = Uint32Array.from(ends);
     }
 
-    /** Return the pixels, in an array of their own. */
+    /** Return the pixels in a new array. */
     unpack() {
         const pixels = new this._array(this._ends.at(-1) ?? 0);
         let at = 0;

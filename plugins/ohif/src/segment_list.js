@@ -1,5 +1,5 @@
 /*
- * The segments of the labelmap on screen: which one is active, colour, name, lock.
+ * The list of segments of the labelmap on screen: the active one, and their colours, names and locks.
  */
 
 import {make} from './form.js';
@@ -12,7 +12,7 @@ export class SegmentList {
         this._labelmap = null;
     }
 
-    /** Show the segments of a labelmap, null for none. A field in which the user types is left alone. */
+    /** Show the segments of a labelmap, null for none. A field that has the focus is not changed. */
     show(labelmap) {
         if (labelmap !== this._labelmap) {
             this._labelmap = labelmap;
@@ -34,7 +34,7 @@ function row(labelmap, index) {
     const active = make('input', {type: 'radio', name: 'segment', title: 'Draw in this segment'});
     const color = make('input', {type: 'color', title: 'Colour'});
     const name = make('input', {type: 'text', title: 'Name', maxlength: 64});
-    const locked = make('input', {type: 'checkbox', title: 'Neither brushes nor models overwrite it'});
+    const locked = make('input', {type: 'checkbox', title: 'Protect it from brushes and models'});
     active.addEventListener('change', () => labelmap.activate(index));
     color.addEventListener('input', () => labelmap.paint(index, rgbOf(color.value)));
     name.addEventListener('change', () => name.value.trim() && labelmap.rename(index, name.value.trim()));

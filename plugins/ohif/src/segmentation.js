@@ -1,17 +1,16 @@
 /*
- * A labelmap as it is on screen, in the form in which the server stores it.
- * See docs/protocol.md, "segmentations".
+ * The request that stores the labelmap on screen. See docs/protocol.md, "segmentations".
  */
 
 import {layerOf} from './runs.js';
 
 /**
- * Return the body of `POST /v1/segmentations`; segments without a voxel are left out.
+ * Return the body of `POST /v1/segmentations`; segments without a voxel are omitted.
  *
  * @param {import('./labelmap.js').Labelmap} labelmap
- * @param {string} image what the server calls the series
+ * @param {string} image the server's name for the series
  * @param {string} description
- * @throws {Error} when there is nothing to store
+ * @throws {Error} if there is nothing to store
  */
 export function segmentationOf(labelmap, image, description) {
     const slices = [];
@@ -39,13 +38,13 @@ function segmentOf({index, label, color}) {
     return {label: index, name: label, color};
 }
 
-/** Return what a model has to do with a segment. */
+/** Return the keys that state whether a model or a person drew a segment. */
 function drawnBy(origin, {label}) {
     if (!origin) {
         return {edited: true};
     }
     const {model, version, anatomy, edited} = origin;
-    // under another name it may be something else
+    // a renamed segment may be another structure
     const isNamed = anatomy && label === origin.label;
     return {algorithm: {model, version}, ...(isNamed && {anatomy}), edited};
 }

@@ -1,6 +1,6 @@
 /*
- * What one user does with isoline in one tab: the models, the runs, what is stored. The panel shows
- * it; it goes on while the panel is hidden.
+ * One user's session in one tab: the models, the runs, and saving. The panel shows it; it continues
+ * while the panel is hidden.
  */
 
 import {requestOf} from './client.js';
@@ -9,33 +9,33 @@ import {pause, Run} from './run.js';
 import {segmentationOf} from './segmentation.js';
 
 const LOOK_MS = 500;
-const UNDO_MS = 5000; // for the server to stop a run that is taken back
+const UNDO_MS = 5000; // for the server to cancel a run that is undone
 
 export class Session {
     /**
      * @param {import('./client.js').Client} client
      * @param {import('./viewer.js').Viewer} viewer
-     * @param {string} archive what the server calls the archive; '' to ask it
+     * @param {string} archive the server's name for the archive; '' to ask the server
      */
     constructor(client, viewer, archive = '') {
         this._client = client;
         this._viewer = viewer;
         this._archive = archive;
         this._listeners = new Set();
-        /** How the user points at objects. */
+        /** Segmentation with prompts. */
         this.pointer = new Pointer(client, viewer, this);
-        /** @type {object[] | null} that segment whole volumes; null until the server has answered */
+        /** @type {object[] | null} models that segment whole volumes; null until they are loaded */
         this.models = null;
-        /** @type {Run[]} that can be undone, the latest last */
+        /** @type {Run[]} runs that can be undone, oldest first */
         this.runs = [];
-        /** What to tell the user: {text, isError}, null for nothing. */
+        /** A message for the user: {text, isError}; null for none. */
         this.notice = null;
-        /** Whether something is under way during which nothing else may begin. */
+        /** Whether an action is in progress, during which no other may begin. */
         this.busy = false;
-        this._waiting = null; // {text, stopping} while something is tried again
+        this._waiting = null; // {text, stopping} while a request is being retried
     }
 
-    /** Call `listener` when there is something new to show; return how to stop that. */
+    /** Call `listener` when there is something new to show; return a function that unsubscribes. */
     subscribe(listener) {
         this._listeners.add(listener);
         const stop = this._viewer.subscribe(listener);
@@ -45,18 +45,18 @@ export class Session {
         };
     }
 
-    /** The run that is going on, or was the last; null for none. */
+    /** The current or last run; null for none. */
     get run() {
         return this.runs.at(-1) ?? null;
     }
 
-    /** The labelmap on screen that the user works on, null where there is none. */
+    /** The active labelmap on screen, null if there is none. */
     get labelmap() {
         const screen = this._viewer.onScreen();
         return screen && this._viewer.labelmap(screen);
     }
 
-    /** What to tell while a request is tried again, '' while none is. */
+    /** The message while a request is being retried, '' otherwise. */
     get waiting() {
         return this._waiting?.text ?? '';
     }
@@ -66,13 +66,13 @@ export class Session {
         return Boolean(this._viewer.onScreen());
     }
 
-    /** Ask the server what it can do. */
+    /** Load the models from the server. */
     load() {
         return this._doing('Asking the server for its models', async (patience) => {
             this.models = null;
             const models = await this._client.models(patience);
             const ofVolumes = models.filter((each) => each.dimensions?.includes(3));
-            // a model may do both: by itself, and better with prompts
+            // a model may run both automatically and with prompts
             this.models = ofVolumes.filter((each) => each.automatic);
             this.pointer.offer(ofVolumes.filter((each) => each.prompts.length));
         });
@@ -106,7 +106,7 @@ export class Session {
         }
     }
 
-    /** Stop the run, or what is tried again; what is final stays. */
+    /** Stop the run, or a request that is being retried; final results are kept. */
     async stop() {
         this._waiting?.stopping.abort();
         if (this.run?.active) {
@@ -114,11 +114,11 @@ export class Session {
         }
     }
 
-    /** Take the last run back. */
+    /** Undo the last run. */
     undo() {
         return this._doing('', async () => {
             const run = this.runs.pop();
-            // without the server the labelmap is the user's still
+            // the labelmap can be restored even if the server does not respond
             await Promise.race([run.stop().catch(() => {}), pause(UNDO_MS)]);
             run.undo();
             this.notice = {text: `${run.model.title} was undone.`, isError: false};
@@ -139,7 +139,7 @@ export class Session {
         });
     }
 
-    /** Stop what runs: the page goes away. */
+    /** Stop all runs and requests because the page is closing. */
     leave() {
         this.pointer.finish();
         this._waiting?.stopping.abort();
@@ -147,18 +147,18 @@ export class Session {
         this.runs = [];
     }
 
-    /** Tell the user something, null to take it away. */
+    /** Show a message to the user; null removes it. */
     tell(text, isError = false) {
         this.notice = text === null ? null : {text, isError};
         this.changed();
     }
 
-    /** Let the panel show what is new. */
+    /** Notify the panel of a change. */
     changed() {
         this._listeners.forEach((listener) => listener());
     }
 
-    /** Resolve to the labelmap on a series that the user works on, made for a model where there is none. */
+    /** Resolve to the active labelmap of a series; if there is none, create one for a model. */
     async target(screen, model) {
         const labelmap = this._viewer.labelmap(screen);
         if (labelmap) {
@@ -169,13 +169,13 @@ export class Session {
         return {labelmap: made, isNew: true};
     }
 
-    /** Resolve to what the server calls a series. */
+    /** Resolve to the server's name for a series. */
     async nameOf({StudyInstanceUID, SeriesInstanceUID}, patience) {
         this._archive ||= chosen(await this._client.archives(patience), this._viewer.archive);
         return `dicomweb:${this._archive}/${StudyInstanceUID}/${SeriesInstanceUID}`;
     }
 
-    /** Return how a request is tried again: the panel tells of it, and Stop aborts `stopping`. */
+    /** Return how a request is retried: the panel shows it, and Stop aborts `stopping`. */
     patience(stopping) {
         return {
             signal: stopping.signal,
@@ -186,7 +186,7 @@ export class Session {
         };
     }
 
-    /** Do something during which nothing else may begin; `text` says what. */
+    /** Perform an action during which no other may begin; `text` is shown meanwhile. */
     async _doing(text, action) {
         const meanwhile = {text, isError: false};
         const stopping = new AbortController();
@@ -215,14 +215,14 @@ export class Session {
     }
 }
 
-/** Return the only archive, or the one that is called as OHIF calls it. */
+/** Return the only archive, or the one with the name that OHIF uses. Throws Error. */
 function chosen(archives, called) {
     const name = archives.length === 1 ? archives[0] : archives.find((each) => each === called);
     if (!name) {
         throw new Error(archives.length
-            ? `The isoline server knows several archives: ${archives.join(', ')}. ` +
+            ? `The isoline server has several archives: ${archives.join(', ')}. ` +
               'Set isoline.source in OHIF\'s app-config.js to the one that OHIF shows.'
-            : 'The isoline server knows no archive. Add [dicomweb.NAME] to its isoline.toml.');
+            : 'The isoline server has no archive. Add [dicomweb.NAME] to its isoline.toml.');
     }
     return name;
 }

@@ -1,4 +1,4 @@
-/* The panel in OHIF's own colours, whatever theme it has. */
+/* The style of the panel, in the colours of OHIF's theme. */
 
 export const sheet = new CSSStyleSheet();
 sheet.replaceSync(`

@@ -1,14 +1,14 @@
 /*
- * The tools of gestures.js in OHIF: registered with cornerstone, in the toolbar, on the keyboard.
+ * The tools of gestures.js in OHIF: in cornerstone, in the toolbar and on the keyboard.
  */
 
 import {TOOLS, colorOf, promptOf} from './gestures.js';
 
 const TOOL_GROUPS = ['default', 'mpr'];
 const FIELDS = 'input:not([type=checkbox], [type=radio]), textarea, select, [contenteditable]';
-const BEYOND_PX = 4; // cornerstone takes up to 3 for the trembling of a hand
+const BEYOND_PX = 4; // cornerstone tolerates a movement of up to 3
 
-/** Offer the tools in the tool groups and in the toolbar of the mode that was entered. */
+/** Add the tools to the tool groups and to the toolbar of the current mode. */
 export function addTools({toolbarService, toolGroupService}, {cornerstoneTools}) {
     for (const {name, base} of TOOLS) {
         if (!cornerstoneTools.state.tools[name]) {
@@ -37,15 +37,15 @@ export function addTools({toolbarService, toolGroupService}, {cornerstoneTools})
     toolbarService.updateSection(section, [...before.filter((each) => !names.includes(each)), ...names]);
 }
 
-/** Whether the mode that was entered offers the tools: other modes have shortcuts of their own. */
+/** Return whether the current mode has the tools; other modes have their own shortcuts. */
 export function hasTools({toolGroupService}) {
     return TOOL_GROUPS.some((id) => toolGroupService.getToolGroup(id)?.hasTool(TOOLS[0].name));
 }
 
 /**
- * Call `listener` with each {prompt, mark} that the user draws; return how to stop that.
+ * Call `listener` with each {prompt, mark} that the user draws; return a function that unsubscribes.
  *
- * A mark stays on the image, and cannot be moved, until `unmark`.
+ * A mark stays on the image and cannot be moved; `Viewer.unmark` removes it.
  */
 export function onGesture({cornerstone, cornerstoneTools}, listener) {
     const name = cornerstoneTools.Enums.Events.ANNOTATION_COMPLETED;
@@ -67,15 +67,15 @@ export function onGesture({cornerstone, cornerstoneTools}, listener) {
 }
 
 /**
- * Let what is drawn with the tools count at once and everywhere; return how to stop that.
+ * Make gestures take effect at once, in every viewport; return a function that undoes this.
  *
- * The viewer keeps a click for 400 ms, as it may become a double click, unless the mouse goes on; and
- * the first press on a viewport that is not active does nothing but activate it.
+ * The viewer holds back a click for 400 ms, as it may become a double click, unless the mouse moves;
+ * and the first press on an inactive viewport only activates it.
  */
 export function hurry({cornerstoneTools}) {
     const pressed = (event) => {
         if (toolAt(event.target, cornerstoneTools)) {
-            event.preventDefault = () => {}; // which would keep the press from the tool
+            event.preventDefault = () => {}; // it would withhold the press from the tool
         }
     };
     const released = ({target, clientX, clientY}) => {
@@ -84,14 +84,14 @@ export function hurry({cornerstoneTools}) {
         }
     };
     window.addEventListener('pointerdown', pressed, {capture: true});
-    window.addEventListener('mouseup', released); // cornerstone, at the document, has heard it before
+    window.addEventListener('mouseup', released); // after cornerstone, which listens at the document
     return () => {
         window.removeEventListener('pointerdown', pressed, {capture: true});
         window.removeEventListener('mouseup', released);
     };
 }
 
-/** Return the one of the tools that draws where `target` is on the page, undefined for none. */
+/** Return the tool that is active in the viewport of `target`, undefined for any other tool. */
 function toolAt(target, {ToolGroupManager}) {
     const {viewportUid, renderingEngineUid} = viewportAt(target)?.dataset ?? {};
     const group = viewportUid && ToolGroupManager.getToolGroupForViewport(viewportUid, renderingEngineUid);
@@ -104,15 +104,15 @@ function viewportAt(target) {
 }
 
 /**
- * Call the action of a key that was pressed with Shift; return how to stop that.
+ * Call the action of a key that is pressed with Shift; return a function that unsubscribes.
  *
  * @param {Record<string, () => void>} actions by key
- * @param {() => boolean} isOffered whether they mean anything now
+ * @param {() => boolean} isOffered returns whether they are available now
  */
 export function onKeys(actions, isOffered) {
     const heard = (event) => {
         const {shiftKey, ctrlKey, altKey, metaKey, key} = event;
-        const [target] = event.composedPath(); // also within the panel's shadow
+        const [target] = event.composedPath(); // also within the panel's shadow root
         const isTyping = target.closest?.(FIELDS);
         const action = actions[key.length === 1 ? key.toUpperCase() : key];
         if (action && shiftKey && !(ctrlKey || altKey || metaKey || isTyping) && isOffered()) {

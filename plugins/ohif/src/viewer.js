@@ -1,43 +1,43 @@
 /*
- * What isoline needs of OHIF, and nothing else: what is on screen, and labelmaps on it. All that
- * depends on OHIF's own interfaces is here, in labelmap.js and in tools.js.
+ * The parts of OHIF that isoline uses: the series on screen, and its labelmaps. All code that depends
+ * on OHIF's interfaces is here, in labelmap.js and in tools.js.
  */
 
 import {frameOf, nearestPlane} from './geometry.js';
 import {Labelmap} from './labelmap.js';
 
-/** What OHIF calls the panel. */
+/** OHIF's name for the panel. */
 export const PANEL = '@isoline/ohif.panelModule.isoline';
 
 const CORNERSTONE = '@ohif/extension-cornerstone.utilityModule.common';
 
 export class Viewer {
-    /** @param {{servicesManager: object, extensionManager: object}} ohif as extensions get it */
+    /** @param {{servicesManager: object, extensionManager: object}} ohif as passed to extensions */
     constructor({servicesManager, extensionManager}) {
         this._extensions = extensionManager;
         this.services = servicesManager.services;
         this._labelmaps = new Map(); // by segmentation id
     }
 
-    /** cornerstone and cornerstoneTools, those that OHIF itself uses. */
+    /** The instances of cornerstone and cornerstoneTools that OHIF uses. */
     get libraries() {
         return this._extensions.getModuleEntry(CORNERSTONE).exports.getCornerstoneLibraries();
     }
 
-    /** The value of an Authorization header for those who signed in to OHIF, '' without. */
+    /** The value of the Authorization header for a user who has signed in to OHIF, otherwise ''. */
     get authorization() {
         return this.services.userAuthenticationService?.getAuthorizationHeader?.()?.Authorization ?? '';
     }
 
-    /** What OHIF calls the archive that it shows. */
+    /** OHIF's name for the archive that it shows. */
     get archive() {
         return this._extensions.getActiveDataSourceDefinition?.()?.sourceName ?? '';
     }
 
     /**
-     * The form in which segmentations are stored, that which this OHIF would choose itself: from 3.13
-     * on label maps, unless it is configured otherwise. Those before cannot read label maps; 3.13
-     * cannot read every binary one (nor can Orthanc give its frames).
+     * The format in which segmentations are stored: the one that this OHIF would use itself, which from
+     * 3.13 on is a label map unless configured otherwise. Earlier versions cannot read label maps; 3.13
+     * cannot read every binary segmentation (nor can Orthanc return its frames).
      */
     get storeFormat() {
         const definition = this._extensions.getActiveDataSourceDefinition?.();
@@ -46,7 +46,7 @@ export class Viewer {
         return mode === 'labelmap' ? 'dicomseg-labelmap' : 'dicomseg';
     }
 
-    /** Return what the active viewport shows, null where that is no series of slices. */
+    /** Return {viewportId, displaySet} of the active viewport, null if it shows no series of slices. */
     onScreen() {
         const {viewportGridService, displaySetService} = this.services;
         const {activeViewportId, viewports} = viewportGridService.getState();
@@ -56,7 +56,7 @@ export class Viewer {
         return displaySet ? {viewportId: activeViewportId, displaySet} : null;
     }
 
-    /** Return {instance, frame} of an image of OHIF. */
+    /** Return {instance, frame} of an image, given its id in OHIF. */
     sliceOf(imageId) {
         const {metaData} = this.libraries.cornerstone;
         const instance = metaData.get('instance', imageId)?.SOPInstanceUID ??
@@ -70,20 +70,20 @@ export class Viewer {
         return metaData.get('imagePlaneModule', displaySet.imageIds[0])?.frameOfReferenceUID;
     }
 
-    /** Show a mark that was taken away. */
+    /** Show a mark that was removed. */
     mark(annotation) {
         const {state} = this.libraries.cornerstoneTools.annotation;
         state.addAnnotation(annotation, annotation.metadata.FrameOfReferenceUID);
         this._drawMarks();
     }
 
-    /** Take a mark away. */
+    /** Remove a mark. */
     unmark({annotationUID}) {
         this.libraries.cornerstoneTools.annotation.state.removeAnnotation(annotationUID);
         this._drawMarks();
     }
 
-    /** Return {instance, frame} of the slice of a series that the user looks at, null for none. */
+    /** Return {instance, frame} of the slice of a series that the user is viewing, null for none. */
     look({viewportId, displaySet}) {
         const viewport = this.services.cornerstoneViewportService.getCornerstoneViewport(viewportId);
         const point = viewport?.getCamera?.().focalPoint;
@@ -100,14 +100,14 @@ export class Viewer {
         return k < 0 ? null : this.sliceOf(displaySet.imageIds[k]);
     }
 
-    /** Return the labelmap on the series on screen that the user works on, null where there is none. */
+    /** Return the active labelmap of the series on screen, null if there is none. */
     labelmap({viewportId, displaySet}) {
         const active = this.services.segmentationService.getActiveSegmentation(viewportId);
         const labelmap = active && this._labelmap(active.segmentationId);
         return labelmap?.covers(displaySet.imageIds) ? labelmap : null;
     }
 
-    /** Resolve to a new, empty labelmap on the series on screen, with one segment. */
+    /** Create an empty labelmap with one segment for the series on screen, and resolve to it. */
     async newLabelmap({viewportId, displaySet}, name, {label, color}) {
         const {segmentationService} = this.services;
         const segmentationId = await segmentationService.createLabelmapForDisplaySet(displaySet, {
@@ -124,7 +124,7 @@ export class Viewer {
         return labelmap;
     }
 
-    /** Call `listener` when what is on screen or its segments change; return how to stop that. */
+    /** Call `listener` when the screen or its segments change; return a function that unsubscribes. */
     subscribe(listener) {
         const {segmentationService: segments, viewportGridService: grid} = this.services;
         const subscriptions = [
@@ -137,14 +137,14 @@ export class Viewer {
         return () => subscriptions.forEach((each) => each.unsubscribe());
     }
 
-    /** Let OHIF find a series that was stored just now. */
+    /** Have OHIF load a series that has just been stored. */
     async discover(study, series) {
         const [source] = this._extensions.getActiveDataSource();
         await source.retrieve.series.metadata(
             {StudyInstanceUID: study, filters: {seriesInstanceUID: series}});
     }
 
-    /** The viewports that show a series, the given one first: adding to the others may wait for it. */
+    /** Return the viewports that show a series, `first` first: adding to the others may wait for it. */
     _showing(displaySet, first) {
         const {viewports} = this.services.viewportGridService.getState();
         const others = [...viewports.values()]
@@ -168,7 +168,7 @@ export class Viewer {
         this._labelmaps.set(segmentationId, labelmap);
         const segments = labelmap.list();
         if (segments.length && !segments.some((each) => each.active)) {
-            labelmap.activate(segments[0].index); // a stored label map comes with its background active
+            labelmap.activate(segments[0].index); // in a loaded label map the background is active
         }
         return labelmap;
     }

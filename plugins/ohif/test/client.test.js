@@ -64,7 +64,7 @@ test('a server that is not there', async () => {
     await serving(() => {}, (client, at) => { address = at; });
     const policy = new Policy(ISOLINE, {request: 300});
     await assert.rejects(new Client(address, undefined, policy).models(), (error) => (
-        error.isTransient && /^The isoline server does not answer: /.test(error.message)));
+        error.isTransient && /^The isoline server does not respond: /.test(error.message)));
 });
 
 test('each event comes once, over lost connections and in any pieces', async () => {
@@ -90,7 +90,7 @@ test('each event comes once, over lost connections and in any pieces', async () 
         assert.deepEqual(got, events);
     });
     assert.deepEqual(asked, [-1, 1, 1]);
-    assert.deepEqual(told, [...Array(2).fill('the server does not answer; trying again'), '']);
+    assert.deepEqual(told, [...Array(2).fill('the server does not respond; trying again'), '']);
 });
 
 test('a job that is not there any more is an error', async () => {

@@ -133,7 +133,7 @@ test('a server that is silent for 15 s is asked again', async (t) => {
 
 test('storing may take an archive two minutes, and is not tried again', async (t) => {
     const {client, script, clock} = scripted(t, [silent]);
-    await assert.rejects(client.save({}), /does not answer: it was silent for 120 seconds/);
+    await assert.rejects(client.save({}), /does not respond: it was silent for 120 seconds/);
     assert.equal(script.requests.length, 1);
     assert.equal(clock.time, 120_000);
     t.mock.restoreAll();
@@ -144,7 +144,7 @@ test('storing may take an archive two minutes, and is not tried again', async (t
 
 test('a page that is no answer of an isoline server is not asked again', async (t) => {
     const {client, script} = scripted(t, [() => new Response('<html>')]);
-    await assert.rejects(client.models(), /What answers is not JSON/);
+    await assert.rejects(client.models(), /sent a response that is not JSON/);
     assert.equal(script.requests.length, 1);
 });
 
@@ -172,7 +172,7 @@ for (const [name, [broken, after]] of Object.entries(BREAKS)) {
         assert.deepEqual(script.requests.map(({url}) => url), [
             'http://isoline/v1/jobs/j/events?after=-1', 'http://isoline/v1/jobs/j/events?after=1']);
         assert.deepEqual(script.pauses, [after + 250]);
-        assert.deepEqual(told, ['the server does not answer; trying again', '']);
+        assert.deepEqual(told, ['the server does not respond; trying again', '']);
     });
 }
 
@@ -203,7 +203,7 @@ test('a stream is given up when the next attempt would begin 300 s after the las
         for await (const {seq} of client.events('j')) {
             got.push(seq);
         }
-    }, /The isoline server does not answer: fetch failed\./);
+    }, /The isoline server does not respond: fetch failed\./);
     assert.deepEqual(got, [0]);
     // 250 ms to the sign of life, 15 s of silence, 250 + ... + 4000 ms, then 8 s each while they fit
     assert.equal(clock.time, 250 + 15_000 + 7750 + 34 * 8000);

@@ -3,7 +3,7 @@ import test from 'node:test';
 
 import {Session} from '../src/session.js';
 
-const WAITING = 'the server does not answer; trying again';
+const WAITING = 'the server does not respond; trying again';
 const MODEL = {name: 'brain', title: 'Brain', version: '1', labels: [{name: 'Brain', color: [1, 2, 3]}]};
 const LABELMAP = {exists: true, size: 0, origins: new Map(), list: () => [], segments: () => new Set(), show() {}};
 const VIEWER = {

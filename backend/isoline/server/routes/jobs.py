@@ -49,8 +49,17 @@ def serve_jobs(routes: Routes, services: Services) -> None:
 
     def submit(asked: SegmentRequest, plan: Plan, *, lasting: bool, key: str = "") -> Job:
         parks = bool(who_calls().tokens) and services.images.is_guarded(asked.image)
-        body, owner = request.get_data(), g.user.name
-        job = jobs.submit(body, plan, owner=owner, lasting=lasting, parks=parks, key=key)
+        if replaced := asked.replaces if isinstance(asked.replaces, str) else "":
+            find(replaced).check_replaceable(plan)
+        job = jobs.submit(
+            request.get_data(),
+            plan,
+            owner=g.user.name,
+            lasting=lasting,
+            parks=parks,
+            key=key,
+            replaces=replaced,
+        )
         note_run(job.id, plan)
         return job
 
@@ -175,7 +184,7 @@ def serve_jobs(routes: Routes, services: Services) -> None:
             batches = answer.follow(HEARTBEAT_SECONDS)
             return _Followed(batches, lambda: answer.plan.started, answer.stop)
 
-        if asked.keep or not plan.transient:
+        if asked.keep or not plan.transient or isinstance(asked.replaces, str):
             return stream(streams, begin_job, encoder)
         return stream(prompt_streams, begin_answer, encoder)
 

@@ -1,6 +1,6 @@
-"""What every part of a kind must do: inherit a class, and pytest runs its tests on yours.
+"""Contracts of the extension points: inherit a class, and pytest runs its tests on your class.
 
-Needs what `isoline[testing]` installs.
+Requires the packages of `isoline[testing]`.
 """
 
 import pytest

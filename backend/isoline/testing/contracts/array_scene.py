@@ -1,4 +1,4 @@
-"""An array in memory as a promptable model sees it, written the plain way."""
+"""A straightforward image view of an array in memory, for tests of promptable models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class ArrayScene(ImageView):
-    """Pixels (c, y, x) or (c, k, j, i); keeps everything, and counts what it makes."""
+    """An image view of pixels (c, y, x) or (c, k, j, i) that keeps all values and counts them."""
 
     def __init__(
         self, pixels: NDArray[np.generic], spacing: tuple[float, ...] | None = None
@@ -52,14 +52,17 @@ class ArrayScene(ImageView):
         return cast(T, self._kept[key])
 
     def forget(self, kind: str) -> None:
-        """Drop what was kept under keys that begin with `kind`."""
+        """Drop the values whose keys are tuples that begin with `kind`."""
         for key in list(self._kept):
             if isinstance(key, tuple) and key[0] == kind:
                 del self._kept[key]
 
 
 def _means(pixels: NDArray[np.generic], ratio: Index) -> NDArray[np.generic]:
-    """Return means over blocks of `ratio` in the same type, the last ones of what there is."""
+    """Return the means of blocks of `ratio` pixels, in the same type; edge blocks may be smaller.
+
+    `pixels` is (c, y, x) or (c, k, j, i), and `ratio` has 1 or 2 for each axis but the first.
+    """
     for axis, times in enumerate(ratio, 1):
         if times == 2:
             last = np.take(pixels, [-1], axis)

@@ -1,4 +1,4 @@
-"""What every engine does with the tiles of a job, wherever it runs them."""
+"""The contract of engines, which compute the tiles of jobs."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from isoline.models.model import ModelSpec
 LATTICE = Lattice(Grid((40, 30), XY(1, 1)), tile_px=10, halo_px=0)
 TILES = LATTICE.tiles(LATTICE.grid.bounds, lambda _: Overlap.ALL)
 PARTS = 3
-"""How many results each tile gives."""
+"""The number of results of each tile."""
 
 
 @dataclass(frozen=True)
 class TileFound(Result):
-    """The `part`-th result of a tile, or what a survey saw, where there is no tile."""
+    """Result number `part` of a tile or, without a tile, the result of a survey."""
 
     name: str
     tile: Tile | None = None
@@ -38,19 +38,19 @@ class TileFound(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Work(Task):
-    """Work that needs no image, and whose every result can be told from any other."""
+    """A task that needs no image and whose results are all different."""
 
     name: str
     seconds: float = 0.0
     """How long each result takes."""
     damaged: tuple[int, int] | None = None
-    """The place of a tile at which the model raises; with it, no survey can be made."""
+    """The place of the tile at which the model raises; if given, surveys fail too."""
 
     def compute(self, resources: Resources, tile: Tile, attention: Attention) -> Iterator[Result]:
         for part in range(PARTS):
             time.sleep(self.seconds)
             if tile.place == self.damaged:
-                raise ValueError("the model trips")
+                raise ValueError("the model fails")
             yield TileFound(self.name, tile, part)
 
     def survey(self, resources: Resources) -> Result:
@@ -61,7 +61,7 @@ class Work(Task):
 
 
 def work(name: str, seconds: float = 0.0, damaged: tuple[int, int] | None = None) -> Work:
-    """Return a task of the contract."""
+    """Return a task for the tests of this contract."""
     spec = ModelSpec("work", "Work", "Results that can be told apart.", "1", ())
     return Work(
         path=Path("nowhere.tif"),
@@ -78,17 +78,17 @@ def work(name: str, seconds: float = 0.0, damaged: tuple[int, int] | None = None
 
 
 def agenda(tiles: list[Tile]) -> Agenda:
-    """Return `tiles` in reading order, of one lattice."""
+    """Return an agenda of `tiles`, which are of `LATTICE`, in reading order."""
     return Agenda(LATTICE, tiles, None)
 
 
 class EngineContract(ABC):
-    """What every engine does. Inherit, and give one of two workers at most."""
+    """The contract of engines. Inherit it, and provide an engine with at most two workers."""
 
     @pytest.fixture
     @abstractmethod
     def engine(self) -> Iterator[Engine]:
-        """Yield an engine that is ready, and close it."""
+        """Yield an engine that is ready, then close it."""
 
     def test_every_tile_gives_its_results_once_and_in_their_order(self, engine: Engine) -> None:
         found = list(engine.run(work("a"), agenda(TILES)))
@@ -124,7 +124,7 @@ class EngineContract(ABC):
         found = list(engine.run(work("a", damaged=bad.place), agenda(TILES)))
         (failed,) = [each for each in found if isinstance(each, TileFailed)]
         assert failed.tile == bad
-        assert "the model trips" in failed.message
+        assert "the model fails" in failed.message
         whole = [each.tile for each in found if isinstance(each, TileFound)]
         assert sorted(map(str, whole)) == sorted(map(str, good * PARTS))
 

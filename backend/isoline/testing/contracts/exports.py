@@ -1,4 +1,4 @@
-"""What every encoder does."""
+"""The contracts of encoders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from isoline.exports.encoder import ContourFile, Encoder
 from isoline.geometry.grid import XY
 from isoline.testing.contracts import results
 
-# each inheritor runs the same function: examples of one must not be replayed on another
+# all subclasses run the same function: examples of one must not be replayed on another
 _SHARED = settings(
     max_examples=50,
     database=None,
@@ -32,7 +32,7 @@ _SHARED = settings(
 
 
 class Seen(NamedTuple):
-    """One object as a reader of the dialect sees it."""
+    """One object as read by a reader of the dialect; shapes are in image pixels."""
 
     id: str
     label: str
@@ -42,24 +42,25 @@ class Seen(NamedTuple):
 
 
 class EncoderContract(ABC):
-    """What every encoder does. Inherit, name the encoder, and read its text back.
+    """The contract of encoders of contours. Inherit it, set `encoder`, and read its output back.
 
-    `see` should use a reader that knows the dialect and nothing of isoline.
+    `see` should use a reader of the dialect that is independent of isoline.
     """
 
     encoder: Encoder
     draws_nuclei: ClassVar[bool] = False
-    """Whether the dialect has a place for the nuclei of cells."""
+    """Whether the dialect can represent the nuclei of cells."""
 
     @abstractmethod
     def see(self, features: list[Any]) -> list[Seen]:
-        """Return the objects in parsed features, in their order."""
+        """Return the objects in parsed features, in the same order."""
 
     @abstractmethod
     def features_in(self, document: Any) -> list[Any]:
         """Return the features in a parsed file."""
 
     def encoded(self, objects: Objects, started: Started, provisional: bool = False) -> list[Any]:
+        """Return the parsed features that the encoder makes of `objects`."""
         text = self.encoder.features(objects, started, provisional)
         assert b"\n" not in text
         features = json.loads(b"[" + text + b"]", parse_constant=_refuse)
@@ -80,7 +81,7 @@ class EncoderContract(ABC):
         ],
     )
     def test_the_golden_pixel(self, scale: XY, bounds: tuple[float, ...]) -> None:
-        """Pixel n spans [n, n + 1): a viewer that is half a pixel off is wrong here."""
+        """Pixel n spans [n, n + 1): an error of half a pixel fails here."""
         pixel = results.objects_of([[[results.rectangle(3, 5, 4, 6)]]])
         (seen,) = self.see(self.encoded(pixel, results.started(scale)))
         assert seen.shape.equals(shapely.box(*bounds))
@@ -117,7 +118,7 @@ class EncoderContract(ABC):
         assert all(s.incomplete is incomplete for s in seen)
 
     def test_what_is_not_known_is_left_out(self) -> None:
-        """A NaN is no JSON, and a null is a trap in more than one viewer."""
+        """NaN is not JSON, and several viewers do not expect null."""
         shapes = [[[results.rectangle(0, 0, 2, 2)]], [[results.rectangle(4, 0, 6, 2)]]]
         numbers = {"contrast": [math.nan, 1.5], "depth": [math.inf, -math.inf]}
         objects = results.objects_of(shapes, measurements=numbers)
@@ -159,13 +160,13 @@ def _refuse(constant: str) -> float:
 
 
 class MaskEncoderContract(ABC):
-    """What every encoder of masks does. Inherit, name the encoder, and draw what it says."""
+    """The contract of encoders of masks. Inherit it, set `encoder`, and draw its output."""
 
     encoder: Encoder
 
     @abstractmethod
     def draw(self, slices: list[Any], plane: NDArray[np.uint8], k: int) -> None:
-        """Put the slice k of parsed `slices` into (j, i) `plane`."""
+        """Draw the labels of slice `k` in the parsed `slices` into `plane`, (j, i)."""
 
     def test_labels_come_back(self) -> None:
         rng = np.random.default_rng(4)

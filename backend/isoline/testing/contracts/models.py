@@ -1,4 +1,4 @@
-"""What every model does, by what it looks at: patches, volumes, or what the user points at."""
+"""The contracts of models: for patches, for volumes, and for prompts."""
 
 from __future__ import annotations
 
@@ -26,23 +26,27 @@ from isoline.testing.contracts.array_scene import ArrayScene
 
 
 class ModelContract(ABC):
-    """What every model does. Inherit, name the class, and give a picture it finds things in.
+    """The contract of models of patches. Inherit it, and provide an image with something to find.
 
-    Override the fixture `weights` where the model has any, and `parameters` where the defaults
-    find nothing.
+    Override the fixture `weights` if the model has any, and set `parameters` if it finds nothing
+    with the defaults.
     """
 
     kind: type[Model]
+    """The class under test."""
     spacing_um: XY | None
+    """Micrometres per pixel of `pixels`."""
     parameters: ClassVar[Mapping[str, Value]] = {}
+    """Values that replace the defaults of the model's parameters."""
 
     @pytest.fixture
     @abstractmethod
     def pixels(self) -> NDArray[np.generic]:
-        """Return (c, y, x): not square, some 300 to 600 pixels a side."""
+        """Return an image (c, y, x) that is not square, of about 300 to 600 pixels per side."""
 
     @pytest.fixture
     def weights(self) -> Mapping[str, Path]:
+        """Return the paths of the model's weights by name; none by default."""
         return {}
 
     @pytest.fixture
@@ -57,7 +61,7 @@ class ModelContract(ABC):
         return replace(picture, statistics=statistics)
 
     def read(self, picture: patches.Picture) -> Box:
-        """Return a box that a patch may have and that holds the middle of the picture."""
+        """Return the box of a valid patch that contains the centre of the picture."""
         spec = self.kind.spec
         if not spec.fixed_tile:
             return picture.bounds.grow(patches.halo_of(self.kind, picture))
@@ -84,7 +88,7 @@ class ModelContract(ABC):
             assert "==" in weights.requirement
 
     def test_it_answers_in_kind(self, model: Model, picture: patches.Picture) -> None:
-        """Right types and shapes; something is found; instances lie on the image, each whole."""
+        """Types and shapes are right, something is found, and instances are connected."""
         patch = picture.patch(self.read(picture))
         shape = patch.pixels.shape[1:]
         prediction = model.infer(patch)
@@ -147,14 +151,15 @@ class ModelContract(ABC):
 
 
 class VolumeModelContract(ABC):
-    """What every model of volumes does. Inherit, name the class, and give a scan of something."""
+    """The contract of models of volumes. Inherit it, and provide a scan with something to find."""
 
     kind: type[VolumeModel]
+    """The class under test."""
 
     @pytest.fixture
     @abstractmethod
     def scan(self) -> Scan:
-        """Return a scan in which the model finds something, not the same along any two axes."""
+        """Return a scan in which the model finds something; its size differs along all axes."""
 
     @pytest.fixture
     def model(self) -> VolumeModel:
@@ -210,17 +215,18 @@ class VolumeModelContract(ABC):
 
 
 class PromptableModelContract(ABC):
-    """What every model that takes prompts does. Inherit, name the class, and give a question."""
+    """The contract of promptable models. Inherit it, and provide an image and prompts."""
 
     kind: type[PromptableModel]
+    """The class under test."""
 
     @abstractmethod
     def scene(self) -> ArrayScene:
-        """Return a new scene, always the same, that holds something to find."""
+        """Return a new view of the same image each time; it has an object to find."""
 
     @abstractmethod
     def question(self) -> Question:
-        """Return prompts that point at it."""
+        """Return prompts that indicate the object."""
 
     @pytest.fixture
     def model(self) -> PromptableModel:

@@ -1,4 +1,4 @@
-"""Cutting an image into a model's patches the slow, plain way, and saying who owns what."""
+"""A slow, straightforward tiling of images for models, and the ownership of objects by tiles."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from isoline.geometry.grid import XY, Box
 from isoline.models.model import Bounded, Classes, Instances, Model, Patch, Statistics
 
 Object: TypeAlias = tuple[int, int, bytes]
-"""x0, y0 of an object's box in the picture, and its pixels."""
+"""The x0 and y0 of an object's box in the picture, and its packed pixels."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A whole image in memory, at the spacing a model works at."""
+    """A whole image in memory, at the working spacing of a model."""
 
     pixels: NDArray[np.generic]
     """(c, y, x)."""
@@ -34,7 +34,7 @@ class Picture:
         return Box(0, 0, self.pixels.shape[2], self.pixels.shape[1])
 
     def patch(self, read: Box) -> Patch:
-        """Return the patch of `read`, padded with background beyond the image."""
+        """Return the patch for `read`, padded with background outside the image."""
         seen = read.intersect(self.bounds)
         pixels = np.full((len(self.pixels), read.height, read.width), self.background)
         pixels = pixels.astype(self.pixels.dtype)
@@ -44,19 +44,22 @@ class Picture:
         return Patch(pixels, image, self.spacing_um, self.parameters, self.statistics)
 
     def tiles(self, area: Box, side: int) -> Iterator[Box]:
-        """Yield the cells of the lattice of `side`, anchored at 0, cut to `area`."""
+        """Yield the tiles of `side` pixels of a lattice anchored at 0, clipped to `area`."""
         for y in range(area.y0 // side * side, area.y1, side):
             for x in range(area.x0 // side * side, area.x1, side):
                 yield Box(x, y, x + side, y + side).intersect(area)
 
 
 def defaults(model: type[Model], **changed: Value) -> dict[str, Value]:
-    """Return the parameters of `model` by name, its defaults but for `changed`."""
+    """Return the parameters of `model` by name: its defaults, replaced by `changed`."""
     return {p.name: p.default for p in model.spec.parameters} | changed
 
 
 def halo_of(model: type[Model], picture: Picture) -> int:
-    """Return the halo that the pipeline would give: the bound, both reaches and 2 pixels."""
+    """Return the halo in pixels that the pipeline would use.
+
+    For bounded objects it is their largest extent, plus both reaches and 2 pixels.
+    """
     output = model.output(picture.parameters)
     if not isinstance(output, Bounded):
         return model.spec.reach_px
@@ -68,7 +71,7 @@ def halo_of(model: type[Model], picture: Picture) -> int:
 def classes_by_tile(
     model: Model, picture: Picture, area: Box, side: int, halo: int
 ) -> NDArray[np.uint8]:
-    """Return the classes of `area` (y, x), put together from tiles of `side`."""
+    """Return the classes of `area`, (y, x), assembled from tiles of `side` pixels."""
     whole = np.zeros((area.height, area.width), np.uint8)
     for write in picture.tiles(area, side):
         read = write.grow(halo)
@@ -81,7 +84,7 @@ def classes_by_tile(
 def objects_by_tile(
     model: Model, picture: Picture, area: Box, side: int, halo: int
 ) -> list[Object]:
-    """Return the objects whose anchor lies in `area`, gathered from tiles of `side`, sorted."""
+    """Return the objects whose anchor is in `area`, sorted; computed in tiles of `side` pixels."""
     found: list[Object] = []
     for write in picture.tiles(area, side):
         read = write.grow(halo)
@@ -92,9 +95,10 @@ def objects_by_tile(
 
 
 def owned(labels: NDArray[np.int32], read: Box, write: Box) -> Iterator[Object]:
-    """Yield the objects of `labels`, seen through `read`, whose anchor lies in `write`.
+    """Yield the objects in `labels`, (y, x) over `read`, whose anchor is in `write`.
 
-    The anchor is the object's own pixel nearest to the centre of its box, ties in raster order.
+    The anchor is the pixel of the object that is nearest to the centre of its box; of several, it
+    is the first in raster order.
     """
     slices: Sequence[tuple[slice, slice] | None] = ndimage.find_objects(labels)
     for number, window in enumerate(slices, 1):

@@ -1,4 +1,4 @@
-"""Made-up results: objects, batches and the `Started` that they belong to."""
+"""Synthetic results: objects, batches and the `Started` event that they belong to."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def started(
     kind: Literal["objects", "regions"] = "objects",
     z: int = 0,
 ) -> Started:
-    """Return `STARTED` of another scale, pixel size, kind or plane."""
+    """Return `STARTED` with another scale, pixel size, kind or plane."""
     grid = replace(STARTED.grid, scale=scale)
     return replace(STARTED, grid=grid, spacing_um=spacing_um, kind=kind, z=z)
 
 
 def rectangle(x0: int, y0: int, x1: int, y1: int) -> Ring:
-    """A shell as `Polygons` wants it: clockwise on screen from the first corner in raster order."""
+    """Return a shell as required by `Polygons`: clockwise on screen, from its top left corner."""
     return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
 
 
 def hole(x0: int, y0: int, x1: int, y1: int) -> Ring:
-    """A hole as `Polygons` wants it: counterclockwise on screen."""
+    """Return a hole as required by `Polygons`: counterclockwise on screen."""
     return [(x0, y0), (x0, y1), (x1, y1), (x1, y0)]
 
 
@@ -62,7 +62,7 @@ def objects_of(
     first: int = 0,
     nuclei: Sequence[Shape] | None = None,
 ) -> Objects:
-    """Objects of these shapes; their ids count from `first` and hang on nothing else."""
+    """Return objects of these shapes, in grid pixels; their ids depend only on `first`."""
     columns = {name: np.array(v, np.float32) for name, v in (measurements or {}).items()}
     return Objects(
         polygons=_polygons(shapes),
@@ -84,14 +84,14 @@ def _polygons(shapes: Sequence[Shape]) -> Polygons:
 
 
 def ids(first: int, count: int) -> NDArray[np.uint8]:
-    """Return (count, 16): ids that hang on nothing but their numbers, from `first`."""
+    """Return `count` ids, (count, 16), which depend only on their numbers, from `first`."""
     space = uuid.UUID(int=7)
     raw = b"".join(uuid.uuid5(space, str(k)).bytes for k in range(first, first + count))
     return np.frombuffer(raw, np.uint8).reshape(count, 16)
 
 
 def area(part: Sequence[Ring]) -> int:
-    """Grid pixels of a shell less its holes: their turning gives them their sign."""
+    """Return the area of a shell minus its holes, in grid pixels; the sign is by orientation."""
     return sum(
         x0 * y1 - x1 * y0
         for ring in part
@@ -104,7 +104,7 @@ def _starts(groups: Sequence[Sequence[object]]) -> NDArray[np.int64]:
 
 
 def polygon_with_corners(x: int, y: int, corners: int) -> Shape:
-    """A staircase of an even number of corners, as a traced contour looks."""
+    """Return a staircase with an even number of corners, like a traced contour."""
     steps = corners // 2 - 1
     shell = [(x, y), (x + steps, y)]
     for k in range(steps - 1):
@@ -114,9 +114,9 @@ def polygon_with_corners(x: int, y: int, corners: int) -> Shape:
 
 @st.composite
 def batches(draw: st.DrawFn, most: int = 5) -> Objects:
-    """Objects of one to three rectangles, each in its own cell of a lattice, some with holes.
+    """Draw objects of one to three rectangles, each in its own cell of a lattice, some with holes.
 
-    Some batches are of biological cells, some of these without a nucleus.
+    Some batches are of biological cells, some of which have no nucleus.
     """
     count = draw(st.integers(0, most))
     shapes = [

@@ -1,4 +1,4 @@
-"""What every source of pixels does."""
+"""The contracts of sources of pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from isoline.sources.volume import VolumeSource
 
 
 class SourceContract:
-    """Inherit, name the source, and give a good and a damaged file as fixtures.
+    """The contract of sources of images. Inherit it, and provide a good file and a damaged one.
 
     class TestMySource(SourceContract):
         source = MySource
@@ -33,12 +33,12 @@ class SourceContract:
 
     @pytest.fixture
     def path(self) -> Path:
-        """An image of at least two tiles, not square, its size no multiple of the tile's."""
+        """Return an image of at least two tiles, neither square nor a multiple of the tile size."""
         raise NotImplementedError
 
     @pytest.fixture
     def damaged(self) -> Path:
-        """A file of the same kind that cannot be opened, or not be read everywhere."""
+        """Return a file of the same kind that cannot be opened, or not read completely."""
         raise NotImplementedError
 
     def test_metadata_makes_sense(self, path: Path) -> None:
@@ -121,7 +121,7 @@ class SourceContract:
 
 
 def _corner(level: Level, side: int) -> Box:
-    """Return the far corner of the level, where tiles are cut."""
+    """Return the bottom right corner of the level, where tiles are clipped."""
     width, height = level.size
     return Box(max(0, width - side), max(0, height - side), width, height)
 
@@ -144,14 +144,14 @@ def _read_everything(source: Source) -> None:
 
 
 class VolumeSourceContract(ABC):
-    """What every source of volumes does. Inherit, name the source, and write a file."""
+    """The contract of sources of volumes. Inherit it, set `source`, and provide a file."""
 
     source: type[VolumeSource]
 
     @pytest.fixture
     @abstractmethod
     def path(self, tmp_path: Path) -> Path:
-        """Return a volume of 24 x 20 x 9 voxels."""
+        """Return a volume of 24 x 20 x 9 voxels (i, j, k)."""
 
     def test_it_is_an_image_of_planes(self, path: Path) -> None:
         source = self.source.open(path)

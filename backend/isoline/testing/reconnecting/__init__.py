@@ -1,7 +1,7 @@
-"""A server that fails in every way that networks do, and what a client makes of it.
+"""A conformance suite of reconnection: a faulty server, and the judgement of a client.
 
-`docs/conformance.md` is the contract of a driver and says what is judged; `cases.py` holds the
-cases, `server.py` plays them, `judge.py` judges.
+`docs/conformance.md` is the contract of drivers and lists what is judged. The cases are in
+`cases.py`; `server.py` plays them, and `judge.py` judges the client.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from isoline.testing.verdict import Verdict
 __all__ = ["CASES", "Case", "Command", "Driver", "OwnClient", "run"]
 
 AT_A_TIME = 8
-"""Cases; they mostly wait, but each may start a program."""
+"""The number of concurrent cases; they mostly wait, but each may start a program."""
 PLAYED_AGAIN = 4
-"""Where more cases than this go wrong, it is not for want of processors."""
+"""If more cases than this fail, a slow machine is not the reason."""
 
 
 def run(
@@ -31,12 +31,12 @@ def run(
     format: str = "geojson",  # noqa: A002
     cases: Sequence[ReconnectingCase] | None = None,
 ) -> Iterator[Verdict]:
-    """Have `driver` follow a job in each of `CASES`, or of `cases`; yield verdicts as they come.
+    """Have `driver` follow a job in each of `cases` (by default `CASES`); yield their verdicts.
 
-    Cases are played side by side, and on a small machine they are in each other's way. So a few
-    that go wrong are played again, each alone, and judged by that.
+    Cases run concurrently and slow each other down on a small machine. If only a few fail, they are
+    therefore run again, one at a time, and the second result counts.
 
-    Raises UnknownFormat, or Malformed when the driver cannot be started.
+    Raises UnknownFormat, or Malformed if the driver cannot be started.
     """
     lines = recorded_stream("reconnecting.json", format)
     chosen = CASES if cases is None else cases
@@ -66,7 +66,7 @@ def run(
 def _play(
     driver: Driver, case: ReconnectingCase, lines: Sequence[bytes], dialect: str
 ) -> tuple[str | None, str | None]:
-    """Return the Idempotency-Key that came and what is wrong."""
+    """Return the Idempotency-Key that the client sent, and what is wrong with the client."""
     request = {"image": "slides/a.svs", "model": "nuclei", "format": dialect}
     with FaultyServer(case, lines) as server:
         assignment = {

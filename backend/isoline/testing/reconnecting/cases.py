@@ -13,15 +13,15 @@ RETRY_AFTER = 3
 
 @dataclass(frozen=True)
 class RefusedAnswer:
-    """Another status than the one that was hoped for."""
+    """A response with an error status."""
 
     status: int
     retry_after: int | None = None
     """Seconds, sent as `Retry-After`."""
     is_date: bool = False
-    """Whether it is sent as the date of that moment."""
+    """Whether `Retry-After` is sent as a date."""
     stands: bool = False
-    """Whether whatever comes before `retry_after` has passed is refused as well."""
+    """Whether all requests until `retry_after` has passed are refused as well."""
 
     def __str__(self) -> str:
         form = ", as a date" if self.is_date else ""
@@ -31,14 +31,15 @@ class RefusedAnswer:
 
 @dataclass(frozen=True)
 class Break:
-    """A connection that fails before its answer has ended."""
+    """A connection that fails before the end of the response."""
 
     how: Literal["closed", "cut", "ended", "half a line", "not JSON", "silent"]
-    """`closed`: without an answer. `cut`: in the middle of a line, of an answer that is no stream
-    in the middle of its body. `ended`: properly, but too early; `half a line`: with one. `not
-    JSON`: a line of something else, with the stream going on. `silent`: open without a byte."""
+    """`closed`: without a response. `cut`: in the middle of a line or, if the response is not a
+    stream, of its body. `ended`: properly, but too early; `half a line`: the same, after half a
+    line. `not JSON`: with a line that is not JSON, after which the stream continues. `silent`: it
+    stays open, but nothing is sent."""
     events: int | None = None
-    """Of a stream: how many events it sends before; None: it fails before its status."""
+    """The number of events that a stream sends before; None if it fails before the status line."""
 
     def __str__(self) -> str:
         where = "" if self.events is None else f" after {self.events} events"
@@ -50,7 +51,7 @@ Fault: TypeAlias = RefusedAnswer | Break
 
 @dataclass(frozen=True)
 class FocusMove:
-    """Where the user looks once event number `after` has been taken up."""
+    """The focus, in image pixels, to send once event number `after` has been received."""
 
     after: int
     focus: tuple[float, float]
@@ -58,24 +59,25 @@ class FocusMove:
 
 @dataclass(frozen=True)
 class ReconnectingCase:
-    """One thing to get right. The n-th attempt at a place meets its n-th fault."""
+    """One test case. The n-th request of a kind meets the n-th fault of that kind."""
 
     name: str
     why: str
+    """The rule that is tested."""
     submit: Sequence[Fault] = ()
     events: Sequence[Fault] = ()
     focus: Sequence[Fault] = ()
     looks: Sequence[FocusMove] = ()
     limits: Mapping[str, float] = field(default_factory=dict)
-    """What the client is told in place of the protocol's limits."""
+    """Limits for the client to use instead of the protocol's."""
     forever: Place | None = None
-    """Where the last fault stays."""
+    """The kind of request whose last fault is repeated forever."""
     repeats: int = 0
-    """How many events a stream that is resumed sends again."""
+    """The number of events that a resumed stream sends again."""
     piece_bytes: int | None = None
-    """The stream comes in pieces of this size."""
+    """The size of the pieces in which the stream is sent; None sends whole lines."""
     heartbeats_seconds: float = 0.0
-    """For how long nothing but heartbeats come before the last event."""
+    """How long only heartbeats are sent before the last event."""
 
     def faults(self, place: Place) -> Sequence[Fault]:
         return {"submit": self.submit, "events": self.events, "focus": self.focus}[place]
@@ -88,31 +90,31 @@ _QUICK = {"silence_seconds": 2.0}
 _LOOK = (FocusMove(1, (5100, 6040.5)),)
 
 CASES: tuple[ReconnectingCase, ...] = (
-    # the slowest first: cases run side by side
+    # the slowest first, since cases run concurrently
     ReconnectingCase(
         "silence for 15 seconds",
         "a stream without a sign of life for 15 s is resumed",
         events=[Break("silent", 2)],
     ),
     # submitting
-    ReconnectingCase("submit: 429", "it is left alone as long as it asks", submit=[_BUSY]),
-    ReconnectingCase("submit: 503", "it is left alone as long as it asks", submit=[_FULL]),
+    ReconnectingCase("submit: 429", "the pause of Retry-After is observed", submit=[_BUSY]),
+    ReconnectingCase("submit: 503", "the pause of Retry-After is observed", submit=[_FULL]),
     ReconnectingCase(
         "submit: 503 until a date", "Retry-After may be an HTTP date", submit=[_FULL_UNTIL]
     ),
     ReconnectingCase(
         "submit: cut answer",
-        "the job was created: the same key finds it again",
+        "the job was created; the same key returns it",
         submit=[Break("cut")],
     ),
     ReconnectingCase(
         "submit: no answer",
-        "the job was created: the same key finds it again",
+        "the job was created; the same key returns it",
         submit=[Break("closed")],
     ),
     ReconnectingCase(
         "submit: silence",
-        "the job was created: the same key finds it again",
+        "the job was created; the same key returns it",
         submit=[Break("silent")],
         limits=_QUICK,
     ),
@@ -124,45 +126,47 @@ CASES: tuple[ReconnectingCase, ...] = (
     ReconnectingCase("submit: refused", "another status is final", submit=[RefusedAnswer(422)]),
     ReconnectingCase(
         "submit: given up",
-        "a short request is given up after its time",
+        "a short request is given up after its time limit",
         submit=[RefusedAnswer(503)],
         forever="submit",
         limits={"request_seconds": 2.0},
     ),
     ReconnectingCase(
         "submit: come back in a minute",
-        "a pause that would reach beyond 30 s is not begun",
+        "a request is given up at once if the pause would extend beyond 30 s",
         submit=[RefusedAnswer(503, 60)],
         forever="submit",
     ),
     # the events
-    ReconnectingCase("events: 429", "one 429 does not end a run", events=[_BUSY]),
+    ReconnectingCase("events: 429", "a 429 does not end a run", events=[_BUSY]),
     ReconnectingCase(
-        "events: 503", "it is left alone as long as it asks", events=[Break("ended", 2), _FULL]
+        "events: 503", "the pause of Retry-After is observed", events=[Break("ended", 2), _FULL]
     ),
     ReconnectingCase(
         "events: 503 until a date", "Retry-After may be an HTTP date", events=[_FULL_UNTIL]
     ),
     ReconnectingCase(
-        "events: cut line", "a line that was cut is no line", events=[Break("cut", 3)]
+        "events: cut line", "an incomplete line is discarded", events=[Break("cut", 3)]
     ),
     ReconnectingCase(
         "events: half a line at the end",
-        "a line without its end is no line, even where the answer ends properly",
+        "an incomplete line is discarded, even if the response ends properly",
         events=[Break("half a line", 2)],
     ),
     ReconnectingCase(
         "events: not JSON",
-        "a line that is no JSON, as of a proxy, ends the stream",
+        "a line that is not JSON, e.g. from a proxy, ends the stream",
         events=[Break("not JSON", 2)],
     ),
     ReconnectingCase(
         "events: early end",
-        "a stream without the job's last event has not ended",
+        "a stream that ends before the job's last event is resumed",
         events=[Break("ended", 1), Break("ended", 4)],
     ),
     ReconnectingCase(
-        "events: no answer", "it is asked again", events=[Break("closed"), Break("closed", 2)]
+        "events: no answer",
+        "the request is sent again",
+        events=[Break("closed"), Break("closed", 2)],
     ),
     ReconnectingCase(
         "events: silence",
@@ -172,13 +176,13 @@ CASES: tuple[ReconnectingCase, ...] = (
     ),
     ReconnectingCase(
         "events: silence before the answer",
-        "silence counts from the request, too",
+        "silence is also measured from the request",
         events=[Break("silent")],
         limits=_QUICK,
     ),
     ReconnectingCase(
         "events: pauses begin anew",
-        "a sign of life starts the count again",
+        "a sign of life resets the count of pauses",
         events=[
             RefusedAnswer(502),
             RefusedAnswer(504),
@@ -189,13 +193,13 @@ CASES: tuple[ReconnectingCase, ...] = (
     ),
     ReconnectingCase(
         "events: some come again",
-        "an event that came before is not taken twice",
+        "an event that is sent again is ignored",
         events=[Break("ended", 3), Break("cut", 4)],
         repeats=2,
     ),
     ReconnectingCase(
         "events: in small pieces",
-        "a line, and a letter, may come in two pieces",
+        "a line, or a character, may arrive in two pieces",
         events=[Break("cut", 2)],
         piece_bytes=7,
     ),
@@ -210,17 +214,17 @@ CASES: tuple[ReconnectingCase, ...] = (
     ),
     ReconnectingCase(
         "events: given up",
-        "a stream is given up when its last sign of life is too long ago",
+        "a stream is given up if its last sign of life was too long ago",
         events=[Break("ended", 2), RefusedAnswer(503)],
         forever="events",
         limits={"stream_seconds": 3.5},
     ),
-    # looking elsewhere
+    # moving the focus
     ReconnectingCase(
-        "focus: 429", "it is left alone as long as it asks", focus=[_BUSY], looks=_LOOK
+        "focus: 429", "the pause of Retry-After is observed", focus=[_BUSY], looks=_LOOK
     ),
     ReconnectingCase(
-        "focus: 503", "it is left alone as long as it asks", focus=[_FULL], looks=_LOOK
+        "focus: 503", "the pause of Retry-After is observed", focus=[_FULL], looks=_LOOK
     ),
     ReconnectingCase("focus: cut answer", "it is sent again", focus=[Break("cut")], looks=_LOOK),
     ReconnectingCase("focus: no answer", "it is sent again", focus=[Break("closed")], looks=_LOOK),
@@ -229,7 +233,7 @@ CASES: tuple[ReconnectingCase, ...] = (
     ),
     ReconnectingCase(
         "focus: only the latest",
-        "of several that were refused only the latest is sent again",
+        "of several refused focus changes, only the latest is sent again",
         focus=[RefusedAnswer(503, RETRY_AFTER, stands=True)],
         looks=(FocusMove(1, (100, 200)), FocusMove(2, (300, 400.5)), FocusMove(3, (5100, 6040.5))),
     ),

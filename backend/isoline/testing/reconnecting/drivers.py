@@ -1,4 +1,4 @@
-"""Whoever submits and follows for a case: a client in another process, or isoline's in this one."""
+"""Drivers of clients: a program in another process, or isoline's own client in this one."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ BUSY = f"it was still busy after {TIMEOUT_SECONDS:g} s"
 
 
 class Driver(Protocol):
-    """Does what `docs/conformance.md` asks of a driver. Used by several threads at once."""
+    """A driver as described in `docs/conformance.md`. It must be thread-safe."""
 
     def follow(self, assignment: Json) -> Outcome:
-        """Submit and follow what `assignment` says; return when all is over."""
+        """Submit and follow the request in `assignment`; return once it has ended."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """A driver that is a program of its own, in any language."""
+    """A driver that is a separate program, in any language."""
 
     command: Sequence[str]
 
     def follow(self, assignment: Json) -> Outcome:
-        """Run it. Raises Malformed when it cannot be started."""
+        """Run the program. Raises Malformed if it cannot be started."""
         try:
             done = subprocess.run(
                 [*self.command, "follow"],
@@ -76,6 +76,6 @@ def _lines(printed: bytes) -> tuple[Sequence[Json], str | None]:
         except ValueError:
             said = None
         if not isinstance(said, dict):
-            return lines, f"it printed what is no JSON object: {line[:80].decode(errors='replace')}"
+            return lines, f"its output is not a JSON object: {line[:80].decode(errors='replace')}"
         lines.append(said)
     return lines, None

@@ -1,4 +1,4 @@
-"""What a client did wrong: from what its driver printed, and from when its requests came."""
+"""The judgement of a client, by the output of its driver and the times of its requests."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from isoline.testing.reconnecting.server import Attempt
 Json: TypeAlias = Mapping[str, Any]
 
 MACHINE_SECONDS = 0.7
-"""What the machine is granted beyond the policy's longest pause."""
+"""The tolerance after the policy's longest pause, for a slow machine."""
 CLOCK_SECONDS = 0.01
-"""What it is granted before the shortest: two processes look at two clocks."""
+"""The tolerance before its shortest, for the differing clocks of two processes."""
 LIMITS = {"silence_seconds": 15.0, "request_seconds": 30.0, "stream_seconds": 300.0}
 KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a driver left behind."""
+    """The output of a driver."""
 
     lines: Sequence[Json] = ()
-    """What it printed."""
+    """The parsed lines of its output."""
     problem: str | None = None
-    """Why it cannot be judged: it failed, or printed what is no JSON."""
+    """Why it cannot be judged: it failed, or its output is not JSON; None if it can."""
 
 
 def judge(
@@ -38,9 +38,10 @@ def judge(
     attempts: Sequence[Attempt],
     outcome: Outcome,
 ) -> str | None:
-    """Return the first thing that is wrong, None when all is right.
+    """Return the first thing that is wrong, None if there is none.
 
-    `request` is what was to be submitted, `events` are those of the whole job.
+    `request` is the one to be submitted, `events` are all events of the job, `attempts` are the
+    requests that the server received, and `outcome` is the output of the driver.
     """
     return outcome.problem or next(_wrong(case, request, events, attempts, outcome), None)
 
@@ -67,7 +68,7 @@ def _wrong(
 
 def _wrong_submission(attempts: Sequence[Attempt], request: Json) -> Iterator[str]:
     if not attempts:
-        yield "submit: nothing came"
+        yield "submit: no request arrived"
     keys = {attempt.key for attempt in attempts}
     if len(keys) > 1:
         yield f"submit: the Idempotency-Key changed between attempts: {_listed(keys)}"
@@ -91,20 +92,20 @@ def _listed(keys: set[str | None]) -> str:
 def _wrong_attempts(
     case: ReconnectingCase, place: Place, attempts: Sequence[Attempt]
 ) -> Iterator[str]:
-    """Say what is wrong with how often, and when, one thing was attempted."""
+    """Yield what is wrong with the number and the times of the attempts at one thing."""
     in_row = 0
     for number, (attempt, later) in enumerate(pairwise(attempts), 2):
         if attempt.fault is None or _is_final(attempt.fault):
-            yield f"{place}: attempt {number} came although the one before was answered"
+            yield f"{place}: attempt {number} was made although the previous one was final"
             return
         in_row = 1 if attempt.is_alive else in_row + 1
         low, high = _pause(attempt.fault, in_row, case.limits)
         waited = later.began - attempt.failed
-        # before the first byte silence begins with the sending, of which the server hears later
+        # without a byte, silence begins when the request is sent, before the server receives it
         early = MACHINE_SECONDS if attempt.fault == Break("silent") else CLOCK_SECONDS
         if not low - early <= waited <= high + MACHINE_SECONDS:
             yield (
-                f"{place}: attempt {number} came {waited:.2f} s after {attempt.fault}, "
+                f"{place}: attempt {number} was made {waited:.2f} s after {attempt.fault}, "
                 f"expected {low:.2f} to {high:.2f} s"
             )
     fewest, most = _attempts_expected(case, place)
@@ -117,7 +118,7 @@ def _wrong_attempts(
 def _pause(fault: Fault, in_row: int, limits: Mapping[str, float]) -> tuple[float, float]:
     """Return the shortest and the longest pause after `fault`, the `in_row`-th in a row."""
     if isinstance(fault, RefusedAnswer) and fault.retry_after is not None:
-        rounded = 1.0 if fault.is_date else 0.0  # a date has whole seconds
+        rounded = 1.0 if fault.is_date else 0.0  # a date is in whole seconds
         return fault.retry_after, (fault.retry_after + rounded) * 1.1
     pause = min(0.25 * 2 ** (in_row - 1), 8.0)
     is_silent = isinstance(fault, Break) and fault.how == "silent"
@@ -130,12 +131,12 @@ def _is_final(fault: Fault) -> bool:
 
 
 def _attempts_expected(case: ReconnectingCase, place: Place) -> tuple[int, int]:
-    """Return how many attempts there are at least and at most."""
+    """Return the minimum and maximum numbers of attempts."""
     faults = case.faults(place)
     if case.forever == place:
         limit = "stream_seconds" if place == "events" else "request_seconds"
         patience = {**LIMITS, **case.limits}[limit]
-        before = max(0, len(faults) - 2)  # the last but one is where the time begins
+        before = max(0, len(faults) - 2)  # the time limit begins at the last but one
         longest, shortest = (_attempts_within(patience, faults[-1], which) for which in (1, 0))
         return before + longest, before + shortest
     if place == "events" and (case.forever == "submit" or any(map(_is_final, case.submit))):
@@ -145,14 +146,17 @@ def _attempts_expected(case: ReconnectingCase, place: Place) -> tuple[int, int]:
 
 
 def _attempts_within(patience: float, fault: Fault, which: int) -> int:
-    """Return how many begin within `patience` with the shortest (0) or longest (1) pauses."""
+    """Return the number of attempts that begin within `patience` seconds.
+
+    `which` selects the shortest (0) or the longest (1) pauses.
+    """
     count, began = 1, 0.0
     while (began := began + _pause(fault, count, {})[which]) <= patience:
         count += 1
     return count
 
 
-# --- What was sent and what was taken up -------------------------------------------------------
+# --- Requests and received events --------------------------------------------------------------
 
 
 def _wrong_resumption(attempts: Sequence[Attempt]) -> Iterator[str]:
@@ -175,14 +179,14 @@ def _wrong_looks(case: ReconnectingCase, attempts: Sequence[Attempt]) -> Iterato
     *earlier, latest = [{"focus": list(look.focus)} for look in case.looks]
     for body in earlier:
         if [attempt.body for attempt in attempts].count(body) > 1:
-            yield f"focus: {body} was sent again although the user had looked elsewhere"
+            yield f"focus: {body} was sent again although the focus had moved"
     same = [attempt for attempt in attempts if attempt.body == latest]
     if not same or attempts[-1] is not same[-1] or same[-1].fault is not None:
-        yield f"focus: the last that was sent should be {latest}"
+        yield f"focus: the last request should be {latest}, without a fault"
     for one, other in pairwise(same):
         low = _pause(one.fault, 1, case.limits)[0] if one.fault else 0.0
         if other.began - one.failed < low - CLOCK_SECONDS:
-            yield f"focus: {latest} came again before {low:g} s had passed"
+            yield f"focus: {latest} was sent again before {low:g} s had passed"
 
 
 def _wrong_events(lines: Sequence[Json], expected: Sequence[Json]) -> Iterator[str]:
@@ -193,15 +197,15 @@ def _wrong_events(lines: Sequence[Json], expected: Sequence[Json]) -> Iterator[s
     numbers = [seq for _, seq in got]
     for name, seq in wanted:
         if seq not in numbers:
-            yield f"it did not take up event {seq} ({name})"
+            yield f"it did not deliver event {seq} ({name})"
         elif numbers.count(seq) > 1:
-            yield f"it took up event {seq} ({name}) {numbers.count(seq)} times"
-    yield f"it took up {got}, expected {wanted}"
+            yield f"it delivered event {seq} ({name}) {numbers.count(seq)} times"
+    yield f"it delivered {got}, expected {wanted}"
 
 
 def _wrong_end(lines: Sequence[Json], is_whole: bool) -> Iterator[str]:
     errors = [line["error"] for line in lines if "error" in line]
     if is_whole and errors:
-        yield f"it took the whole job, and yet reported: {errors[0]}"
+        yield f"it received the whole job, but reported an error: {errors[0]}"
     if not is_whole and not (errors and isinstance(errors[0], str) and errors[0].strip()):
-        yield 'it gave up without saying why: expected a line {"error": ...}'
+        yield 'it gave up without reporting why: expected a line {"error": ...}'

@@ -1,4 +1,4 @@
-"""A server that speaks isoline's protocol from a recording, and fails where its case says."""
+"""A server that replays a recording of isoline's protocol, and fails as its case specifies."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from isoline.testing.reconnecting.cases import Break, Fault, Place, Reconnecting
 JOB = "5f2b8c5f2b8c5f2b8c5f2b8c"
 HEARTBEAT_SECONDS = 0.25
 PACE_SECONDS = 0.3
-"""Between the events of a case that looks elsewhere: so a client can look in between."""
+"""The pause between events in a case with focus changes, in which the client can send them."""
 PATIENCE_SECONDS = 12.0
-"""For how long the last event waits for the client to look elsewhere."""
+"""How long the last event is held back for the client to move the focus."""
 
 
 @dataclass
 class Attempt:
-    """One request, as it came."""
+    """One request as it was received."""
 
     place: Place
     began: float
-    """Of `time.monotonic`, as all times here."""
+    """When it was received, by `time.monotonic` like all times here."""
     fault: Fault | None
     body: Any = None
     key: str | None = None
     after: int = -1
     is_alive: bool = False
-    """Whether it brought a sign of life before it failed."""
+    """Whether anything was sent before it failed."""
     told: int = 0
-    """How many events of the job have been sent whole by the end of it."""
+    """The number of events of the job that had been sent completely when it ended."""
     failed: float = math.inf
     """When its last byte was sent."""
 
 
 class FaultyServer(ThreadingHTTPServer):
-    """One case on a port of its own. Use it in a `with`, which starts it and ends it."""
+    """The server of one case, on its own port. A context manager, which starts and stops it."""
 
     daemon_threads = True
     block_on_close = False
 
     def __init__(self, case: ReconnectingCase, lines: Sequence[bytes]) -> None:
-        """`lines` are the events of the job, each with its end."""
+        """Prepare to play `case`; `lines` are the events of the job, with their line ends."""
         super().__init__(("127.0.0.1", 0), _Handler)
         self.case = case
         self.lines = lines
@@ -74,7 +74,7 @@ class FaultyServer(ThreadingHTTPServer):
         self.server_close()
 
     def attempt(self, place: Place) -> Attempt:
-        """Take note of a request that has just come, and say what befalls it."""
+        """Record a request that has just arrived, and return it with its fault."""
         began = time.monotonic()
         with self._lock:
             earlier = [each for each in self.attempts if each.place == place]
@@ -93,14 +93,14 @@ class FaultyServer(ThreadingHTTPServer):
         return None
 
     def has_looked(self) -> bool:
-        """Return whether the client has said where the user looked last."""
+        """Return whether the client has sent the last focus of its case."""
         wanted = [{"focus": list(look.focus)} for look in self.case.looks[-1:]]
         said = [each.body for each in self.attempts if each.place == "focus" and not each.fault]
         return wanted == said[-1:]
 
 
 class _HungUp(Exception):
-    """The connection is closed without the rest of its answer."""
+    """The connection is to be closed without the rest of the response."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -154,8 +154,8 @@ class _Handler(BaseHTTPRequestHandler):
             return None
 
     def _meet(self, attempt: Attempt, answer: Callable[[Attempt], None]) -> None:
-        """Let `attempt` meet its fault, or have its `answer`."""
-        self.close_connection = True  # a connection that is used twice is tried twice by some
+        """Respond to `attempt` with its fault, or else with `answer`."""
+        self.close_connection = True  # some clients retry on a reused connection by themselves
         attempt.failed = attempt.began
         match attempt.fault:
             case RefusedAnswer() as refusal:
@@ -218,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._chunk(b"")
 
     def _wait_before(self, seq: int, is_resumed: bool) -> None:
-        """Leave the client time to look elsewhere, and keep the last event until it has."""
+        """Leave the client time to move the focus, and hold back the last event until it has."""
         case = self.server.case
         if case.looks:
             self._beat(PACE_SECONDS)
@@ -227,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._beat(PATIENCE_SECONDS, self.server.has_looked)
 
     def _beat(self, seconds: float, is_enough: Callable[[], bool] = lambda: False) -> None:
-        """Send heartbeats for `seconds`, or until there is enough of it."""
+        """Send heartbeats for `seconds`, or until `is_enough` returns true."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and not is_enough():
             self._send(b"\n")
@@ -273,9 +273,9 @@ def _problem(status: int) -> dict[str, object]:
         "type": f"urn:isoline:problem:{code}",
         "title": code,
         "status": status,
-        "detail": f"this case of the conformance suite answers {status}",
+        "detail": f"this case of the conformance suite responds with {status}",
         "code": code,
-        "remedy": "do as the protocol says",
+        "remedy": "follow the protocol",
     }
 
 

@@ -1,6 +1,6 @@
-"""What slicer_cli_web asks of a container: `--list_cli`, `CLI --xml`, or `CLI ARGUMENTS`.
+"""The entry point that slicer_cli_web requires: `--list_cli`, `CLI --xml`, or `CLI ARGUMENTS`.
 
-Runs from its own folder with the standard library alone: see the Dockerfile.
+It runs from its own folder with the standard library only; see the Dockerfile.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ LIST = HERE / "slicer_cli_list.json"
 
 
 def main() -> None:
-    """Answer, or run the task that the first argument names."""
+    """Print the list or the description of tasks, or run the task named by the first argument."""
     arguments = sys.argv[1:]
     known = json.loads(LIST.read_text())
     if arguments == ["--list_cli"]:
         print(LIST.read_text())
     elif not arguments or arguments[0] not in known:
-        sys.exit(f"there are the tasks {', '.join(known)}; --list_cli lists them")
+        sys.exit(f"the first argument must be --list_cli or one of the tasks: {', '.join(known)}")
     elif arguments[1:] == ["--xml"]:
         print((HERE / arguments[0] / f"{arguments[0]}.xml").read_text())
     else:

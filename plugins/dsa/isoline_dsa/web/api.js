@@ -1,42 +1,42 @@
-/* Requests to Girder, tried again by the policy of isoline: it passes on what the isoline server says. */
+/* Requests to Girder, which forwards the isoline server's responses; they are retried like isoline's own. */
 import {girder} from './page.js';
 import {newKey, Policy} from './retry.js';
 
-const STORING_MS = 120000; // Girder may be slow to store what was found
+const STORING_MS = 120000; // Girder may be slow to store results
 
-/** What users hear of it. */
+/** Girder in messages to the user. */
 export const GIRDER = {name: 'Girder', words: ({message}) => message};
 
-/** Every method rejects with a Problem. Those that take `patience`, see Policy, try again. */
+/** Every method rejects with a Problem. Those that take a `Patience` (see retry.js) retry. */
 export class GirderApi {
     constructor(policy = new Policy(GIRDER)) {
         this._policy = policy;
     }
 
-    /** Resolve to what a route answers. */
+    /** Resolve to the response of a route. */
     call(method, route, body, patience) {
         return this._policy.request((attempt) => this._json(attempt, method, route, body), patience);
     }
 
-    /** Resolve to what a route answers that may not be asked twice. */
+    /** Resolve to the response of a route whose requests must not be repeated. */
     once(method, route, body) {
         return this._policy.once((attempt) => this._json(attempt, method, route, body), {silence: STORING_MS});
     }
 
-    /** Start one run, however often that has to be asked for, and resolve to it. */
+    /** Start a run and resolve to it; retries do not start another. */
     start(itemId, request, patience) {
         const key = newKey();
         return this._policy.request(
             (attempt) => this._json(attempt, 'POST', `isoline/item/${itemId}/run`, request, key), patience);
     }
 
-    /** Yield the events of a run, each once and in order. */
+    /** Yield the events of a run, each once, in order. */
     events(runId, patience) {
         return this._policy.events(
             (attempt, after) => this._open(attempt, 'GET', `isoline/run/${runId}/events?after=${after}`), patience);
     }
 
-    /** Resolve to the events that answer a request with prompts. */
+    /** Resolve to the events of a request with prompts. */
     prompt(itemId, request, patience) {
         return this._policy.answer(
             (attempt) => this._open(attempt, 'POST', `isoline/item/${itemId}/prompt`, request), patience);

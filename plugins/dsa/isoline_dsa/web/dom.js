@@ -1,4 +1,4 @@
-/* Making elements, and waiting. */
+/* Functions that create elements, and functions that wait. */
 export function make(tag, attributes, children) {
     const element = document.createElement(tag);
     for (const [key, value] of Object.entries(attributes)) {

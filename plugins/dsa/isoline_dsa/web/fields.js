@@ -1,7 +1,7 @@
-/* The form of a model's parameters. */
+/* The form for a model's parameters. */
 import {make} from './dom.js';
 
-/** Return the form field of one parameter of a model. */
+/** Return the form field for a parameter of a model. */
 export function field(parameter) {
     const id = `isoline-parameter-${parameter.name}`;
     let input;

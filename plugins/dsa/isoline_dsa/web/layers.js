@@ -1,7 +1,7 @@
 /* Contours on the slide, from the first tile until HistomicsUI shows the annotation. */
 import {isThere} from './page.js';
 
-/** Polygons of one run on a layer of their own, drawn as they come. */
+/** A layer with the polygons of one run, which are drawn as they arrive. */
 export class LiveLayer {
     constructor(map) {
         this._map = map;
@@ -18,14 +18,14 @@ export class LiveLayer {
             .draw();
     }
 
-    /** Take in elements; those whose ids are in `replaced` go. */
+    /** Add elements; remove those whose ids are in `replaced`. */
     add(elements, replaced) {
         if (replaced.length) {
             this._remove(new Set(replaced));
         }
         for (const element of elements) {
             let chunk = this._chunks[this._chunks.length - 1];
-            // a batch redraws one chunk, however many contours there are by now
+            // a batch redraws one chunk, whatever the number of contours
             if (!chunk || chunk.items.length >= 400) {
                 chunk = {feature: this._polygons(), items: [], stale: false};
                 this._chunks.push(chunk);
@@ -41,7 +41,7 @@ export class LiveLayer {
         this._draw();
     }
 
-    /** Draw `elements` and nothing else. */
+    /** Draw only `elements`. */
     show(elements) {
         this._chunks.forEach((chunk) => { chunk.items = []; chunk.stale = true; });
         this.add(elements, []);
@@ -85,12 +85,12 @@ export class LiveLayer {
 
     _draw() {
         if (this._frame !== null) {
-            return; // batches may come faster than frames
+            return; // batches may arrive faster than frames
         }
         this._frame = requestAnimationFrame(() => {
             this._frame = null;
             for (const chunk of this._chunks.filter((each) => each.stale)) {
-                // a copy: geojs builds the outlines anew only for another array
+                // a copy, since geojs rebuilds the outlines only for another array
                 chunk.feature.data(chunk.items.slice()).draw();
                 chunk.stale = false;
             }
@@ -101,7 +101,7 @@ export class LiveLayer {
 const INCLUDED = '#1b7f3b';
 const EXCLUDED = '#c62828';
 
-/** What the user drew to point at an object: green on it, red beside it. */
+/** A layer with the prompts that the user drew: green on the object, red off it. */
 export class PromptLayer {
     constructor(map) {
         this._map = map;
@@ -127,7 +127,7 @@ export class PromptLayer {
         this._layer.draw();
     }
 
-    /** Show what is being drawn. */
+    /** Show a prompt that is being drawn. */
     sketch(kind, points) {
         const places = outline(kind, points);
         this._sketch.data(places.length > 1 ? [{kind, places, color: 'black'}] : []);
@@ -152,7 +152,7 @@ export class PromptLayer {
     }
 }
 
-/** Return the way of a prompt as places; a box and a lasso end where they begin. */
+/** Return the outline of a prompt as points {x, y}; that of a box or a lasso is closed. */
 function outline(kind, points) {
     if (kind === 'box' && points.length === 2) {
         const [[x0, y0], [x1, y1]] = points;

@@ -1,16 +1,16 @@
 /*
  * The Isoline panel in HistomicsUI, and Isoline's page in Girder's settings.
  *
- * Plain JavaScript. The files are modules, which the plugin joins to one script when it starts
- * (page.py): Girder 3 loads exactly one. Nothing is left behind on `window`.
+ * Plain JavaScript. The files are modules, which the plugin joins into one script when it starts
+ * (page.py), since Girder 3 loads exactly one. No globals are defined on `window`.
  *
  *   panel      models, parameters, and the tools of the model
- *   regions    saying where to segment
+ *   regions    choosing the region to segment
  *   runs       one run: progress, Stop, Accept, Discard
- *   prompting  pointing at objects: clicks, boxes, scribbles; what is accepted (objects)
- *   layers     what is drawn on the slide
- *   api        requests; when they are tried again is told by two files of isoline's plugin for OHIF
- *   settings   for administrators
+ *   prompting  prompts: clicks, boxes, scribbles (pointer), and the accepted objects (objects)
+ *   layers     drawing on the slide
+ *   api        requests; two files of isoline's plugin for OHIF retry them (retry, attempt)
+ *   settings   the page for administrators
  */
 import {girder} from './page.js';
 import {Panel} from './panel.js';
@@ -20,7 +20,7 @@ import {offerSettings} from './settings.js';
 function watch(histomics) {
     let view = null;
     let panel = null;
-    // the view is no one's property: it shows itself when it renders
+    // HistomicsUI does not expose the view, so it is captured when it renders
     const {prototype} = histomics.views.body.ImageView;
     const render = prototype.render;
     prototype.render = function (...args) {

@@ -1,16 +1,16 @@
-/* Objects that somebody pointed at: what they look like, and where they are kept. */
+/* Objects segmented with prompts: their classes and styles, and storing them. */
 import {Api} from './api.js';
 import {girder} from './page.js';
 
-const MOST = 10000; // elements of one annotation: HistomicsUI becomes slow beyond
+const MOST = 10000; // elements of one annotation, above which HistomicsUI becomes slow
 
-/** Return the names of classes that `model` or the archive knows. */
+/** Return the names of the classes of `model` and of the archive. */
 export function classesOf(model) {
     const ofArchive = stylesOfArchive().map(({id}) => id);
     return [...new Set([...model.labels.map(({name}) => name), ...ofArchive])];
 }
 
-/** Return what an element of class `name` looks like; nothing to change where it has no name. */
+/** Return the properties of an element of class `name` that differ; none if `name` is empty. */
 export function styleOf(name) {
     if (!name) {
         return {};
@@ -20,18 +20,18 @@ export function styleOf(name) {
     return {group: name, label: {value: name}, ...Object.fromEntries(known)};
 }
 
-/** Return the styles that HistomicsUI offers for drawing, each called `id`. */
+/** Return the styles that HistomicsUI offers for drawing; the name of each is its `id`. */
 function stylesOfArchive() {
     const {collections} = girder.plugins.histomicsui;
     const styles = collections && collections.StyleCollection && new collections.StyleCollection();
     if (!styles || !styles.localStorage) {
         return [];
     }
-    styles.fetch(); // from this browser's storage, at once
+    styles.fetch(); // from this browser's storage, synchronously
     return styles.toJSON();
 }
 
-/** Add `elements` to the user's annotation of objects of `model` on an item and return its id. */
+/** Add `elements` to the user's annotation for `model` on an item, and resolve to its id. */
 export async function store(elements, model, itemId) {
     const me = girder.auth.getCurrentUser().id;
     const mine = (await Api.call('GET', `annotation?itemId=${itemId}&userId=${me}&limit=0`))

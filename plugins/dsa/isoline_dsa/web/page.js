@@ -1,6 +1,6 @@
-/* What the page brings: Girder's client, and geojs where a slide is shown. */
+/* The page's own libraries: Girder's client, and geojs if a slide is shown. */
 export const girder = window.girder;
 export const geo = () => window.geo;
 
-/** Whether a map is still there: HistomicsUI takes it away, with all its layers, before it says so. */
+/** Return whether a map still exists: HistomicsUI removes it, with its layers, before any event. */
 export const isThere = (map) => Boolean(map.interactor());

@@ -1,4 +1,4 @@
-/* Models, parameters, what to segment: the panel of one open slide. */
+/* The panel of one open slide: models, parameters, tools and runs. */
 import {Api} from './api.js';
 import {button, make, once, pause} from './dom.js';
 import {field} from './fields.js';
@@ -43,7 +43,7 @@ export class Panel {
         return this._view.viewerWidget;
     }
 
-    /** Segment inside `ring`, a list of [x, y], or the whole slide where it is null. */
+    /** Segment the inside of `ring`, a list of [x, y] in image pixels, or the whole slide if it is null. */
     async segment(ring) {
         const asked = document.activeElement;
         this.complain(null);
@@ -62,22 +62,22 @@ export class Panel {
         } finally {
             this._busy(false);
             if (document.activeElement === document.body) {
-                asked.focus(); // a button that is disabled loses the keyboard
+                asked.focus(); // a button loses the focus when it is disabled
             }
         }
     }
 
-    /** Scroll HistomicsUI's column to where the panel is. */
+    /** Scroll HistomicsUI's sidebar to the panel. */
     reveal() {
         this.element.scrollIntoView({block: 'nearest'});
     }
 
-    /** Take the keyboard. */
+    /** Take the keyboard focus. */
     focus() {
         this._tools.element.querySelector('button').focus();
     }
 
-    /** Have HistomicsUI read its list of annotations again and display those of `ids`. */
+    /** Have HistomicsUI reload its list of annotations and display those with these ids. */
     async showAnnotations(ids) {
         const {collection} = this._view.annotationSelector;
         const refreshed = once(collection, 'h:refreshed');
@@ -95,10 +95,10 @@ export class Panel {
             }
             return Promise.race([fetched, pause(3000)]);
         }));
-        await pause(100); // it is drawn in the frame after it is fetched
+        await pause(100); // it is drawn in the frame after it has been fetched
     }
 
-    /** Take annotations off the slide that are no more: HistomicsUI keeps the last one of all. */
+    /** Remove deleted annotations from the slide: HistomicsUI would keep the last one. */
     async dropAnnotations(ids) {
         await this.showAnnotations([]);
         const {annotationSelector} = this._view;
@@ -119,12 +119,12 @@ export class Panel {
         this._status.textContent = text;
     }
 
-    /** Show what went wrong, null for nothing; that somebody pressed Stop did not. */
+    /** Show an error, null for none; an abort by the user is not shown. */
     complain(error) {
         this._warn(error && error.name !== 'AbortError' ? error.message : '');
     }
 
-    /** Return how a request is tried again: the panel tells of it, and its Stop aborts `stopping`. */
+    /** Return how a request is retried: the panel shows it, and its Stop button aborts `stopping`. */
     patience(stopping = new AbortController()) {
         return {
             signal: stopping.signal,
@@ -178,7 +178,7 @@ export class Panel {
             chevron.className = content.hidden ? 'icon-down-open' : 'icon-up-open';
             toggle.setAttribute('aria-expanded', String(!content.hidden));
         });
-        // HistomicsUI would take arrow keys and letters for its own
+        // HistomicsUI has shortcuts on letters and arrow keys
         content.addEventListener('keydown', (event) => event.stopPropagation());
         this.element = make('div', {id: 'isoline-panel', class: 's-panel'}, [toggle, content]);
     }
@@ -190,7 +190,7 @@ export class Panel {
                 return;
             }
             this.mayWrite = mayWrite;
-            this._rows.forEach((row) => this.drop(row)); // of an earlier try
+            this._rows.forEach((row) => this.drop(row)); // of an earlier attempt
             runs.reverse().forEach((run) => this._add(new RunRow(this, run)));
             this._models = (await Api.call('GET', 'isoline/models', undefined, this.patience()))
                 .filter(({dimensions}) => !dimensions || dimensions.includes(2)).flatMap(ways);
@@ -230,11 +230,11 @@ export class Panel {
         this._offer(model);
         this._busy(false);
         if (!this.mayWrite) {
-            this.announce('You may look at this slide; to segment it you need the right to write.');
+            this.announce('You may view this slide, but to segment it you need write access.');
         }
     }
 
-    /** Offer the tools of `model`: to point at objects, or to say where. */
+    /** Offer the tools of `model`: for prompts, or for regions. */
     _offer(model) {
         this._tools.dispose();
         this._tools = (model.prompts || []).length ? new Prompting(this, model) : new Regions(this);
@@ -245,7 +245,7 @@ export class Panel {
         this._tools.off = busy || !this.mayWrite || !this._model || Boolean(this._model.problem);
     }
 
-    /** Return what the form says. */
+    /** Return the values in the form, by parameter. */
     parameters() {
         const values = {};
         for (const input of this._form.querySelectorAll('[name]')) {
@@ -280,7 +280,7 @@ export class Panel {
         }, 200);
     }
 
-    /** Stop clicks on an annotation that grows: what HistomicsUI has of it is only a part. */
+    /** Stop clicks on a growing annotation, of which HistomicsUI has only a part. */
     _keepOffGrowing(event) {
         const entry = event.target.closest('.h-annotation');
         const growing = this._rows.filter((row) => row.running).length &&
@@ -293,7 +293,7 @@ export class Panel {
     }
 }
 
-/** Return `model` once for each way in which it can be used: by regions, by prompts. */
+/** Return `model` once for each way in which it can be used: with regions and with prompts. */
 function ways(model) {
     const both = model.automatic && model.prompts.length;
     const first = {...model, key: model.name, prompts: both ? [] : model.prompts || []};

@@ -2,16 +2,16 @@
 import {geo, isThere} from './page.js';
 
 const ACTION = 'isoline_prompt';
-const NEAR = 3; // pixels of the screen between the points of a stroke
+const NEAR = 3; // screen pixels between the points of a stroke
 
 /**
- * While a tool is in use, a click is a point, and a drag a box, a scribble or a lasso; with the
- * point, dragging moves the slide as ever. Positions are [x, y] in image pixels.
+ * While a tool is in use, a click draws a point, and a drag draws a box, a scribble or a lasso; with
+ * the point tool, dragging moves the slide as usual. Positions are [x, y] in image pixels.
  */
 export class Pointer {
     /**
      * `drawn(kind, points, flipped)` is called with each prompt, `drawing(kind, points)` while the
-     * mouse moves; `flipped` says whether Alt was held.
+     * mouse moves; `flipped` is whether Alt was held.
      */
     constructor(map, drawn, drawing) {
         this._map = map;
@@ -24,7 +24,7 @@ export class Pointer {
             [event.mouseclick, (click) => this._click(click)],
             [event.actiondown, (action) => this._begin(action)]
         ];
-        // geojs tells some thirty moves a second, and not where the button was let go
+        // geojs reports only about 30 moves per second, and not where the button was released
         this._onPage = [
             ['mousemove', (move) => this._move(move)],
             ['mouseup', (up) => this._end(up)]
@@ -33,7 +33,7 @@ export class Pointer {
         this._onPage.forEach(([name, handler]) => document.addEventListener(name, handler));
     }
 
-    /** Take `tool`: a kind of prompt, or null for the slide's own mouse. */
+    /** Use `tool`: a kind of prompt, or null for navigation. */
     use(tool) {
         const interactor = this._map.interactor();
         interactor.removeAction(ACTION);
@@ -93,7 +93,7 @@ export class Pointer {
         }
     }
 
-    /** Let the stroke go on to a position of the page. */
+    /** Extend the stroke to a position on the page. */
     _extend(page) {
         if (this.tool === 'box') {
             this._stroke[1] = this._place(page);
@@ -103,7 +103,7 @@ export class Pointer {
         }
     }
 
-    /** Return where a position of the page is on the slide. */
+    /** Return the position on the slide, [x, y] in image pixels, of a position on the page. */
     _place(page) {
         const {left, top} = this._map.node().offset();
         const {x, y} = this._map.displayToGcs({x: page.x - left, y: page.y - top});

@@ -1,4 +1,4 @@
-/* Pointing at objects: each click is answered with the whole object, which is on the slide at once. */
+/* Segmentation with prompts: after each click the whole object is drawn on the slide. */
 import {Api} from './api.js';
 import {button, make} from './dom.js';
 import {LiveLayer, PromptLayer} from './layers.js';
@@ -11,16 +11,16 @@ const TOOLS_OF = {
     scribble: {label: 'Scribble', title: 'Draw a line along an object'},
     polygon: {label: 'Lasso', title: 'Draw around an object'}
 };
-const HELP = 'With Alt held it is the other of + and \u2212. Ctrl+Z takes back, Enter goes to the next object, Escape stops.';
+const HELP = 'Hold Alt to swap + and \u2212. Ctrl+Z undoes, Enter goes to the next object, Escape stops.';
 
-/** The tools of a model that understands prompts, and the objects that were found with it. */
+/** The tools of a promptable model, and the objects that were segmented with it. */
 export class Prompting {
     constructor(panel, model) {
         this._panel = panel;
         this._model = model;
         this._prompts = []; // of the current object, in the order in which they were drawn
-        this._answers = []; // elements after each prompt, where they are known
-        this._kept = []; // elements of earlier objects that wait to be accepted
+        this._answers = []; // elements after each prompt, if known
+        this._kept = []; // elements of earlier objects, not yet accepted
         this._asking = null;
         this._objects = new LiveLayer(panel.map);
         this._marks = new PromptLayer(panel.map);
@@ -32,7 +32,7 @@ export class Prompting {
         this._show();
     }
 
-    /** What the list of models calls the model, used by its prompts. */
+    /** The key of the model in the list of models. */
     get model() {
         return this._model.key;
     }
@@ -42,7 +42,7 @@ export class Prompting {
         return !this._prompts.length && !this._kept.length;
     }
 
-    /** Disable everything, or enable what makes sense. */
+    /** Disable everything, or enable what is currently possible. */
     set off(off) {
         this._off = off;
         this._use(off ? null : this._pointer.tool);
@@ -68,7 +68,7 @@ export class Prompting {
         });
         this._signs = ['+', '\u2212'].map((sign, k) => {
             const one = button(sign, () => this._sign(k === 0), 'btn-default');
-            one.title = k ? 'What comes is not the object' : 'What comes is on the object';
+            one.title = k ? 'Following prompts are off the object' : 'Following prompts are on the object';
             one.setAttribute('aria-label', one.title);
             return one;
         });
@@ -95,7 +95,7 @@ export class Prompting {
             ]),
             make('div', {class: 'isoline-tools'}, [this._undo, this._accept, this._discard])
         ]);
-        // a button that is clicked does not take the keyboard, or Enter would press it again
+        // a clicked button does not take the focus, or Enter would press it again
         this.element.addEventListener('mousedown', (event) => {
             if (event.target.closest('button')) {
                 event.preventDefault();
@@ -161,7 +161,7 @@ export class Prompting {
         }
     }
 
-    /** Ask for the object of all its prompts; an earlier question that is open is given up. */
+    /** Request the object with all its prompts; a request that is still open is cancelled. */
     async _ask() {
         this._stopAsking();
         const asking = this._asking = new AbortController();
@@ -191,7 +191,7 @@ export class Prompting {
         };
         let elements = [];
         let warning = '';
-                for (const event of await Api.prompt(this._panel.itemId, request, patience)) {
+        for (const event of await Api.prompt(this._panel.itemId, request, patience)) {
             if (event.event === 'contours' && !event.provisional) {
                 elements = elements.concat(event.features);
             } else if (event.event === 'warned') {
@@ -210,14 +210,14 @@ export class Prompting {
         }
     }
 
-    /** Return the elements of the current object: the last answer that is known. */
+    /** The elements of the current object: the last known answer. */
     get _current() {
         return this._answers.filter(Boolean).pop() || [];
     }
 
     // All objects
 
-    /** Keep the current object as one of its class and begin another. */
+    /** Keep the current object with its class, and begin another. */
     _keep() {
         const style = styleOf(this._class.value.trim());
         const elements = this._current.map((element) => ({...element, ...style}));

@@ -1,14 +1,14 @@
-/* Saying where: what is on screen, a region that is drawn, the whole slide. */
+/* Choosing the region to segment: what is on screen, a drawn region, or the whole slide. */
 import {button, make} from './dom.js';
 import {isThere} from './page.js';
 import {rectangle, ringOf} from './shapes.js';
 
 const HOW_TO_DRAW = {
-    rectangle: 'Drag a rectangle over the region. Escape gives up.',
-    polygon: 'Click the corners of the region; a double click closes it. Escape gives up.'
+    rectangle: 'Drag a rectangle over the region. Escape cancels.',
+    polygon: 'Click the corners of the region; a double click closes it. Escape cancels.'
 };
 
-/** The tools of a model that looks at a region as a whole. */
+/** The tools of a model that segments regions. */
 export class Regions {
     constructor(panel) {
         this._panel = panel;
@@ -39,7 +39,7 @@ export class Regions {
         this.element.remove();
     }
 
-    /** Return the rectangle of the slide that is on screen, as a ring of [x, y]. */
+    /** Return the part of the slide on screen, as a ring of [x, y] in image pixels. */
     _visible() {
         const {left, right, top, bottom} = this._panel.map.bounds();
         return rectangle(left, Math.min(top, bottom), right, Math.max(top, bottom));

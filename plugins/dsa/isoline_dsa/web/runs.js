@@ -19,7 +19,7 @@ export class RunRow {
         this._following = new AbortController();
         this._streaming = new AbortController();
         this._looks = new Latest();
-        this._waiting = ''; // what to tell while the stream is lost
+        this._waiting = ''; // the message while the stream is lost
         this._layer = null;
         this._region = region;
         this.element = make('li', {class: 'isoline-run'}, [
@@ -77,7 +77,7 @@ export class RunRow {
     focus(point) {
         if (this.running) {
             const route = `isoline/run/${this.run._id}/focus`;
-            // where to look first is a wish: when it fails nothing is lost
+            // the focus only affects the order, so a failure is ignored
             this._looks.send((signal) => Api.call('PUT', route, point, {signal})).catch(() => {});
         }
     }
@@ -106,7 +106,7 @@ export class RunRow {
         this._show();
     }
 
-    /** Wait until Girder has stored what has been shown. */
+    /** Wait until Girder has stored the results. */
     async _stored() {
         const {signal} = this._following;
         this._storing = true;
@@ -125,7 +125,7 @@ export class RunRow {
         if (this._stopping) {
             return;
         }
-        this._stopping = true; // not disabled, or it would lose the keyboard
+        this._stopping = true; // the button is not disabled, or it would lose the focus
         this._show();
         try {
             await Api.call('POST', `isoline/run/${this.run._id}/cancel`, undefined, this._panel.patience());
@@ -179,7 +179,7 @@ export class RunRow {
         this._accept.hidden = this._discard.hidden = this.running || !this._panel.mayWrite;
         if (!this.running) {
             if (held) {
-                this._accept.focus(); // the keyboard goes on with what took its place
+                this._accept.focus(); // the focus moves to the button that replaces Stop
             }
             const found = `${elements} contour${elements === 1 ? '' : 's'}`;
             this._text.textContent = [`${VERDICTS[state]}, ${found}`, message].filter(Boolean)

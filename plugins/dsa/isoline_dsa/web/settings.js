@@ -6,10 +6,10 @@ import {girder} from './page.js';
 const SETTINGS = [
     {key: 'isoline.url', label: 'Address of the isoline server', type: 'url'},
     {key: 'isoline.token', label: 'Its token', type: 'password'},
-    {key: 'isoline.name', label: 'What the isoline server calls this Girder: NAME of [girder.NAME]', type: 'text'}
+    {key: 'isoline.name', label: 'The isoline server\'s name for this Girder: NAME of [girder.NAME]', type: 'text'}
 ];
 
-/** Offer the settings among those of the other plugins. */
+/** Add the settings to those of the other plugins. */
 export function offerSettings() {
     const {PluginUtils} = girder.utilities;
     const route = 'plugins/isoline/config';
@@ -57,6 +57,6 @@ function settings(method, data) {
     return new Promise((resolve, reject) => {
         girder.rest.restRequest({method, url: 'system/setting', data, error: null})
             .done(resolve)
-            .fail((answer) => reject(new Error((answer.responseJSON || {}).message || 'It failed.')));
+            .fail((answer) => reject(new Error((answer.responseJSON || {}).message || 'The request failed.')));
     });
 }

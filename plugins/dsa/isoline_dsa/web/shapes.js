@@ -1,6 +1,6 @@
 /* Regions as rings of [x, y] in image pixels. */
 
-/** Return the corners of what was drawn, an element of large_image_annotation. */
+/** Return the corners of a drawn element of large_image_annotation. */
 export function ringOf(element) {
     if (element.points) {
         return element.points.map(([x, y]) => [x, y]);

@@ -1,7 +1,7 @@
 """Segment a slide through the plugin's routes: the annotation grows while the task runs.
 
-Pixels are read by the isoline server with the rights of the task's token; nothing is copied into
-the container. When the task is cancelled, the run is stopped and what it found can be accepted or
+The isoline server reads the pixels with the permissions of the task's token; nothing is copied into
+the container. If the task is cancelled, the run is stopped, and its results can be accepted or
 discarded in the panel.
 """
 
@@ -21,14 +21,14 @@ POLL_SECONDS = 1.0
 
 
 class Girder:
-    """Girder's API with the task's token."""
+    """A client of Girder's API with the task's token."""
 
     def __init__(self, url: str, token: str) -> None:
         self._url = url.rstrip("/")
         self._token = token
 
     def call(self, method: str, route: str, body: object = None) -> Any:
-        """Return what `route` answers; end the task with Girder's own words when it refuses."""
+        """Return the JSON response of `route`; exit with Girder's message if it is an error."""
         request = urllib.request.Request(
             f"{self._url}/{route}",
             method=method,
@@ -42,11 +42,11 @@ class Girder:
             text = error.read().decode(errors="replace")
             with contextlib.suppress(ValueError, KeyError):
                 text = json.loads(text)["message"]
-            sys.exit(f"Girder answered {error.code}: {text}")
+            sys.exit(f"Girder responded with {error.code}: {text}")
 
 
 def main() -> None:
-    """Run, tell progress in the way of slicer_cli_web, and accept the result."""
+    """Run, report progress as slicer_cli_web expects it, and accept the results."""
     asked = _arguments()
     girder = Girder(asked.girderApiUrl, asked.girderToken)
     item = girder.call("GET", f"file/{asked.inputImageFile}")["itemId"]
@@ -76,10 +76,12 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("inputImageFile", help="file id of the slide")
+    parser.add_argument("inputImageFile", help="the id of the slide's file")
     parser.add_argument("--model", default="nuclei")
-    parser.add_argument("--region", default="-1,-1,-1,-1", help="left, top, width, height")
-    parser.add_argument("--parameters", default="{}", help="JSON")
+    parser.add_argument(
+        "--region", default="-1,-1,-1,-1", help="left, top, width, height in pixels of the slide"
+    )
+    parser.add_argument("--parameters", default="{}", help="parameters of the model, as JSON")
     parser.add_argument("--girderApiUrl", required=True)
     parser.add_argument("--girderToken", required=True)
     return parser.parse_args()
