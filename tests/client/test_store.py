@@ -256,6 +256,18 @@ def test_provisional_slices_go_back_to_what_they_were() -> None:
     assert Store(after_a_break).take(STARTED).slices == {3: [layer()]}
 
 
+def test_a_slice_that_the_user_has_painted_in_is_left_alone() -> None:
+    store = Store()
+    store.take(mask(0, {3: [layer()], 4: [layer()]}))
+    store.take(mask(1, {4: [layer(2)]}, provisional=True))
+    store.keep_slice(4)
+    later = Store(store)
+    change = later.take(STARTED, mask(1, {3: [layer(3)], 4: [layer(3)]}), mask(2, {}, whole=True))
+    assert change.slices == {3: []}
+    assert later.kept_slices == {4}
+    assert later.final_slices() == {3: [], 4: [layer()]}
+
+
 def test_a_viewer_that_was_closed_goes_on_with_what_it_stored() -> None:
     store = Store.showing([feature("a"), feature("k")], {3: [layer()]}, kept=["k"])
     store.last_seq = 7

@@ -169,7 +169,7 @@ class BrightnessWork(Kind):
         )
         return BrightnessPlan(
             started=started,
-            format=context.request.format,
+            format=encoder.name,
             task=task,
             lattice=Lattice(grid, TILE_PX, 0),
         )

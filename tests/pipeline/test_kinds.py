@@ -7,11 +7,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
 from isoline.domain import mask_rle
 from isoline.domain.events import Mask
 from isoline.domain.request import SegmentRequest
-from isoline.errors import BadPrompt, Broken
+from isoline.errors import BadPrompt, Broken, NotSupported, UnknownFormat
 from isoline.images.catalog import Images
 from isoline.inference.prompts import PromptResult
 from isoline.inference.resources import Resources
@@ -23,7 +24,7 @@ from isoline.pipeline.kinds import Lane
 from isoline.pipeline.planner import kind_of
 from isoline.pipeline.prompts import PromptWork
 from isoline.pipeline.tiled import TiledWork
-from tests.planning import prompt_plan, volume_plan
+from tests.planning import prompt_plan, tiled_plan, volume_plan
 from tests.prompting import models_for_tests, point
 
 SHAPE = (6, 20, 30)
@@ -63,6 +64,19 @@ def test_one_model_labels_a_volume_and_answers_prompts_in_it(images: Images) -> 
     one = drawn([answer.found])
     assert one.sum() == 2 * 4 * 5
     assert one[1:3, 2:6, 3:8].all()
+
+
+def test_the_format_suits_the_image_by_default(images: Images, tmp_path: Path) -> None:
+    Image.new("RGB", (30, 20)).save(tmp_path / "p.png")
+    pointed = SegmentRequest("v.nii.gz", "click", prompts=(point(5, 4, 2),))
+    assert prompt_plan(pointed, images).format == "ohif"
+    assert volume_plan(SegmentRequest("v.nii.gz", "threshold3d"), images).format == "ohif"
+    assert tiled_plan(SegmentRequest("p.png", "threshold"), images).format == "geojson"
+    with pytest.raises(NotSupported, match="geojson supports outlines, not masks") as refused:
+        volume_plan(SegmentRequest("v.nii.gz", "threshold3d", format="geojson"), images)
+    assert refused.value.remedy == "leave format out, or use ohif"
+    with pytest.raises(UnknownFormat):
+        volume_plan(SegmentRequest("nowhere", "threshold3d", format="gjson"), images)
 
 
 def test_prompts_for_a_model_that_takes_none_are_refused(images: Images) -> None:

@@ -363,8 +363,8 @@ def test_what_is_refused_in_a_volume(
     [
         ("p.png", {"format": "ohif"}, "ohif supports masks"),
         ("p.png", {"slice": 3}, "slice does not apply"),
-        ("ct", {}, "geojson supports outlines"),
-        ("ct", {"format": "ohif", "z": 3}, "z does not apply"),
+        ("ct", {"format": "geojson"}, "geojson supports outlines"),
+        ("ct", {"z": 3}, "z does not apply"),
     ],
 )
 def test_image_and_format_have_to_suit(

@@ -300,11 +300,13 @@ def test_over_http(folder: Path, shared_server: SharedServer) -> None:
     server = client.Client(shared_server.url)
     names = {each["name"]: each for each in server.models()}
     assert names["threshold3d"]["kind"] == "mask"
-    job = server.submit("slides/ct", "threshold3d", format="ohif", slice=3)
+    job = server.submit("slides/ct", "threshold3d", slice=3)
     told = list(job.events())
     assert isinstance(told[-1], client.Done)
     found = [s for event in told if isinstance(event, client.Mask) for s in event.slices]
     assert sorted(each["k"] for each in found) == list(range(37))
+    with pytest.raises(client.ClientError, match="focus does not apply to a volume"):
+        server._ask("PATCH", f"/v1/jobs/{job.id}", {"focus": [3, 4]})
     with pytest.raises(client.ClientError, match="cannot say what this job finds"):
         server._ask("GET", f"/v1/jobs/{job.id}/events?format=geojson")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from isoline_client.client import Client
@@ -109,32 +110,30 @@ class ClickSession:
         return self._asking is not None
 
     def add(self, prompt: Json) -> None:
-        """Add a prompt, such as a `point`, to the current object, and ask again."""
+        """Add a prompt, such as a `point`, to those of the current object."""
         with self._lock:
-            self._prompts.append(prompt)
-            self._answers.pop(len(self._prompts), None)
-            self._ask()
+            self._set([*self._prompts, prompt])
+        self._deliver()
 
     def undo(self) -> None:
-        """Take back the last prompt; the answer before it is there at once, if it was known."""
+        """Take back the last prompt, if there is one."""
         with self._lock:
-            if not self._prompts:
-                return
-            self._answers.pop(len(self._prompts), None)
-            self._prompts.pop()
-            if self._prompts and len(self._prompts) not in self._answers:
-                self._ask()
-                return
-            self._stop_asking()
-            self._note_news()
+            if self._prompts:
+                self._set(self._prompts[:-1])
+        self._deliver()
+
+    def ask(self, prompts: Sequence[Json]) -> None:
+        """Replace the prompts of the current object, as when the user has moved one of them.
+
+        An answer that is known, to these prompts from the first on, is there at once.
+        """
+        with self._lock:
+            self._set([*prompts])
         self._deliver()
 
     def clear(self) -> None:
         """Give up the current object."""
-        with self._lock:
-            self._begin()
-            self._note_news()
-        self._deliver()
+        self.ask([])
 
     def accept(self) -> ClickedObject | None:
         """Leave the current object where it is, begin the next one, and return the former.
@@ -146,7 +145,8 @@ class ClickSession:
             if not found:
                 return None
             self._accepted.append(found)
-            self._begin()
+            self._stop_asking()
+            self._prompts, self._answers = [], {}
         return found
 
     def poll(self) -> Answer | None:
@@ -170,9 +170,18 @@ class ClickSession:
         known = [number for number in self._answers if number <= len(self._prompts)]
         return self._answers[max(known)] if known else ClickedObject()
 
-    def _begin(self) -> None:
+    def _set(self, prompts: list[Json]) -> None:
+        if self._asking is not None and prompts == self._prompts:
+            return
+        pairs = zip(self._prompts, prompts, strict=False)
+        shared = len([*takewhile(lambda pair: pair[0] == pair[1], pairs)])
+        self._answers = {n: found for n, found in self._answers.items() if n <= shared}
+        self._prompts = prompts
         self._stop_asking()
-        self._prompts, self._answers = [], {}
+        if prompts and len(prompts) not in self._answers:
+            self._ask()
+        else:
+            self._note_news()
 
     def _note_news(self, error: ClientError | None = None) -> None:
         self._error, self._has_news = error, True
@@ -183,7 +192,6 @@ class ClickSession:
         self._asking = None
 
     def _ask(self) -> None:
-        self._stop_asking()
         overtaken = self._asking = threading.Event()
         question = (overtaken, [*self._prompts])
         threading.Thread(target=self._answer, args=question, daemon=True).start()

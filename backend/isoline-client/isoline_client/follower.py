@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
-from isoline_client.client import Job
 from isoline_client.errors import ClientError
 from isoline_client.events import Event
+from isoline_client.job import Job
 from isoline_client.retry import Listener
 
 ROOM = 64
@@ -45,7 +45,7 @@ class Follower:
         connection is lost, `on_back` when it is found again, both by the thread that reads; by
         default the client's listener hears of it.
         """
-        default = job.client.listener
+        default = job.server.listener
         self._job = job
         self._format = format
         self._listener = Listener(on_lost or default.on_lost, on_back or default.on_back)

@@ -184,7 +184,8 @@ def answer(
 
     `read()` sends the request and yields the lines of the response. If the response breaks off, a
     `repeatable` request is sent again, any other only before its first event; events that were
-    already yielded are skipped. Raises ClientError if it is refused or given up.
+    already yielded are skipped. Ends early, closing the connection, if `attempts` is stopped.
+    Raises ClientError if the request is refused or given up.
     """
     yielded: set[str] = set()
     while True:

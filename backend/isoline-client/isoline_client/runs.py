@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from isoline_client.client import Client, Job
+from isoline_client.client import Client
 from isoline_client.errors import ClientError
 from isoline_client.events import Started, event_of
 from isoline_client.follower import Follower
+from isoline_client.job import Job
 from isoline_client.options import Json, Options
 from isoline_client.store import Change, Slices, Store
 
@@ -71,7 +72,7 @@ class Run:
         noted = json.loads(bookmark)
         run = cls(client, noted["image"], noted["model"], on_lost=on_lost, on_back=on_back)
         run.options = noted["options"]
-        store = Store.showing(objects, slices, kept=noted["kept"])
+        store = Store.showing(objects, slices, kept=noted["kept"], kept_slices=noted["kept_slices"])
         if store.objects or store.slices:
             store.last_seq = noted["seq"]
             store.started = noted["started"] and _started(noted["started"])
@@ -113,6 +114,7 @@ class Run:
             "model": self.model,
             "options": self.options,
             "kept": sorted(self.store.kept),
+            "kept_slices": sorted(self.store.kept_slices),
             "started": started and asdict(started),
         }
         return json.dumps(noted)
@@ -120,27 +122,30 @@ class Run:
     def start(self) -> Run:
         """Send the request and follow its job; return self.
 
-        Returns once the server has accepted. Raises ClientError when it refuses or stays away.
+        Returns once the server has accepted it. Raises ClientError if the server refuses it or
+        cannot be reached.
         """
         if self._job is not None:
             raise RuntimeError("the run was started before; call again()")
-        job = self.client.submit(self.image, self.model, **self.options)
-        self._follow(job, self.store)
-        return self
+        return self.again()
 
     def again(self, **changes: Unpack[Options]) -> Run:
-        """Start the request again with some options changed; return self.
+        """Start the request again, with some options changed; return self.
 
-        The new results take the place of the earlier ones, which stay until then, except those that
-        the user has changed. An earlier job that still runs is cancelled. Raises ClientError as
-        `start` does; the earlier run is then left as it was.
+        The new results replace the earlier ones as they arrive, except those that the user has
+        changed. An earlier job that is still running is cancelled. Raises ClientError as `start`
+        does; the earlier run is then left as it was.
         """
         options: Options = {**self.options, **changes}
-        replacing: Options = {**options, "replaces": self.job.id}
+        replacing: Options = options if self._job is None else {**options, "replaces": self._job.id}
         job = self.client.submit(self.image, self.model, **replacing)
         self.options = options
-        self.follower.stop()
-        self._follow(job, Store(self.store))
+        self._follow(job, self.store if self._job is None else Store(self.store))
+        return self
+
+    def follow(self) -> Run:
+        """Go on with the job after the connection was given up; return self."""
+        self._follow(self.job, self.store)
         return self
 
     def update(self, seconds: float = 0.0) -> Change:
@@ -155,6 +160,8 @@ class Run:
         self.job.cancel()
 
     def _follow(self, job: Job, store: Store) -> None:
+        if self._follower is not None:
+            self._follower.stop()
         self._job, self.store = job, store
         self._follower = Follower(
             job, store.last_seq, on_lost=self._on_lost, on_back=self._on_back

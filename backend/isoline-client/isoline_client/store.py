@@ -61,6 +61,7 @@ class Store:
         self._objects: dict[str, Json] = dict(earlier._objects) if earlier else {}
         self._provisional: dict[str, None] = dict(earlier._provisional) if earlier else {}
         self._kept: set[str] = set(earlier._kept) if earlier else set()
+        self._kept_slices: set[int] = set(earlier._kept_slices) if earlier else set()
         self._slices: dict[int, Sequence[Json]] = dict(earlier._slices) if earlier else {}
         self._final_slices: dict[int, Sequence[Json]] = (
             dict(earlier._final_slices) if earlier else {}
@@ -77,15 +78,16 @@ class Store:
         slices: Slices | None = None,
         *,
         kept: Iterable[str] = (),
+        kept_slices: Iterable[int] = (),
     ) -> Store:
         """Return a store that goes on from final features and slices that a viewer has stored.
 
-        `kept` are ids that were left to the user.
+        `kept` are the ids of features, and `kept_slices` the slices, that were left to the user.
         """
         stored = cls()
         stored._objects = {each["id"]: each for each in objects}
         stored._slices = stored._final_slices = dict(slices or {})
-        stored._kept = set(kept)
+        stored._kept, stored._kept_slices = set(kept), set(kept_slices)
         return cls(stored)
 
     @property
@@ -102,6 +104,11 @@ class Store:
     def kept(self) -> Set[str]:
         """The ids of features that were left to the user."""
         return self._kept
+
+    @property
+    def kept_slices(self) -> Set[int]:
+        """The slices that were left to the user."""
+        return self._kept_slices
 
     @property
     def slices(self) -> Slices:
@@ -128,6 +135,10 @@ class Store:
         """Forget a feature that the user has removed: no event of this or a later run adds it."""
         self.keep(feature_id)
         self._objects.pop(feature_id, None)
+
+    def keep_slice(self, k: int) -> None:
+        """Leave slice `k` to the user, who has painted in it, as `keep` does a feature."""
+        self._kept_slices.add(k)
 
     def take(self, *events: Event) -> Change:
         """Take `events` in their order, and return what the viewer has to draw for all of them."""
@@ -192,6 +203,7 @@ class Store:
         said: dict[int, Sequence[Json]] = {each["k"]: each["layers"] for each in mask.slices}
         if mask.whole:
             said.update({k: [] for k in self._slices if k not in said})
+        said = {k: layers for k, layers in said.items() if k not in self._kept_slices}
         for k, layers in said.items():
             self._paint(k, layers, change)
         if not mask.provisional:
@@ -204,7 +216,7 @@ class Store:
             self._paint(k, self._final_slices.get(k, []), change)
 
     def _paint(self, k: int, layers: Sequence[Json], change: _Collected) -> None:
-        if self._slices.get(k) != layers:
+        if self._slices.get(k) != layers and k not in self._kept_slices:
             self._slices[k] = change.slices[k] = layers
 
 

@@ -44,7 +44,7 @@ def segment_file(
     models = ModelCatalogue.of(settings)
     planner = Planner(Images.of_file(image), models, Surveys(settings.surveys), settings.limits)
     plan = planner.plan(request)
-    encoder = EXPORTS.load(request.format)()
+    encoder = EXPORTS.load(plan.format)()
     agenda = plan.agenda()
     workers = min(plan.tile_count, settings.engine.worker_count)
     engine = LocalEngine(workers, models, settings.engine.device)

@@ -45,8 +45,8 @@ class SegmentRequest:
     """FrameOfReferenceUID for prompts in LPS millimetres; None if they are in voxels or pixels."""
     initial: Region | tuple[DrawnSlice, ...] | None = None
     """An outline or a mask for the prompts to correct."""
-    format: str = "geojson"
-    """The name of the encoder."""
+    format: str | None = None
+    """The name of the encoder; None for the one that suits the image."""
     image_size: tuple[int, int] | None = None
     """(width, height) of the image in the viewer: a file of another size is not the same image."""
     simplify_px: float | None = None

@@ -17,5 +17,9 @@ def check_kind(encoder: type[Encoder], kind: Literal["objects", "regions", "mask
     if kind in encoder.kinds:
         return
     if kind == "mask":
-        raise NotSupported(f"{encoder.name} supports outlines, not masks", "use format ohif")
-    raise NotSupported(f"{encoder.name} supports masks, not outlines", "use another format")
+        raise NotSupported(
+            f"{encoder.name} supports outlines, not masks", "leave format out, or use ohif"
+        )
+    raise NotSupported(
+        f"{encoder.name} supports masks, not outlines", "leave format out, or use geojson"
+    )

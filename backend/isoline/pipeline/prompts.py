@@ -34,9 +34,10 @@ from isoline.inference.results import cut_off
 from isoline.inference.task import TileFailed
 from isoline.models.model import Model, ModelSpec
 from isoline.models.promptable import Index
-from isoline.pipeline.flat import check_flat, flat_started, look_at_point, plane_of, scope_of
+from isoline.pipeline.flat import check_flat, flat_started, plane_of, scope_of
 from isoline.pipeline.kinds import Context, Kind, Lane, OneTilePlan
-from isoline.pipeline.volumes import check_volume, look_at_slice, volume_scope, volume_started
+from isoline.pipeline.looking import look_at_point, look_at_slice
+from isoline.pipeline.volumes import check_volume, volume_scope, volume_started
 
 MAX_INITIAL_PX = 1 << 26
 """Largest bounding box of an initial outline: 8192 x 8192 pixels."""
@@ -117,7 +118,7 @@ class PromptWork(Kind):
         )
         return PromptPlan(
             started=flat_started(context, scope, plane.grid, stated, "objects", 1, prompted=True),
-            format=request.format,
+            format=encoder.name,
             task=task,
             volume=None,
         )
@@ -141,7 +142,7 @@ def _plan_volume(context: Context, encoder: type[Encoder]) -> PromptPlan:
     )
     return PromptPlan(
         started=volume_started(context, scope, volume, 1),
-        format=request.format,
+        format=encoder.name,
         task=task,
         volume=volume,
     )

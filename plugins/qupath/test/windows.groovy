@@ -141,7 +141,7 @@ Window choice = window('Isoline')
 fx { nodes(choice, ComboBox)[0].value = 'Flood' }
 press(choice, 'Run')
 Window clicks = window('Isoline: flood')
-says(clicks, 'Point at an object')
+says(clicks, 'Mark an object')
 fx {
     image.hierarchy.rootObject.addChildObjects(PathIO.readObjectsFromGeoJSON(
         new ByteArrayInputStream(asked.get('click').toString().bytes)))

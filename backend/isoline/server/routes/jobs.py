@@ -41,7 +41,8 @@ def serve_jobs(routes: Routes, services: Services) -> None:
 
     def parsed() -> tuple[SegmentRequest, Plan, Encoder]:
         asked = requests.parse_request(request.get_data())
-        return asked, services.planner.plan(asked, who_calls()), EXPORTS.load(asked.format)()
+        plan = services.planner.plan(asked, who_calls())
+        return asked, plan, EXPORTS.load(plan.format)()
 
     def note_run(job: str, plan: Plan) -> None:
         scope = plan.started.scope
