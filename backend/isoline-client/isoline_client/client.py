@@ -14,7 +14,7 @@ from isoline_client.job import Job
 from isoline_client.options import Json, Options, request_body
 from isoline_client.pyramid import SlideLevel
 from isoline_client.retry import PROTOCOL, Listener, Policy, Stop, answer
-from isoline_client.transport import Headers
+from isoline_client.transport import Headers, Lines
 from isoline_client.uploads import ArrayPixels, Read, upload_region, upload_volume
 
 if TYPE_CHECKING:
@@ -219,9 +219,15 @@ class Client:
         """
         return self.submit_request(request_body(image, model, options), stop=stop)
 
-    def submit_request(self, request: Json, *, stop: Stop | None = None) -> Job:
-        """Queue `request`, a JSON object as in the protocol, and return its job; see `submit`."""
-        once = {"Idempotency-Key": secrets.token_urlsafe(16)}
+    def submit_request(
+        self, request: Json, *, key: str | None = None, stop: Stop | None = None
+    ) -> Job:
+        """Queue `request`, a JSON object as in the protocol, and return its job; see `submit`.
+
+        Submitting it again with the same `key` does not create another job; each call has a key of
+        its own by default.
+        """
+        once = {"Idempotency-Key": key or secrets.token_urlsafe(16)}
         answer = self._server.ask("POST", "/v1/jobs", request, once, stop)
         return Job(self._server, answer["job"], answer["position"])
 
@@ -243,6 +249,13 @@ class Client:
             repeatable=bool(body.get("prompts")) and not body.get("keep"),
         )
         return typed(said)
+
+    def segment_lines(self, request: Json) -> Lines:
+        """Yield the lines of the events of `request` as they arrive, for a server that relays them.
+
+        Nothing is retried. Closing the generator cancels the request. Raises ClientError.
+        """
+        return self._server.http.lines("POST", "/v1/segment", request)
 
     def save(
         self,

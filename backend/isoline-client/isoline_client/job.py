@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from isoline_client.connection import Connection
-from isoline_client.errors import ClientError
+from isoline_client.errors import ClientError, NothingMore
 from isoline_client.events import Event, typed
 from isoline_client.options import Json
 from isoline_client.retry import Listener, Stop, follow
+from isoline_client.transport import Lines
 
 
 class Job:
@@ -53,13 +55,17 @@ class Job:
         listener: Listener | None = None,
     ) -> Iterator[Json]:
         """Yield the events as the JSON objects of the protocol, those not known here too."""
-        path, dialect = f"{self._path}/events?after=", f"&format={format}" if format else ""
-        attempts = self.server.attempts(
-            self.server.policy.stream_seconds, stop=stop, listener=listener
-        )
-        return follow(
-            attempts, lambda seq: self.server.http.lines("GET", f"{path}{seq}{dialect}"), after
-        )
+        patience = self.server.policy.stream_seconds
+        attempts = self.server.attempts(patience, stop=stop, listener=listener)
+        return follow(attempts, lambda seq: self._lines(seq, format), after)
+
+    def lines(self, after: int = -1, *, format: str | None = None) -> Lines:  # noqa: A002
+        """Yield the lines of the events as they arrive, for a server that relays them.
+
+        Nothing is retried. Closing the generator closes the connection. Raises ClientError.
+        """
+        with contextlib.suppress(NothingMore):
+            yield from self._lines(after, format)
 
     def state(self) -> Json:
         """Return the state and progress of the job, as in the protocol."""
@@ -79,6 +85,10 @@ class Job:
     def cancel(self) -> None:
         """Cancel the job; the results so far are kept."""
         self.server.ask("DELETE", self._path)
+
+    def _lines(self, after: int, dialect: str | None) -> Lines:
+        form = f"&format={dialect}" if dialect else ""
+        return self.server.http.lines("GET", f"{self._path}/events?after={after}{form}")
 
     def _look(self, place: Json) -> None:
         with self._lock:

@@ -16,6 +16,8 @@ from isoline_client.options import Json
 from isoline_client.retry import retry_after_seconds
 
 Headers = Mapping[str, str]
+Lines = Generator[bytes, None, None]
+"""The lines of an NDJSON stream, including empty ones. Closing it closes the connection."""
 NO_CONTENT = 204
 
 
@@ -77,9 +79,7 @@ class Transport:
         """Return the JSON object of the response. Raises ClientError."""
         return self.exchange(method, path, body, headers).json()
 
-    def lines(
-        self, method: str, path: str, body: Json | None = None
-    ) -> Generator[bytes, None, None]:
+    def lines(self, method: str, path: str, body: Json | None = None) -> Lines:
         """Yield the complete lines of a stream, including empty ones; discard an incomplete one.
 
         Closing the generator closes the connection. Raises ClientError, and NothingMore if there
