@@ -27,7 +27,7 @@ STREAMS = [
     pytest.param(dialect, case, id=f"{dialect}-{case.name}")
     for dialect in ("geojson", "qupath", "dsa")
     for case in cases(dialect)
-    if case.mode == "events"
+    if case.mode == "events" and "volumes" not in case.needs
 ]
 
 

@@ -166,7 +166,8 @@ FAULTS = {
         "retry.py",
         "        if not attempts.again(lost):\n            if attempts.is_stopped:\n"
         "                return\n            what",
-        "        return\n        if True:\n            if True:\n                return\n            what",
+        "        return\n        if True:\n            if True:\n                return\n"
+        "            what",
         "events: early end",
     ),
     "the token is in the address": Fault(
