@@ -93,9 +93,15 @@ def finish(adapter: Any, model: str) -> str:
 
 def answered(adapter: Any, model: str) -> str:
     """Wait for the answer to what is marked; return what the user is told."""
-    told: list[str] = []
+    told = [""]
     clicks = adapter.results[model].clicks
-    until(adapter, lambda: not clicks.is_asking and (told.append(adapter.update()) or told[-1]))
+
+    def has_come() -> bool:
+        if not clicks.is_asking:
+            told.append(adapter.update())
+        return bool(told[-1])
+
+    until(adapter, has_come)
     return told[-1]
 
 
