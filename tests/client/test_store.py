@@ -27,7 +27,7 @@ STREAMS = [
     pytest.param(dialect, case, id=f"{dialect}-{case.name}")
     for dialect in ("geojson", "qupath", "dsa")
     for case in cases(dialect)
-    if case.mode == "events"
+    if case.mode == "events" and "volumes" not in case.needs
 ]
 
 
@@ -92,7 +92,8 @@ class Screen:
 def test_a_viewer_shows_what_is_expected(
     dialect: str, case: ConformanceCase, at_once: bool
 ) -> None:
-    events = [decode_event(line) for line in case.sent.splitlines() if line.strip()]
+    *lines, _ = case.sent.split(b"\n")  # what follows the last line break is cut off
+    events = [decode_event(line) for line in lines if line.strip()]
     known: list[Event] = [event for event in events if event is not None]
     store, screen = Store(), Screen()
     for some in [known] if at_once else [[event] for event in known]:

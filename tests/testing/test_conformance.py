@@ -335,6 +335,9 @@ def test_what_is_wrong_with_labels_is_called_by_its_name(printed: object, proble
     assert re.search(problem, str(conformance.judge(case, json.dumps(said).encode())))
 
 
+GONE = "00000000-0000-0000-0000-000000000000"
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "problem"),
     [

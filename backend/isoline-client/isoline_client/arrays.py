@@ -1,4 +1,4 @@
-"""NumPy, which only those need who ask for arrays: it is imported when it is first used."""
+"""NumPy, which is required only for arrays and is imported on first use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Pixels: TypeAlias = NDArray[np.generic]
-    """Its docstring says which axes."""
+    """The axes are given where it is used."""
     Labels: TypeAlias = NDArray[np.integer]
     """(k, j, i), 0 where there is no label."""
     Inside: TypeAlias = NDArray[np.bool_]

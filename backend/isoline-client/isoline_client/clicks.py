@@ -1,4 +1,4 @@
-"""Objects that the user points at, one after another, each with as many prompts as it takes."""
+"""Segmentation with prompts, one object after another, each with any number of prompts."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClickedObject:
-    """The object that prompts point at."""
+    """The object that prompts indicate."""
 
     features: Sequence[Json] = ()
-    """On a slide or a picture: its outline. Empty when nothing was found, or in a volume."""
+    """On a slide or a picture, its outline. Empty if nothing was found, or in a volume."""
     slices: Slices = field(default_factory=dict)
-    """In a volume: the slices that it is in."""
+    """In a volume, the slices that contain it."""
     message: str = ""
     """A warning for the user, such as why nothing was found."""
 
@@ -36,18 +36,18 @@ class ClickedObject:
 
 @dataclass(frozen=True)
 class Answer:
-    """What has become of the last prompts."""
+    """The result of the last prompts."""
 
     object: ClickedObject
     """The current object."""
     change: Change
-    """What to draw, since the answer before."""
+    """What to draw since the previous answer."""
     error: ClientError | None = None
-    """Why the last prompts have no answer; the object is then still that of the prompts before."""
+    """Why the last prompts have no answer; the object is then that of the prompts before them."""
 
 
 class ClickSession:
-    """Asks for the object at the user's prompts, in the background. Safe to use from many threads.
+    """Requests the object that the user's prompts indicate, in the background. Thread-safe.
 
         session = ClickSession(client, "slide.svs", "click")
         session.add(point(4512, 5210))
@@ -55,9 +55,9 @@ class ClickSession:
         if answer := session.poll():      # in a timer of the user interface
             draw(answer.change)
 
-    Only the last prompts count: a question that has been overtaken is cancelled, and its answer is
-    dropped. In a volume, objects are numbered from 1 in the order in which they are accepted; in
-    `Answer.change` the label of each is its number.
+    Only the last prompts count: an outdated request is cancelled and its answer discarded. In a
+    volume, objects are numbered from 1 in the order in which they are accepted; in `Answer.change`
+    the label of each is its number.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class ClickSession:
         on_answer: Callable[[Answer], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
-        """Begin with no prompts. `options` hold for each of the requests.
+        """Begin without prompts; `options` are those of every request.
 
-        `on_answer` gets each answer as soon as it is there, one at a time, in the thread that has
-        waited for it or that took something back. It must not wait for a thread that uses the
+        `on_answer` is called with each answer as soon as it arrives, one at a time, on the thread
+        that waited for it or that undid a prompt. It must not wait for a thread that uses the
         session. Without it, call `poll`.
         """
         self._client = client
@@ -84,10 +84,10 @@ class ClickSession:
         self._delivering = threading.RLock()
         self._prompts: list[Json] = []
         self._answers: dict[int, ClickedObject] = {}
-        """By the number of prompts, where they are known."""
+        """The known answers, by the number of prompts."""
         self._accepted: list[ClickedObject] = []
         self._asking: threading.Event | None = None
-        """Set when the question that is open is not of interest any more."""
+        """Set when the open request is outdated."""
         self._error: ClientError | None = None
         self._has_news = False
         self._drawn = _Drawing()
@@ -100,13 +100,13 @@ class ClickSession:
 
     @property
     def accepted(self) -> list[ClickedObject]:
-        """The objects that were accepted, in that order."""
+        """The accepted objects, in the order in which they were accepted."""
         with self._lock:
             return [*self._accepted]
 
     @property
     def is_asking(self) -> bool:
-        """Whether an answer is still to come."""
+        """Whether a request is in progress."""
         return self._asking is not None
 
     def add(self, prompt: Json) -> None:
@@ -116,29 +116,29 @@ class ClickSession:
         self._deliver()
 
     def undo(self) -> None:
-        """Take back the last prompt, if there is one."""
+        """Undo the last prompt, if there is one."""
         with self._lock:
             if self._prompts:
                 self._set(self._prompts[:-1])
         self._deliver()
 
     def ask(self, prompts: Sequence[Json]) -> None:
-        """Replace the prompts of the current object, as when the user has moved one of them.
+        """Replace the prompts of the current object, e.g. after the user has moved one of them.
 
-        An answer that is known, to these prompts from the first on, is there at once.
+        If the answer to these prompts is known, it is available at once.
         """
         with self._lock:
             self._set([*prompts])
         self._deliver()
 
     def clear(self) -> None:
-        """Give up the current object."""
+        """Discard the current object."""
         self.ask([])
 
     def accept(self) -> ClickedObject | None:
-        """Leave the current object where it is, begin the next one, and return the former.
+        """Keep the current object, begin the next one, and return the former.
 
-        None, and nothing changes, while there is no object. A question that is open is given up.
+        Without an object, do nothing and return None. An open request is cancelled.
         """
         with self._lock:
             found = self._current
@@ -150,7 +150,7 @@ class ClickSession:
         return found
 
     def poll(self) -> Answer | None:
-        """Return what is new since the last call, None if nothing is."""
+        """Return the latest answer, None if there has been none since the last call."""
         with self._lock:
             if not self._has_news:
                 return None
@@ -159,7 +159,7 @@ class ClickSession:
             return Answer(self._current, _change(before, self._drawn), self._error)
 
     def close(self) -> None:
-        """Give up the question that is open: nothing more will come."""
+        """Cancel the open request; there are no more answers."""
         with self._lock:
             self._on_answer = None
             self._has_news = False
@@ -197,7 +197,7 @@ class ClickSession:
         threading.Thread(target=self._answer, args=question, daemon=True).start()
 
     def _answer(self, overtaken: threading.Event, prompts: list[Json]) -> None:
-        """Ask with `prompts`, and take in the answer unless it is `overtaken` by then."""
+        """Send a request with `prompts`, and keep the answer unless it is `overtaken` by then."""
         found, error = None, None
         try:
             found = self._found(overtaken, prompts)
@@ -231,7 +231,7 @@ class ClickSession:
 
 @dataclass
 class _Drawing:
-    """All objects of a session as they are shown."""
+    """All objects of a session, as shown."""
 
     features: dict[str, Json] = field(default_factory=dict)
     slices: dict[int, list[Json]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""One server, asked for as long as the policy allows."""
+"""Requests to one server, with retries by the policy."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from isoline_client.transport import Headers, Reply, Transport
 
 
 class Connection:
-    """What a client and its jobs share. Safe to use from several threads."""
+    """The server as shared by a client and its jobs. Thread-safe."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Connection:
     def attempts(
         self, patience_seconds: float, *, stop: Stop | None = None, listener: Listener | None = None
     ) -> Attempts:
-        """Return the attempts at one thing, of which the first begins now."""
+        """Return the attempts at one request, of which the first begins now."""
         return Attempts(self.policy, patience_seconds, stop, listener or self.listener)
 
     def exchange(
@@ -39,9 +39,9 @@ class Connection:
         headers: Headers | None = None,
         stop: Stop | None = None,
     ) -> Reply:
-        """Return the whole answer to a short request, sent as often as it takes.
+        """Send a short request, with retries, and return the complete response.
 
-        Raises ClientError when it is refused or given up.
+        Raises ClientError if it is refused or given up.
         """
         attempts = self.attempts(self.policy.request_seconds, stop=stop)
         return ask(attempts, lambda: self.http.exchange(method, path, body, headers))
@@ -54,6 +54,6 @@ class Connection:
         headers: Headers | None = None,
         stop: Stop | None = None,
     ) -> Json:
-        """Return the JSON object that answers a short request, as `exchange` does."""
+        """Return the JSON object of the response to a short request; see `exchange`."""
         attempts = self.attempts(self.policy.request_seconds, stop=stop)
         return ask(attempts, lambda: self.http.answer(method, path, body, headers))

@@ -1,4 +1,4 @@
-"""A job followed in the background, for viewers whose own thread must not wait."""
+"""Following a job in the background, for viewers whose own thread must not block."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from isoline_client.job import Job
 from isoline_client.retry import Listener
 
 ROOM = 64
-"""Events that wait for the viewer; while there are as many, no more are read."""
+"""The most events that are buffered for the viewer; reading pauses while there are so many."""
 
 
 class Follower:
-    """The events of one job, read by a thread of its own. Safe to use from several threads.
+    """The events of one job, read by a separate thread. Thread-safe.
 
         with Follower(job) as follower:
             while not follower.is_over:
@@ -59,14 +59,14 @@ class Follower:
         self._thread = threading.Thread(target=self._read, name=f"isoline-{job.id}", daemon=True)
 
     def start(self) -> Follower:
-        """Begin to read, once; return self."""
+        """Start reading, once; return self."""
         self._thread.start()
         return self
 
     def stop(self) -> None:
-        """Read no more, and forget what has not been handed out.
+        """Stop reading and discard events that have not been returned.
 
-        It returns at once, from any thread and any number of times, and so does a `get` that waits.
+        Returns at once, and so does a waiting `get`. May be called from any thread, repeatedly.
         """
         self._stopped.set()
         with self._changed:
@@ -74,15 +74,15 @@ class Follower:
             self._changed.notify_all()
 
     def get(self, timeout: float | None = None) -> Event | None:
-        """Return the next event, None after `timeout` seconds without one or when it is over."""
+        """Return the next event, None after `timeout` seconds without one or once it is over."""
         with self._changed:
             self._changed.wait_for(self._has_news, timeout)
             return self._hand_out(1)[0] if self._waiting else None
 
     def drain(self, seconds: float = 0.0) -> list[Event]:
-        """Return all events that are there; wait at most `seconds` for the first.
+        """Return all buffered events; wait at most `seconds` for the first.
 
-        With 0, it suits the timer of a user interface.
+        Call it with 0 from a timer of a user interface.
         """
         with self._changed:
             self._changed.wait_for(self._has_news, seconds)
@@ -90,18 +90,18 @@ class Follower:
 
     @property
     def seq(self) -> int:
-        """The number of the last event that was handed out: what to resume after."""
+        """The number of the last event that was returned, after which to resume."""
         return self._seq
 
     @property
     def is_over(self) -> bool:
-        """Whether no event will be handed out any more."""
+        """Whether no more events will be returned."""
         with self._changed:
             return self._stopped.is_set() or (self._has_ended and not self._waiting)
 
     @property
     def error(self) -> ClientError | None:
-        """Why it is over before the end of the job; None where it is not, or was stopped."""
+        """Why it ended before the job did; None if it did not, or was stopped."""
         return self._error if self.is_over and not self._stopped.is_set() else None
 
     def __enter__(self) -> Follower:

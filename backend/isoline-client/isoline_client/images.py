@@ -1,4 +1,4 @@
-"""Images as the server sees them: what is known of one, and its pixels. Pixels need NumPy.
+"""Images on the server: their descriptions and their pixels. Pixels require NumPy.
 
 Boxes are (x0, y0, x1, y1) in image coordinates: level-0 pixels, the origin at the corner of the
 first one.
@@ -19,7 +19,7 @@ from isoline_client.transport import Reply
 
 Vector: TypeAlias = tuple[float, float, float]
 Channels: TypeAlias = str | int | Sequence[str | int]
-"""Names or indices; a name wins."""
+"""Names or indices; names take precedence."""
 
 
 @dataclass(frozen=True)
@@ -29,28 +29,28 @@ class Level:
     size: tuple[int, int]
     """(width, height) in its own pixels."""
     downsample: tuple[float, float]
-    """Image pixels per pixel, (x, y)."""
+    """Image pixels per pixel of this level, (x, y)."""
 
 
 @dataclass(frozen=True)
 class Volume:
-    """Where the voxels of a volume lie in the patient, in LPS millimetres as in DICOM.
+    """The grid of a volume in the patient, in LPS millimetres as in DICOM.
 
     The centre of voxel (i, j, k), in column i, row j and slice k, lies at `origin_mm` +
     i `step_i_mm` + j `step_j_mm` + k `step_k_mm`. Arrays of voxels are (k, j, i).
     """
 
     size: tuple[int, int, int]
-    """Voxels along (i, j, k)."""
+    """The number of voxels along (i, j, k)."""
     origin_mm: Vector = (0.0, 0.0, 0.0)
     step_i_mm: Vector = (1.0, 0.0, 0.0)
     step_j_mm: Vector = (0.0, 1.0, 0.0)
     step_k_mm: Vector = (0.0, 0.0, 1.0)
     frame_of_reference: str = ""
-    """FrameOfReferenceUID; empty where there is none."""
+    """FrameOfReferenceUID; empty if there is none."""
     modality: str = ""
     slices: Sequence[Json] = ()
-    """What each slice k is called: its `instance` and `frame`. Empty where slices have no names."""
+    """The `instance` and `frame` of each slice k; empty if slices have no names."""
 
     @classmethod
     def of_json(cls, said: Json) -> Volume:
@@ -67,7 +67,7 @@ class Volume:
         )
 
     def to_json(self) -> Json:
-        """Return what `of_json` reads."""
+        """Return the JSON object that `of_json` reads."""
         return asdict(self)
 
     @property
@@ -95,7 +95,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What is known of an image."""
+    """The description of an image."""
 
     name: str
     kind: str
@@ -105,20 +105,20 @@ class ImageInfo:
     levels: Sequence[Level]
     """Finest first."""
     spacing_um: tuple[float, float] | None
-    """Micrometres per image pixel, (x, y); None where the file does not say."""
+    """Micrometres per image pixel, (x, y); None if the file does not give it."""
     channels: Sequence[str]
     dtype: str
-    """A name that NumPy knows, such as "uint8"."""
+    """The name of a NumPy data type, such as "uint8"."""
     z_planes: int
     fingerprint: str
-    """Of the content: two copies of a file share it."""
+    """A digest of the content: copies of a file share it."""
     problems: Sequence[str]
-    """Sentences for the user."""
+    """Problems with the file, as sentences for the user."""
     volume: Volume | None
 
     @classmethod
     def of_json(cls, said: Json) -> ImageInfo:
-        """Return what `GET /v1/images/NAME` answers."""
+        """Return the image in a response of `GET /v1/images/NAME`."""
         spacing, volume = said["spacing_um"], said.get("volume")
         return cls(
             name=said["name"],
@@ -144,16 +144,16 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class Region:
-    """Pixels of an image, and where they lie."""
+    """Pixels of a part of an image, and its position."""
 
     pixels: Pixels
     """(c, y, x)"""
     box: tuple[float, float, float, float]
-    """What they show, in image coordinates: the box asked for, widened to whole pixels."""
+    """The part that they show, in image coordinates: the requested box, widened to whole pixels."""
 
     @classmethod
     def of_reply(cls, reply: Reply) -> Region:
-        """Return what a server answers that was asked for raw pixels. Raises ClientError."""
+        """Return the raw pixels in a response. Raises ClientError."""
         headers = reply.headers
         if "X-Isoline-Dtype" not in headers:
             what, remedy = "the server sends no raw pixels", "update isoline there"
@@ -166,7 +166,7 @@ class Region:
 
 
 def image_path(name: str) -> str:
-    """Return the path of the image called `name`."""
+    """Return the path of the image with this name."""
     return f"/v1/images/{quote(name, safe='/:')}"
 
 

@@ -1,4 +1,4 @@
-"""The levels of a slide as arrays that read their pixels when they are indexed. Needs NumPy."""
+"""The levels of a slide as arrays that read their pixels when indexed. Requires NumPy."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from isoline_client.arrays import Pixels, np
 from isoline_client.images import ImageInfo, Region
 
 READ_PX = 2048
-"""Side of the largest part that is asked for at once."""
+"""Side of the largest part in one request, in pixels of the level."""
 
 Read = Callable[[tuple[float, float, float, float], int], Region]
-"""Returns what a box of the image shows, in image coordinates, with that many pixels along its
-longer side."""
+"""Returns the region of a box in image coordinates, with that many pixels along its longer side."""
 
 
 class SlideLevel:
-    """One level of a slide, which napari and dask take for an array.
+    """One level of a slide, which napari and dask accept as an array.
 
     The axes are (y, x, 3) for a colour image, (c, y, x) for any other, and (y, x) for one channel.
-    It is indexed by integers and slices; each time, the server is asked for what they select, with
-    the token and the headers of the client. Nothing is kept.
+    It is indexed by integers and slices; each time, the selected pixels are requested from the
+    server, with the token and the headers of the client. Nothing is cached.
     """
 
     def __init__(self, read: Read, info: ImageInfo, number: int, *, one_channel: bool) -> None:
@@ -53,7 +52,7 @@ class SlideLevel:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> Pixels:
-        """Return what `key` selects, as NumPy does. Raises IndexError, and ClientError."""
+        """Return the values that `key` selects, as in NumPy. Raises IndexError and ClientError."""
         keys = self._all_keys(key if isinstance(key, tuple) else (key,))
         spans = [_span(each, length) for each, length in zip(keys, self.shape, strict=True)]
         y, x = (spans[self._axes.index(axis)] for axis in "yx")
@@ -77,7 +76,7 @@ class SlideLevel:
         return f"SlideLevel(shape={self.shape}, dtype={self.dtype})"
 
     def _all_keys(self, given: tuple[Any, ...]) -> list[Any]:
-        """Return a key for each axis; `...` and what is left out is all of an axis."""
+        """Return a key for each axis; `...` and omitted axes select all."""
         place = next((n for n, each in enumerate(given) if each is Ellipsis), len(given))
         before, after = given[:place], given[place + 1 :]
         missing = self.ndim - len(before) - len(after)
@@ -109,7 +108,7 @@ class SlideLevel:
 
 @dataclass(frozen=True)
 class _Span:
-    """What of an axis has to be read: from `start` to before `stop`."""
+    """The part of an axis to read: from `start` to before `stop`."""
 
     start: int
     stop: int

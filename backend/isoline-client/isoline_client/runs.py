@@ -1,4 +1,4 @@
-"""A region, or a whole image, that is segmented, and again with other settings."""
+"""Runs on a region or a whole image, which can be repeated with other settings."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """One request, the job that answers it, and what is shown of it. For one thread at a time.
+    """One request, its job, and its shown results. Not thread-safe.
 
         run = Run(client, "slide.svs", "nuclei", region=[0, 0, 4096, 4096]).start()
         while not run.is_over:
             draw(run.update(0.1))
         run.again(parameters={"sensitivity": 0.8})
 
-    Results of a run that is started again take the place of the earlier ones as they come: see
-    `replaces` in the protocol.
+    If a run is started again, its results replace the earlier ones as they arrive; see `replaces`
+    in the protocol.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class Run:
         on_lost: Callable[[str, float], object] | None = None,
         on_back: Callable[[], object] | None = None,
     ) -> Run:
-        """Return the run of a `bookmark`, which is followed on and can be started again.
+        """Return the run of a `bookmark`, which continues and can be started again.
 
-        `objects` and `slices` are what the viewer has stored: those of `store.final()` and
-        `store.final_slices()` when the bookmark was made. Only what is new is told then; without
-        them, everything is told again.
+        `objects` and `slices` are those that the viewer has stored: `store.final()` and
+        `store.final_slices()` when the bookmark was made. With them, only changes since then are
+        reported; without them, everything is reported again.
         """
         noted = json.loads(bookmark)
         run = cls(client, noted["image"], noted["model"], on_lost=on_lost, on_back=on_back)

@@ -1,4 +1,4 @@
-"""What a viewer shows of one job: each event becomes the change that the viewer has to draw."""
+"""The results of one job as shown in a viewer; each event becomes a change for it to draw."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Slices = Mapping[int, Sequence[Json]]
 
 @dataclass(frozen=True)
 class Change:
-    """What a viewer has to draw: remove, then add, then paint, in a single step."""
+    """A change for a viewer to draw: remove, then add, then paint, in a single step."""
 
     added: Sequence[Json] = ()
     """Features, in the dialect of the job. None of them is shown when `removed` have gone."""
@@ -40,11 +40,11 @@ class Change:
 
 
 class Store:
-    """What is shown of one job: its objects and its slices. For one thread at a time.
+    """The shown objects and slices of one job. Not thread-safe.
 
-    An event that was taken before changes nothing, so a stream may be followed again from anywhere.
-    Every dialect is understood in which features have an `id`; the elements of the dialect `dsa` go
-    with the object that they belong to.
+    An event that was already taken changes nothing, so a stream may be repeated from anywhere.
+    Any dialect whose features have an `id` is supported; the elements of the dialect `dsa` are
+    removed together with their object.
     """
 
     def __init__(self, earlier: Store | None = None) -> None:
