@@ -25,7 +25,7 @@ class Run:
         run = Run(client, "slide.svs", "nuclei", region=[0, 0, 4096, 4096]).start()
         while not run.is_over:
             draw(run.update(0.1))
-        run.again(parameters={"sensitivity": 0.8})
+        run.again(parameters={"min_score": 0.7})
 
     Results of a run that is started again take the place of the earlier ones as they come: see
     `replaces` in the protocol.
