@@ -87,7 +87,7 @@ def request_for(gesture: Json) -> Json:
     """Return the body that the client sends for what the user did."""
     server = RecordedServer()
     client = Client("http://127.0.0.1")
-    client._http = server  # type: ignore[assignment]
+    client._server.http = server  # type: ignore[assignment]
     options = dict(_options(gesture))
     if gesture["gesture"] == "clicks":
         return clicked(client, server, gesture, options)
