@@ -163,7 +163,7 @@ def test_a_volume_is_read_slice_by_slice(server: Server) -> None:
     asked = f"{PATH}/region?box=0,0,4,3&size=4&format=raw"
     assert [call.path for call in server.calls[1:]] == [f"{asked}&z=0", f"{asked}&z=1"]
     server.scripts[PATH] = [answer(info(RGB, "uint8"))]
-    with pytest.raises(ValueError, match=r"is no volume; call read\(\)"):
+    with pytest.raises(ValueError, match=r"is not a volume; call read\(\)"):
         Client(server.url).read_volume(NAME)
 
 

@@ -132,12 +132,12 @@ def test_a_read_of_another_size_is_an_error(uploads: Server) -> None:
     ("pixels", "channels", "words"),
     [
         (np.zeros((9, 9), np.uint8), None, r"name the `channels` of \(c, y, x\)"),
-        (np.zeros((9, 9, 4), np.uint8), None, r"are no colours, \(y, x, 3\)"),
+        (np.zeros((9, 9, 4), np.uint8), None, r"are not in colour, \(y, x, 3\)"),
         (np.zeros((9, 9, 3), np.float32), None, "float32; convert them to uint8$"),
         (np.zeros((9, 9, 3), np.uint16), None, "uint16; convert them to uint8$"),
         (np.zeros((2, 9, 9), np.int32), ["a", "b"], "int32; convert them to uint8 or uint16"),
         (np.zeros((3, 9, 9), np.uint8), ["a", "b"], "one plane for each of the 2 channels"),
-        (np.zeros((9, 9), np.uint8), ["a"], r"give \(c, y, x\)"),
+        (np.zeros((9, 9), np.uint8), ["a"], r"pass \(c, y, x\)"),
     ],
 )
 def test_pixels_that_are_none_are_refused_before_anything_is_sent(

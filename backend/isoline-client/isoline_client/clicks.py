@@ -1,4 +1,4 @@
-"""Segmentation with prompts, one object after another, each with any number of prompts."""
+"""Click sessions: objects that the user points at, one after another."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class ClickedObject:
     """The object that prompts indicate."""
 
     features: Sequence[Json] = ()
-    """On a slide or a picture, its outline. Empty if nothing was found, or in a volume."""
+    """Its outline on a slide or a picture; empty if nothing was found, and in a volume."""
     slices: Slices = field(default_factory=dict)
-    """In a volume, the slices that contain it."""
+    """Its slices in a volume, with the labels of the model."""
     message: str = ""
-    """A warning for the user, such as why nothing was found."""
+    """A warning to show to the user, such as the reason why nothing was found."""
 
     def __bool__(self) -> bool:
         """Whether there is an object."""
@@ -36,18 +36,18 @@ class ClickedObject:
 
 @dataclass(frozen=True)
 class Answer:
-    """The result of the last prompts."""
+    """The result of the latest prompts."""
 
     object: ClickedObject
     """The current object."""
     change: Change
-    """What to draw since the previous answer."""
+    """What to draw, compared with the previous answer."""
     error: ClientError | None = None
-    """Why the last prompts have no answer; the object is then that of the prompts before them."""
+    """The reason why the latest prompts have no result; `object` is then the previous one."""
 
 
 class ClickSession:
-    """Requests the object that the user's prompts indicate, in the background. Thread-safe.
+    """Requests the object at the user's prompts, in the background. Thread-safe.
 
         session = ClickSession(client, "slide.svs", "click")
         session.add(point(4512, 5210))
@@ -55,9 +55,9 @@ class ClickSession:
         if answer := session.poll():      # in a timer of the user interface
             draw(answer.change)
 
-    Only the last prompts count: an outdated request is cancelled and its answer discarded. In a
-    volume, objects are numbered from 1 in the order in which they are accepted; in `Answer.change`
-    the label of each is its number.
+    Only the latest prompts count: a request with earlier ones is cancelled, and its result dropped.
+    In a volume, the slices of a change contain all objects of the session; the accepted ones have
+    the labels 1, 2, ... in the order of their acceptance, and the current one has the next label.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class ClickSession:
         on_answer: Callable[[Answer], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
-        """Begin without prompts; `options` are those of every request.
+        """Start without prompts. `options` apply to every request.
 
-        `on_answer` is called with each answer as soon as it arrives, one at a time, on the thread
-        that waited for it or that undid a prompt. It must not wait for a thread that uses the
-        session. Without it, call `poll`.
+        `on_answer` is called with each answer, one at a time, in the thread that received it or in
+        the one that changed the prompts. It must not wait for another thread that uses the session.
+        Without it, call `poll`.
         """
         self._client = client
         self._image = image
@@ -84,61 +84,61 @@ class ClickSession:
         self._delivering = threading.RLock()
         self._prompts: list[Json] = []
         self._answers: dict[int, ClickedObject] = {}
-        """The known answers, by the number of prompts."""
+        """The known objects, by the number of prompts."""
         self._accepted: list[ClickedObject] = []
         self._asking: threading.Event | None = None
-        """Set when the open request is outdated."""
+        """The open request; set when later prompts replace it."""
         self._error: ClientError | None = None
         self._has_news = False
         self._drawn = _Drawing()
 
     @property
     def prompts(self) -> list[Json]:
-        """The prompts of the current object, in the order in which they were added."""
+        """The prompts of the current object, in their order."""
         with self._lock:
             return [*self._prompts]
 
     @property
     def accepted(self) -> list[ClickedObject]:
-        """The accepted objects, in the order in which they were accepted."""
+        """The accepted objects, in the order of their acceptance."""
         with self._lock:
             return [*self._accepted]
 
     @property
     def is_asking(self) -> bool:
-        """Whether a request is in progress."""
+        """Whether a request is open."""
         return self._asking is not None
 
     def add(self, prompt: Json) -> None:
-        """Add a prompt, such as a `point`, to those of the current object."""
+        """Add a prompt, such as a `point`, to the current object."""
         with self._lock:
             self._set([*self._prompts, prompt])
         self._deliver()
 
     def undo(self) -> None:
-        """Undo the last prompt, if there is one."""
+        """Remove the last prompt, if there is one."""
         with self._lock:
             if self._prompts:
                 self._set(self._prompts[:-1])
         self._deliver()
 
     def ask(self, prompts: Sequence[Json]) -> None:
-        """Replace the prompts of the current object, e.g. after the user has moved one of them.
+        """Replace all prompts of the current object, for example after the user has moved one.
 
-        If the answer to these prompts is known, it is available at once.
+        If the result for these prompts is known, no request is sent.
         """
         with self._lock:
             self._set([*prompts])
         self._deliver()
 
     def clear(self) -> None:
-        """Discard the current object."""
+        """Discard the current object and its prompts."""
         self.ask([])
 
     def accept(self) -> ClickedObject | None:
-        """Keep the current object, begin the next one, and return the former.
+        """Keep the current object, start the next one, and return the object that was kept.
 
-        Without an object, do nothing and return None. An open request is cancelled.
+        An open request is cancelled. If there is no object, nothing changes, and None is returned.
         """
         with self._lock:
             found = self._current
@@ -150,7 +150,7 @@ class ClickSession:
         return found
 
     def poll(self) -> Answer | None:
-        """Return the latest answer, None if there has been none since the last call."""
+        """Return the answer since the last call, or None if there is none."""
         with self._lock:
             if not self._has_news:
                 return None
@@ -159,7 +159,7 @@ class ClickSession:
             return Answer(self._current, _change(before, self._drawn), self._error)
 
     def close(self) -> None:
-        """Cancel the open request; there are no more answers."""
+        """Cancel the open request. No more answers arrive."""
         with self._lock:
             self._on_answer = None
             self._has_news = False
@@ -197,7 +197,7 @@ class ClickSession:
         threading.Thread(target=self._answer, args=question, daemon=True).start()
 
     def _answer(self, overtaken: threading.Event, prompts: list[Json]) -> None:
-        """Send a request with `prompts`, and keep the answer unless it is `overtaken` by then."""
+        """Request the object at `prompts`, and note it unless `overtaken` is set by then."""
         found, error = None, None
         try:
             found = self._found(overtaken, prompts)
@@ -231,7 +231,7 @@ class ClickSession:
 
 @dataclass
 class _Drawing:
-    """All objects of a session, as shown."""
+    """All objects of a session, as they are shown."""
 
     features: dict[str, Json] = field(default_factory=dict)
     slices: dict[int, list[Json]] = field(default_factory=dict)

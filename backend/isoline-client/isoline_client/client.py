@@ -60,7 +60,7 @@ class Client:
         return answer
 
     def image(self, name: str) -> ImageInfo:
-        """Return what is known of an image. Raises ClientError when there is none."""
+        """Return the metadata of an image."""
         return ImageInfo.of_json(self._server.ask("GET", image_path(name)))
 
     def read(
@@ -71,11 +71,12 @@ class Client:
         channel: Channels | None = None,
         z: int | None = None,
     ) -> Pixels:
-        """Return (c, y, x) what `box`, (x0, y0, x1, y1) in image coordinates, shows of an image.
+        """Return the (c, y, x) pixels of `box`, (x0, y0, x1, y1) in image coordinates.
 
-        The longer side has `size` pixels; None is full resolution. The values are the image's own,
-        those of a volume rescaled (HU in CT). `channel` is a name, an index or several, all by
-        default; `z` is the plane of a stack or the slice of a volume. Needs NumPy.
+        `size` is the number of pixels along the longer side; None is full resolution. Values are
+        those of the image, in a volume after rescaling (HU in CT). `channel` is a name, an index or
+        a list of them, by default all; `z` is the plane of a stack or the slice of a volume, by
+        default the middle one. Requires NumPy.
         """
         return self.region(name, box, size, channel, z).pixels
 
@@ -87,7 +88,7 @@ class Client:
         channel: Channels | None = None,
         z: int | None = None,
     ) -> Region:
-        """Return what `read` returns, and where exactly its pixels lie."""
+        """Return the pixels that `read` returns, with their exact position."""
         return Region.of_reply(
             self._server.exchange("GET", region_path(name, box, size, "raw", channel, z))
         )
@@ -100,16 +101,16 @@ class Client:
         channel: Channels | None = None,
         z: int | None = None,
     ) -> bytes:
-        """Return a PNG of what `read` returns."""
+        """Return a PNG of the pixels that `read` returns."""
         return self._server.exchange("GET", region_path(name, box, size, "png", channel, z)).content
 
     def slide_levels(
         self, name: str, channel: str | int | None = None, z: int | None = None
     ) -> list[SlideLevel]:
-        """Return the levels of a slide, the finest first, as arrays that read when indexed.
+        """Return the levels of a slide, finest first, as arrays that are read when indexed.
 
-        They are (y, x, 3) for a colour image, (c, y, x) for any other, and (y, x) where one
-        `channel` is named. Needs NumPy.
+        They are (y, x, 3) for an image in colour, (c, y, x) for others, and (y, x) if `channel` is
+        given. Requires NumPy.
         """
         info = self.image(name)
 
@@ -120,13 +121,13 @@ class Client:
         return [SlideLevel(read, info, n, one_channel=one) for n in range(len(info.levels))]
 
     def read_volume(self, name: str) -> Pixels:
-        """Return all voxels of a volume, (k, j, i), rescaled (HU in CT); one request a slice.
+        """Return the (k, j, i) voxels of a volume, after rescaling (HU in CT).
 
-        Raises ValueError if the image is no volume. Needs NumPy.
+        Sends one request per slice. Raises ValueError if the image is not a volume. Requires NumPy.
         """
         volume = self.image(name).volume
         if volume is None:
-            raise ValueError(f"{name!r} is no volume; call read() or slide_levels()")
+            raise ValueError(f"{name!r} is not a volume; call read() or slide_levels()")
         columns, rows, slices = volume.size
         box = (0, 0, columns, rows)
         return np.concatenate([self.read(name, box, z=k) for k in range(slices)])
@@ -140,13 +141,12 @@ class Client:
         is_slide: bool = False,
         **options: Unpack[Options],
     ) -> str:
-        """Send what a request needs of `pixels`, and return the name to submit it with.
+        """Upload the pixels that a request needs, and return the name of the image for the request.
 
-        `pixels` are (y, x, 3) uint8 in red, green and blue, or (c, y, x) uint8 or uint16, with a
-        name for each of the `channels`. Send the request with the same `options`; `spacing_um` is
-        the size of a pixel, `is_slide` says that there is glass around the tissue. Raises
-        ValueError for other pixels, and ClientError, before any is sent, where the server would
-        refuse the request. Needs NumPy.
+        `pixels` are (y, x, 3) uint8 in colour, or (c, y, x) uint8 or uint16 with the names of the
+        `channels`. Pass the same `options` to the request. `spacing_um` is the size of a pixel;
+        `is_slide` means that there is glass around the tissue. Raises ValueError for other pixels,
+        and ClientError before the upload if the server would refuse the request. Requires NumPy.
         """
         array = ArrayPixels(pixels, channels)
         return upload_region(
@@ -171,12 +171,12 @@ class Client:
         is_slide: bool = True,
         **options: Unpack[Options],
     ) -> str:
-        """Send what a request needs of a slide that only the caller can read.
+        """Upload the pixels that a request needs of a slide that only the caller can read.
 
-        `read(downsample, (x0, y0, x1, y1))` returns pixels as in `upload_array`, of `dtype`: what
-        the box shows, in pixels that are `downsample` image pixels wide. It is asked for the region
-        at full resolution and for the whole slide as a small overview. `size` is (width, height) of
-        the slide. The rest is as in `upload_array`.
+        `read(downsample, (x0, y0, x1, y1))` returns the pixels of a box, as in `upload_array` and
+        of type `dtype`. The box is in pixels that are `downsample` image pixels wide. It is called
+        for parts of the region at full resolution, and of the whole slide as a small overview.
+        `size` is the (width, height) of the slide. See `upload_array` for the rest.
         """
         return upload_region(
             self._server,
@@ -192,16 +192,16 @@ class Client:
     def upload_volume(
         self, voxels: Pixels, volume: Volume, model: str, **options: Unpack[Options]
     ) -> str:
-        """Send the (k, j, i) voxels of a volume, and return the name to submit the request with.
+        """Upload the (k, j, i) voxels of a volume, and return its name for the request.
 
-        They are uint8, int8, uint16, int16 or float32, HU in CT; `volume` says where they lie.
-        Send the request with the same `options`. Raises ValueError for other voxels, and
-        ClientError, before any is sent, where the server would refuse the request. Needs NumPy.
+        They are uint8, int8, uint16, int16 or float32, in HU for CT; `volume` is their grid. Pass
+        the same `options` to the request. Raises ValueError for other voxels, and ClientError
+        before the upload if the server would refuse the request. Requires NumPy.
         """
         return upload_volume(self._server, voxels, volume, model, options)
 
     def delete_upload(self, name: str) -> None:
-        """Delete the upload called `name`; the server would do so some hours later."""
+        """Delete the upload called `name`. Otherwise the server deletes it after some hours."""
         self._server.exchange("DELETE", f"/v1/uploads/{name.removeprefix('upload:')}")
 
     def jobs(self, ended: int = 100) -> list[Json]:

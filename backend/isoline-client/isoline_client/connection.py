@@ -1,4 +1,4 @@
-"""Requests to one server, with retries by the policy."""
+"""Requests to one server, with retries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from isoline_client.transport import Headers, Reply, Transport
 
 
 class Connection:
-    """The server as shared by a client and its jobs. Thread-safe."""
+    """The connection that a client and its jobs share. Thread-safe."""
 
     def __init__(
         self,
@@ -28,7 +28,7 @@ class Connection:
     def attempts(
         self, patience_seconds: float, *, stop: Stop | None = None, listener: Listener | None = None
     ) -> Attempts:
-        """Return the attempts at one request, of which the first begins now."""
+        """Return the attempts at one operation; the first of them begins now."""
         return Attempts(self.policy, patience_seconds, stop, listener or self.listener)
 
     def exchange(
@@ -39,9 +39,9 @@ class Connection:
         headers: Headers | None = None,
         stop: Stop | None = None,
     ) -> Reply:
-        """Send a short request, with retries, and return the complete response.
+        """Return the response to a short request, which is retried.
 
-        Raises ClientError if it is refused or given up.
+        Raises ClientError if the server refuses it or cannot be reached.
         """
         attempts = self.attempts(self.policy.request_seconds, stop=stop)
         return ask(attempts, lambda: self.http.exchange(method, path, body, headers))

@@ -43,8 +43,8 @@ class Contours:
     provisional: bool
     """Shown until a later event replaces them, never stored."""
     replaces: Sequence[str]
-    """Ids of features that go, before these are added: provisional ones, and those of the earlier
-    run that the request replaces."""
+    """The ids of features to remove before these are added: provisional ones, and those of the job
+    that the request replaces."""
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from isoline_client.job import Job
 from isoline_client.retry import Listener
 
 ROOM = 64
-"""The most events that are buffered for the viewer; reading pauses while there are so many."""
+"""The largest number of waiting events; no more are read until some are handed out."""
 
 
 class Follower:
-    """The events of one job, read by a separate thread. Thread-safe.
+    """Reads the events of one job in its own thread. Thread-safe.
 
         with Follower(job) as follower:
             while not follower.is_over:
@@ -26,7 +26,7 @@ class Follower:
         if follower.error:
             ...
 
-    A lost connection is taken up again. Stopping it cancels nothing: see `Job.cancel`.
+    A lost connection is restored. Stopping does not cancel the job; see `Job.cancel`.
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class Follower:
         on_back: Callable[[], object] | None = None,
         room: int = ROOM,
     ) -> None:
-        """Follow `job` from the event after number `after`, in the dialect `format`.
+        """Follow `job` after event number `after`, in the dialect `format`.
 
         `on_lost` is called with the reason and the seconds until the next attempt when the
-        connection is lost, `on_back` when it is found again, both by the thread that reads; by
-        default the client's listener hears of it.
+        connection is lost, and `on_back` when it is restored, both in the thread that reads. The
+        defaults are those of the client's listener. At most `room` events are held.
         """
         default = job.server.listener
         self._job = job
@@ -59,14 +59,15 @@ class Follower:
         self._thread = threading.Thread(target=self._read, name=f"isoline-{job.id}", daemon=True)
 
     def start(self) -> Follower:
-        """Start reading, once; return self."""
+        """Start reading, and return self. May be called once."""
         self._thread.start()
         return self
 
     def stop(self) -> None:
-        """Stop reading and discard events that have not been returned.
+        """Stop reading, and discard the events that have not been handed out.
 
-        Returns at once, and so does a waiting `get`. May be called from any thread, repeatedly.
+        May be called from any thread, any number of times. Returns at once, and so does a waiting
+        `get`.
         """
         self._stopped.set()
         with self._changed:
@@ -74,15 +75,15 @@ class Follower:
             self._changed.notify_all()
 
     def get(self, timeout: float | None = None) -> Event | None:
-        """Return the next event, None after `timeout` seconds without one or once it is over."""
+        """Return the next event, or None after `timeout` seconds without one or at the end."""
         with self._changed:
             self._changed.wait_for(self._has_news, timeout)
             return self._hand_out(1)[0] if self._waiting else None
 
     def drain(self, seconds: float = 0.0) -> list[Event]:
-        """Return all buffered events; wait at most `seconds` for the first.
+        """Return all events that have arrived; wait at most `seconds` for the first.
 
-        Call it with 0 from a timer of a user interface.
+        The default suits the timer of a user interface.
         """
         with self._changed:
             self._changed.wait_for(self._has_news, seconds)
@@ -90,18 +91,18 @@ class Follower:
 
     @property
     def seq(self) -> int:
-        """The number of the last event that was returned, after which to resume."""
+        """The number of the last event that was handed out, after which to resume."""
         return self._seq
 
     @property
     def is_over(self) -> bool:
-        """Whether no more events will be returned."""
+        """Whether no more events will be handed out."""
         with self._changed:
             return self._stopped.is_set() or (self._has_ended and not self._waiting)
 
     @property
     def error(self) -> ClientError | None:
-        """Why it ended before the job did; None if it did not, or was stopped."""
+        """The reason why the events ended before the job did; None otherwise, or after `stop`."""
         return self._error if self.is_over and not self._stopped.is_set() else None
 
     def __enter__(self) -> Follower:

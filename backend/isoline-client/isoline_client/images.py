@@ -1,7 +1,7 @@
-"""Images on the server: their descriptions and their pixels. Pixels require NumPy.
+"""Images on the server: their metadata and their pixels. Pixels require NumPy.
 
-Boxes are (x0, y0, x1, y1) in image coordinates: level-0 pixels, the origin at the corner of the
-first one.
+Boxes are (x0, y0, x1, y1) in image coordinates: level-0 pixels, with the origin at the corner of
+the first one.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ class Volume:
     step_j_mm: Vector = (0.0, 1.0, 0.0)
     step_k_mm: Vector = (0.0, 0.0, 1.0)
     frame_of_reference: str = ""
-    """FrameOfReferenceUID; empty if there is none."""
+    """The FrameOfReferenceUID; empty if there is none."""
     modality: str = ""
     slices: Sequence[Json] = ()
-    """The `instance` and `frame` of each slice k; empty if slices have no names."""
+    """The `instance` and `frame` of each slice k; empty if slices have no names (NIfTI)."""
 
     @classmethod
     def of_json(cls, said: Json) -> Volume:
@@ -83,7 +83,7 @@ class Volume:
         return i, j, k
 
     def position_mm(self, i: float, j: float, k: float) -> Vector:
-        """Return the position of voxel (i, j, k), or of a place between voxels."""
+        """Return the position of the centre of voxel (i, j, k); the indices may be fractional."""
         x, y, z = (
             o + i * di + j * dj + k * dk
             for o, di, dj, dk in zip(
@@ -95,7 +95,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """The description of an image."""
+    """The metadata of an image."""
 
     name: str
     kind: str
@@ -105,20 +105,20 @@ class ImageInfo:
     levels: Sequence[Level]
     """Finest first."""
     spacing_um: tuple[float, float] | None
-    """Micrometres per image pixel, (x, y); None if the file does not give it."""
+    """Micrometres per image pixel, (x, y); None if the file does not record them."""
     channels: Sequence[str]
     dtype: str
-    """The name of a NumPy data type, such as "uint8"."""
+    """The name of a NumPy type, such as "uint8"."""
     z_planes: int
     fingerprint: str
-    """A digest of the content: copies of a file share it."""
+    """A digest of the content; copies of a file share it."""
     problems: Sequence[str]
-    """Problems with the file, as sentences for the user."""
+    """Warnings to show to the user, a sentence each."""
     volume: Volume | None
 
     @classmethod
     def of_json(cls, said: Json) -> ImageInfo:
-        """Return the image in a response of `GET /v1/images/NAME`."""
+        """Return the metadata in a response of `GET /v1/images/NAME`."""
         spacing, volume = said["spacing_um"], said.get("volume")
         return cls(
             name=said["name"],
@@ -144,19 +144,19 @@ class ImageInfo:
 
 @dataclass(frozen=True)
 class Region:
-    """Pixels of a part of an image, and its position."""
+    """Pixels of an image, and their position."""
 
     pixels: Pixels
     """(c, y, x)"""
     box: tuple[float, float, float, float]
-    """The part that they show, in image coordinates: the requested box, widened to whole pixels."""
+    """The part of the image that they cover: the requested box, widened to whole pixels."""
 
     @classmethod
     def of_reply(cls, reply: Reply) -> Region:
-        """Return the raw pixels in a response. Raises ClientError."""
+        """Return the region in a response with raw pixels. Raises ClientError if it has none."""
         headers = reply.headers
         if "X-Isoline-Dtype" not in headers:
-            what, remedy = "the server sends no raw pixels", "update isoline there"
+            what, remedy = "the server does not send raw pixels", "update isoline on the server"
             raise ClientError(reply.status, "NotSupported", what, remedy)
         dtype = np.dtype(headers["X-Isoline-Dtype"])
         shape = [int(n) for n in headers["X-Isoline-Shape"].split(",")]
@@ -178,7 +178,7 @@ def region_path(
     channel: Channels | None = None,
     z: int | None = None,
 ) -> str:
-    """Return the path of a part of an image; `size` None is each of the pixels that it touches."""
+    """Return the path of a part of an image; if `size` is None, at full resolution."""
     x0, y0, x1, y1 = map(float, box)
     if size is None:
         x0, y0, x1, y1 = math.floor(x0), math.floor(y0), math.ceil(x1), math.ceil(y1)

@@ -1,4 +1,4 @@
-"""The levels of a slide as arrays that read their pixels when indexed. Requires NumPy."""
+"""The levels of a slide as arrays that are read when they are indexed. Requires NumPy."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from isoline_client.arrays import Pixels, np
 from isoline_client.images import ImageInfo, Region
 
 READ_PX = 2048
-"""Side of the largest part in one request, in pixels of the level."""
+"""The longest side of the parts in which pixels are requested."""
 
 Read = Callable[[tuple[float, float, float, float], int], Region]
-"""Returns the region of a box in image coordinates, with that many pixels along its longer side."""
+"""Returns the region of a box in image coordinates, with this number of pixels along its longer
+side."""
 
 
 class SlideLevel:
-    """One level of a slide, which napari and dask accept as an array.
+    """One level of a slide, as an array for napari and Dask.
 
-    The axes are (y, x, 3) for a colour image, (c, y, x) for any other, and (y, x) for one channel.
-    It is indexed by integers and slices; each time, the selected pixels are requested from the
-    server, with the token and the headers of the client. Nothing is cached.
+    The axes are (y, x, 3) for an image in colour, (c, y, x) for others, and (y, x) for one channel.
+    Indexing with integers and slices requests the selected pixels, with the token and the headers
+    of the client. Nothing is cached.
     """
 
     def __init__(self, read: Read, info: ImageInfo, number: int, *, one_channel: bool) -> None:
@@ -52,7 +53,7 @@ class SlideLevel:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> Pixels:
-        """Return the values that `key` selects, as in NumPy. Raises IndexError and ClientError."""
+        """Return the selected pixels, as NumPy would. Raises IndexError or ClientError."""
         keys = self._all_keys(key if isinstance(key, tuple) else (key,))
         spans = [_span(each, length) for each, length in zip(keys, self.shape, strict=True)]
         y, x = (spans[self._axes.index(axis)] for axis in "yx")
@@ -76,7 +77,7 @@ class SlideLevel:
         return f"SlideLevel(shape={self.shape}, dtype={self.dtype})"
 
     def _all_keys(self, given: tuple[Any, ...]) -> list[Any]:
-        """Return a key for each axis; `...` and omitted axes select all."""
+        """Return a key for each axis, with `...` and missing keys replaced by slices."""
         place = next((n for n, each in enumerate(given) if each is Ellipsis), len(given))
         before, after = given[:place], given[place + 1 :]
         missing = self.ndim - len(before) - len(after)
@@ -85,7 +86,7 @@ class SlideLevel:
         return [*before, *[slice(None)] * missing, *after]
 
     def _pixels(self, x0: int, y0: int, x1: int, y1: int) -> Pixels:
-        """Return (c, y, x) of a box in pixels of the level."""
+        """Return the (c, y, x) pixels of a box in pixels of the level."""
         whole = np.empty((self._channels, y1 - y0, x1 - x0), self.dtype)
         for y in range(y0, y1, READ_PX):
             for x in range(x0, x1, READ_PX):
@@ -98,7 +99,7 @@ class SlideLevel:
         region = self._read((x0 * dx, y0 * dy, x1 * dx, y1 * dy), max(x1 - x0, y1 - y0))
         _, height, width = region.pixels.shape
         left, top, right, bottom = region.box
-        # the server's pixels are square and whole: its box may begin before ours, or end early
+        # the server returns whole, square pixels: its box may begin before ours or end early
         first_x = round((x0 * dx - left) * width / (right - left))
         first_y = round((y0 * dy - top) * height / (bottom - top))
         columns = np.clip(np.arange(first_x, first_x + x1 - x0), 0, width - 1)
@@ -108,12 +109,12 @@ class SlideLevel:
 
 @dataclass(frozen=True)
 class _Span:
-    """The part of an axis to read: from `start` to before `stop`."""
+    """The part of an axis that has to be read, from `start` to before `stop`."""
 
     start: int
     stop: int
     inside: int | slice
-    """The key, counted from `start`."""
+    """The key within that part."""
 
 
 def _span(key: Any, length: int) -> _Span:

@@ -1,4 +1,4 @@
-"""Runs on a region or a whole image, which can be repeated with other settings."""
+"""Runs: a request that can be started again with other options."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """One request, its job, and its shown results. Not thread-safe.
+    """A request, its job, and what is shown of it. Not thread-safe.
 
         run = Run(client, "slide.svs", "nuclei", region=[0, 0, 4096, 4096]).start()
         while not run.is_over:
             draw(run.update(0.1))
-        run.again(parameters={"sensitivity": 0.8})
+        run.again(parameters={"min_score": 0.7})
 
-    If a run is started again, its results replace the earlier ones as they arrive; see `replaces`
-    in the protocol.
+    When a run is started again, its results replace the earlier ones as they arrive, as the
+    protocol describes under "Running again".
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class Run:
         on_lost: Callable[[str, float], object] | None = None,
         on_back: Callable[[], object] | None = None,
     ) -> Run:
-        """Return the run of a `bookmark`, which continues and can be started again.
+        """Return the run of a `bookmark`, and follow its job.
 
-        `objects` and `slices` are those that the viewer has stored: `store.final()` and
-        `store.final_slices()` when the bookmark was made. With them, only changes since then are
-        reported; without them, everything is reported again.
+        `objects` and `slices` are what the viewer has saved: `store.final()` and
+        `store.final_slices()` at the time of the bookmark. Only later results are sent then;
+        without them, all results of the job are sent again.
         """
         noted = json.loads(bookmark)
         run = cls(client, noted["image"], noted["model"], on_lost=on_lost, on_back=on_back)
@@ -81,31 +81,31 @@ class Run:
 
     @property
     def job(self) -> Job:
-        """The job on the server, the latest one where it was started again."""
+        """The job on the server; the latest one if the run was started again."""
         if self._job is None:
             raise RuntimeError("the run has no job yet; call start()")
         return self._job
 
     @property
     def follower(self) -> Follower:
-        """What reads the events of the job."""
+        """The follower of the job."""
         if self._follower is None:
             raise RuntimeError("the run is not followed yet; call start()")
         return self._follower
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will come: it has ended, or `error` says why it is lost."""
+        """Whether no more events will arrive; `error` is set if they ended before the job did."""
         return self.follower.is_over
 
     @property
     def error(self) -> ClientError | None:
-        """Why the events broke off; None where they did not."""
+        """The reason why the events ended before the job did, or None."""
         return self.follower.error
 
     @property
     def bookmark(self) -> str:
-        """What `resume` needs, as JSON text: store it with the results."""
+        """The run as JSON text, for `resume`; save it together with the results."""
         started = self.store.started
         noted = {
             "job": self.job.id,
@@ -126,15 +126,15 @@ class Run:
         cannot be reached.
         """
         if self._job is not None:
-            raise RuntimeError("the run was started before; call again()")
+            raise RuntimeError("the run has already been started; call again()")
         return self.again()
 
     def again(self, **changes: Unpack[Options]) -> Run:
-        """Start the request again, with some options changed; return self.
+        """Send the request again, with some options changed; return self.
 
-        The new results replace the earlier ones as they arrive, except those that the user has
-        changed. An earlier job that is still running is cancelled. Raises ClientError as `start`
-        does; the earlier run is then left as it was.
+        The new results replace the earlier ones as they arrive, except those that the store keeps
+        for the user. An earlier job that is still running is cancelled. If ClientError is raised,
+        as by `start`, the earlier job and its results stay.
         """
         options: Options = {**self.options, **changes}
         replacing: Options = options if self._job is None else {**options, "replaces": self._job.id}
@@ -144,19 +144,19 @@ class Run:
         return self
 
     def follow(self) -> Run:
-        """Go on with the job after the connection was given up; return self."""
+        """Follow the job again, after an `error`; return self."""
         self._follow(self.job, self.store)
         return self
 
     def update(self, seconds: float = 0.0) -> Change:
-        """Take all events that are there, and return what the viewer has to draw.
+        """Take all events that have arrived, and return the change to draw.
 
-        Waits at most `seconds` for the first.
+        Waits at most `seconds` for the first event.
         """
         return self.store.take(*self.follower.drain(seconds))
 
     def cancel(self) -> None:
-        """Stop the job; what it has found stays. The last events still come."""
+        """Cancel the job; its results so far are kept. Its last events still arrive."""
         self.job.cancel()
 
     def _follow(self, job: Job, store: Store) -> None:

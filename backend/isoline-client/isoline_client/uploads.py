@@ -1,7 +1,7 @@
-"""Pixels and voxels sent to a server that cannot see the file. Needs NumPy.
+"""Uploads of images that the server does not have. Requires NumPy.
 
-The server says which pixels a request needs: see "Naming images" in isoline's protocol. Pixels are
-(y, x, 3) uint8 for red, green and blue, and (c, y, x) uint8 or uint16 for named channels.
+The server lists the pixels that a request needs, as isoline's protocol describes. Pixels are
+(y, x, 3) uint8 for images in colour, and (c, y, x) uint8 or uint16 for named channels.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from isoline_client.images import Volume
 from isoline_client.options import Json, Options, request_body
 
 Box: TypeAlias = tuple[int, int, int, int]
-"""Whole pixels (x0, y0, x1, y1) of a level; x1 and y1 are just outside."""
+"""Whole pixels [x0, x1) x [y0, y1) of a level, as (x0, y0, x1, y1)."""
 Read: TypeAlias = Callable[[int, Box], Pixels]
-"""Given a downsample, image pixels per pixel, returns what a box in pixels of that level shows."""
+"""Given a downsample in image pixels per pixel and a box at that resolution, returns its pixels."""
 
 PIXEL_TYPES = ("uint8", "uint16")
 VOXEL_TYPES = ("uint8", "int8", "uint16", "int16", "float32")
@@ -37,7 +37,7 @@ def upload_region(
     dtype: str,
     is_slide: bool,
 ) -> str:
-    """Send what a request needs of an image, and return the image's name: see `Client`."""
+    """Upload the pixels that a request needs, and return the image's name; see `Client`."""
     _check_type(dtype, PIXEL_TYPES if channels else PIXEL_TYPES[:1], "pixels")
     announced: Json = {
         "size": [*size],
@@ -61,7 +61,7 @@ def upload_region(
 def upload_volume(
     server: Connection, voxels: Pixels, volume: Volume, model: str, options: Options
 ) -> str:
-    """Send the voxels of a volume, and return the image's name: see `Client`."""
+    """Upload the voxels of a volume, and return the image's name; see `Client`."""
     dtype = np.dtype(voxels.dtype).name
     _check_type(dtype, VOXEL_TYPES, "voxels")
     if voxels.shape != volume.shape:
@@ -85,7 +85,7 @@ def upload_volume(
 
 @dataclass(frozen=True)
 class ArrayPixels:
-    """An array as `upload_region` wants an image: any part of it, at any downsample."""
+    """An array as an image for `upload_region`: any part of it, at any downsample."""
 
     pixels: Pixels
     channels: Sequence[str] | None
@@ -93,15 +93,15 @@ class ArrayPixels:
     def __post_init__(self) -> None:
         if self.channels is None and self.pixels.shape[2:] != (3,):
             raise ValueError(
-                f"pixels of shape {self.pixels.shape} are no colours, (y, x, 3); "
+                f"pixels of shape {self.pixels.shape} are not in colour, (y, x, 3); "
                 "name the `channels` of (c, y, x)"
             )
         if self.channels is not None and (
             self.pixels.ndim != 3 or len(self.pixels) != len(self.channels)
         ):
             raise ValueError(
-                f"pixels of shape {self.pixels.shape} have not one plane for each of the "
-                f"{len(self.channels)} channels; give (c, y, x)"
+                f"pixels of shape {self.pixels.shape} do not have one plane for each of the "
+                f"{len(self.channels)} channels; pass (c, y, x)"
             )
 
     @property
@@ -111,7 +111,7 @@ class ArrayPixels:
         return width, height
 
     def read(self, downsample: int, box: Box) -> Pixels:
-        """Return what `box` shows; each of its pixels is the mean of those that it covers."""
+        """Return the pixels of `box`, each the mean of the array's pixels that it covers."""
         x0, y0, x1, y1 = (edge * downsample for edge in box)
         inside = (slice(None),) * self._y + (slice(y0, y1), slice(x0, x1))
         part = self.pixels[inside]
@@ -122,12 +122,12 @@ class ArrayPixels:
 
     @property
     def _y(self) -> int:
-        """The axis of rows, which that of columns follows."""
+        """The axis of rows; that of columns follows it."""
         return 0 if self.channels is None else 1
 
 
 def _means(pixels: Pixels, axis: int, count: int) -> Pixels:
-    """Return the means of each `count` neighbours along an axis; at its end there may be fewer."""
+    """Return the means of each `count` neighbours along an axis, of fewer at its end."""
     starts = np.arange(0, pixels.shape[axis], count)
     sums = np.add.reduceat(pixels, starts, axis=axis, dtype=np.float64)
     counts = np.diff(starts, append=pixels.shape[axis])
@@ -147,7 +147,7 @@ def _check_type(dtype: str, known: Sequence[str], what: str) -> None:
 
 
 def _tiles(area: Sequence[int], side: int) -> Iterator[tuple[int, int, Box]]:
-    """Yield the column, the row and the box of each tile of an area, on a lattice from 0, 0."""
+    """Yield the column, the row and the box of each tile of an area."""
     x0, y0, x1, y1 = area
     for row in range(y0 // side, -(-y1 // side)):
         for column in range(x0 // side, -(-x1 // side)):
@@ -156,12 +156,12 @@ def _tiles(area: Sequence[int], side: int) -> Iterator[tuple[int, int, Box]]:
 
 
 def _tile(pixels: Pixels, box: Box, channels: Sequence[str] | None, dtype: str) -> bytes:
-    """Return the PNG of a tile, whose channels lie below each other where they are no colours."""
+    """Return the PNG of a tile; named channels are stacked from top to bottom."""
     width, height = box[2] - box[0], box[3] - box[1]
     shape = (height, width, 3) if channels is None else (len(channels), height, width)
     if pixels.shape != shape or pixels.dtype != dtype:
         raise ValueError(
-            f"the pixels of {box} have the shape {pixels.shape} and the type {pixels.dtype}; "
+            f"the pixels of {box} have shape {pixels.shape} and type {pixels.dtype}; "
             f"expected {shape} and {dtype}"
         )
     return _png(pixels if channels is None else pixels.reshape(-1, width))
