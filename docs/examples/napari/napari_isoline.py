@@ -30,9 +30,7 @@ class Adapter:
         self._clicked = None
         if self.image.volume:
             place = {"ndim": 3, "scale": self.image.volume.spacing_mm[::-1]}
-            whole = 0, 0, *self.image.size
-            slices = [client.read(name, whole, z=k)[0] for k in range(self.image.volume.size[2])]
-            viewer.add_image(np.stack(slices), name=name, scale=place["scale"])
+            viewer.add_image(client.read_volume(name), name=name, scale=place["scale"])
         else:  # napari counts from the centre of the first pixel, isoline from its corner
             place = {"ndim": 2, "translate": (-0.5, -0.5)}
             for channel in [None] if self.image.is_rgb else self.image.channels:
@@ -69,11 +67,12 @@ class Adapter:
             if result.run and not result.run.is_over:
                 result.run.cancel()
 
-    def resume(self, model, bookmark):
-        """Go on with the run of a bookmark, perhaps of an earlier session."""
-        result = self._result(model)
-        result.show(Change(removed=[*result.run.store.objects] if result.run else ()))
-        result.run = Run.resume(self.client, bookmark)
+    def resume(self, model, bookmark=None):
+        """Go on with a run that was given up, or with that of a bookmark of an earlier session."""
+        if bookmark:
+            self._result(model).run = Run.resume(self.client, bookmark)
+        else:
+            self.results[model].run.follow()
 
     def click(self, model):
         """Let `model` find what `points` and `regions` mark, from now on."""
