@@ -93,10 +93,7 @@ def finish(adapter: Any, model: str) -> str:
 
 def answered(adapter: Any, model: str) -> str:
     """Wait for the answer to what is marked; return what the user is told."""
-    told: list[str] = []
-    clicks = adapter.results[model].clicks
-    until(adapter, lambda: not clicks.is_asking and (told.append(adapter.update()) or told[-1]))
-    return told[-1]
+    return until(adapter, lambda: not adapter.results[model].clicks.is_asking)
 
 
 def shown(adapter: Any, model: str) -> NDArray[np.int32]:
@@ -320,9 +317,9 @@ def thing(*numbers: int) -> NDArray[np.bool_]:
     return mask
 
 
-def on(n: int) -> list[list[float]]:
+def on(n: int, y: float = 30.5) -> list[list[float]]:
     """Return a place on a thing, as image coordinates y, x."""
-    return [[30.5, 15.5 + 30 * n]]
+    return [[y, 15.5 + 30 * n]]
 
 
 @pytest.fixture
@@ -336,11 +333,20 @@ def test_points_include_and_exclude(clicking: Any) -> None:
     seen = []
     for include, n in ((True, 0), (True, 1), (False, 0)):
         clicking.points.feature_defaults = {"include": include}
-        clicking.points.add(on(n))
+        clicking.points.add(on(n, y=30.5 if include else 25.5))
         answered(clicking, "flood")
         seen.append(shown(clicking, "flood") > 0)
     expected = [thing(0), thing(0, 1), thing(1)]
     np.testing.assert_array_equal(seen, expected)
+
+
+def test_a_mark_that_is_refused_tells_why_and_changes_nothing(clicking: Any) -> None:
+    clicking.points.add(on(0))
+    answered(clicking, "flood")
+    clicking.points.feature_defaults = {"include": False}
+    clicking.points.add(on(0))
+    assert "prompts[1]" in answered(clicking, "flood")
+    np.testing.assert_array_equal(shown(clicking, "flood") > 0, thing(0))
 
 
 def test_undo_and_no_marks_at_all(clicking: Any) -> None:

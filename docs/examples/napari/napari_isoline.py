@@ -109,20 +109,18 @@ class Adapter:
                 self.edited.add(corners[:, ::-1], shape_type="polygon")
 
     def update(self):
-        """Show what has come since the last call, and return how far the runs are."""
-        told = []
-        for model, result in self.results.items():
+        """Show what has come since the last call, and return how far everything is."""
+        for result in self.results.values():
             answer = result.clicks and result.clicks.poll()
             if answer:
                 result.show(answer.change, {each["id"] for each in answer.object.features})
-                told.append(f"{model}: {answer.error or answer.object.message or 'found'}")
+                result.told = answer.error or answer.object.message or "ready"
             if result.run:
                 result.show(result.run.update(), result.run.store.provisional)
                 end, at = result.run.store.end, result.run.store.progress
-                failure = result.run.error or getattr(end, "message", None)
                 tiles = f"{at.tiles_done} of {at.tiles} tiles" if at else "waiting"
-                told.append(f"{model}: {failure or tiles}")
-        return ", ".join(told)
+                result.told = result.run.error or getattr(end, "message", tiles)
+        return ", ".join(f"{model}: {each.told}" for model, each in self.results.items())
 
     def _ask(self, event=None):
         """Ask what the marks mean, unless they are only about to change."""
@@ -144,7 +142,7 @@ class Adapter:
 class SlideResult:
     """What one model has found on a slide: label images, painted where napari looks at them."""
 
-    run = clicks = None
+    run, clicks, told = None, None, "ready"
 
     def __init__(self, viewer, image, model, labels):
         self._features, self._outlines, self._count = {}, Outlines(), 0
@@ -190,7 +188,7 @@ class SlideResult:
 class VolumeResult:
     """What one model has found in a volume; slices in which the user has painted stay."""
 
-    run = clicks = None
+    run, clicks, told = None, None, "ready"
 
     def __init__(self, viewer, image, model, labels):
         self._pixels = np.zeros(image.volume.shape, np.uint8)
