@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from isoline_client import Client
+from isoline_client import ONCE, Cancelled, Client, Run
 from tests import killable, volumes
 from tests.serving import serving
 from tests.slides import CHANNELS, Shapes, colour, disks, fluorescence, reduce_mean
@@ -93,16 +93,7 @@ def finish(adapter: Any, model: str) -> str:
 
 def answered(adapter: Any, model: str) -> str:
     """Wait for the answer to what is marked; return what the user is told."""
-    told = [""]
-    clicks = adapter.results[model].clicks
-
-    def has_come() -> bool:
-        if not clicks.is_asking:
-            told.append(adapter.update())
-        return bool(told[-1])
-
-    until(adapter, has_come)
-    return told[-1]
+    return until(adapter, lambda: not adapter.results[model].clicks.is_asking)
 
 
 def shown(adapter: Any, model: str) -> NDArray[np.int32]:
@@ -210,27 +201,34 @@ def test_the_cursor_tells_what_it_is_on(adapter: Any, slide: Shapes) -> None:
     assert told == f"0, {number}; label: Foreground, id: {feature['id']}"
 
 
-def test_pieces_are_faint_until_they_are_final(adapter: Any) -> None:
-    adapter.segment("slow", seconds=0.1)
-    store = adapter.results["slow"].run.store
+def begin(adapter: Any) -> Any:
+    """Take up a run of small tiles, whose areas grow piece by piece; return what it finds."""
+    parameters = {"output": "mask"}
+    run = Run(adapter.client, adapter.image.name, "threshold", tile=64, parameters=parameters)
+    adapter.resume("threshold", run.start().bookmark)
+    store = adapter.results["threshold"].run.store
     until(adapter, lambda: store.provisional)
-    assert opacities(adapter, "slow") == {napari_isoline.FAINT}
-    finish(adapter, "slow")
-    assert opacities(adapter, "slow") == {1.0}
+    return store
+
+
+def test_pieces_are_faint_until_they_are_final(adapter: Any, slide: Shapes) -> None:
+    store = begin(adapter)
+    assert napari_isoline.FAINT in opacities(adapter, "threshold")
+    finish(adapter, "threshold")
+    assert not store.provisional
+    assert opacities(adapter, "threshold") == {1.0}
+    assert len(objects(shown(adapter, "threshold"), slide.labels)) == slide.count
 
 
 def test_stopping_keeps_what_is_final(adapter: Any) -> None:
-    adapter.segment("slow", seconds=0.2)
-    run = adapter.results["slow"].run
-    until(adapter, lambda: run.store.provisional)
+    store = begin(adapter)
     adapter.cancel()
-    told = finish(adapter, "slow")
-    assert set(shown(adapter, "slow").ravel().tolist()) - {0} == set(
-        adapter.results["slow"].layer.features["index"]
-    )
-    assert opacities(adapter, "slow") <= {1.0}
-    assert type(run.store.end).__name__ == "Cancelled"
-    assert 0 < int(told.split()[1]) < 30
+    told = finish(adapter, "threshold")
+    assert isinstance(store.end, Cancelled)
+    assert opacities(adapter, "threshold") == {1.0}
+    assert len(adapter.results["threshold"].layer.features) == len(store.objects) > 0
+    done, tiles = re.findall(r"\d+", told)
+    assert 0 < int(done) < int(tiles)
 
 
 def test_a_second_run_replaces_the_first_but_not_what_was_edited(
@@ -273,34 +271,39 @@ def test_a_second_run_with_the_same_settings_changes_nothing(adapter: Any) -> No
 
 
 def test_a_run_is_taken_up_in_another_session(url: str, adapter: Any, slide: Shapes) -> None:
-    adapter.segment("slow", seconds=0.1)
-    until(adapter, lambda: adapter.results["slow"].run.store.provisional)
+    begin(adapter)
     later = opened(url, slide.path.name)
-    later.resume("slow", adapter.results["slow"].run.bookmark)
-    finish(later, "slow")
-    finish(adapter, "slow")
-    np.testing.assert_array_equal(shown(later, "slow") > 0, shown(adapter, "slow") > 0)
-    adapter.resume("slow", adapter.results["slow"].run.bookmark)
-    finish(adapter, "slow")
-    np.testing.assert_array_equal(shown(later, "slow") > 0, shown(adapter, "slow") > 0)
+    later.resume("threshold", adapter.results["threshold"].run.bookmark)
+    finish(later, "threshold")
+    assert len(objects(shown(later, "threshold"), slide.labels)) == slide.count
 
 
 def test_a_killed_server_costs_nothing(images: Path, slide: Shapes, tmp_path: Path) -> None:
     with killable.running(images, tmp_path, more=ONE_WORKER) as server:
         adapter = opened(server.url, slide.path.name)
-        adapter.segment("slow", seconds=0.1)
-        until(adapter, lambda: len(adapter.results["slow"].run.store.provisional) > 4)
+        begin(adapter)
         server.kill()
         adapter.update()
+        assert len(np.unique(shown(adapter, "threshold"))) - 1 < slide.count
         server.start()
-        finish(adapter, "slow")
-        undisturbed = opened(server.url, slide.path.name)
-        undisturbed.segment("slow", seconds=0.0)
-        finish(undisturbed, "slow")
-    expected = shown(undisturbed, "slow")
-    assert adapter.results["slow"].run.error is None
-    np.testing.assert_array_equal(shown(adapter, "slow") > 0, expected > 0)
-    assert len(adapter.results["slow"].layer.features) == len(np.unique(expected)) - 1
+        finish(adapter, "threshold")
+    assert adapter.results["threshold"].run.error is None
+    assert len(objects(shown(adapter, "threshold"), slide.labels)) == slide.count
+    assert len(adapter.results["threshold"].layer.features) == slide.count
+
+
+def test_a_run_that_was_given_up_goes_on(images: Path, slide: Shapes, tmp_path: Path) -> None:
+    with killable.running(images, tmp_path, more=ONE_WORKER) as server:
+        adapter = opened(server.url, slide.path.name)
+        adapter.client = Client(server.url, policy=ONCE)
+        begin(adapter)
+        server.kill()
+        told = finish(adapter, "threshold")
+        server.start()
+        adapter.resume("threshold")
+        finish(adapter, "threshold")
+    assert told.startswith("threshold: the events broke off")
+    assert len(objects(shown(adapter, "threshold"), slide.labels)) == slide.count
 
 
 # Clicks
@@ -314,9 +317,9 @@ def thing(*numbers: int) -> NDArray[np.bool_]:
     return mask
 
 
-def on(n: int) -> list[list[float]]:
+def on(n: int, y: float = 30.5) -> list[list[float]]:
     """Return a place on a thing, as image coordinates y, x."""
-    return [[30.5, 15.5 + 30 * n]]
+    return [[y, 15.5 + 30 * n]]
 
 
 @pytest.fixture
@@ -330,11 +333,20 @@ def test_points_include_and_exclude(clicking: Any) -> None:
     seen = []
     for include, n in ((True, 0), (True, 1), (False, 0)):
         clicking.points.feature_defaults = {"include": include}
-        clicking.points.add(on(n))
+        clicking.points.add(on(n, y=30.5 if include else 25.5))
         answered(clicking, "flood")
         seen.append(shown(clicking, "flood") > 0)
     expected = [thing(0), thing(0, 1), thing(1)]
     np.testing.assert_array_equal(seen, expected)
+
+
+def test_a_mark_that_is_refused_tells_why_and_changes_nothing(clicking: Any) -> None:
+    clicking.points.add(on(0))
+    answered(clicking, "flood")
+    clicking.points.feature_defaults = {"include": False}
+    clicking.points.add(on(0))
+    assert "prompts[1]" in answered(clicking, "flood")
+    np.testing.assert_array_equal(shown(clicking, "flood") > 0, thing(0))
 
 
 def test_undo_and_no_marks_at_all(clicking: Any) -> None:

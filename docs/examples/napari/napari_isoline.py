@@ -30,9 +30,7 @@ class Adapter:
         self._clicked = None
         if self.image.volume:
             place = {"ndim": 3, "scale": self.image.volume.spacing_mm[::-1]}
-            whole = 0, 0, *self.image.size
-            slices = [client.read(name, whole, z=k)[0] for k in range(self.image.volume.size[2])]
-            viewer.add_image(np.stack(slices), name=name, scale=place["scale"])
+            viewer.add_image(client.read_volume(name), name=name, scale=place["scale"])
         else:  # napari counts from the centre of the first pixel, isoline from its corner
             place = {"ndim": 2, "translate": (-0.5, -0.5)}
             for channel in [None] if self.image.is_rgb else self.image.channels:
@@ -69,11 +67,12 @@ class Adapter:
             if result.run and not result.run.is_over:
                 result.run.cancel()
 
-    def resume(self, model, bookmark):
-        """Go on with the run of a bookmark, perhaps of an earlier session."""
-        result = self._result(model)
-        result.show(Change(removed=[*result.run.store.objects] if result.run else ()))
-        result.run = Run.resume(self.client, bookmark)
+    def resume(self, model, bookmark=None):
+        """Go on with a run that was given up, or with that of a bookmark of an earlier session."""
+        if bookmark:
+            self._result(model).run = Run.resume(self.client, bookmark)
+        else:
+            self.results[model].run.follow()
 
     def click(self, model):
         """Let `model` find what `points` and `regions` mark, from now on."""
@@ -110,20 +109,18 @@ class Adapter:
                 self.edited.add(corners[:, ::-1], shape_type="polygon")
 
     def update(self):
-        """Show what has come since the last call, and return how far the runs are."""
-        told = []
-        for model, result in self.results.items():
+        """Show what has come since the last call, and return how far everything is."""
+        for result in self.results.values():
             answer = result.clicks and result.clicks.poll()
             if answer:
                 result.show(answer.change, {each["id"] for each in answer.object.features})
-                told.append(f"{model}: {answer.error or answer.object.message or 'found'}")
+                result.told = answer.error or answer.object.message or "ready"
             if result.run:
                 result.show(result.run.update(), result.run.store.provisional)
                 end, at = result.run.store.end, result.run.store.progress
-                failure = result.run.error or getattr(end, "message", None)
                 tiles = f"{at.tiles_done} of {at.tiles} tiles" if at else "waiting"
-                told.append(f"{model}: {failure or tiles}")
-        return ", ".join(told)
+                result.told = result.run.error or getattr(end, "message", tiles)
+        return ", ".join(f"{model}: {each.told}" for model, each in self.results.items())
 
     def _ask(self, event=None):
         """Ask what the marks mean, unless they are only about to change."""
@@ -145,7 +142,7 @@ class Adapter:
 class SlideResult:
     """What one model has found on a slide: label images, painted where napari looks at them."""
 
-    run = clicks = None
+    run, clicks, told = None, None, "ready"
 
     def __init__(self, viewer, image, model, labels):
         self._features, self._outlines, self._count = {}, Outlines(), 0
@@ -191,7 +188,7 @@ class SlideResult:
 class VolumeResult:
     """What one model has found in a volume; slices in which the user has painted stay."""
 
-    run = clicks = None
+    run, clicks, told = None, None, "ready"
 
     def __init__(self, viewer, image, model, labels):
         self._pixels = np.zeros(image.volume.shape, np.uint8)
