@@ -181,8 +181,8 @@ class PromptJson(TypedDict):
         list[Position],
         Expected("a list of positions"),
         Field(
-            description="One position for a point, two opposite corners for a box, the positions "
-            "along a scribble, or the corners of a polygon.",
+            description="One position for a point, two opposite corners for a box (or all four of "
+            "its plane in a volume), the positions along a scribble, or the corners of a polygon.",
             json_schema_extra={"minItems": 1},
         ),
     ]
