@@ -34,9 +34,10 @@ from isoline.inference.results import cut_off
 from isoline.inference.task import TileFailed
 from isoline.models.model import Model, ModelSpec
 from isoline.models.promptable import Index
-from isoline.pipeline.flat import check_flat, flat_started, look_at_point, plane_of, scope_of
+from isoline.pipeline.flat import check_flat, flat_started, plane_of, scope_of
 from isoline.pipeline.kinds import Context, Kind, Lane, OneTilePlan
-from isoline.pipeline.volumes import check_volume, look_at_slice, volume_scope, volume_started
+from isoline.pipeline.looking import look_at_point, look_at_slice
+from isoline.pipeline.volumes import check_volume, volume_scope, volume_started
 from isoline.pipeline.voxel_boxes import box_in_voxels
 
 MAX_INITIAL_PX = 1 << 26
