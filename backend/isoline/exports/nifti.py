@@ -12,14 +12,17 @@ from isoline.geometry.nifti_forms import matrix
 from isoline.geometry.volume_grid import swap_ras
 
 
-def write(result: Segmented, path: Path) -> None:
-    """Write `result` to `path`, .nii or .nii.gz. Raises Malformed for another suffix."""
+def write(result: Segmented, path: Path, dtype: str = "uint8") -> None:
+    """Write `result` to `path`, .nii or .nii.gz, as voxels of a type that holds every label.
+
+    Raises Malformed for another suffix.
+    """
     with radiology():
         import nibabel
     check_path("nifti", path)
     forms = result.volume.forms
     affine = swap_ras(result.volume.grid.affine) if forms is None else matrix(forms.used)
-    image = nibabel.Nifti1Image(np.ascontiguousarray(result.labels.T), affine)
+    image = nibabel.Nifti1Image(np.ascontiguousarray(result.labels.T.astype(dtype)), affine)
     image.header.set_xyzt_units("mm" if forms is None else forms.units)
     if forms is not None:
         # both positions of the source, so that every reader places mask and image alike

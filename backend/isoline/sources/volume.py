@@ -90,14 +90,17 @@ def volume_image(
     )
 
 
-def series_fingerprint(slices: Iterable[SliceName]) -> str:
-    """Return a digest of the content of a DICOM series, wherever it is stored.
+def series_fingerprint(slices: Iterable[SliceName], content: Iterable[bytes]) -> str:
+    """Return a digest of a DICOM series: the names of its slices, and `content`.
 
-    An instance never changes under its UID (PS3.5 section 9), so hashing the UIDs is enough.
+    An instance must not change under its UID (PS3.5 section 9), but some do, so what is known of
+    their content counts too.
     """
     digest = hashlib.sha256()
     for name in slices:
         digest.update(f"{name.instance}#{name.frame}\n".encode())
+    for part in content:
+        digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()
 
 
