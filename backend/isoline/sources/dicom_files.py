@@ -185,4 +185,5 @@ def _left_out(copies: Sequence[str], others: Sequence[FileDataset]) -> Iterator[
         names = ", ".join(copies[:5]) + (", ..." if len(copies) > 5 else "")
         yield f"{len(copies)} files are copies of others and were left out: {names}"
     for header in others:
-        yield f"{file_name(header)} was left out: it is {_what_instead(header)}"
+        if "DirectoryRecordSequence" not in header:
+            yield f"{file_name(header)} was left out: it is {_what_instead(header)}"
