@@ -7,7 +7,7 @@ import re
 import runpy
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,6 +28,7 @@ from tests.protocol.test_openapi import check
 ADAPTER = Path(__file__).parents[2] / "docs" / "examples" / "adapter.py"
 
 PIXEL = "45935728-d0ec-539d-88db-2960a421f5eb"
+OTHER = PIXEL.replace("4", "5")
 STALE = """    for step in gesture.get("steps", [])[1:2]:
         if "volume" not in gesture and "answer" in step:
             body["replaces"] = [each["id"] for each in step["answer"][1]["features"]]
@@ -334,10 +335,13 @@ def test_what_is_wrong_with_labels_is_called_by_its_name(printed: object, proble
     assert re.search(problem, str(conformance.judge(case, json.dumps(said).encode())))
 
 
+GONE = "00000000-0000-0000-0000-000000000000"
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "problem"),
     [
-        ("the same region again", {"replaces": ["a"]}, "features that are not shown: a"),
+        ("the same region again", {"replaces": [OTHER]}, "features that are not shown"),
         ("the same region again", {"replaces": []}, "expected the id of the earlier"),
         ("the same region again", {"replaces": [PIXEL]}, "leaves out"),
         ("the same region again", {"replaces": "another"}, "nothing of the job another is shown"),
@@ -357,6 +361,23 @@ def test_a_request_that_is_wrong_is_told_why(
     assert isinstance(case.expected, dict)
     said = {**case.expected, **changes}
     assert problem in str(conformance.judge(case, json.dumps(said).encode()))
+
+
+def numbers_in(value: object) -> Iterator[float]:
+    """Yield every number in parsed JSON."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        yield from (number for each in value for number in numbers_in(each))
+    elif isinstance(value, int | float):
+        yield float(value)
+
+
+def test_requests_are_exact_as_floats_of_32_bits() -> None:
+    requests = [case.expected for case in conformance.cases() if case.mode == "request"]
+    numbers = list(numbers_in(requests))
+    assert len(numbers) > 100
+    assert numbers == [float(np.float32(number)) for number in numbers]
 
 
 def test_voxels_and_millimetres_say_the_same() -> None:

@@ -126,9 +126,10 @@ FAULTS = {
         "retry.py", "- self._since > self._patience", "- self._since > 9", "events: given up"
     ),
     "a key for each attempt": Fault(
-        "client.py",
-        "lambda: self._http.answer(method, path, body, headers)",
-        'lambda: self._http.answer(method, path, body, {"Idempotency-Key": secrets.token_hex()})',
+        "connection.py",
+        "self.http.answer(method, path, body, headers)",
+        "self.http.answer(method, path, body, "
+        '{"Idempotency-Key": __import__("secrets").token_hex()})',
         "submit: 503",
     ),
     "no key": Fault("client.py", '"Idempotency-Key": ', '"Key": ', "submit: silence"),
@@ -151,7 +152,7 @@ FAULTS = {
         "events: heartbeats alone",
     ),
     "it resumes from the start": Fault(
-        "client.py", "{path}{seq}{dialect}", "{path}-1{dialect}", "events: cut line"
+        "job.py", "after={after}{form}", "after=-1{form}", "events: cut line"
     ),
     "what comes again is taken again": Fault(
         "retry.py", 'event["seq"] > after', "True", "events: some come again"
@@ -164,15 +165,14 @@ FAULTS = {
     ),
     "an early end is the end": Fault(
         "retry.py",
-        "        if not attempts.again(lost):\n            if",
-        "        return\n        if True:\n            if",
+        "        if not attempts.again(lost):\n            if attempts.is_stopped:\n"
+        "                return\n            what",
+        "        return\n        if True:\n            if lost:\n"
+        "                return\n            what",
         "events: early end",
     ),
-    "the token is in the address": Fault(
-        "client.py",
-        'f"{path}{seq}{dialect}"',
-        'f"{path}{seq}{dialect}&token={self.client._http._token}"',
-        "token",
+    "the token is in the URL": Fault(
+        "job.py", "after={after}{form}", "after={after}&token={self.server.http._token}", "token"
     ),
     "the token is in the error": Fault(
         "errors.py",
@@ -185,12 +185,12 @@ FAULTS = {
         "transport.py", "if self._token:", 'if self._token and request.method == "POST":', "token"
     ),
     "an old look is sent again": Fault(
-        "client.py", "            self._outdated.set()\n", "", "focus: only the latest"
+        "job.py", "            self._outdated.set()\n", "", "focus: only the latest"
     ),
     "a look is sent once": Fault(
-        "client.py",
-        'self.client._ask("PATCH", self._path, place, stop=outdated)',
-        'self.client._http.answer("PATCH", self._path, place)',
+        "job.py",
+        'self.server.ask("PATCH", self._path, place, stop=outdated)',
+        'self.server.http.answer("PATCH", self._path, place)',
         "focus: 503",
     ),
 }

@@ -19,7 +19,7 @@ from isoline_client.transport import Reply
 
 Vector: TypeAlias = tuple[float, float, float]
 Channels: TypeAlias = str | int | Sequence[str | int]
-"""Names or indices; a name wins."""
+"""Names or indices; names take precedence."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Level:
     size: tuple[int, int]
     """(width, height) in its own pixels."""
     downsample: tuple[float, float]
-    """Image pixels per pixel, (x, y)."""
+    """Image pixels per pixel of this level, (x, y)."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Volume:
     """
 
     size: tuple[int, int, int]
-    """Voxels along (i, j, k)."""
+    """The number of voxels along (i, j, k)."""
     origin_mm: Vector = (0.0, 0.0, 0.0)
     step_i_mm: Vector = (1.0, 0.0, 0.0)
     step_j_mm: Vector = (0.0, 1.0, 0.0)
@@ -166,7 +166,7 @@ class Region:
 
 
 def image_path(name: str) -> str:
-    """Return the path of the image called `name`."""
+    """Return the path of the image with this name."""
     return f"/v1/images/{quote(name, safe='/:')}"
 
 

@@ -114,7 +114,7 @@ class _Schemas(GenerateJsonSchema):
         return said
 
     def chain_schema(self, schema: core_schema.ChainSchema) -> JsonSchemaValue:
-        return self.generate_inner(schema["steps"][-1])  # `Expected` looks at the whole first
+        return self.generate_inner(schema["steps"][-1])  # the step before is a check of `Expected`
 
     def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
         said = super().tagged_union_schema(schema)
@@ -211,7 +211,7 @@ def _catalogue() -> dict[str, Json]:
         "query",
         "channel",
         {"type": "string", "examples": ["DAPI,CD3", "0"]},
-        "Names or indices, separated by commas; by default all, in a picture at most seven.",
+        "Names or indices, separated by commas; by default all, but at most seven for a picture.",
     )
     z = _parameter(
         "query",
@@ -223,7 +223,7 @@ def _catalogue() -> dict[str, Json]:
         "query",
         "format",
         {"type": "string", "enum": [*FORMATS], "default": "png"},
-        "A picture, or the pixels themselves, (c, y, x) in little endian.",
+        "A picture, or raw pixels, (c, y, x) in little-endian order.",
     )
     html = {"text/html": {"schema": {"type": "string"}}}
     png = {"image/png": {"schema": {"type": "string", "contentMediaType": "image/png"}}}
@@ -265,8 +265,10 @@ def _catalogue() -> dict[str, Json]:
                     "X-Isoline-Box": _header(
                         "The part that it shows: the box, moved to whole pixels of the picture."
                     ),
-                    "X-Isoline-Shape": _header("Of raw pixels: c,y,x.", required=False),
-                    "X-Isoline-Dtype": _header("Of raw pixels, as numpy calls it.", required=False),
+                    "X-Isoline-Shape": _header("The shape of raw pixels: c,y,x.", required=False),
+                    "X-Isoline-Dtype": _header(
+                        "The numpy data type of raw pixels.", required=False
+                    ),
                 },
             )
         },
@@ -290,10 +292,10 @@ def _uploads() -> dict[str, Json]:
     ]
     png = {"image/png": {"schema": {"type": "string", "contentMediaType": "image/png"}}}
     put = _call("putTile", "Send one tile.", {}, place, status=204, errors=(400, 404, 409, 413))
-    k = _parameter("path", "k", {"type": "integer", "minimum": 0}, "Index of the slice.")
+    k = _parameter("path", "k", {"type": "integer", "minimum": 0}, "The index of the slice.")
     put_slice = _call(
         "putSlice",
-        "Send the values of one slice of a volume, row by row, in little endian.",
+        "Send the values of one slice of a volume, row by row, in little-endian order.",
         {},
         [k],
         status=204,

@@ -181,8 +181,8 @@ class PromptJson(TypedDict):
         list[Position],
         Expected("a list of positions"),
         Field(
-            description="One position for a point, two opposite corners for a box, the positions "
-            "along a scribble, or the corners of a polygon.",
+            description="One position for a point, two opposite corners for a box (or all four of "
+            "its plane in a volume), the positions along a scribble, or the corners of a polygon.",
             json_schema_extra={"minItems": 1},
         ),
     ]
@@ -268,7 +268,7 @@ Replaces = Annotated[
             ],
             tuple,
         ),
-        _at_most(MAX_REPLACED, "replaces"),
+        _at_most(MAX_REPLACED, "ids in replaces"),
         Field(json_schema_extra={"maxItems": MAX_REPLACED}),
         tag("features"),
     ],
@@ -349,7 +349,7 @@ class OptionsJson(TypedDict, total=False):
     ]
     replaces: Annotated[
         Replaces | None,
-        Field(description="An earlier job, or ids of features, whose place the results take."),
+        Field(description="The earlier job, or the ids of features, that the results replace."),
     ]
 
 
@@ -388,7 +388,7 @@ _SEGMENT_REQUEST = TypeAdapter[SegmentRequest](
 REQUEST_KEYS = tuple(get_type_hints(SegmentRequestJson))
 
 
-# --- What an upload is for ----------------------------------------------------------------------
+# --- The request of an upload -------------------------------------------------------------------
 
 
 class _Wanted(TypedDict):
@@ -615,7 +615,7 @@ def parse_integer(text: str, where: str, low: int, high: int) -> int:
 
 
 def json_in(body: bytes) -> object:
-    """Return the value that `body` spells in JSON. Raises TooLarge or Malformed."""
+    """Return the parsed JSON of `body`. Raises TooLarge or Malformed."""
     if len(body) > MAX_BODY_BYTES:
         raise TooLarge(
             f"the body has {len(body)} bytes", f"send at most {MAX_BODY_BYTES}: simplify the region"

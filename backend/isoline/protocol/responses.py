@@ -253,12 +253,12 @@ class UploadJson(TypedDict):
 
 
 class VolumeUploadJson(TypedDict):
-    """The slices that a viewer is asked for."""
+    """An upload: the slices that the viewer has to send."""
 
-    upload: Annotated[str, Field(description="The id.")]
-    image: Annotated[str, Field(description="What a request calls this image.")]
-    slices: Annotated[Whole, Field(description="How many slices to send.")]
-    bytes: Annotated[Whole, Field(description="To be sent in all.")]
+    upload: Annotated[str, Field(description="The id of the upload.")]
+    image: Annotated[str, Field(description="The name of this image in requests.")]
+    slices: Annotated[Whole, Field(description="The number of slices to send.")]
+    bytes: Annotated[Whole, Field(description="The total number of bytes to send.")]
 
 
 class SavedJson(TypedDict):
@@ -411,7 +411,7 @@ def upload_json(upload: str, manifest: Manifest) -> UploadJson:
 
 
 def volume_upload_json(upload: str, manifest: VolumeManifest) -> VolumeUploadJson:
-    """Return what a viewer needs to send the slices that are wanted."""
+    """Return the id of an upload and the number of slices that the viewer has to send."""
     slices = manifest.volume.grid.size[2]
     return {
         "upload": upload,

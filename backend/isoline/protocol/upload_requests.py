@@ -1,4 +1,4 @@
-"""The bodies of `POST /v1/uploads`: a picture or a volume that a viewer is about to send."""
+"""The bodies of `POST /v1/uploads`, which announce the upload of a picture or a volume."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _different(names: list[str]) -> tuple[str, ...]:
     ]
 )
 class UploadRequestJson(TypedDict):
-    """A part of a slide or picture that a viewer is going to send."""
+    """The announcement of the upload of a part of a slide or picture."""
 
     size: Size
     spacing_um: NotRequired[Annotated[Spacing | None, Field(description="Micrometres per pixel.")]]
@@ -74,17 +74,17 @@ _Millimetres = Annotated[
         Annotated[tuple[Finite, Finite, Finite], Expected("[x, y, z] in millimetres")],
         lambda given: LPS(*given),
     ),
-    Field(description="x, y, z in LPS, millimetres."),
+    Field(description="x, y, z in LPS millimetres."),
 ]
 _TextOrNone = Annotated[str, Field(max_length=MAX_TEXT), Expected("a string")]
 
 
 @strict()
 class UploadedSliceJson(TypedDict):
-    """The name of a slice in the viewer."""
+    """The name of a slice in DICOM."""
 
     instance: Annotated[Text, Field(description="SOPInstanceUID.")]
-    frame: NotRequired[Annotated[Whole, Field(description="From 1, which is the default.")]]
+    frame: NotRequired[Annotated[Whole, Field(description="Frame number, from 1 (the default).")]]
 
 
 def _slice_name(given: UploadedSliceJson) -> SliceName:
@@ -98,7 +98,7 @@ class VolumeGeometryJson(TypedDict):
     size: Annotated[
         tuple[Side, Side, Side],
         Expected("[columns, rows, slices]"),
-        Field(description="Voxels along i, j, k."),
+        Field(description="The number of voxels along i, j and k."),
     ]
     origin_mm: _Millimetres
     step_i_mm: _Millimetres
@@ -107,12 +107,18 @@ class VolumeGeometryJson(TypedDict):
     frame_of_reference: NotRequired[
         Annotated[_TextOrNone, Field(description="FrameOfReferenceUID; empty if there is none.")]
     ]
-    modality: NotRequired[Annotated[_TextOrNone, Field(description="CT, MR; empty if unknown.")]]
+    modality: NotRequired[
+        Annotated[
+            _TextOrNone, Field(description="As in DICOM, such as CT or MR; empty if unknown.")
+        ]
+    ]
     slices: NotRequired[
         Annotated[
             list[Annotated[SliceName, Reads(UploadedSliceJson, _slice_name)]],
             Expected("a list of slices"),
-            Field(description="The name of each slice, by k; empty if they have none."),
+            Field(
+                description="The names of the slices, in the order of k; empty if they have none."
+            ),
         ]
     ]
 
@@ -146,18 +152,18 @@ def _volume(given: VolumeGeometryJson) -> VolumeInfo:
     ]
 )
 class VolumeUploadRequestJson(TypedDict):
-    """A volume that a viewer is going to send, slice by slice."""
+    """The announcement of the upload of a volume, slice by slice."""
 
     volume: Annotated[VolumeInfo, Reads(VolumeGeometryJson, _volume)]
     dtype: Annotated[
         VoxelType,
         Expected("uint8, int8, uint16, int16 or float32"),
-        Field(description="Of the values, which are in the units of the modality."),
+        Field(description="The type of the values, which are in the units of the modality."),
     ]
     request: UploadPurpose
 
 
-# --- Reading -----------------------------------------------------------------------------------
+# --- Parsing -----------------------------------------------------------------------------------
 
 
 def _kind(value: object) -> str:
@@ -185,9 +191,9 @@ _ANNOUNCEMENT = TypeAdapter[UploadRequest | VolumeUploadRequest](_Announcement)
 
 
 def parse_upload(body: bytes) -> UploadRequest | VolumeUploadRequest:
-    """Return the upload that `body` announces.
+    """Parse the body that creates an upload.
 
-    Raises TooLarge, Malformed, BadRegion, or BadSpacing or BadSeries for voxels that do not form a
+    Raises TooLarge, Malformed, BadRegion, and BadSpacing or BadSeries for voxels that do not form a
     volume.
     """
     return read(_ANNOUNCEMENT, json_in(body), "the upload")

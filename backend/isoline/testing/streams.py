@@ -89,7 +89,7 @@ class Scene:
         return RecordedJob(self, EXPORTS.load("ohif")(), replace(mask, volume=info), volume)
 
     def labelmap(self, volume: str, shown: Mapping[str, str | None]) -> NDArray[np.uint8]:
-        """Return (k, j, i) labels with the named slice at each k of `shown`, none for null."""
+        """Return (k, j, i) labels with the named slice at each k of `shown`; null is empty."""
         labels = np.zeros(self.volumes[volume].grid.shape, np.uint8)
         for k, name in shown.items():
             if name is not None:
@@ -149,11 +149,11 @@ class RecordedJob:
                     yield sent[-1]
 
     def events(self, steps: Sequence[Json]) -> list[Json]:
-        """Return the events, parsed."""
+        """Return the events of these steps as parsed JSON."""
         return [orjson.loads(line) for line in self.lines(steps) if line.strip()]
 
     def ids(self, names: Iterable[str]) -> list[str]:
-        """Return the ids of shapes in the dialect."""
+        """Return the ids of shapes as text in the encoder's dialect."""
         return [self.encoder.id_text(bytes(_id(name))) for name in names]
 
     def _line(self, seq: int, step: Json, more_keys: Json) -> bytes:

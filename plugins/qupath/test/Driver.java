@@ -13,7 +13,7 @@ import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.List;
 
-/** The client, driven as docs/conformance.md says: its network code here, the rest in `Replay`. */
+/** A driver of the client (docs/conformance.md): its network code here, the rest in `Replay`. */
 public final class Driver {
 
     private static final PrintStream OUT = new PrintStream(System.out, true, StandardCharsets.UTF_8);
@@ -54,7 +54,7 @@ public final class Driver {
                 System.err.println("usage: Driver MODE; see docs/conformance.md");
                 System.exit(2);
         }
-        System.exit(0); // what is still tried again is not waited for
+        System.exit(0); // without waiting for requests that are still being retried
     }
 
     private static JsonArray capabilities() {
@@ -77,7 +77,7 @@ public final class Driver {
         }
     }
 
-    /** Load the classes of the client, which takes Java a second on a busy machine and is not to be measured. */
+    /** Load the classes of the client, which may take a second and must not be measured. */
     private static void warmUp() throws IOException, InterruptedException {
         String problem = "{\"code\":\"Busy\",\"detail\":\"busy\",\"remedy\":\"\"}";
         List<String> answers = List.of("", answer("503 Service Unavailable", problem),
@@ -95,7 +95,7 @@ public final class Driver {
         }
     }
 
-    /** Answer one connection after another and close it; an empty answer is none. */
+    /** Respond to one connection after another and close it; an empty response sends nothing. */
     private static void serve(ServerSocket server, List<String> answers) {
         for (String answer : answers) {
             try (Socket socket = server.accept()) {

@@ -30,7 +30,7 @@ WRITTEN = 0.0005
 
 @dataclass(frozen=True)
 class Replaceable:
-    """What is shown when a request is made."""
+    """The results that are shown when a request is made."""
 
     job: str
     ids: frozenset[str]
@@ -47,6 +47,7 @@ class ConformanceCase:
     """The rule that is tested."""
     mode: Literal["events", "rerun", "request"]
     needs: tuple[Capability, ...]
+    """The capabilities that the driver must declare."""
     sent: bytes
     """The input of the driver."""
     expected: object

@@ -1,4 +1,4 @@
-"""What is wrong with the request that a viewer makes of a gesture."""
+"""The judgement of the request that a viewer makes for a gesture."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _off_in_volume(
 
 
 def _indices(request: SegmentRequest, number: int, grid: VolumeGrid) -> NDArray[np.float64]:
-    """Return (n, 3) voxel indices of a prompt; of a box its lowest and its highest corner."""
+    """Return the voxel indices i, j, k of a prompt, (n, 3); of a box, its two extreme corners."""
     prompt = request.prompts[number]
     points = np.array(prompt.points, np.float64)
     indices = points if request.frame_of_reference is None else grid.to_index(points)

@@ -1,4 +1,4 @@
-"""What is wrong with what a viewer shows: features of a slide, or the labels of a volume."""
+"""The judgement of what a viewer shows: features of a slide, or the labels of a volume."""
 
 from __future__ import annotations
 
