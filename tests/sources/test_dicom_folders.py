@@ -96,6 +96,16 @@ def test_copies_are_left_out_and_told(files: list[Path]) -> None:
     assert problem.startswith("9 files are copies of others and were left out: 001.dcm")
 
 
+def test_other_pixels_under_the_same_names_are_another_image(
+    files: list[Path], tmp_path: Path
+) -> None:
+    shutil.copytree(files[0].parent, tmp_path / "copy")
+    first = DicomFolder(files[0].parent).info.fingerprint
+    assert DicomFolder(tmp_path / "copy").info.fingerprint == first
+    volumes.write_classic(tmp_path / "copy", WHERE, VOXELS + 1)
+    assert DicomFolder(tmp_path / "copy").info.fingerprint != first
+
+
 # Files
 
 

@@ -71,6 +71,10 @@ class Resources:
         """Return an open image. Raises Unreadable, including if its content has changed."""
         source = self._sources[path, reader]
         if source.info.fingerprint != fingerprint:
+            # what is open may be what the image was before
+            self._sources.pop((path, reader)).close()
+            source = self._sources[path, reader]
+        if source.info.fingerprint != fingerprint:
             raise Unreadable(
                 f"{path.name} changed after the job was accepted", "submit the job again"
             )

@@ -27,7 +27,7 @@ _DERIVED = {
 """Objects with pixels or shapes that are results, not images (PS3.4 B.5)."""
 
 
-def find_series(path: Path) -> tuple[list[Dataset], tuple[str, ...]]:
+def find_series(path: Path) -> tuple[list[FileDataset], tuple[str, ...]]:
     """Return the headers of the only image series in a folder, or of the series of a file.
 
     Also return what was found beside it and left out, a sentence each.
@@ -160,10 +160,10 @@ def _may_be_slice(file: Path, suffixes: set[str]) -> bool:
     return suffix in suffixes and (bool(suffix) or bool(_NUMBERED.fullmatch(file.name)))
 
 
-def _without_copies(series: Sequence[FileDataset]) -> tuple[list[Dataset], list[str]]:
+def _without_copies(series: Sequence[FileDataset]) -> tuple[list[FileDataset], list[str]]:
     """Return the instances, each once, and the names of the files that are copies of others."""
     first: dict[str, FileDataset] = {}
-    unique: list[Dataset] = []
+    unique: list[FileDataset] = []
     copies = []
     for header in series:
         instance = str(header.get("SOPInstanceUID", "") or "")

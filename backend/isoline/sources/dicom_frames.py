@@ -14,9 +14,8 @@ from pydicom.dataset import Dataset
 from isoline.errors import BadSeries
 from isoline.geometry.slice_stack import Plane, called
 from isoline.geometry.volume_grid import LPS, SliceName
+from isoline.sources.volume import EXACT
 
-EXACT = 1 << 24
-"""Whole numbers up to this are exact in float32."""
 _INTERCEPT = "RescaleIntercept"
 _AT_SOURCE = "have the series corrected where it was made"
 

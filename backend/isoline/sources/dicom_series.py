@@ -6,7 +6,7 @@ adds how to fetch them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from isoline.geometry.volume_grid import SliceName, VolumeInfo
 from isoline.sources.dicom_files import find_series
 from isoline.sources.dicom_frames import Slice, file_name, frames_of
 from isoline.sources.dicom_pixels import check_decodable, decoded
+from isoline.sources.fingerprint import content_digests
 from isoline.sources.volume import VolumeSource, series_fingerprint, volume_image
 
 _NOTED = 0.02
@@ -59,9 +60,9 @@ class Series:
         small = all(each.fits_int16 for each in self.slices)
         return np.dtype(np.int16 if small else np.float32)
 
-    @property
-    def fingerprint(self) -> str:
-        return series_fingerprint(each.plane.name for each in self.slices)
+    def fingerprint(self, content: Iterable[bytes]) -> str:
+        """Return the fingerprint of the series, of which `content` is known."""
+        return series_fingerprint((each.plane.name for each in self.slices), content)
 
     @property
     def info(self) -> VolumeInfo:
@@ -75,7 +76,10 @@ class Series:
     def problems(self) -> tuple[str, ...]:
         found = []
         if self.stack.is_tilted:
-            found.append("the slices are shifted relative to each other, as by a gantry tilt")
+            found.append(
+                "the slices are shifted relative to each other, as by a gantry tilt: programs based"
+                " on ITK refuse NIfTI masks of it, so prefer dicomseg or rtstruct"
+            )
         if self.stack.worst_mm > _NOTED * self.stack.grid.spacing_mm[2]:
             found.append(
                 f"the slices are up to {self.stack.worst_mm:.3f} mm off an even spacing of"
@@ -112,10 +116,12 @@ class DicomSource(VolumeSource):
 
     name = "dicom"
 
-    def __init__(self, series: Series) -> None:
+    def __init__(self, series: Series, content: Iterable[bytes]) -> None:
+        """Represent `series`; `content` distinguishes it from others with the same UIDs."""
         self.series = series
+        fingerprint = series.fingerprint(content)
         super().__init__(
-            volume_image(self.name, series.fingerprint, series.info, series.dtype, series.problems)
+            volume_image(self.name, fingerprint, series.info, series.dtype, series.problems)
         )
 
 
@@ -127,7 +133,8 @@ class DicomFolder(DicomSource):
         headers, left_out = find_series(path)
         for header in headers:
             check_decodable(header, file_name(header))
-        super().__init__(Series.of(headers, left_out))
+        files = [Path(str(header.filename)) for header in headers]
+        super().__init__(Series.of(headers, left_out), content_digests(files))
 
     @classmethod
     def open(cls, path: Path) -> DicomFolder:

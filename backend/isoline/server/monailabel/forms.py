@@ -7,12 +7,13 @@ of an earlier body: the type of a body is recognised by its first line, never by
 from __future__ import annotations
 
 import io
+import os
 import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 from urllib.parse import parse_qsl
 
 import orjson
@@ -28,7 +29,8 @@ from isoline.server.declarations import Body
 
 MAX_TEXT_BYTES = 8 << 20
 """Size limit of all fields of a form together, or of a JSON body."""
-MAX_PARTS = 64
+MAX_PARTS = 4096
+"""A series has a file per slice."""
 TEXT = Body(MAX_TEXT_BYTES, is_json=False)
 """A body of JSON or of a few fields, whatever its content type."""
 
@@ -70,7 +72,9 @@ class FormReader:
 def read(request: Request, max_bytes: int, scratch: Path) -> Form:
     """Read a multipart or URL-encoded body of at most `max_bytes`.
 
-    Files are stored in unnamed temporary files below `scratch`. Raises Malformed or TooLarge.
+    Files are stored in temporary files below `scratch`, which go when they are closed.
+
+    Raises Malformed or TooLarge.
     """
     body = _body(request, max_bytes)
     first = body.readline(256)
@@ -83,7 +87,7 @@ def read(request: Request, max_bytes: int, scratch: Path) -> Form:
     scratch.mkdir(parents=True, exist_ok=True)
 
     def temporary(**_: object) -> IO[bytes]:
-        return tempfile.TemporaryFile(dir=scratch)
+        return cast(IO[bytes], _Parked(scratch))
 
     parser = MultiPartParser(
         stream_factory=temporary,  # type: ignore[arg-type]
@@ -98,9 +102,11 @@ def read(request: Request, max_bytes: int, scratch: Path) -> Form:
         )
     except ValueError as error:
         raise Malformed(f"the form cannot be read: {error}", "send multipart/form-data") from None
-    for file in files.values():
+    # `values` would leave out all but the first file of a field
+    sent = tuple(file for _, file in files.items(multi=True))
+    for file in sent:
         file.filename = _sent_name(file)
-    return Form(fields.to_dict(), tuple(files.values()))
+    return Form(fields.to_dict(), sent)
 
 
 def read_json(request: Request) -> dict[str, object]:
@@ -143,6 +149,58 @@ def _sent_name(file: FileStorage) -> str:
     sent = re.search(r'filename="([^"]*)"', file.headers.get("Content-Disposition", ""))
     path = sent[1] if sent is not None else file.filename or ""
     return re.split(r"[/\\]", path)[-1]
+
+
+class _Parked(io.RawIOBase):
+    """A temporary file that is open only between a write or a read and the next `seek` to 0.
+
+    A form can have more files than the system lets a process keep open.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        handle, name = tempfile.mkstemp(dir=folder)
+        self._path = Path(name)
+        self._file: IO[bytes] | None = os.fdopen(handle, "r+b")
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        return self._opened().write(content)
+
+    def read(self, size: int = -1) -> bytes:
+        return self._opened().read(size)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if offset == 0 and whence == os.SEEK_SET:
+            self._park()
+            return 0
+        return self._opened().seek(offset, whence)
+
+    def tell(self) -> int:
+        return 0 if self._file is None else self._file.tell()
+
+    def close(self) -> None:
+        if not self.closed:
+            self._park()
+            self._path.unlink(missing_ok=True)
+        super().close()
+
+    def _opened(self) -> IO[bytes]:
+        if self._file is None:
+            self._file = self._path.open("r+b")
+        return self._file
+
+    def _park(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 class _Rejoined(io.RawIOBase):
