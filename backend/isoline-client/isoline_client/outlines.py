@@ -9,7 +9,7 @@ from isoline_client.arrays import np
 from isoline_client.options import Json
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from isoline_client.arrays import NDArray
 
     Corners: TypeAlias = NDArray[np.float64]
     """(n, 2): x and y in image coordinates."""
