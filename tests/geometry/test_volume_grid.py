@@ -169,6 +169,16 @@ def test_a_slice_unlike_the_others_is_named(change, problem) -> None:  # type: i
     assert "1.2.3.3" in said
 
 
+@pytest.mark.parametrize("at", [0, 3, 9])
+def test_a_scout_among_slices_is_the_one_that_is_named(at: int) -> None:
+    planes = series(9)
+    scout = replace(planes[0], name=SliceName("1.2.3.88"), file="scout.dcm")
+    for change in ({"along_i": LPS(0, 1, 0), "along_j": LPS(0, 0, 1)}, {"size": (400, 300)}):
+        said = refused([*planes[:at], replace(scout, **change), *planes[at:]])
+        assert said.startswith("slice 100 (scout.dcm, 1.2.3.88")
+        assert "remove its file" in said
+
+
 @pytest.mark.parametrize(("count", "told"), [(1, "1 slice is"), (3, "3 slices are")])
 def test_missing_slices_are_counted(count: int, told: str) -> None:
     planes = series(12)

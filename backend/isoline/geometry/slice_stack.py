@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,10 @@ _ANGLE = 1e-3
 """How far unit vectors may deviate from being equal, or from right angles."""
 ASSUMED_MM = 1.0
 """The thickness of a single slice whose file does not give it."""
+_ODD_ONE_OUT = (
+    "if it is a localizer or a report, remove its file from the series; if the slices are radial,"
+    " choose another series"
+)
 _SAME_MM = 1e-3
 """Slices closer than this are at one position."""
 
@@ -97,22 +102,22 @@ def stack(planes: Sequence[Plane]) -> Stack:
 
 
 def _check_alike(planes: Sequence[Plane]) -> None:
-    first = planes[0]
+    first = _usual(planes)
     _check_axes(first)
-    for plane in planes[1:]:
+    for plane in planes:
         if plane.size != first.size:
             raise BadSeries(
                 "{} has {} x {} pixels and {} has {} x {}".format(
                     plane, *plane.size, first, *first.size
                 ),
-                "choose a series whose slices have the same size",
+                _ODD_ONE_OUT,
             )
         turned = np.abs(np.subtract(plane.along_i, first.along_i)).max()
         turned = max(turned, np.abs(np.subtract(plane.along_j, first.along_j)).max())
         if turned > _ANGLE:
             raise BadSeries(
                 f"{plane} has another orientation than {first}",
-                "localizers and radial series are not volumes: choose another series",
+                _ODD_ONE_OUT,
             )
         if not np.allclose(plane.spacing_mm, first.spacing_mm, rtol=1e-3):
             raise BadSeries(
@@ -124,6 +129,13 @@ def _check_alike(planes: Sequence[Plane]) -> None:
                 f"{plane} and {first} have different frames of reference",
                 "the patient was repositioned in between: choose a series from one position",
             )
+
+
+def _usual(planes: Sequence[Plane]) -> Plane:
+    """Return the first of the slices that are like most others: a scout may precede them."""
+    kinds = [(plane.size, tuple(np.round((*plane.along_i, *plane.along_j), 2))) for plane in planes]
+    ((usual, _),) = Counter(kinds).most_common(1)
+    return planes[kinds.index(usual)]
 
 
 def _check_axes(plane: Plane) -> None:

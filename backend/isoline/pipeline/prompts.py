@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from isoline.domain import mask_rle
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Contours, Done, Event, Failed, Objects, Warned
-from isoline.domain.prompts import DrawnSlice, Prompt, check
+from isoline.domain.prompts import Prompt, check
 from isoline.domain.request import SegmentRequest
 from isoline.engines.engine import Agenda, Engine
 from isoline.errors import BadPrompt
 from isoline.exports.encoder import Encoder
 from isoline.geometry.grid import XY, Box
 from isoline.geometry.region import Region
-from isoline.geometry.volume_grid import SliceName, VolumeGrid, VolumeInfo
+from isoline.geometry.volume_grid import SliceName, VolumeInfo
 from isoline.inference.prompts import (
     FlatPromptTask,
     PromptResult,
@@ -33,20 +31,18 @@ from isoline.inference.prompts import (
 from isoline.inference.results import cut_off
 from isoline.inference.task import TileFailed
 from isoline.models.model import Model, ModelSpec
-from isoline.models.promptable import Index
 from isoline.pipeline.flat import check_flat, flat_started, plane_of, scope_of
 from isoline.pipeline.kinds import Context, Kind, Lane, OneTilePlan
 from isoline.pipeline.looking import look_at_point, look_at_slice
+from isoline.pipeline.prompt_places import placed
+from isoline.pipeline.volume_prompts import drawn_slices, place_in_volume
 from isoline.pipeline.volumes import check_volume, volume_scope, volume_started
-from isoline.pipeline.voxel_boxes import box_in_voxels
 
 MAX_INITIAL_PX = 1 << 26
 """Largest bounding box of an initial outline: 8192 x 8192 pixels."""
 UPLOAD_REACH_PX = 1024
 """How far around prompts pixels are uploaded, since the object may be larger than the prompts."""
 NOTHING_FOUND = "NothingFound"
-_FLAT = 0.5
-"""How far the corners of a lasso may be from a common plane, in voxels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +134,8 @@ def _plan_volume(context: Context, encoder: type[Encoder]) -> PromptPlan:
     scope = volume_scope(context)
     task = VolumePromptTask(
         **context.task_head(scope),
-        prompts=_place_in_volume(request, found.name, volume, context.spec),
-        initial=_slices(request.initial, found.name, volume),
+        prompts=place_in_volume(request, found.name, volume, context.spec),
+        initial=drawn_slices(request.initial, found.name, volume),
     )
     return PromptPlan(
         started=volume_started(context, scope, volume, 1),
@@ -220,7 +216,7 @@ def _place_in_picture(context: Context) -> tuple[Prompt, ...]:
             "leave frame_of_reference out and send prompts in image pixels",
         )
     places = [np.array(prompt.points)[:, ::-1] for prompt in request.prompts]
-    prompts = _placed(request.prompts, places, found.info.size[::-1], _picture_size(context))
+    prompts = placed(request.prompts, places, found.info.size[::-1], _picture_size(context))
     covered = found.info.covered
     if covered is not None and not covered.meets(area_of(prompts, _outline(context))):
         raise BadPrompt(
@@ -232,119 +228,3 @@ def _place_in_picture(context: Context) -> tuple[Prompt, ...]:
 
 def _picture_size(context: Context) -> str:
     return "{} has {} x {} pixels".format(context.found.name, *context.found.info.size)
-
-
-def _place_in_volume(
-    request: SegmentRequest, name: str, volume: VolumeInfo, spec: ModelSpec
-) -> tuple[Prompt, ...]:
-    """Return the prompts in (k, j, i) order. Raises BadPrompt."""
-    check(request.prompts, 3)
-    grid, frame, prompts = volume.grid, request.frame_of_reference, request.prompts
-    if frame is not None and frame != grid.frame_of_reference:
-        raise BadPrompt(
-            f"the prompts are in the frame of reference {frame} and {name} in"
-            f" {grid.frame_of_reference or 'none'}",
-            "draw them on this series, or leave frame_of_reference out and send voxel indices",
-        )
-    if frame is not None:
-        prompts = tuple(
-            _from_patient(prompt, f"prompts[{number}]", grid, spec)
-            for number, prompt in enumerate(prompts)
-        )
-    # an index refers to the centre of a voxel, a position in an image view to its corner
-    places = [np.array(prompt.points)[:, ::-1] + 0.5 for prompt in prompts]
-    shown = "{} has {} x {} x {} voxels".format(name, *grid.size)
-    for number, (prompt, at) in enumerate(zip(prompts, places, strict=True)):
-        if prompt.kind == "box" and len(at) == 4:
-            raise BadPrompt(
-                f"prompts[{number}]: four corners of a box are in millimetres",
-                "name their frame_of_reference, or send two opposite corners in voxels",
-            )
-        if prompt.kind == "polygon" and _unevenness(at) > _FLAT:
-            raise BadPrompt(
-                f"prompts[{number}]: the corners of the polygon do not lie in one plane",
-                "draw it in one slice",
-            )
-    return _placed(prompts, places, grid.shape, shown)
-
-
-def _from_patient(prompt: Prompt, where: str, grid: VolumeGrid, spec: ModelSpec) -> Prompt:
-    """Return a prompt in LPS millimetres in voxel indices. Raises BadPrompt."""
-    if prompt.kind == "box":
-        placed = box_in_voxels(prompt, where, grid)
-        if placed.kind not in spec.prompts:
-            raise BadPrompt(
-                f"{where}: the sides of the box do not run along the voxels of the image, and"
-                f" {spec.name} supports no other",
-                "draw it in a slice of the image, along its rows and columns",
-            )
-        return placed
-    points = grid.to_index(np.array(prompt.points)).tolist()
-    return replace(prompt, points=tuple(map(tuple, points)))
-
-
-def _placed(
-    prompts: Sequence[Prompt], places: Sequence[NDArray[np.float64]], size: Index, shown: str
-) -> tuple[Prompt, ...]:
-    """Return `prompts` at `places`, each (n, axes) in array order, clipped near the image."""
-    seen: dict[tuple[int, ...], int] = {}
-    for number, (prompt, at) in enumerate(zip(prompts, places, strict=True)):
-        where = f"prompts[{number}]"
-        low, high = at.min(axis=0), at.max(axis=0)
-        # half-open like the image, but a line along its border still counts
-        if (high < 0).any() or (low >= size).any():
-            raise BadPrompt(f"{where} lies outside the image", shown)
-        if prompt.kind != "point":
-            continue
-        if (low < 0).any():
-            raise BadPrompt(f"{where} lies outside the image", shown)
-        pixel = tuple(np.floor(at[0]).astype(int).tolist())
-        other = seen.setdefault(pixel, number)
-        if prompts[other].include != prompt.include:
-            includes, excludes = (number, other) if prompt.include else (other, number)
-            raise BadPrompt(
-                f"prompts[{includes}] includes and prompts[{excludes}] excludes the same"
-                f" {'pixel' if len(pixel) == 2 else 'voxel'},"
-                f" {', '.join(map(str, reversed(pixel)))}",
-                "remove one of them",
-            )
-    reach = np.array(size)
-    return tuple(
-        replace(prompt, points=tuple(map(tuple, at.clip(-reach, 2 * reach).tolist())))
-        for prompt, at in zip(prompts, places, strict=True)
-    )
-
-
-def _unevenness(points: NDArray[np.float64]) -> float:
-    """Return the largest distance of (n, 3) points from their best-fitting plane."""
-    centred = points - points.mean(axis=0)
-    _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    return float(np.abs(centred @ axes[-1]).max())
-
-
-def _slices(
-    initial: Region | tuple[DrawnSlice, ...] | None, name: str, volume: VolumeInfo
-) -> tuple[DrawnSlice, ...] | None:
-    """Return the slices of `initial`, identified by k."""
-    if initial is None:
-        return None
-    if isinstance(initial, Region):
-        raise BadPrompt(
-            f"initial: it is an outline, and {name} is a volume",
-            'send a mask, {"slices": [...]}',
-        )
-    columns, rows, _ = volume.grid.size
-    checked = []
-    for number, drawn in enumerate(initial):
-        where, (i0, j0, i1, j1) = f"initial.slices[{number}]", drawn.box
-        if not (0 <= i0 < i1 <= columns and 0 <= j0 < j1 <= rows):
-            raise BadPrompt(
-                f"{where}.box: {[*drawn.box]} is not a box in a slice",
-                f"use i0 < i1 <= {columns} and j0 < j1 <= {rows}",
-            )
-        try:
-            mask_rle.lengths(drawn.runs, (i1 - i0) * (j1 - j0))
-        except ValueError as error:
-            raise BadPrompt(f"{where}.runs: {error}", "see docs/protocol.md, mask") from None
-        checked.append(replace(drawn, slice=volume.k_of(drawn.slice, name)))
-    return tuple(checked)

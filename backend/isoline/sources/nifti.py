@@ -83,7 +83,8 @@ class NiftiSource(VolumeSource):
     def _without_path(self, error: Exception) -> str:
         """Return the message of `error` without the path of the file, which is the server's."""
         said = str(error).replace(str(self._path), self._path.name)
-        return said.replace(str(self._path.resolve()), self._path.name)
+        said = said.replace(str(self._path.resolve()), self._path.name)
+        return " ".join(said.split())
 
     def _is_small(self) -> bool:
         """Return whether the header guarantees that every value fits int16."""
