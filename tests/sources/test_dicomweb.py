@@ -25,7 +25,9 @@ from isoline.images.catalog import ANYONE, Images
 from isoline.images.dicomweb import DicomWebImages
 from isoline.inference.resources import Resources
 from isoline.models.catalogue import ModelCatalogue
+from isoline.sources import dicomweb
 from isoline.sources.archive import Archive
+from isoline.sources.dicom_frames import Slice
 from isoline.sources.dicomweb import DicomWebSeries, DicomWebSource
 from isoline.sources.volume_cache import VolumeCache
 from tests import volumes
@@ -172,6 +174,26 @@ def test_what_a_series_is_made_of_is_asked_once(
         monkeypatch.setattr(DicomWebSeries, "instances", lambda _, now=now: now)
         assert images.find(NAME, ANYONE).info.fingerprint == first.info.fingerprint
     assert len(asked) == 2
+
+
+def test_whole_instances_are_fetched_once_to_compare(
+    archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The archive gives no frames, only the instance with all of them."""
+    fetched: list[str] = []
+    decoded = DicomWebSource._decoded
+
+    def counted(source: DicomWebSource, each: Slice) -> Any:
+        fetched.append(each.plane.name.instance)
+        return decoded(source, each)
+
+    expected = opened(archive, tmp_path, NAME.replace(volumes.SERIES, ENHANCED)).info.fingerprint
+    monkeypatch.setattr(DicomWebSource, "_decoded", counted)
+    monkeypatch.setattr(dicomweb, "plain", lambda *_: None)
+    found = opened(archive, tmp_path / "b", NAME.replace(volumes.SERIES, ENHANCED))
+    assert found.info.fingerprint == expected
+    # by the server and by the worker
+    assert len(fetched) == 2
 
 
 @pytest.mark.parametrize("change", ["another slice", "other pixels", "other values", "moved"])

@@ -124,9 +124,14 @@ class DicomWebSource(DicomSource):
             yield repr((each.plane, each.slope, each.intercept, stored)).encode()
         count = len(series.slices)
         places = np.unique(np.linspace(0, count - 1, min(count, _SAMPLES)).round().astype(int))
+        samples = [series.slices[k] for k in places.tolist()]
+        if len(self.instances) < count:
+            # an archive that returns whole instances only is asked once for each
+            whole: dict[str, NDArray[np.generic]] = {}
+            yield from (self._frame(each, whole).tobytes() for each in samples)
+            return
         with ThreadPoolExecutor(self._remote.archive.parallel) as threads:
-            for frame in threads.map(self._frame, [series.slices[k] for k in places.tolist()]):
-                yield frame.tobytes()
+            yield from (frame.tobytes() for frame in threads.map(self._frame, samples))
 
     @property
     def memory_bytes(self) -> int:
@@ -186,9 +191,17 @@ class DicomWebSource(DicomSource):
                     each.cancel()
                 raise
 
-    def _frame(self, each: Slice) -> NDArray[np.generic]:
-        """Return the stored values (rows, columns)."""
+    def _frame(
+        self, each: Slice, whole: dict[str, NDArray[np.generic]] | None = None
+    ) -> NDArray[np.generic]:
+        """Return the stored values (rows, columns).
+
+        An instance that must be fetched as a whole is kept in `whole`, by its UID.
+        """
         remote, name, header = self._remote, each.plane.name, each.header
+        if whole is not None and name.instance in whole:
+            kept: NDArray[np.generic] = whole[name.instance][each.frame]
+            return kept
         try:
             (raw,) = self._client.retrieve_instance_frames(
                 remote.study, remote.series, name.instance, [name.frame], media_types=_RAW
@@ -201,7 +214,10 @@ class DicomWebSource(DicomSource):
                 raise _refused(remote.name, error) from error
         except (requests.RequestException, ValueError) as error:
             raise _silent(remote.name, error) from error
-        frame: NDArray[np.generic] = self._decoded(each)[each.frame]
+        frames = self._decoded(each)
+        if whole is not None:
+            whole[name.instance] = frames
+        frame: NDArray[np.generic] = frames[each.frame]
         return frame
 
     def _decoded(self, each: Slice) -> NDArray[np.generic]:
