@@ -10,6 +10,7 @@ import {Packed, paint} from './runs.js';
 
 /**
  * @typedef {object} Canvas a labelmap
+ * @property {number} size the number of its slices
  * @property {number} columns of its slices
  * @property {(k: number) => Uint8Array} read returns the segment of each pixel of slice k, row by row;
  *     0 for none
@@ -39,9 +40,12 @@ export class Drawing {
     /**
      * Draw the complete slice k; it replaces what this run drew there earlier.
      *
+     * A coarse slice that is emptied remains provisional, since the server also empties those that it
+     * takes back before a run is cancelled or fails.
+     *
      * @param {number} k
      * @param {{segment: number, box: number[], runs: string}[]} layers as in docs/protocol.md#mask
-     * @param {boolean} provisional whether `settle` removes it
+     * @param {boolean} provisional whether `settle` takes it back
      */
     draw(k, layers, provisional = false) {
         const current = this._canvas.read(k);
@@ -52,11 +56,26 @@ export class Drawing {
         this._slices.set(k, {
             before: known ? known.before : new Packed(before),
             drawn: new Packed(drawn),
-            provisional
+            provisional: provisional || Boolean(known?.provisional && !layers.length)
         });
     }
 
-    /** Remove provisional results; return the slices that changed. */
+    /**
+     * Empty all slices but `sent` of this and the earlier run; return those that changed.
+     *
+     * @param {Iterable<number>} sent
+     */
+    empty(sent = this.slices) {
+        const others = new Set(Array(this._canvas.size).keys());
+        [...sent].forEach((k) => others.delete(k));
+        const isOld = Uint8Array.from({length: 256}, (_, value) => Number(this._replaced.has(value)));
+        const changed = [...others].filter((k) => (
+            this._slices.has(k) || this._canvas.read(k).some((value) => isOld[value])));
+        changed.forEach((k) => this.draw(k, []));
+        return changed;
+    }
+
+    /** Restore the slices of which only provisional results came; return them. */
     settle() {
         const open = [...this._slices].filter(([, slice]) => slice.provisional);
         open.forEach(([k, slice]) => {

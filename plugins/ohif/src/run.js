@@ -78,7 +78,9 @@ export class Run {
         }
         this._looks.stop();
         await this._turn;
-        this.labelmap.show(this.labelmap.exists ? this._drawing.settle() : []);
+        if (this.labelmap.exists) {
+            this.labelmap.show(this.state === 'done' ? this._drawing.empty() : this._drawing.settle());
+        }
         this._changed();
         await this._settle();
     }
@@ -212,7 +214,7 @@ export class Run {
         this.messages.push(message);
     }
 
-    async _draw({slices, provisional}) {
+    async _draw({slices, provisional, whole}) {
         for (const slice of slices) {
             if (this._following.signal.aborted) {
                 break;
@@ -232,6 +234,10 @@ export class Run {
             if (performance.now() - this._began > FRAME_MS) {
                 await this._turn;
             }
+        }
+        if (whole) {
+            const sent = slices.map((slice) => this.labelmap.numberOf(slice));
+            this.labelmap.show(this._drawing.empty(sent));
         }
     }
 

@@ -13,6 +13,7 @@ class Slices {
         this.holds = new Set(locked);
     }
 
+    get size() { return this._pixels.length; }
     read(k) { return this._pixels[k]; }
     write(k, pixels) { this._pixels[k].set(pixels); }
     segments() { return this.has; }
