@@ -452,6 +452,7 @@ final class Run {
     private final Cancellation stop = new Cancellation();
     private final Submission submission;
     private final Results results;
+    private final LastJob last;
     private Consumer<RunStatus> listener = status -> { };
     private Predicate<String> agree = question -> true;
     private Supplier<double[]> view = () -> null;
@@ -485,6 +486,7 @@ final class Run {
         this.client = client.until(stop).telling(words -> await(words));
         this.submission = new Submission(image, parent, options);
         this.results = new Results(image, parent, options);
+        this.last = new LastJob(image, parent, options);
     }
 
     /** Change the hierarchy through `executor`: the JavaFX thread, where there is a window. */
@@ -511,7 +513,7 @@ final class Run {
         return this;
     }
 
-    /** Replace `objects` too, as long as nobody has touched them. */
+    /** Replace `objects` too when it is done, unless someone has touched them. */
     public Run replacing(Collection<PathObject> objects) {
         results.setReplaceable(objects);
         return this;
@@ -613,9 +615,11 @@ final class Run {
 
     private void submit() throws IOException, InterruptedException {
         focus = view.get();
+        results.apply(() -> last.read());
         JsonObject submitted = submission.send(focus, client, words -> report("starting", words), agree,
-                request -> client.submit(request));
+                request -> last.submit(request, client));
         job = submitted.get("job").getAsString();
+        results.apply(() -> last.write(job, false));
         latestFocus = new LatestFocus(server, job);
         if (stop.isCancelled()) {
             tellToStop(); // `cancel` did not know the job yet
@@ -728,9 +732,6 @@ final class Run {
 
     private void endJob(String how, String words) {
         hasEnded = true;
-        if (!how.equals("failed")) {
-            results.dropPieces(); // their unions have all arrived
-        }
         end(how, words);
     }
 
@@ -753,10 +754,13 @@ final class Run {
             if (job != null && !hasEnded && !stop.isCancelled() && !state.equals("lost")) {
                 tellToStop().join(A_MOMENT_MS); // a process without a window may end right after this
             }
-            if (state.equals("done")) {
-                results.replaceEarlier();
+            if (state.equals("done") && !last.isFullyReplaced()) {
+                results.replaceAll();
             }
             results.flush();
+            if (job != null && hasEnded) {
+                results.apply(() -> last.write(job, true));
+            }
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
         }
@@ -865,6 +869,73 @@ final class RunStatus {
     RunStatus among(String which, long before) {
         return new RunStatus(state, which + message, waiting.isEmpty() ? "" : which + waiting, before + objects,
                 tilesDone, tiles, secondsLeft, refused);
+    }
+}
+
+/**
+ * The job of the last run of a model below an object: the next one replaces its results.
+ *
+ * It is a property of the image, so QuPath saves it along with those results. `read` and `write`
+ * are called on the thread of the GUI.
+ */
+@CompileStatic
+final class LastJob {
+
+    private static final String UNFINISHED = "unfinished ";
+    private static final Set<String> UNUSABLE = Set.of("UnknownJob", "NotSupported");
+
+    private final ImageData<?> image;
+    private final String key;
+    private String saved = "";
+    private boolean isNamed;
+
+    /** `options` are keys of a request: `model` at least. */
+    LastJob(ImageData<?> image, PathObject parent, JsonObject options) {
+        this.image = image;
+        // the root has another id in each session
+        boolean isSlide = parent.equals(image.getHierarchy().getRootObject());
+        this.key = String.join(".", "isoline.job", options.get(RequestKeys.MODEL).getAsString(),
+                isSlide ? "slide" : parent.getID().toString());
+    }
+
+    /** Read which job it is. */
+    void read() {
+        Object property = image.getProperty(key);
+        saved = property == null ? "" : property.toString();
+    }
+
+    /** Make `job` the last one; `hasEnded` says that all its results are in the hierarchy. */
+    void write(String job, boolean hasEnded) {
+        image.setProperty(key, hasEnded ? job : UNFINISHED + job);
+    }
+
+    /** Submit `request` in place of the job, or on its own where the server cannot replace that job. */
+    JsonObject submit(JsonObject request, IsolineClient client) throws IOException, InterruptedException {
+        if (saved.isEmpty()) {
+            return client.submit(request);
+        }
+        request.addProperty(RequestKeys.REPLACES, saved.replace(UNFINISHED, ""));
+        try {
+            JsonObject submitted = client.submit(request);
+            isNamed = true;
+            return submitted;
+        } catch (Refused e) {
+            if (!UNUSABLE.contains(e.code)) {
+                throw e;
+            }
+        }
+        request.remove(RequestKeys.REPLACES);
+        return client.submit(request);
+    }
+
+    /**
+     * Return whether the events of the submitted job say everything that they replace.
+     *
+     * They do not where the server does not know the earlier job, or where some of its events never
+     * arrived here: what those replaced is still in the hierarchy, but no longer on the server.
+     */
+    boolean isFullyReplaced() {
+        return isNamed && !saved.startsWith(UNFINISHED);
     }
 }
 
@@ -1039,6 +1110,7 @@ final class RequestKeys {
     static final String PROMPTS = "prompts";
     static final String FOCUS = "focus";
     static final String FORMAT = "format";
+    static final String REPLACES = "replaces";
 
     private RequestKeys() {}
 }
@@ -2375,12 +2447,13 @@ final class Results {
     private final Set<String> classes = new HashSet<>();
     private final List<PathObject> pending = new ArrayList<>();
     private final List<PathObject> added = new ArrayList<>();
-    /** Provisional pieces by id, until their union replaces them. */
+    /** Provisional pieces by id, until something replaces them. */
     private final Map<String, PathObject> pieces = new HashMap<>();
-    private final Set<PathObject> replaced = new HashSet<>();
-    /** Objects of earlier runs that stay: their ids are taken. */
-    private final Set<String> kept = new HashSet<>();
-    private boolean hasReplacedEarlier;
+    private final Set<PathObject> replacedPieces = new HashSet<>();
+    /** What earlier runs of the model left, by id; null before the first change. */
+    private Map<UUID, PathObject> earlier;
+    private final Set<UUID> replacedEarlier = new HashSet<>();
+    private boolean isReplacingAll;
     private int flushes;
 
     /** Put objects of `request` below `parent`. */
@@ -2395,7 +2468,7 @@ final class Results {
         gui = executor;
     }
 
-    /** Replace `objects` too, as long as nobody has touched them. */
+    /** Count `objects` among what an earlier run left. */
     void setReplaceable(Collection<PathObject> objects) {
         replaceable = objects;
     }
@@ -2405,12 +2478,14 @@ final class Results {
         classes.add(name);
     }
 
-    /** Take in a JSON list of features, and the ids of pieces that they replace. */
+    /** Take in a JSON list of features, and the ids of pieces and earlier objects that they replace. */
     void take(String features, JsonArray replaces) {
         for (JsonElement id : replaces) {
             PathObject piece = pieces.remove(id.getAsString());
-            if (piece != null) {
-                replaced.add(piece);
+            if (piece == null) {
+                replacedEarlier.add(UUID.fromString(id.getAsString()));
+            } else {
+                replacedPieces.add(piece);
             }
         }
         for (PathObject object : reader.read(features)) {
@@ -2451,7 +2526,7 @@ final class Results {
 
     /** Show what is pending; return whether there was something. */
     boolean flush() throws InterruptedException {
-        if (pending.isEmpty() && replaced.isEmpty()) {
+        if (pending.isEmpty() && replacedPieces.isEmpty() && replacedEarlier.isEmpty() && !isReplacingAll) {
             return false;
         }
         long began = System.nanoTime();
@@ -2461,17 +2536,9 @@ final class Results {
         return true;
     }
 
-    /** Take away pieces that have no union, since the job has said all that it had to say. */
-    void dropPieces() {
-        replaced.addAll(pieces.values());
-        pieces.clear();
-    }
-
-    /** Take away what an earlier run left, also where this one has found nothing. */
-    void replaceEarlier() throws InterruptedException {
-        if (!hasReplacedEarlier) {
-            apply(() -> change());
-        }
+    /** Take away with the next flush all that earlier runs left and this one has not found again. */
+    void replaceAll() {
+        isReplacingAll = earlier == null || !earlier.isEmpty();
     }
 
     /** Take back what was added and nobody has changed; return how many objects that were. */
@@ -2490,53 +2557,79 @@ final class Results {
         return mine.size();
     }
 
+    /** Do `work` on the thread of the GUI and wait for it. */
+    void apply(Runnable work) throws InterruptedException {
+        FutureTask<Void> change = new FutureTask<>(work, null);
+        gui.execute(change);
+        try {
+            change.get();
+        } catch (ExecutionException e) {
+            throw new IllegalStateException("QuPath refused the objects: " + e.getCause(), e.getCause());
+        }
+    }
+
     // --- On the thread of the GUI --------------------------------------------------------------
 
     private void change() {
-        if (!hasReplacedEarlier) {
-            hasReplacedEarlier = true;
-            removeEarlier();
+        if (earlier == null) {
+            earlier = findEarlier();
+        }
+        Set<PathObject> old = new HashSet<>(replacedPieces);
+        for (UUID id : replacedEarlier) {
+            giveWay(id, old);
         }
         List<PathObject> fresh = new ArrayList<>();
         for (PathObject object : pending) {
-            if (!replaced.contains(object) && !kept.contains(object.getID().toString())) {
+            if (!replacedPieces.contains(object) && giveWay(object.getID(), old)) {
                 fresh.add(object);
             }
         }
-        List<PathObject> old = new ArrayList<>(replaced);
-        old.removeIf(piece -> piece.getParent() == null);
-        remove(old);
-        if (!old.isEmpty()) {
-            added.removeAll(new HashSet<>(old));
+        if (isReplacingAll) {
+            for (UUID id : List.copyOf(earlier.keySet())) {
+                giveWay(id, old);
+            }
         }
+        old.removeIf(object -> object.getParent() == null);
+        remove(old);
+        added.removeAll(old);
         parent.addChildObjects(fresh);
         added.addAll(fresh);
         pending.clear();
-        replaced.clear();
+        replacedPieces.clear();
+        replacedEarlier.clear();
+        isReplacingAll = false;
         fire();
     }
 
-    /** Remove what an earlier run of this model and these prompts left, except what the user changed. */
-    private void removeEarlier() {
+    /** Return what runs of this model left, whether someone has touched it or not. */
+    private Map<UUID, PathObject> findEarlier() {
         // prompts give annotations; to look through a million cells at each click takes its time
         Collection<PathObject> there = request.has(RequestKeys.PROMPTS) ? image.getHierarchy().getAnnotationObjects()
                 : parent.getChildObjects();
-        List<PathObject> earlier = new ArrayList<>();
+        Map<UUID, PathObject> found = new HashMap<>();
         for (PathObject object : there) {
-            if (!Marks.isOf(object, request, classes)) {
-                continue;
-            }
-            boolean isEarlier = replaceable.contains(object) || Marks.hasPromptsOf(object, request);
-            if (isEarlier && Marks.isUntouched(object)) {
-                earlier.add(object);
-            } else {
-                kept.add(object.getID().toString());
+            if (Marks.isOf(object, request, classes)) {
+                found.put(object.getID(), object);
             }
         }
-        remove(earlier);
+        return found;
     }
 
-    private static void remove(List<PathObject> objects) {
+    /** Add what has this `id` to `old`, unless the user wants it; return whether the id is free then. */
+    private boolean giveWay(UUID id, Set<PathObject> old) {
+        PathObject object = earlier.get(id);
+        if (object == null || object.getParent() == null) {
+            return true;
+        }
+        boolean isReplaceable = replaceable.contains(object) || Marks.hasPromptsOf(object, request);
+        if (!isReplaceable || !Marks.isUntouched(object)) {
+            return false;
+        }
+        earlier.remove(id);
+        return old.add(object);
+    }
+
+    private static void remove(Collection<PathObject> objects) {
         Map<PathObject, List<PathObject>> byParent = new HashMap<>();
         for (PathObject object : objects) {
             byParent.computeIfAbsent(object.getParent(), key -> new ArrayList<>()).add(object);
@@ -2546,16 +2639,6 @@ final class Results {
 
     private void fire() {
         image.getHierarchy().fireHierarchyChangedEvent(this, parent);
-    }
-
-    private void apply(Runnable work) throws InterruptedException {
-        FutureTask<Void> change = new FutureTask<>(work, null);
-        gui.execute(change);
-        try {
-            change.get();
-        } catch (ExecutionException e) {
-            throw new IllegalStateException("QuPath refused the objects: " + e.getCause(), e.getCause());
-        }
     }
 }
 
