@@ -754,12 +754,14 @@ final class Run {
             if (job != null && !hasEnded && !stop.isCancelled() && !state.equals("lost")) {
                 tellToStop().join(A_MOMENT_MS); // a process without a window may end right after this
             }
-            if (state.equals("done") && !last.isFullyReplaced()) {
+            boolean isDone = state.equals("done");
+            if (isDone && !last.isFullyReplaced()) {
                 results.replaceAll();
             }
             results.flush();
             if (job != null && hasEnded) {
-                results.apply(() -> last.write(job, true));
+                boolean isWhole = isDone || last.isFullyReplaced() || !results.hasEarlier();
+                results.apply(() -> last.write(job, isWhole));
             }
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
@@ -881,7 +883,7 @@ final class RunStatus {
 @CompileStatic
 final class LastJob {
 
-    private static final String UNFINISHED = "unfinished ";
+    private static final String PARTIAL = "partial ";
     private static final Set<String> UNUSABLE = Set.of("UnknownJob", "NotSupported");
 
     private final ImageData<?> image;
@@ -904,9 +906,9 @@ final class LastJob {
         saved = property == null ? "" : property.toString();
     }
 
-    /** Make `job` the last one; `hasEnded` says that all its results are in the hierarchy. */
-    void write(String job, boolean hasEnded) {
-        image.setProperty(key, hasEnded ? job : UNFINISHED + job);
+    /** Make `job` the last one; `isWhole` says that the server knows all that it and earlier ones left. */
+    void write(String job, boolean isWhole) {
+        image.setProperty(key, isWhole ? job : PARTIAL + job);
     }
 
     /** Submit `request` in place of the job, or on its own where the server cannot replace that job. */
@@ -914,7 +916,7 @@ final class LastJob {
         if (saved.isEmpty()) {
             return client.submit(request);
         }
-        request.addProperty(RequestKeys.REPLACES, saved.replace(UNFINISHED, ""));
+        request.addProperty(RequestKeys.REPLACES, saved.replace(PARTIAL, ""));
         try {
             JsonObject submitted = client.submit(request);
             isNamed = true;
@@ -931,11 +933,11 @@ final class LastJob {
     /**
      * Return whether the events of the submitted job say everything that they replace.
      *
-     * They do not where the server does not know the earlier job, or where some of its events never
-     * arrived here: what those replaced is still in the hierarchy, but no longer on the server.
+     * They do not where the server could not replace the earlier job, or where events of that job
+     * never arrived here: what those replaced is still in the hierarchy, but no longer on the server.
      */
     boolean isFullyReplaced() {
-        return isNamed && !saved.startsWith(UNFINISHED);
+        return isNamed && !saved.startsWith(PARTIAL);
     }
 }
 
@@ -2538,7 +2540,12 @@ final class Results {
 
     /** Take away with the next flush all that earlier runs left and this one has not found again. */
     void replaceAll() {
-        isReplacingAll = earlier == null || !earlier.isEmpty();
+        isReplacingAll = hasEarlier();
+    }
+
+    /** Return whether there is, or may be, something left of earlier runs. */
+    boolean hasEarlier() {
+        return earlier == null || !earlier.isEmpty();
     }
 
     /** Take back what was added and nobody has changed; return how many objects that were. */

@@ -54,15 +54,18 @@ def series(build: Build, kind: str, server: str, *steps: Any, **more: Any) -> li
 
 @dataclass
 class Submissions:
-    """Notes the jobs that are submitted, and changes which earlier one they name."""
+    """Notes which earlier job is named by each submission, and changes the first name."""
 
     named: list[str | None] = field(default_factory=list)
     name: Callable[[str], str] = lambda job: job
 
     def __call__(self, body: bytes) -> bytes:
-        if b'"model"' in body:
-            self.named.append(json.loads(body).get("replaces"))
-        return re.sub(rb'(?<="replaces":")\w+', lambda m: self.name(m[0].decode()).encode(), body)
+        if b'"model"' not in body:
+            return body
+        named = json.loads(body).get("replaces")
+        is_first = named and not any(self.named)
+        self.named.append(named)
+        return body.replace(named.encode(), self.name(named).encode()) if is_first else body
 
 
 def test_each_object_gives_way_to_the_one_in_its_place(
@@ -169,23 +172,36 @@ def unusable(request: pytest.FixtureRequest, server: str, crops: Path) -> Callab
     return lambda job: other.id
 
 
-@pytest.mark.parametrize("cancel", [False, True], ids=["done", "cancelled"])
 def test_without_the_earlier_job_objects_stay_until_it_is_done(
-    build: Build, server: str, unusable: Callable[[str], str], cancel: bool
+    build: Build, server: str, unusable: Callable[[str], str]
 ) -> None:
     asked = Submissions(name=unusable)
-    options = {"options": things(4000.0, 0.2), **({"cancel": True} if cancel else {})}
     with proxied(Proxy(server, reword=asked)) as url:
-        first, second = series(build, "java", url, FIRST, options)
+        first, second = series(build, "java", url, FIRST, things(4000.0, 0.2))
     assert [bool(name) for name in asked.named] == [False, True, False]
-    if cancel:
-        assert second["state"] == "cancelled"
-        assert set(first["ids"]) < set(second["ids"])
-    else:
-        assert second["state"] == "done"
-        assert second["shown"][0] != first["outlines"], "both are there meanwhile"
-        assert second["outlines"] == first["outlines"]
-        assert not set(first["ids"]) & set(second["ids"])
+    assert second["state"] == "done"
+    assert second["shown"][0] != first["outlines"], "both are there meanwhile"
+    assert second["outlines"] == first["outlines"]
+    assert not set(first["ids"]) & set(second["ids"])
+
+
+def test_without_the_earlier_job_objects_stay_if_it_is_cancelled(build: Build, server: str) -> None:
+    asked = Submissions(name=lambda job: "0" * len(job))
+    cancelled = {"options": things(4000.0, 0.2), "cancel": True}
+    with proxied(Proxy(server, reword=asked)) as url:
+        first, second, third = series(build, "java", url, FIRST, cancelled, THIRD)
+    assert [bool(name) for name in asked.named] == [False, True, False, True]
+    assert second["state"] == "cancelled"
+    assert set(first["ids"]) < set(second["ids"])
+    assert third["outlines"] == first["outlines"], "it replaces what the server does not know, too"
+    assert not set(third["ids"]) & set(second["ids"])
+
+
+def test_earlier_objects_stay_where_tiles_fail(build: Build, server: str) -> None:
+    first, second = series(build, "java", server, FIRST, {**things(10.0), "tile": 256})
+    assert second["state"] == "done"
+    assert "tiles failed" in second["message"]
+    assert second["ids"] == first["ids"]
 
 
 def test_a_run_that_was_lost_is_replaced_with_what_it_replaced_unseen(

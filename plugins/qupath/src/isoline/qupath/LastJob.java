@@ -14,7 +14,7 @@ import qupath.lib.objects.PathObject;
  */
 final class LastJob {
 
-    private static final String UNFINISHED = "unfinished ";
+    private static final String PARTIAL = "partial ";
     private static final Set<String> UNUSABLE = Set.of("UnknownJob", "NotSupported");
 
     private final ImageData<?> image;
@@ -37,9 +37,9 @@ final class LastJob {
         saved = property == null ? "" : property.toString();
     }
 
-    /** Make `job` the last one; `hasEnded` says that all its results are in the hierarchy. */
-    void write(String job, boolean hasEnded) {
-        image.setProperty(key, hasEnded ? job : UNFINISHED + job);
+    /** Make `job` the last one; `isWhole` says that the server knows all that it and earlier ones left. */
+    void write(String job, boolean isWhole) {
+        image.setProperty(key, isWhole ? job : PARTIAL + job);
     }
 
     /** Submit `request` in place of the job, or on its own where the server cannot replace that job. */
@@ -47,7 +47,7 @@ final class LastJob {
         if (saved.isEmpty()) {
             return client.submit(request);
         }
-        request.addProperty(RequestKeys.REPLACES, saved.replace(UNFINISHED, ""));
+        request.addProperty(RequestKeys.REPLACES, saved.replace(PARTIAL, ""));
         try {
             JsonObject submitted = client.submit(request);
             isNamed = true;
@@ -64,10 +64,10 @@ final class LastJob {
     /**
      * Return whether the events of the submitted job say everything that they replace.
      *
-     * They do not where the server does not know the earlier job, or where some of its events never
-     * arrived here: what those replaced is still in the hierarchy, but no longer on the server.
+     * They do not where the server could not replace the earlier job, or where events of that job
+     * never arrived here: what those replaced is still in the hierarchy, but no longer on the server.
      */
     boolean isFullyReplaced() {
-        return isNamed && !saved.startsWith(UNFINISHED);
+        return isNamed && !saved.startsWith(PARTIAL);
     }
 }

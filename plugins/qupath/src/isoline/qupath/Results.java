@@ -127,7 +127,12 @@ final class Results {
 
     /** Take away with the next flush all that earlier runs left and this one has not found again. */
     void replaceAll() {
-        isReplacingAll = earlier == null || !earlier.isEmpty();
+        isReplacingAll = hasEarlier();
+    }
+
+    /** Return whether there is, or may be, something left of earlier runs. */
+    boolean hasEarlier() {
+        return earlier == null || !earlier.isEmpty();
     }
 
     /** Take back what was added and nobody has changed; return how many objects that were. */

@@ -337,12 +337,14 @@ public final class Run {
             if (job != null && !hasEnded && !stop.isCancelled() && !state.equals("lost")) {
                 tellToStop().join(A_MOMENT_MS); // a process without a window may end right after this
             }
-            if (state.equals("done") && !last.isFullyReplaced()) {
+            boolean isDone = state.equals("done");
+            if (isDone && !last.isFullyReplaced()) {
                 results.replaceAll();
             }
             results.flush();
             if (job != null && hasEnded) {
-                results.apply(() -> last.write(job, true));
+                boolean isWhole = isDone || last.isFullyReplaced() || !results.hasEarlier();
+                results.apply(() -> last.write(job, isWhole));
             }
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
