@@ -151,3 +151,10 @@ test('a mask that is whole empties what it does not list', async () => {
     assert.equal(labelmap.text, '...... .1.... ...... ......');
     labelmap.exists = false;
 });
+
+test('a mask that is whole empties what the same run has drawn before', async () => {
+    const labelmap = new Slices('......', '1.....');
+    await run(labelmap, [mask({0: '1.....'}), mask({1: '.1....'}, {whole: true}), DONE]);
+    assert.equal(labelmap.text, '...... 12....');
+    labelmap.exists = false;
+});
