@@ -5,6 +5,7 @@ A name is `root/path/below/it`, or `scheme:rest` if there is a resolver for that
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,14 +13,11 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from isoline.errors import NotAllowed, UnknownImage
+from isoline.images.listing import Listings
 from isoline.sources.registry import open_image
 from isoline.sources.source import ImageInfo, Remote
 
-_SUFFIXES = (
-    *(".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif"),
-    *(".czi", ".dcm", ".png", ".jpg", ".jpeg"),
-)
-"""Files that `Images.names` lists; files of other types can still be requested by name."""
+log = logging.getLogger(__name__)
 
 _REMEMBERED = 4096
 
@@ -105,6 +103,9 @@ class Images:
         self._resolvers = dict(resolvers or {})
         self._roots = {name: path.resolve() for name, path in roots.items()}
         self._descriptions = Descriptions() if descriptions is None else descriptions
+        self._listings = Listings()
+        self._reported: set[tuple[str, str]] = set()
+        """Problems that the log already has, by root."""
 
     @classmethod
     def of_file(cls, path: Path) -> Images:
@@ -116,13 +117,17 @@ class Images:
         return Images(self._roots, {**self._resolvers, **resolvers}, self._descriptions)
 
     def names(self) -> Iterator[str]:
-        """Yield the name of every image below the roots, sorted within each."""
+        """Yield the name of every image below the roots, sorted within each.
+
+        Links that cannot be listed are reported in the log, once.
+        """
         for root, directory in self._roots.items():
-            for path in sorted(directory.rglob("*")):
-                inside = path.resolve().is_relative_to(directory)
-                if inside and path.suffix.lower() in _SUFFIXES and path.is_file():
-                    relative = path.relative_to(directory).as_posix()
-                    yield f"{root}/{relative}" if root else relative
+            listing = self._listings.of(directory)
+            for problem in listing.problems:
+                if (root, problem) not in self._reported:
+                    self._reported.add((root, problem))
+                    log.warning("[images] %s: %s", root or directory.name, problem)
+            yield from (f"{root}/{name}" if root else name for name in listing.names)
 
     def find(self, name: str, caller: Caller = ANYONE) -> Found:
         """Return the image called `name`, with its metadata.

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from isoline.errors import Broken, IsolineError, NotFound, Unreadable
 from isoline.plugins import Plugins
+from isoline.sources.dicom_head import read_head
 from isoline.sources.source import Remote, Source
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,6 @@ READERS = ("openslide", "tiff", "large_image", "plain")
 """The order in which readers are tried; tests/benchmarks/readers.py shows why.
 
 Readers from other packages come after them."""
-_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 _PLAIN = {b"\x89PNG": (".png",), b"\xff\xd8\xff": (".jpg", ".jpeg", ".jpe")}
 
 
@@ -81,17 +81,8 @@ def _readers_for(path: Path) -> Iterable[str]:
     for magic, suffixes in _PLAIN.items():
         if head.startswith(magic) and path.suffix.lower() in suffixes:
             return ("plain",)
-    if head.endswith(b"DICM") and not _is_slide(path):
-        return ("dicom",)
+    if head.endswith(b"DICM"):
+        dicom = read_head(path)
+        if dicom is None or not dicom.is_slide:
+            return ("dicom",)
     return (*READERS, *SOURCES.added())
-
-
-def _is_slide(path: Path) -> bool:
-    """Return whether a DICOM file is a whole slide (VL Whole Slide Microscopy, PS3.4 B.5)."""
-    from pydicom import dcmread
-
-    try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"], force=True)
-        return bool(header.get("SOPClassUID", _SLIDE) == _SLIDE)
-    except Exception:  # pydicom raises errors of many kinds for damaged files
-        return False

@@ -40,12 +40,12 @@ export class Drawing {
     /**
      * Draw the complete slice k; it replaces what this run drew there earlier.
      *
-     * A coarse slice that is emptied remains provisional, since the server also empties those that it
-     * takes back before a run is cancelled or fails.
+     * A provisional slice that becomes empty remains provisional, since this is also how the server
+     * clears provisional slices before it reports that a run was cancelled or has failed.
      *
      * @param {number} k
      * @param {{segment: number, box: number[], runs: string}[]} layers as in docs/protocol.md#mask
-     * @param {boolean} provisional whether `settle` takes it back
+     * @param {boolean} provisional whether `settle` restores the slice
      */
     draw(k, layers, provisional = false) {
         const current = this._canvas.read(k);
@@ -61,21 +61,20 @@ export class Drawing {
     }
 
     /**
-     * Empty all slices but `sent` of this and the earlier run; return those that changed.
+     * Empty the slices that are not in `listed`, where this run or the earlier one drew; return those
+     * that changed.
      *
-     * @param {Iterable<number>} sent
+     * @param {Set<number>} listed
      */
-    empty(sent = this.slices) {
-        const others = new Set(Array(this._canvas.size).keys());
-        [...sent].forEach((k) => others.delete(k));
+    clear(listed) {
         const isOld = Uint8Array.from({length: 256}, (_, value) => Number(this._replaced.has(value)));
-        const changed = [...others].filter((k) => (
-            this._slices.has(k) || this._canvas.read(k).some((value) => isOld[value])));
-        changed.forEach((k) => this.draw(k, []));
-        return changed;
+        const isDrawn = (k) => this._slices.has(k) || this._canvas.read(k).some((value) => isOld[value]);
+        const others = Array.from({length: this._canvas.size}, (_, k) => k).filter((k) => !listed.has(k) && isDrawn(k));
+        others.forEach((k) => this.draw(k, []));
+        return others;
     }
 
-    /** Restore the slices of which only provisional results came; return them. */
+    /** Restore the slices that are only provisional; return them. */
     settle() {
         const open = [...this._slices].filter(([, slice]) => slice.provisional);
         open.forEach(([k, slice]) => {

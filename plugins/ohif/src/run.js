@@ -79,7 +79,8 @@ export class Run {
         this._looks.stop();
         await this._turn;
         if (this.labelmap.exists) {
-            this.labelmap.show(this.state === 'done' ? this._drawing.empty() : this._drawing.settle());
+            const drawing = this._drawing;
+            this.labelmap.show(this.state === 'done' ? drawing.clear(new Set(drawing.slices)) : drawing.settle());
         }
         this._changed();
         await this._settle();
@@ -215,6 +216,9 @@ export class Run {
     }
 
     async _draw({slices, provisional, whole}) {
+        if (whole) {
+            this._clear(slices);
+        }
         for (const slice of slices) {
             if (this._following.signal.aborted) {
                 break;
@@ -235,9 +239,15 @@ export class Run {
                 await this._turn;
             }
         }
-        if (whole) {
-            const sent = slices.map((slice) => this.labelmap.numberOf(slice));
-            this.labelmap.show(this._drawing.empty(sent));
+    }
+
+    /** Empty all slices but these. */
+    _clear(slices) {
+        const {exists} = this.labelmap;
+        const cleared = exists ? this._drawing.clear(new Set(slices.map((each) => this.labelmap.numberOf(each)))) : [];
+        if (cleared.length) {
+            this._turn ??= this._giveTurn();
+            cleared.forEach((k) => this._unshown.add(k));
         }
     }
 

@@ -95,6 +95,15 @@ test('what was only provisional goes at the end, strokes stay', () => {
     assert.deepEqual(drawing.slices, [1]);
 });
 
+test('what is the whole result empties the other slices, strokes stay', () => {
+    const slices = new Slices(['1.....', '2.....', '......', '2.1...']);
+    const drawing = new Drawing(slices, {replaced: new Set([1])});
+    drawing.draw(2, layers('11....'), true);
+    slices.brush('112...', 2);
+    assert.deepEqual(drawing.clear(new Set([3])), [0, 2]);
+    assert.deepEqual([0, 1, 2, 3].map((k) => slices.text(k)), ['......', '2.....', '..2...', '2.1...']);
+});
+
 test('undo brings back what was there, not what the user drew elsewhere', () => {
     const slices = new Slices(['22....'], {segments: [1, 2, 3]});
     const drawing = new Drawing(slices);

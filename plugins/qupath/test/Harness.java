@@ -78,7 +78,7 @@ public final class Harness {
         System.exit(0);
     }
 
-    /** Return the slide that is asked for, with the annotation in `region` selected. */
+    /** Return the requested slide, with the annotation in `region` selected. */
     public static ImageData<BufferedImage> image(JsonObject asked) throws Exception {
         ImageData<BufferedImage> image = new ImageData<>(new Slide(asked));
         JsonArray features = asked.has("drawn") ? asked.getAsJsonArray("drawn") : new JsonArray();
@@ -99,7 +99,7 @@ public final class Harness {
         return PathIO.readObjectsFromGeoJSON(new ByteArrayInputStream(collection.getBytes("UTF-8")));
     }
 
-    /** Do what `steps` say in a session, and tell after each what is there. */
+    /** Perform `steps` in a session, and report the state after each. */
     private static void clicks(IsolineClient client, JsonObject asked, Map<String, Object> said) throws Exception {
         ImageData<BufferedImage> image = image(asked);
         PathObject root = image.getHierarchy().getRootObject();
@@ -160,7 +160,7 @@ public final class Harness {
         gui.shutdown();
     }
 
-    /** Run on everything that is selected, as the menu does. */
+    /** Run on all selected objects, like the menu. */
     private static void several(IsolineClient client, JsonObject asked, Map<String, Object> said) throws Exception {
         ImageData<BufferedImage> image = image(asked);
         List<PathObject> parents = Isoline.parents(image, "selected");
@@ -234,7 +234,7 @@ public final class Harness {
         gui.shutdown();
     }
 
-    /** Run below the same annotation once for each of `series`, and tell after each what is there. */
+    /** Run below the same annotation once for each of `series`, and report the objects after each. */
     private static void series(IsolineClient client, JsonObject asked, Map<String, Object> said) throws Exception {
         ImageData<BufferedImage> image = image(asked);
         List<Object> after = new ArrayList<>();
@@ -271,7 +271,7 @@ public final class Harness {
         said.put("after", after);
     }
 
-    /** Return the image as QuPath opens it again: from the properties and the objects that it has saved. */
+    /** Return the image as QuPath opens it again, with the properties and objects that it has saved. */
     @SuppressWarnings("unchecked")
     private static ImageData<BufferedImage> reopened(ImageData<BufferedImage> image) throws Exception {
         ByteArrayOutputStream file = new ByteArrayOutputStream();
@@ -286,7 +286,7 @@ public final class Harness {
         return opened;
     }
 
-    /** Return a sum over the outlines of the children that are final, whatever their ids and order. */
+    /** Return a checksum of the outlines of the final children, which does not depend on ids and order. */
     private static String outlines(PathObject parent) {
         List<String> outlines = new ArrayList<>();
         for (PathObject child : parent.getChildObjects()) {
@@ -306,7 +306,7 @@ public final class Harness {
         return outline;
     }
 
-    /** Do `action` in a moment, from another thread. */
+    /** Perform `action` after a moment, on another thread. */
     private static void later(Runnable action) {
         new Thread(() -> {
             try {
@@ -318,7 +318,7 @@ public final class Harness {
         }).start();
     }
 
-    /** Lock one object, name another, draw in a third, move a corner of a fourth; return their ids. */
+    /** Lock one object, name another, draw inside a third, move a corner of a fourth; return their ids. */
     private static List<String> edit(PathObject parent) {
         List<PathObject> children = new ArrayList<>(parent.getChildObjects());
         children.get(0).setLocked(true);
@@ -382,7 +382,7 @@ public final class Harness {
         return asked.has(key) ? asked.get(key).getAsString() : "";
     }
 
-    /** A slide in memory, or one that exists only as a URI. */
+    /** A slide in memory, or one of which only the URI exists. */
     private static final class Slide implements ImageServer<BufferedImage> {
 
         private final JsonObject asked;

@@ -7,10 +7,10 @@ import qupath.lib.images.ImageData;
 import qupath.lib.objects.PathObject;
 
 /**
- * The job of the last run of a model below an object: the next one replaces its results.
+ * The job of the last run of a model below an object, whose results the next run replaces.
  *
- * It is a property of the image, so QuPath saves it along with those results. `read` and `write`
- * are called on the thread of the GUI.
+ * It is a property of the image, so QuPath saves it together with these results. `read` and `write`
+ * must be called on the thread of the GUI.
  */
 final class LastJob {
 
@@ -22,27 +22,27 @@ final class LastJob {
     private String saved = "";
     private boolean isNamed;
 
-    /** `options` are keys of a request: `model` at least. */
+    /** `options` are keys of a request, including `model`. */
     LastJob(ImageData<?> image, PathObject parent, JsonObject options) {
         this.image = image;
-        // the root has another id in each session
+        // the root has a new id in each session
         boolean isSlide = parent.equals(image.getHierarchy().getRootObject());
         this.key = String.join(".", "isoline.job", options.get(RequestKeys.MODEL).getAsString(),
                 isSlide ? "slide" : parent.getID().toString());
     }
 
-    /** Read which job it is. */
+    /** Read the id of the job. */
     void read() {
         Object property = image.getProperty(key);
         saved = property == null ? "" : property.toString();
     }
 
-    /** Make `job` the last one; `isWhole` says that the server knows all that it and earlier ones left. */
+    /** Make `job` the last one; `isWhole`: the server knows all results of it and of earlier runs. */
     void write(String job, boolean isWhole) {
         image.setProperty(key, isWhole ? job : PARTIAL + job);
     }
 
-    /** Submit `request` in place of the job, or on its own where the server cannot replace that job. */
+    /** Submit `request` in place of the job; without it, if the server cannot replace that job. */
     JsonObject submit(JsonObject request, IsolineClient client) throws IOException, InterruptedException {
         if (saved.isEmpty()) {
             return client.submit(request);
@@ -62,10 +62,10 @@ final class LastJob {
     }
 
     /**
-     * Return whether the events of the submitted job say everything that they replace.
+     * Return whether the events of the submitted job name everything that it replaces.
      *
-     * They do not where the server could not replace the earlier job, or where events of that job
-     * never arrived here: what those replaced is still in the hierarchy, but no longer on the server.
+     * They do not if the server could not replace the earlier job, or if events of that job were never
+     * received: what these replaced is still in the hierarchy, but the server no longer knows of it.
      */
     boolean isFullyReplaced() {
         return isNamed && !saved.startsWith(PARTIAL);

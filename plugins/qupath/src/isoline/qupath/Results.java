@@ -18,9 +18,9 @@ import qupath.lib.images.ImageData;
 import qupath.lib.objects.PathObject;
 
 /**
- * What a run puts into the hierarchy and takes out of it, many objects at a time.
+ * Adds the results of a run to the hierarchy and removes earlier ones, many objects at a time.
  *
- * Used from the thread of the run; the hierarchy itself changes on that of `gui` alone.
+ * To be used from the thread of the run; the hierarchy is changed only on the thread of `gui`.
  */
 final class Results {
 
@@ -32,20 +32,20 @@ final class Results {
     private Executor gui = work -> work.run();
     private Collection<PathObject> replaceable = List.of();
 
-    /** Classes that the model gives. */
+    /** The classes of the model's objects. */
     private final Set<String> classes = new HashSet<>();
     private final List<PathObject> pending = new ArrayList<>();
     private final List<PathObject> added = new ArrayList<>();
     /** Provisional pieces by id, until something replaces them. */
     private final Map<String, PathObject> pieces = new HashMap<>();
     private final Set<PathObject> replacedPieces = new HashSet<>();
-    /** What earlier runs of the model left, by id; null before the first change. */
+    /** Results of earlier runs of the model by id; null before the first change. */
     private Map<UUID, PathObject> earlier;
     private final Set<UUID> replacedEarlier = new HashSet<>();
     private boolean isReplacingAll;
     private int flushes;
 
-    /** Put objects of `request` below `parent`. */
+    /** Add the objects of `request` below `parent`. */
     Results(ImageData<?> image, PathObject parent, JsonObject request) {
         this.image = image;
         this.parent = parent;
@@ -57,17 +57,17 @@ final class Results {
         gui = executor;
     }
 
-    /** Count `objects` among what an earlier run left. */
+    /** Count `objects` among the results of earlier runs. */
     void setReplaceable(Collection<PathObject> objects) {
         replaceable = objects;
     }
 
-    /** Know an object of this class for one of the model's. */
+    /** Add a class of the model's objects. */
     void addClass(String name) {
         classes.add(name);
     }
 
-    /** Take in a JSON list of features, and the ids of pieces and earlier objects that they replace. */
+    /** Add the features in a JSON list, and remove the pieces and earlier objects with the ids in `replaces`. */
     void take(String features, JsonArray replaces) {
         for (JsonElement id : replaces) {
             PathObject piece = pieces.remove(id.getAsString());
@@ -88,32 +88,32 @@ final class Results {
         }
     }
 
-    /** Return how many objects there are, shown or about to be. */
+    /** Return the number of objects, including those not yet shown. */
     int count() {
         return added.size() + pending.size();
     }
 
-    /** Return what is in the hierarchy. */
+    /** Return the objects that were added to the hierarchy. */
     List<PathObject> getAdded() {
         return new ArrayList<>(added);
     }
 
-    /** Return how often the hierarchy was changed. */
+    /** Return the number of changes of the hierarchy. */
     int getFlushes() {
         return flushes;
     }
 
-    /** Return what turns features into objects, for what it could not read. */
+    /** Return the reader of features, which knows what it could not read. */
     FeatureReader getReader() {
         return reader;
     }
 
-    /** Show what is pending, if the last time is long enough ago; return whether that was done. */
+    /** Show pending objects if the last change is long enough ago; return whether there was a change. */
     boolean flushIfDue() throws InterruptedException {
         return pace.isDue(pending.size()) && flush();
     }
 
-    /** Show what is pending; return whether there was something. */
+    /** Show pending objects; return whether there was a change. */
     boolean flush() throws InterruptedException {
         if (pending.isEmpty() && replacedPieces.isEmpty() && replacedEarlier.isEmpty() && !isReplacingAll) {
             return false;
@@ -125,17 +125,17 @@ final class Results {
         return true;
     }
 
-    /** Take away with the next flush all that earlier runs left and this one has not found again. */
+    /** Remove, with the next flush, all results of earlier runs that this one has not found again. */
     void replaceAll() {
         isReplacingAll = hasEarlier();
     }
 
-    /** Return whether there is, or may be, something left of earlier runs. */
+    /** Return whether results of earlier runs remain, or may remain. */
     boolean hasEarlier() {
         return earlier == null || !earlier.isEmpty();
     }
 
-    /** Take back what was added and nobody has changed; return how many objects that were. */
+    /** Remove the added objects that the user has not changed; return their number. */
     int removeUntouched() throws InterruptedException {
         List<PathObject> mine = new ArrayList<>();
         apply(() -> {
@@ -151,7 +151,7 @@ final class Results {
         return mine.size();
     }
 
-    /** Do `work` on the thread of the GUI and wait for it. */
+    /** Run `work` on the thread of the GUI and wait for it. */
     void apply(Runnable work) throws InterruptedException {
         FutureTask<Void> change = new FutureTask<>(work, null);
         gui.execute(change);
@@ -195,9 +195,9 @@ final class Results {
         fire();
     }
 
-    /** Return what runs of this model left, whether someone has touched it or not. */
+    /** Return the results of earlier runs of this model, including those that the user has changed. */
     private Map<UUID, PathObject> findEarlier() {
-        // prompts give annotations; to look through a million cells at each click takes its time
+        // the results of prompts are annotations; searching a million cells at each click would be slow
         Collection<PathObject> there = request.has(RequestKeys.PROMPTS) ? image.getHierarchy().getAnnotationObjects()
                 : parent.getChildObjects();
         Map<UUID, PathObject> found = new HashMap<>();
@@ -209,7 +209,7 @@ final class Results {
         return found;
     }
 
-    /** Add what has this `id` to `old`, unless the user wants it; return whether the id is free then. */
+    /** Add the earlier object with this `id` to `old`, unless it is kept; return whether the id is free then. */
     private boolean giveWay(UUID id, Set<PathObject> old) {
         PathObject object = earlier.get(id);
         if (object == null || object.getParent() == null) {
