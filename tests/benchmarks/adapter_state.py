@@ -27,8 +27,8 @@ Counted = dict[str, tuple[str, ...]]
 ADAPTERS: dict[str, dict[str, Counted]] = {
     "OHIF": {
         "shown": {
-            f"{OHIF}/drawing.js": ("draw", "empty", "settle", "_compose", "_merge"),
-            f"{OHIF}/run.js": ("_split",),
+            f"{OHIF}/drawing.js": ("draw", "clear", "settle", "_compose", "_merge"),
+            f"{OHIF}/run.js": ("_split", "_clear"),
             f"{OHIF}/labels.js": ("segmentFor",),
         },
         "resume": {f"{OHIF}/client.js": ("events",), f"{OHIF}/retry.js": ("events",)},
