@@ -420,6 +420,10 @@ def check(image: Path) -> None:
         "z planes": str(info.z_planes),
         "fingerprint": info.fingerprint,
     }
+    if info.volume is not None:
+        from isoline.cli.check_volume import rows_of
+
+        rows = dict(rows_of(Images.of_file(target).find(target.name)))
     for name, value in rows.items():
         click.echo(f"{name:12} {value}")
     problems = list(info.problems)

@@ -183,6 +183,10 @@ def _is_copy(one: FileDataset, other: FileDataset) -> bool:
 def _left_out(copies: Sequence[str], others: Sequence[FileDataset]) -> Iterator[str]:
     if copies:
         names = ", ".join(copies[:5]) + (", ..." if len(copies) > 5 else "")
-        yield f"{len(copies)} files are copies of others and were left out: {names}"
+        is_one = len(copies) == 1
+        what = "1 file is a copy of another and was" if is_one else f"{len(copies)} files are"
+        more = "" if is_one else " copies of others and were"
+        yield f"{what}{more} left out: {names}"
     for header in others:
-        yield f"{file_name(header)} was left out: it is {_what_instead(header)}"
+        if "DirectoryRecordSequence" not in header:
+            yield f"{file_name(header)} was left out: it is {_what_instead(header)}"

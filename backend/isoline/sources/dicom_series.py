@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from isoline.errors import BadSeries
-from isoline.geometry.slice_stack import Stack, stack
+from isoline.geometry.slice_stack import ASSUMED_MM, Stack, stack
 from isoline.geometry.volume_grid import SliceName, VolumeInfo
 from isoline.sources.dicom_files import find_series
 from isoline.sources.dicom_frames import Slice, file_name, frames_of
+from isoline.sources.dicom_mixture import check_single
 from isoline.sources.dicom_pixels import check_decodable, decoded
 from isoline.sources.fingerprint import content_digests
 from isoline.sources.volume import VolumeSource, series_fingerprint, volume_image
@@ -46,6 +47,7 @@ class Series:
         """
         found = [each for header in headers for each in frames_of(header)]
         _check_names(found)
+        check_single(found)
         assembled = stack([each.plane for each in found])
         return cls(tuple(found[n] for n in assembled.order), assembled, left_out)
 
@@ -85,6 +87,11 @@ class Series:
                 f"the slices are up to {self.stack.worst_mm:.3f} mm off an even spacing of"
                 f" {self.stack.grid.spacing_mm[2]:.3f} mm, which is used"
             )
+        first = self.slices[0]
+        if len(self.slices) == 1 and not (first.plane.thickness_mm or 0) > 0:
+            found.append(f"the only slice has no SliceThickness; {ASSUMED_MM:g} mm is assumed")
+        if (units := str(first.header.get("Units", "") or "")) not in ("", "HU", "GML"):
+            found.append(f"values are in {units}, not in standardised uptake (SUV)")
         return (*found, *self.left_out)
 
     def rescale(self, k: int, stored: NDArray[np.generic]) -> NDArray[np.generic]:
