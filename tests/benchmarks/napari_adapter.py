@@ -3,8 +3,8 @@
     python -m tests.benchmarks.napari_adapter
 
 The time of a contour on its way is measured against a bare reader of the same stream. The layers
-that napari has for outlines take up the same contours, in 20 portions as tiles bring them; Shapes are
-as fast as that with `napari[bermuda]`, and twenty times as slow without.
+that napari has for outlines take up the same contours, in 20 portions as tiles bring them; Shapes
+need `napari[bermuda]` for that, and take many times as long without.
 """
 
 from __future__ import annotations
@@ -54,10 +54,8 @@ def main() -> None:
     print(f"  first contour in the layer   {spread(first, 3)} s after a bare reader has it (0.15)")
     print(f"  all contours taken up        {spread(taken)} s for 10,000 (2.5)")
     print(f"  killed server                {doubled} double, {missing} missing (0, 0)")
-    print(
-        f"\nseconds for 10,000 in {PORTIONS} portions, simplified to {_corners(simple):.0f} corners"
-    )
-    for name, take_up in _layers("--drawn" in sys.argv).items():
+    print(f"\nCPU seconds in {PORTIONS} portions, exact and with {_corners(simple):.0f} corners")
+    for name, take_up in _layers().items():
         figures = [_per_10000(take_up, each) for each in (exact, simple)]
         print("  {:28} exact {:6.1f}   simplified {:6.1f}".format(name, *figures))
 

@@ -72,7 +72,7 @@ class FormReader:
 def read(request: Request, max_bytes: int, scratch: Path) -> Form:
     """Read a multipart or URL-encoded body of at most `max_bytes`.
 
-    Files are stored in temporary files below `scratch`, which go when they are closed.
+    Files are stored in an unnamed temporary file below `scratch`.
 
     Raises Malformed or TooLarge.
     """
@@ -86,8 +86,10 @@ def read(request: Request, max_bytes: int, scratch: Path) -> Form:
     boundary = first.strip()[2:]
     scratch.mkdir(parents=True, exist_ok=True)
 
+    shared = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  closed with the last part
+
     def temporary(**_: object) -> IO[bytes]:
-        return cast(IO[bytes], _Parked(scratch))
+        return cast(IO[bytes], _Part(shared))
 
     parser = MultiPartParser(
         stream_factory=temporary,  # type: ignore[arg-type]
@@ -151,16 +153,17 @@ def _sent_name(file: FileStorage) -> str:
     return re.split(r"[/\\]", path)[-1]
 
 
-class _Parked(io.RawIOBase):
-    """A temporary file that is open only between a write or a read and the next `seek` to 0.
+class _Part(io.RawIOBase):
+    """A file of a form: its part of an unnamed temporary file that holds them all.
 
     A form can have more files than the system lets a process keep open.
     """
 
-    def __init__(self, folder: Path) -> None:
-        handle, name = tempfile.mkstemp(dir=folder)
-        self._path = Path(name)
-        self._file: IO[bytes] | None = os.fdopen(handle, "r+b")
+    def __init__(self, shared: IO[bytes]) -> None:
+        """Begin at the end of `shared`; the part grows until the next one begins."""
+        self._shared = shared
+        self._start = shared.seek(0, os.SEEK_END)
+        self._size = self._at = 0
 
     def writable(self) -> bool:
         return True
@@ -172,35 +175,24 @@ class _Parked(io.RawIOBase):
         return True
 
     def write(self, content: Any) -> int:
-        return self._opened().write(content)
+        self._shared.seek(self._start + self._at)
+        self._at += self._shared.write(content)
+        self._size = max(self._size, self._at)
+        return len(content)
 
-    def read(self, size: int = -1) -> bytes:
-        return self._opened().read(size)
+    def readinto(self, buffer: Any) -> int:
+        self._shared.seek(self._start + self._at)
+        content = self._shared.read(min(len(buffer), max(0, self._size - self._at)))
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        if offset == 0 and whence == os.SEEK_SET:
-            self._park()
-            return 0
-        return self._opened().seek(offset, whence)
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
 
     def tell(self) -> int:
-        return 0 if self._file is None else self._file.tell()
-
-    def close(self) -> None:
-        if not self.closed:
-            self._park()
-            self._path.unlink(missing_ok=True)
-        super().close()
-
-    def _opened(self) -> IO[bytes]:
-        if self._file is None:
-            self._file = self._path.open("r+b")
-        return self._file
-
-    def _park(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        return self._at
 
 
 class _Rejoined(io.RawIOBase):
