@@ -83,6 +83,17 @@ def test_a_volume_has_slices_and_labels_and_its_flaws_are_told(tmp_path: Path) -
     assert "objects" not in said
 
 
+def test_what_reading_shows_is_told(tmp_path: Path) -> None:
+    values = volumes.ramp(WHERE.shape).astype(np.float32)
+    values[0, 0, 0] = np.nan
+    ras = np.diag([-1, -1, 1, 1.0]) @ WHERE.affine
+    nibabel.save(nibabel.Nifti1Image(values.T, ras), tmp_path / "v.nii.gz")
+    said = isoline(tmp_path / "v.nii.gz", tmp_path / "m.nii.gz", "nifti").stderr
+    assert "warning: 1 voxel is no finite number" in said
+    made: Any = nibabel.load(tmp_path / "m.nii.gz")
+    np.testing.assert_array_equal(np.asarray(made.dataobj).T, truth())
+
+
 def check_seg(path: Path) -> None:
     seg = highdicom.seg.segread(path)
     names = [f"{volumes.SERIES}.{k + 1}" for k in range(9)]

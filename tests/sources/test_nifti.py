@@ -184,3 +184,20 @@ def test_whole_numbers_of_32_bits_are_kept_if_they_fit(tmp_path: Path) -> None:
     large = VOXELS.astype(np.int32) * 1000
     source = NiftiSource.open(saved(tmp_path / "v.nii.gz", large.T))
     np.testing.assert_array_equal(source.voxels(), large)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_voxels_that_are_no_number_become_one_and_are_told(tmp_path: Path, odd: float) -> None:
+    values = VOXELS.astype(np.float32)
+    values[2, 3, 4:7] = odd
+    source = NiftiSource.open(saved(tmp_path / "v.nii.gz", values.T))
+    voxels = source.voxels()
+    given = VOXELS.max() if odd == np.inf else VOXELS.min()
+    np.testing.assert_array_equal(voxels[2, 3, 4:7], given)
+    values[2, 3, 4:7] = given
+    np.testing.assert_array_equal(voxels, values)
+    (note,) = source.notes
+    assert note.startswith("3 voxels are no finite number")
+    nothing = NiftiSource.open(saved(tmp_path / "n.nii", np.full((3, 4, 5), np.nan, np.float32)))
+    with pytest.raises(BadSeries, match="only NaN"):
+        nothing.voxels()

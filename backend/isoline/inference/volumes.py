@@ -24,6 +24,8 @@ class VolumePart(Result):
     done: float
     """Share of the work, 0 to 1."""
     mask: Mask | None = None
+    notes: tuple[str, ...] = ()
+    """What reading the volume has shown, and the user should know."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,8 @@ class VolumeTask(Task):
             self.have,
             attention.threads,
         )
+        if source.notes:
+            yield VolumePart(tile, 0.0, notes=source.notes)
         for step in model.segment(scan):
             yield VolumePart(tile, step.done, self._mask(step))
             if attention.slice is not None:

@@ -93,7 +93,7 @@ class VolumePlan(OneTilePlan):
                 yield batch(Failed(result.code, result.message))
                 return
             assert isinstance(result, VolumePart)
-            events: list[Event] = []
+            events: list[Event] = [Warned("Image", each) for each in result.notes]
             if result.mask is not None:
                 events.append(result.mask)
                 if not result.mask.provisional:

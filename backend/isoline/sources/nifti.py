@@ -108,6 +108,8 @@ class NiftiSource(VolumeSource):
         with np.errstate(over="ignore"):
             voxels = np.array(turned, self.info.dtype, order="C")
         _check_exact(self._path.name, turned, voxels)
+        if voxels.dtype == np.float32 and not np.isfinite(voxels).all():
+            self.notes = (_make_finite(self._path.name, voxels),)
         return voxels
 
     @contextmanager
@@ -197,6 +199,21 @@ def _problems(grid: VolumeGrid, forms: NiftiForms) -> Iterator[str]:
         )
     if grid.is_sheared:
         yield "its axes are not at right angles: programs based on ITK refuse it and its masks"
+
+
+def _make_finite(name: str, voxels: NDArray[np.generic]) -> str:
+    """Give `voxels` that are no number the smallest value, since no network can work with them.
+
+    Return a sentence about it. Raises BadSeries if there is no number at all.
+    """
+    finite = voxels[np.isfinite(voxels)]
+    if not finite.size:
+        raise BadSeries(f"{name} contains no number, only NaN", "check how it was made")
+    low, high = float(finite.min()), float(finite.max())
+    np.nan_to_num(voxels, copy=False, nan=low, posinf=high, neginf=low)
+    count = voxels.size - finite.size
+    what = "1 voxel is" if count == 1 else f"{count:,} voxels are"
+    return f"{what} no finite number; NaN counts as the smallest value, {low:g}"
 
 
 def _check_exact(name: str, values: NDArray[np.generic], voxels: NDArray[np.generic]) -> None:

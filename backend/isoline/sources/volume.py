@@ -27,6 +27,8 @@ class VolumeSource(Source):
         self._voxels: NDArray[np.generic] | None = None
         self._closed = False
         self._lock = threading.Lock()
+        self.notes: tuple[str, ...] = ()
+        """What reading the voxels has shown, and the user should know: a sentence each."""
 
     @property
     def volume(self) -> VolumeInfo:
