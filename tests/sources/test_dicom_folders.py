@@ -412,6 +412,49 @@ def test_pet_says_what_its_values_are(tmp_path: Path) -> None:
     assert problem.startswith("values are in BQML")
 
 
+def localizer(header: Any) -> None:
+    header.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    header.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+    header.Rows, header.Columns = 2, 3
+    header.PixelData = bytes(12)
+
+
+def report(header: Any) -> None:
+    header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.7")
+    header.SamplesPerPixel, header.PhotometricInterpretation = 3, "RGB"
+    del header.ImagePositionPatient
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (localizer, "beside.dcm was left out: it is a localizer"),
+        (report, "beside.dcm was left out: it is a screenshot or a report (Secondary Capture"),
+    ],
+)
+def test_what_accompanies_the_slices_is_left_out_and_told(
+    files: list[Path], change: Callable[[Any], object], told: str
+) -> None:
+    beside = files[0].with_name("beside.dcm")
+    shutil.copy(files[0], beside)
+
+    def become(header: Any) -> None:
+        header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = UID("1.2.3.99")
+        change(header)
+
+    changed(beside, become)
+    np.testing.assert_array_equal(upright(files[0].parent), VOXELS)
+    (problem,) = DicomFolder(files[0].parent).info.problems
+    assert problem.startswith(told)
+
+
+def test_a_series_of_localizers_is_what_was_chosen(tmp_path: Path) -> None:
+    volumes.write_classic(
+        tmp_path / "s", WHERE, VOXELS, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    )
+    assert DicomFolder(tmp_path / "s").info.problems == ()
+
+
 def projection(header: Any) -> None:
     header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.1")
     header.Modality = "CR"

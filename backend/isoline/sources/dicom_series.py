@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 from isoline.errors import BadSeries
 from isoline.geometry.slice_stack import ASSUMED_MM, Stack, stack
 from isoline.geometry.volume_grid import SliceName, VolumeInfo
+from isoline.sources.dicom_companions import without_companions
 from isoline.sources.dicom_files import find_series
 from isoline.sources.dicom_frames import Slice, file_name, frames_of
 from isoline.sources.dicom_mixture import check_single
@@ -45,11 +46,12 @@ class Series:
 
         Raises BadSeries, stating which slice is wrong and why.
         """
+        headers, companions = without_companions(headers)
         found = [each for header in headers for each in frames_of(header)]
         _check_names(found)
         check_single(found)
         assembled = stack([each.plane for each in found])
-        return cls(tuple(found[n] for n in assembled.order), assembled, left_out)
+        return cls(tuple(found[n] for n in assembled.order), assembled, (*left_out, *companions))
 
     @property
     def headers(self) -> list[Dataset]:
@@ -138,10 +140,11 @@ class DicomFolder(DicomSource):
     def __init__(self, path: Path) -> None:
         """Read the headers. Raises Unreadable, ChoiceNeeded or BadSeries."""
         headers, left_out = find_series(path)
-        for header in headers:
+        series = Series.of(headers, left_out)
+        for header in series.headers:
             check_decodable(header, file_name(header))
-        files = [Path(str(header.filename)) for header in headers]
-        super().__init__(Series.of(headers, left_out), content_digests(files))
+        files = [Path(str(getattr(header, "filename", ""))) for header in series.headers]
+        super().__init__(series, content_digests(files))
 
     @classmethod
     def open(cls, path: Path) -> DicomFolder:
