@@ -133,10 +133,23 @@ export class Session {
             this.runs.forEach((each) => each.noteEdits());
             const image = await this.nameOf(screen.displaySet, patience);
             const body = segmentationOf(this.labelmap, image, description);
-            const stored = await this._client.save({...body, format: this._viewer.storeFormat});
-            this.notice = {text: `Stored in the archive as "${description}".`, isError: false};
+            const {stored, note} = await this._stored(body);
+            this.notice = {text: `Stored in the archive as "${description}"${note}.`, isError: false};
             await this._viewer.discover(study, stored.series);
         });
+    }
+
+    /** Store `body` as a segmentation or, where the headers of the series do not allow one, as structures. */
+    async _stored(body) {
+        try {
+            return {stored: await this._client.save({...body, format: this._viewer.storeFormat}), note: ''};
+        } catch (error) {
+            if (error.code !== 'NotSupported') {
+                throw error;
+            }
+            const stored = await this._client.save({...body, format: 'rtstruct'});
+            return {stored, note: `, as an RT Structure Set, since ${error.message}`};
+        }
     }
 
     /** Stop all runs and requests because the page is closing. */

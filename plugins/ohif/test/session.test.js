@@ -88,3 +88,25 @@ test('a click whose server is lost can be given up, and the next one is asked', 
     assert.equal(asked.length, 2);
     assert.deepEqual(asked.map((each) => each.prompts.length), [1, 1]);
 });
+
+test('what cannot be stored as a segmentation is stored as structures', async () => {
+    const refused = Object.assign(new Error('the headers of it cannot become one'), {code: 'NotSupported'});
+    const down = Object.assign(new Error('the archive is down'), {code: 'NotStored'});
+    const asked = [];
+    const answers = [() => { throw refused; }, () => ({series: '9'}), () => { throw down; }];
+    const client = {save: async ({format}) => { asked.push(format); return answers.shift()(); }};
+    const drawn = {
+        ...LABELMAP, size: 1, columns: 2, read: () => new Uint8Array([0, 1]), nameOf: () => ({instance: '3', frame: 1}),
+        list: () => [{index: 1, label: 'Lesion', color: [1, 2, 3]}]
+    };
+    const viewer = {...VIEWER, labelmap: () => drawn, storeFormat: 'dicomseg', discover: async () => {}};
+    const session = new Session(client, viewer, 'pacs');
+    session.nameOf = async () => 'dicomweb:pacs/1/2';
+    await session.save('mine');
+    assert.deepEqual(asked, ['dicomseg', 'rtstruct']);
+    assert.equal(session.notice.isError, false);
+    assert.match(session.notice.text, /^Stored .* "mine", as an RT Structure Set, since the headers of it/);
+    await session.save('mine');
+    assert.deepEqual(asked, ['dicomseg', 'rtstruct', 'dicomseg']);
+    assert.deepEqual(session.notice, {text: 'the archive is down', isError: true});
+});
