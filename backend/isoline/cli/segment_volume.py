@@ -69,8 +69,8 @@ def located(image: str, settings: Settings) -> tuple[Images, str]:
     there."""
     if image.startswith("dicomweb:"):
         return Images({}, {"dicomweb": DicomWebImages.configured(settings)}), image
-    path = Path(image).resolve()
-    return Images.of_file(path), path.name
+    path = Path(image)
+    return Images.of_file(path), path.name or path.resolve().name
 
 
 def _run(

@@ -96,8 +96,11 @@ class Images:
         roots: Mapping[str, Path],
         resolvers: Mapping[str, Resolver] | None = None,
         descriptions: Descriptions | None = None,
+        files: Mapping[str, Path] | None = None,
     ) -> None:
-        """Serve the files below `roots`; files below a root called "" have no prefix.
+        """Serve the files below `roots`, and single `files` by name.
+
+        Files below a root called "" have no prefix.
 
         If the part of a name before the first colon is a key of `resolvers`, that resolver finds
         the image. Metadata of files is cached in `descriptions`, which may be shared.
@@ -105,15 +108,16 @@ class Images:
         self._resolvers = dict(resolvers or {})
         self._roots = {name: path.resolve() for name, path in roots.items()}
         self._descriptions = Descriptions() if descriptions is None else descriptions
+        self._files = dict(files or {})
 
     @classmethod
     def of_file(cls, path: Path) -> Images:
-        """Serve the directory of `path`, so that the image's name is its file name."""
-        return cls({"": path.resolve().parent})
+        """Serve the file or folder at `path`, a link or not, under its own name and nothing else."""
+        return cls({}, files={path.name or path.resolve().name: path.absolute()})
 
     def also(self, resolvers: Mapping[str, Resolver]) -> Images:
         """Return a catalogue with the same images and, in addition, those of `resolvers`."""
-        return Images(self._roots, {**self._resolvers, **resolvers}, self._descriptions)
+        return Images(self._roots, {**self._resolvers, **resolvers}, self._descriptions, self._files)
 
     def names(self) -> Iterator[str]:
         """Yield the name of every image below the roots, sorted within each."""
@@ -150,6 +154,8 @@ class Images:
 
     def path(self, name: str) -> Path:
         """Return the path of the image called `name`, which exists and lies below its root."""
+        if name in self._files:
+            return _target(name, self._files[name])
         root, _, relative = name.partition("/") if "" not in self._roots else ("", "", name)
         directory = self._roots.get(root)
         known = f"the roots are {', '.join(sorted(self._roots))}" if "" not in self._roots else ""
@@ -158,10 +164,26 @@ class Images:
         try:
             path = (directory / relative).resolve()
             exists = path.exists()
-        except OSError:  # a name that is invalid for the file system: too long, a loop of links
+        # a name that is invalid for the file system: too long, a loop of links
+        except (OSError, RuntimeError):
             raise UnknownImage(f"there is no image {name[:80]!r}", known) from None
         if not path.is_relative_to(directory):
             raise NotAllowed(f"{name!r} lies outside the configured roots", known)
         if not relative or not exists:
             raise UnknownImage(f"there is no image {name!r}", "see `isoline images`")
-        return path
+        return _target(name, directory / relative)
+
+
+def _target(name: str, path: Path) -> Path:
+    """Return the file to open for the image called `name` at `path`, which may be a link.
+
+    That is the link's target, beside which a format of several files finds the others; if the
+    target has another suffix, as in stores that name files by their content, it is the link, since
+    readers go by the suffix. Raises UnknownImage.
+    """
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # Python before 3.13: RuntimeError for a loop of links
+        why = "is a broken link or a loop of links" if path.is_symlink() else "does not exist"
+        raise UnknownImage(f"{name!r} {why}", "check the path") from error
+    return target if target.suffix.lower() == path.suffix.lower() else path

@@ -1,0 +1,47 @@
+"""Images by name: links, and files that are no images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from isoline.errors import UnknownImage
+from isoline.images.catalog import Images
+
+
+def picture(path: Path, size: tuple[int, int]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((size[1], size[0]), np.uint8)).save(path, "PNG")
+    return path
+
+
+class TestLinks:
+    @pytest.mark.parametrize("name", ["b.png", "c.png"])
+    def test_a_link_is_its_target_whatever_lies_beside_the_target(
+        self, tmp_path: Path, name: str
+    ) -> None:
+        target = picture(tmp_path / "store/a.png", (40, 30))
+        picture(tmp_path / "store/b.png", (20, 10))
+        link = tmp_path / name
+        link.symlink_to(target)
+        found = Images.of_file(link).find(name)
+        assert (found.name, found.info.size) == (name, (40, 30))
+
+    def test_a_link_into_a_store_that_drops_suffixes(self, tmp_path: Path) -> None:
+        link = tmp_path / "slides/a.png"
+        link.parent.mkdir()
+        link.symlink_to(picture(tmp_path / "slides/.store/d41d8c", (40, 30)))
+        assert Images.of_file(link).find("a.png").info.reader == "plain"
+        assert Images({"slides": tmp_path / "slides"}).find("slides/a.png").info.reader == "plain"
+
+    def test_a_link_to_itself_and_one_to_nothing_are_explained(self, tmp_path: Path) -> None:
+        (tmp_path / "loop.png").symlink_to("loop.png")
+        (tmp_path / "gone.png").symlink_to("nothing.png")
+        for name in ("loop.png", "gone.png"):
+            with pytest.raises(UnknownImage, match="broken link or a loop"):
+                Images.of_file(tmp_path / name).find(name)
+            with pytest.raises(UnknownImage, match=name):
+                Images({"": tmp_path}).find(name)
