@@ -426,19 +426,38 @@ class TestRegistry:
         for path in (ihc, histo):
             assert open_image(path).info.reader == "plain"
 
-    def test_slides_go_to_openslide_and_fluorescence_does_not(
+    def test_scanners_slides_go_to_openslide_and_other_tiffs_do_not(
         self, small_disks: Shapes, dicom: Path, tmp_path: Path
     ) -> None:
         fluorescence(tmp_path / "f.tif")
-        expected = {small_disks.path: "openslide", dicom: "openslide", tmp_path / "f.tif": "tiff"}
+        expected = {small_disks.path: "tiff", dicom: "openslide", tmp_path / "f.tif": "tiff"}
         assert {path: open_image(path).info.reader for path in expected} == expected
 
-    def test_when_none_can_read_each_says_why(self, tmp_path: Path) -> None:
-        junk = tmp_path / "junk.tif"
-        junk.write_bytes(b"II*\0" + b"junk" * 99)
+    def test_when_none_can_read_the_one_that_knows_says_why(self, tmp_path: Path) -> None:
+        path = tmp_path / "float.tif"
+        tifffile.imwrite(path, np.zeros((40, 30), np.float64))
+        with pytest.raises(Unreadable, match=r"float\.tif has pixels of type float64"):
+            open_image(path)
+
+    @pytest.mark.parametrize("content", [b"", b"\0" * 5000, b"<!DOCTYPE html><html>404</html>"])
+    def test_what_is_no_image_is_one_sentence(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "a.svs"
+        path.write_bytes(content)
         with pytest.raises(Unreadable) as caught:
-            open_image(junk)
-        assert all(f"{reader}: " in str(caught.value) for reader in READERS)
+            open_image(path)
+        assert str(caught.value).count("a.svs") == 1
+        assert "copy it again" in str(caught.value)
+
+    def test_half_a_download_says_so(
+        self, small_disks: Shapes, real_slide: Path, tmp_path: Path
+    ) -> None:
+        path = truncated(real_slide, tmp_path / "cut.svs", 0.3)
+        with pytest.raises(
+            Unreadable, match=r"cut\.svs ends.*before its first page; copy it again"
+        ):
+            open_image(path)
+        info = open_image(truncated(small_disks.path, tmp_path / "cut.tif", 0.9)).info
+        assert any("copy it again" in problem for problem in info.problems)
 
     def test_a_folder_or_nothing_is_unreadable(self, tmp_path: Path) -> None:
         for path, why in ((tmp_path, "no DICOM image"), (tmp_path / "nothing.svs", "not exist")):

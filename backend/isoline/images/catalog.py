@@ -112,12 +112,13 @@ class Images:
 
     @classmethod
     def of_file(cls, path: Path) -> Images:
-        """Serve the file or folder at `path`, a link or not, under its own name and nothing else."""
+        """Serve only the file or folder at `path`, a link or not, under its own name."""
         return cls({}, files={path.name or path.resolve().name: path.absolute()})
 
     def also(self, resolvers: Mapping[str, Resolver]) -> Images:
         """Return a catalogue with the same images and, in addition, those of `resolvers`."""
-        return Images(self._roots, {**self._resolvers, **resolvers}, self._descriptions, self._files)
+        resolvers = {**self._resolvers, **resolvers}
+        return Images(self._roots, resolvers, self._descriptions, self._files)
 
     def names(self) -> Iterator[str]:
         """Yield the name of every image below the roots, sorted within each."""

@@ -34,6 +34,11 @@ def fingerprint(path: Path) -> str:
     return hashlib.blake2b(b"".join(digests), digest_size=DIGEST_BYTES).hexdigest()
 
 
+def of_part(whole: str, part: str) -> str:
+    """Return the hex digest of one of several images in a file with the digest `whole`."""
+    return hashlib.blake2b(f"{whole} {part}".encode(), digest_size=DIGEST_BYTES).hexdigest()
+
+
 def image_files(path: Path) -> Iterable[Path]:
     """Return the files that make up the image at `path`; most images are one file."""
     match path.suffix.lower():

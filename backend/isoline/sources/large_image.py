@@ -24,7 +24,8 @@ from isoline.sources.fingerprint import fingerprint
 from isoline.sources.pixel_size import NO_SPACING, believable
 from isoline.sources.pyramid import RGB, TileCache, level, paste, scale_problems, white
 from isoline.sources.source import ImageInfo, Source
-from isoline.sources.tiff import MAGIC, unique_names
+from isoline.sources.tiff_file import MAGIC
+from isoline.sources.tiff_series import unique_names
 
 _TIFF_KINDS = (
     ("large_image_source_ometiff", "OMETiffFileTileSource"),

@@ -31,7 +31,7 @@ from isoline.sources.fingerprint import fingerprint
 from isoline.sources.pixel_size import NO_SPACING, believable, micrometres
 from isoline.sources.pyramid import RGB, TileCache, level, paste, scale_problems
 from isoline.sources.source import ImageInfo, Level, Source
-from isoline.sources.tiff import TiffFile, TiffPage
+from isoline.sources.tiff_file import TiffFile, TiffPage
 
 BLOCK_PX = 512
 SAME_PICTURE = 6.0
@@ -236,7 +236,7 @@ def _page_of(tiff: TiffFile | None, level: Level) -> TiffPage | None:
         page = TiffPage(tiff, fitting[0])
     except Unreadable:
         return None
-    usable = page.samples == 3 and page.dtype == np.uint8 and page.has_every_tile
+    usable = page.colours.is_rgb and page.dtype == np.uint8 and not page.missing_tiles
     return page if usable else None
 
 
@@ -248,5 +248,5 @@ def _refuse_unless_rgb(tiff: TiffFile | None, path: Path) -> None:
     first = tiff.pages[0]
     if first.samplesperpixel < 3 or first.dtype != np.uint8:
         raise Unreadable(f"{path.name} is not 8-bit RGB, the only type that OpenSlide returns")
-    if set(tiff.largest_series().axes) - set("YXS"):
+    if any(set(series.axes) - set("YXS") for series in tiff.series):
         raise Unreadable(f"{path.name} has several planes, and OpenSlide reads only the first")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +20,13 @@ READERS = ("openslide", "tiff", "large_image", "plain")
 """The order in which readers are tried; tests/benchmarks/readers.py shows why.
 
 Readers from other packages come after them."""
+_TIFF_READERS = ("openslide", "tiff", "plain")
+_GENERIC_TIFF_READERS = ("tiff", "plain")
+"""Readers of TIFFs. OpenSlide alone knows what the files of scanners contain; of other TIFFs it
+ignores OME-XML, the orientation and whether levels fit. large_image ignores colour models."""
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_INDEX_SUFFIXES = (".mrxs", ".vms", ".vmu")
+"""Slides whose file names others, and whose first bytes say nothing."""
 _SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 _PLAIN = {b"\x89PNG": (".png",), b"\xff\xd8\xff": (".jpg", ".jpeg", ".jpe")}
 
@@ -39,14 +46,36 @@ def open_image(path: Path | Remote, reader: str | None = None) -> Source:
         raise Unreadable(f"{path.name} does not exist", "check the path")
     if reader is not None:
         return _opened(path.name, partial(SOURCES.load(reader).open, path))
-    reasons: list[str] = []
+    refusals: dict[str, IsolineError] = {}
     for name in _readers_for(path):
         try:
             return _opened(path.name, partial(SOURCES.load(name).open, path))
         except (Unreadable, Broken, NotFound) as error:
-            reasons.append(f"{name}: {error}")
-    raise Unreadable(
-        f"no reader understands {path.name} ({'; '.join(reasons)})",
+            refusals[name] = error
+    raise _refusal(path, refusals)
+
+
+def _refusal(path: Path, refusals: Mapping[str, IsolineError]) -> IsolineError:
+    """Return the error for a file that no reader opens, with the reason of the one that knows."""
+    if len(refusals) == 1:
+        return next(iter(refusals.values()))
+    with path.open("rb") as file:
+        head = file.read(132)
+    if not head.strip(b"\0"):
+        what = "contains only zeros" if head else "is empty"
+        return Unreadable(f"{path.name} {what}", "copy it again, and check that it arrives whole")
+    if head[:4] in _TIFF_MAGIC and set(refusals) <= set(_TIFF_READERS):
+        return refusals["tiff"]
+    is_known = head.endswith(b"DICM") or path.suffix.lower() in _INDEX_SUFFIXES
+    if set(refusals) <= set(READERS) and not is_known:
+        return Unreadable(
+            f"{path.name} is not an image: it begins with {head[:12]!r}",
+            "copy it again, or use an image that OpenSlide reads, a TIFF, a DICOM whole slide, PNG "
+            "or JPEG",
+        )
+    reasons = "; ".join(f"{name}: {error.what}" for name, error in refusals.items())
+    return Unreadable(
+        f"no reader understands {path.name} ({reasons})",
         "use an image that OpenSlide reads, a tiled TIFF, a DICOM whole slide, PNG or JPEG",
     )
 
@@ -83,7 +112,16 @@ def _readers_for(path: Path) -> Iterable[str]:
             return ("plain",)
     if head.endswith(b"DICM") and not _is_slide(path):
         return ("dicom",)
+    if head[:4] in _TIFF_MAGIC:
+        return (*_tiff_readers(path), *SOURCES.added())
     return (*READERS, *SOURCES.added())
+
+
+def _tiff_readers(path: Path) -> tuple[str, ...]:
+    from openslide import OpenSlide
+
+    generic = OpenSlide.detect_format(path) in (None, "generic-tiff")
+    return _GENERIC_TIFF_READERS if generic else _TIFF_READERS
 
 
 def _is_slide(path: Path) -> bool:

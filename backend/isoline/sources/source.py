@@ -26,6 +26,16 @@ class Level:
 
 
 @dataclass(frozen=True)
+class ImageInFile:
+    """One of several images in a file."""
+
+    name: str
+    """Empty if the file does not name it."""
+    size: tuple[int, int]
+    """(width, height) in pixels."""
+
+
+@dataclass(frozen=True)
 class ImageInfo:
     """The metadata of an image as isoline understands it."""
 
@@ -49,6 +59,10 @@ class ImageInfo:
     """The part of level 0 with full-resolution pixels, None if that is all of it."""
     problems: tuple[str, ...] = ()
     """Warnings for `isoline check` to print, a sentence each."""
+    series: tuple[ImageInFile, ...] = ()
+    """The images in the file, one of which this is; empty if its format holds only one."""
+    taken: int = 0
+    """The index in `series` of this image."""
     volume: VolumeInfo | None = None
     """For volumes only; the slices are the planes z = k, seen along the normal."""
 
