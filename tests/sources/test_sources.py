@@ -5,10 +5,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image, PngImagePlugin
+from pydicom import dcmread
 
 from isoline import plugins
 from isoline.errors import Broken, NotFound, TooLarge, UnknownFormat, UnknownModel, Unreadable
@@ -217,6 +219,20 @@ class TestTruth:
         np.testing.assert_array_equal(read, pixels[1, :, 6:522:2, 14:700:2])
 
 
+def test_a_dicom_slide_of_more_than_8_bits_is_refused(tmp_path: Path) -> None:
+    dicom_slide(tmp_path / "slide")
+    path = tmp_path / "slide/level1.dcm"
+    slide = dcmread(path)
+    slide.BitsAllocated, slide.BitsStored, slide.HighBit = 16, 12, 11
+    slide.SamplesPerPixel, slide.PhotometricInterpretation = 1, "MONOCHROME2"
+    frames = np.frombuffer(slide.PixelData, np.uint8).reshape(-1, 3)[:, 0]
+    slide.PixelData = (frames.astype(np.uint16) * 16).tobytes()
+    del slide.PlanarConfiguration
+    slide.save_as(path)
+    with pytest.raises(Unreadable, match="DICOM slide of 16 bits"):
+        open_image(path)
+
+
 class TestOpenSlideErrors:
     def test_one_bad_tile_spoils_no_other(self, flipped: Path) -> None:
         source = OpenSlideSource.open(flipped)
@@ -314,6 +330,24 @@ class TestPlainImages:
         source = self.save(Image.fromarray(values), tmp_path / f"a.{suffix}")
         assert (source.info.dtype.name, source.info.channels) == ("uint16", ("grey",))
         np.testing.assert_array_equal(source.read_level(0, Box(0, 0, 4, 3))[0], values)
+
+    @pytest.mark.parametrize("alpha", [False, True])
+    @pytest.mark.parametrize("bits", [12, 16])
+    def test_a_png_of_deep_colours(self, tmp_path: Path, bits: int, alpha: bool) -> None:
+        colours = textured((64, 48))
+        colours[:8] = 250
+        deep = colours.astype(np.uint16) << (bits - 8)
+        if alpha:
+            opacity = np.full((48, 64, 1), 65535, np.uint16)
+            opacity[40:] = 0
+            deep = np.concatenate([deep, opacity], axis=2)
+        path = tmp_path / "deep.png"
+        path.write_bytes(imagecodecs.png_encode(deep))
+        source = open_image(path)
+        read = np.moveaxis(source.read_level(0, Box(0, 0, 64, 48)), 0, 2)
+        np.testing.assert_array_equal(read[:40], colours[:40])
+        assert (read[40:] == (255 if alpha else colours[40:])).all()
+        assert any(f"of which {bits} are in use" in problem for problem in source.info.problems)
 
     def test_orientation_is_ignored_and_told(self, tmp_path: Path) -> None:
         exif = Image.Exif()

@@ -167,8 +167,22 @@ def _kinds(path: Path) -> tuple[tuple[str, str], ...]:
     if head[:4] in MAGIC:
         return _TIFF_KINDS
     if head[128:] == b"DICM":
+        _refuse_unless_8_bit(path)
         return _DICOM_KINDS
     raise Unreadable(f"{path.name} is neither TIFF nor DICOM")
+
+
+def _refuse_unless_8_bit(path: Path) -> None:
+    """Raise Unreadable for DICOM slides of more than 8 bits, which large_image cuts off at 255."""
+    from pydicom import dcmread
+
+    header = dcmread(path, stop_before_pixels=True, specific_tags=["BitsAllocated"])
+    bits = header.get("BitsAllocated", 8)
+    if bits != 8:
+        raise Unreadable(
+            f"{path.name} is a DICOM slide of {bits} bits per sample; isoline reads those of 8",
+            "convert it to OME-TIFF, for example with bfconvert",
+        )
 
 
 def _native_levels(tiles: Any) -> tuple[int, ...]:

@@ -96,7 +96,7 @@ def _with_extras(key: Any, colours: int, dtype: np.dtype[np.generic]) -> Colours
             colours,
             colours == 3,
             dtype,
-            partial(_over_white, colours, brightest, dtype, extras[0] == _ASSOCIATED),
+            partial(over_white, colours, brightest, dtype, extras[0] == _ASSOCIATED),
             ("the image is partly transparent; what shows through is read as white",),
         )
     if colours == 1:  # any number of channels, such as those of fluorescence
@@ -122,9 +122,13 @@ def _palette(key: Any, name: str) -> NDArray[np.uint8]:
     return eight_bit
 
 
-def _over_white(
+def over_white(
     colours: int, brightest: int, dtype: np.dtype[np.generic], associated: bool, samples: Samples
 ) -> Samples:
+    """Return the first `colours` of the samples, composited over white by the one after them.
+
+    `associated` colours have been multiplied by their opacity already.
+    """
     values, alpha = samples[..., :colours].astype(np.uint64), samples[..., colours : colours + 1]
     clear = np.uint64(brightest) - alpha
     if associated:
