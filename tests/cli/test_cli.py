@@ -158,7 +158,8 @@ def test_a_damaged_image(data: Path, tmp_path: Path) -> None:
     (tmp_path / "a.svs").write_bytes(b"II*\0 this is no slide")
     ran = isoline(data, "check", tmp_path / "a.svs")
     assert ran.returncode == 2
-    assert "no reader understands a.svs" in ran.stderr
+    assert ran.stderr.count("a.svs") == 1
+    assert "copy it again" in ran.stderr
 
 
 def test_serving_nothing_is_a_mistake(data: Path) -> None:

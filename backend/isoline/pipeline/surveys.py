@@ -17,6 +17,8 @@ from isoline.geometry.grid import XY
 from isoline.inference.tiles import Survey, TiledTask, TissueMap
 
 _STATISTICS = "statistics."
+_EDITION = 2
+"""Changes whenever models estimate their statistics in another way."""
 
 
 class Surveys:
@@ -53,6 +55,7 @@ class Surveys:
 
 def _key(task: TiledTask) -> str:
     basis = [
+        _EDITION,
         task.fingerprint,
         task.scope.model,
         task.scope.version,
@@ -76,13 +79,15 @@ def _load(path: Path) -> Survey:
             for name in stored.files
             if name.startswith(_STATISTICS)
         }
-    return Survey(tissue, statistics)
+        remarks = tuple(map(str, stored["remarks"]))
+    return Survey(tissue, statistics, remarks)
 
 
 def _save(path: Path, survey: Survey) -> None:
     arrays = {_STATISTICS + name: np.asarray(array) for name, array in survey.statistics.items()}
     if survey.tissue is not None:
         arrays |= {"tissue": survey.tissue.mask, "cell": np.asarray(survey.tissue.cell)}
+    arrays["remarks"] = np.array(survey.remarks, np.str_)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
     try:

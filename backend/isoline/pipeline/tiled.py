@@ -121,7 +121,9 @@ class TiledPlan(Plan):
         agenda.drop(lambda tile: not assembly.needs(tile))
         if seq == 0:
             started = replace(self.started, tiles=assembly.tiles)
-            yield batch(None, [started, *(Warned("Region", each) for each in self.warnings)])
+            warned = [Warned("Region", each) for each in self.warnings]
+            warned += [Warned("Survey", each) for each in survey.remarks]
+            yield batch(None, [started, *warned])
 
         agenda.add(() if len(agenda) else assembly.pull())
         pace = _Pace(assembly)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,8 @@ class PlainSource(Source):
 
     def __init__(self, path: Path) -> None:
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
+                warnings.simplefilter("ignore", UserWarning)  # Pillow guesses at damaged tags
                 pixels, problems = _decode(image, path)
                 spacing = _spacing(image)
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
