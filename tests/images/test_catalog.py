@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
-from isoline.errors import UnknownImage
+from isoline.errors import NotSupported, UnknownImage
+from isoline.geometry.grid import Box
 from isoline.images.catalog import Images
+from isoline.sources.registry import open_image
 
 
 def picture(path: Path, size: tuple[int, int]) -> Path:
@@ -45,3 +50,19 @@ class TestLinks:
                 Images.of_file(tmp_path / name).find(name)
             with pytest.raises(UnknownImage, match=name):
                 Images({"": tmp_path}).find(name)
+
+
+def test_a_request_can_name_one_of_several_images(tmp_path: Path) -> None:
+    path = tmp_path / "two.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as tiff:
+        for name, side in (("first", 300), ("second", 200)):
+            tiff.write(np.full((side, side), side // 2, np.uint8), metadata={"Name": name})
+    found = Images.of_file(path).find("two.ome.tif")
+    assert found.info.size == (300, 300)
+    chosen = found.of_series("second")
+    assert (chosen.name, chosen.info.size) == ("two.ome.tif", (200, 200))
+    # a worker opens what it is sent
+    with contextlib.closing(open_image(pickle.loads(pickle.dumps(chosen.path)))) as source:
+        assert (source.read_level(0, Box(0, 0, 200, 200)) == 100).all()
+    with pytest.raises(NotSupported, match="only one image"):
+        Images.of_file(picture(tmp_path / "a.png", (4, 4))).find("a.png").of_series(0)

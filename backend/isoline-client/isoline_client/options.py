@@ -17,9 +17,13 @@ class Options(TypedDict, total=False):
     parameters: Mapping[str, float | int | bool | str] | None
     tile: int | None
     spacing_um: float | Sequence[float] | None
+    override_spacing: bool
+    """Whether `spacing_um` counts even if the file gives another value."""
     at_um: float | None
     channel: Sequence[str | int] | None
     z: int | None
+    series: str | int | None
+    """Which image of a file that contains several."""
     slice: int | Mapping[str, str | int] | None
     """Where the user is looking in a volume: k, or {"instance": SOPInstanceUID, "frame": 1}."""
     prompts: Sequence[Mapping[str, Any]] | None

@@ -124,12 +124,21 @@ def _ready(config_path: Path | None) -> Settings:
 )
 @click.option("--spacing-um", type=_Pair(), help="Pixel size, if the image does not record it.")
 @click.option(
+    "--override-spacing",
+    is_flag=True,
+    help="Believe --spacing-um even if the image records another.",
+)
+@click.option(
     "--at-um", type=float, help="Working resolution, um per pixel [default: the model's]."
 )
 @click.option(
-    "--channel", "channels", multiple=True, help="Channel, by name or index; may be repeated."
+    "--channel",
+    "channels",
+    multiple=True,
+    help="Channel, by name, or else by index from 0; may be repeated.",
 )
 @click.option("--z", type=int, help="Plane of a stack, from 0.")
+@click.option("--series", help="Image of a file that contains several, by name or index from 0.")
 @click.option(
     "--simplify-px",
     type=float,
@@ -174,9 +183,11 @@ def segment(
     workers: int | None,
     params: tuple[str, ...],
     spacing_um: XY | None,
+    override_spacing: bool,
     at_um: float | None,
     channels: tuple[str, ...],
     z: int | None,
+    series: str | None,
     simplify_px: float | None,
     look: int | None,
     prompts: tuple[str, ...],
@@ -213,9 +224,11 @@ def segment(
         parameters=_parameters(spec, params),
         tile=tile,
         spacing_um=spacing_um,
+        override_spacing=override_spacing,
         at_um=at_um,
-        channel=tuple(int(each) if each.isdigit() else each for each in channels) or None,
+        channel=tuple(channels) or None,
         z=z,
+        series=series,
         slice=look,
         prompts=_prompts(prompts, 3 if is_volume else 2),
         frame_of_reference=frame_of_reference,
@@ -400,11 +413,12 @@ def images(config_path: Path | None) -> None:
 
 @main.command()
 @click.argument("image", type=click.Path(path_type=Path))
-def check(image: Path) -> None:
+@click.option("--series", help="Image of a file that contains several, by name or index from 0.")
+def check(image: Path, series: str | None) -> None:
     """Show the metadata of IMAGE and warn of problems."""
     from isoline.images.catalog import Images
 
-    info = Images.of_file(image).find(image.name).info
+    info = Images.of_file(image).find(image.name).of_series(series).info
     spacing = info.spacing_um
     rows = {
         "reader": info.reader,
@@ -416,6 +430,16 @@ def check(image: Path) -> None:
         "spacing": f"{spacing.x:.4g} x {spacing.y:.4g} um" if spacing else "unknown",
         "channels": ", ".join(info.channels) + f" ({info.dtype})",
         "z planes": str(info.z_planes),
+        "series": ", ".join(
+            "{}{}: {} x {} px{}".format(
+                index,
+                f" ({each.name})" if each.name else "",
+                *each.size,
+                ", read" if index == info.taken else "",
+            )
+            for index, each in enumerate(info.series)
+        )
+        or "the only one",
         "fingerprint": info.fingerprint,
     }
     for name, value in rows.items():

@@ -5,13 +5,14 @@ A name is `root/path/below/it`, or `scheme:rest` if there is a resolver for that
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from isoline.errors import NotAllowed, UnknownImage
+from isoline.errors import NotAllowed, NotSupported, UnknownImage
 from isoline.sources.registry import open_image
 from isoline.sources.source import ImageInfo, Remote
 
@@ -31,6 +32,21 @@ class Found:
     name: str
     path: Path | Remote
     info: ImageInfo
+
+    def of_series(self, series: str | int | None) -> Found:
+        """Return the image `series` of the same file, by name or index; None is this one.
+
+        Raises NotSupported if the file does not contain it.
+        """
+        if series is None:
+            return self
+        from isoline.sources.tiff import TiffSeries, TiffSource  # loads the decoders
+
+        if not isinstance(self.path, Path) or self.info.reader != TiffSource.name:
+            raise NotSupported(f"series: {self.name} contains only one image", "leave it out")
+        chosen = TiffSeries(self.path, series)
+        with contextlib.closing(chosen.open()) as source:
+            return Found(self.name, chosen, source.info)
 
 
 @dataclass(frozen=True)

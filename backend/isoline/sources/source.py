@@ -115,7 +115,8 @@ class Source(ABC):
 
 
 class Remote(ABC):
-    """An image that is not a local file: all that a worker needs to open it, including credentials.
+    """An image that is not simply a local file: all that a worker needs to open it, including
+    credentials.
 
     Picklable and hashable; equal ones show the same pixels to the same user. Credentials are left
     out of its repr.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from isoline.sources import bit_depth
 from isoline.sources.fingerprint import fingerprint, of_part
 from isoline.sources.pixel_size import NO_SPACING
 from isoline.sources.pyramid import RGB, TileCache, paste, white
-from isoline.sources.source import ImageInfo, Source
+from isoline.sources.source import ImageInfo, Remote, Source
 from isoline.sources.tiff_file import TiffFile, TiffPage
 from isoline.sources.tiff_pyramid import pyramid_of, separate, stack_of
 from isoline.sources.tiff_series import Contents
@@ -143,6 +143,21 @@ class TiffSource(Source):
         self._closed = True
         self._cache.clear()
         self._file.close()
+
+
+@dataclass(frozen=True)
+class TiffSeries(Remote):
+    """One of several images in a local file."""
+
+    path: Path
+    series: str | int
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def open(self) -> TiffSource:
+        return TiffSource(self.path, self.series)
 
 
 def _page_problems(pages: Sequence[TiffPage]) -> Iterator[str]:
