@@ -162,6 +162,33 @@ def test_a_damaged_image(data: Path, tmp_path: Path) -> None:
     assert "copy it again" in ran.stderr
 
 
+@pytest.mark.parametrize("through", ["itself", "a link", "the region"])
+def test_no_output_over_an_input(data: Path, tmp_path: Path, through: str) -> None:
+    image, drawn = tmp_path / "a.png", tmp_path / "drawn.geojson"
+    Image.new("RGB", (40, 30), "white").save(image)
+    drawn.write_text('{"type":"Polygon","coordinates":[[[0,0],[9,0],[9,9],[0,0]]]}')
+    (tmp_path / "link.png").symlink_to(image)
+    out = {"itself": image, "a link": tmp_path / "link.png", "the region": drawn}[through]
+    before = out.read_bytes()
+    ran = isoline(data, "segment", image, "--model", "threshold", "--roi", drawn, "--out", out)
+    assert ran.returncode == 2
+    assert "would overwrite" in ran.stderr
+    assert out.read_bytes() == before
+
+
+def test_a_data_directory_is_not_needed_to_segment(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    image, out = tmp_path / "a.png", tmp_path / "a.geojson"
+    Image.new("RGB", (40, 30), "white").save(image)
+    ran = isoline(tmp_path / "file/data", "segment", image, "--model", "threshold", "--out", out)
+    assert ran.returncode == 0
+    assert json.loads(out.read_text())["isoline"]["outcome"] == "done"
+    served = isoline(tmp_path / "file/data", "serve", "--images", tmp_path)
+    assert served.returncode == 2
+    assert "data cannot be used" in served.stderr
+    assert "Traceback" not in served.stderr
+
+
 def test_serving_nothing_is_a_mistake(data: Path) -> None:
     assert "--images" in isoline(data, "serve").stderr
     beyond = isoline(data, "serve", "--images", data, "--host", "0.0.0.0")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,9 @@ from PIL import Image
 
 from isoline.errors import NotSupported, UnknownImage
 from isoline.geometry.grid import Box
-from isoline.images.catalog import Images
+from isoline.images.catalog import Images, file_name
 from isoline.sources.registry import open_image
+from tests.slides import dicom_slide
 
 
 def picture(path: Path, size: tuple[int, int]) -> Path:
@@ -50,6 +53,41 @@ class TestLinks:
                 Images.of_file(tmp_path / name).find(name)
             with pytest.raises(UnknownImage, match=name):
                 Images({"": tmp_path}).find(name)
+
+
+class TestNames:
+    def test_a_bad_file_hides_no_other(self, tmp_path: Path) -> None:
+        picture(tmp_path / "a.png", (4, 4))
+        (tmp_path / "loop.tif").symlink_to("loop.tif")
+        (tmp_path / "gone.tif").symlink_to("nothing.tif")
+        (tmp_path / "away.png").symlink_to(picture(tmp_path.parent / "away.png", (4, 4)))
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/Sch\xe4del.tif")).touch()
+        assert [*Images({"r": tmp_path}).names()] == ["r/a.png"]
+
+    def test_every_kind_of_slide_is_listed(self, tmp_path: Path) -> None:
+        dicom_slide(tmp_path / "s")
+        unnamed = (tmp_path / "s/level1.dcm").rename(tmp_path / "s/1.2.840.1")
+        shutil.copy(unnamed, tmp_path / "s/slide")
+        for name in ("a.qptiff", "b.btf", "notes.txt", "README", "2024.1"):
+            (tmp_path / name).write_bytes(b"II*\0")
+        listed = [*Images({"": tmp_path}).names()]
+        assert listed == ["a.qptiff", "b.btf", "s/1.2.840.1", "s/level4.dcm", "s/slide"]
+
+    def test_a_name_that_is_not_utf_8_can_be_printed(self, tmp_path: Path) -> None:
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/Sch\xe4del.png"))
+        name = file_name(picture(path, (4, 4)))
+        assert name == "Sch\N{REPLACEMENT CHARACTER}del.png"
+        assert Images.of_file(path).find(name).info.size == (4, 4)
+
+
+def test_metadata_follow_the_file(tmp_path: Path) -> None:
+    images = Images({"": tmp_path})
+    picture(tmp_path / "a.png", (40, 30))
+    first = images.find("a.png").info
+    picture(tmp_path / "a.png", (30, 40))
+    second = images.find("a.png").info
+    assert (first.size, second.size) == ((40, 30), (30, 40))
+    assert first.fingerprint != second.fingerprint
 
 
 def test_a_request_can_name_one_of_several_images(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from isoline.sources.fingerprint import fingerprint
 from isoline.sources.large_image import LargeImageSource
 from isoline.sources.openslide import OpenSlideSource
 from isoline.sources.plain import PlainSource
-from isoline.sources.registry import READERS, SOURCES, open_image
+from isoline.sources.registry import READERS, SOURCES, open_image, without_folders
 from isoline.sources.tiff import TiffSource
 from isoline.testing.contracts import SourceContract
 from tests.slides import (
@@ -492,6 +492,30 @@ class TestRegistry:
             open_image(path)
         info = open_image(truncated(small_disks.path, tmp_path / "cut.tif", 0.9)).info
         assert any("copy it again" in problem for problem in info.problems)
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("cannot identify image file '/data/srv/a.svs'", "cannot identify image file 'a.svs'"),
+            ("./made/srv/page.svs: bad", "page.svs: bad"),
+            (r"C:\scans\a.svs is bad", "a.svs is bad"),
+            ("4 samples/pixel at x 3/4, 1:2", "4 samples/pixel at x 3/4, 1:2"),
+        ],
+    )
+    def test_folders_of_the_server_are_not_told(self, text: str, expected: str) -> None:
+        assert without_folders(text) == expected
+
+    def test_no_reader_tells_where_a_file_is(self, tmp_path: Path) -> None:
+        for name, content in (
+            ("a.png", b"\x89PNG"),
+            ("a.dcm", b"\0" * 128 + b"DICM"),
+            ("b.jpg", b"x"),
+        ):
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(Unreadable) as caught:
+                open_image(tmp_path / name)
+            assert str(tmp_path) not in str(caught.value)
+            assert name in str(caught.value)
 
     def test_a_folder_or_nothing_is_unreadable(self, tmp_path: Path) -> None:
         for path, why in ((tmp_path, "no DICOM image"), (tmp_path / "nothing.svs", "not exist")):

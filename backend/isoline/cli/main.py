@@ -202,11 +202,13 @@ def segment(
     from isoline.cli.segment import segment_file
     from isoline.domain.request import SegmentRequest
     from isoline.geometry.region import Region
+    from isoline.images.catalog import file_name
 
     if region is not None and roi is not None:
         raise Malformed("--region and --roi are both given", "use only one of them")
     if not out and not store:
         raise Malformed("there is no output file", "add --out FILE")
+    _refuse_overwriting(out, image, roi, initial)
     format_ = format_ or ("dicomseg" if store else "geojson")
     where = Region.rectangle(*region) if region is not None else None
     if roi is not None:
@@ -217,7 +219,7 @@ def segment(
     is_volume = volume is not None
     streamed = "ohif" if is_volume else "geojson"
     request = SegmentRequest(
-        image=str(image) if is_volume else image.name,
+        image=str(image) if is_volume else file_name(image),
         model=model,
         region=where,
         focus=focus,
@@ -248,6 +250,21 @@ def segment(
             f"{image} is not in an archive, so the result cannot be stored there", "use --out FILE"
         )
     sys.exit(segment_file(image, request, settings, out, events_only=format_ == "ndjson"))
+
+
+def _refuse_overwriting(out: str, *inputs: Path | None) -> None:
+    """Raise Malformed if the file `out` is, or belongs to, what is read."""
+    from isoline.sources.fingerprint import image_files
+
+    target = Path(out)
+    if out in ("", "-") or not target.exists():
+        return
+    for path in filter(None, inputs):
+        if not path.exists():
+            continue
+        files = path.rglob("*") if path.is_dir() else image_files(path)
+        if any(target.samefile(file) for file in (path, *files)):
+            raise Malformed(f"--out {out} would overwrite {path}", "choose another --out")
 
 
 def _volume(spec: ModelSpec, image: Path, settings: Settings) -> VolumeInfo | None:
@@ -416,9 +433,9 @@ def images(config_path: Path | None) -> None:
 @click.option("--series", help="Image of a file that contains several, by name or index from 0.")
 def check(image: Path, series: str | None) -> None:
     """Show the metadata of IMAGE and warn of problems."""
-    from isoline.images.catalog import Images
+    from isoline.images.catalog import Images, file_name
 
-    info = Images.of_file(image).find(image.name).of_series(series).info
+    info = Images.of_file(image).find(file_name(image)).of_series(series).info
     spacing = info.spacing_um
     rows = {
         "reader": info.reader,

@@ -20,7 +20,7 @@ from isoline.errors import Malformed, NotSupported, UnknownFormat
 from isoline.exports import archive, labelmap
 from isoline.exports.labelmap import Segmented
 from isoline.exports.ohif import OHIF
-from isoline.images.catalog import Found, Images
+from isoline.images.catalog import Found, Images, file_name
 from isoline.images.dicomweb import DicomWebImages
 from isoline.models.catalogue import ModelCatalogue
 from isoline.pipeline.kinds import Plan
@@ -70,7 +70,7 @@ def located(image: str, settings: Settings) -> tuple[Images, str]:
     if image.startswith("dicomweb:"):
         return Images({}, {"dicomweb": DicomWebImages.configured(settings)}), image
     path = Path(image)
-    return Images.of_file(path), path.name or path.resolve().name
+    return Images.of_file(path), file_name(path)
 
 
 def _run(

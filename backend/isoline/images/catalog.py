@@ -6,6 +6,7 @@ A name is `root/path/below/it`, or `scheme:rest` if there is a resolver for that
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,16 +14,19 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from isoline.errors import NotAllowed, NotSupported, UnknownImage
-from isoline.sources.registry import open_image
+from isoline.sources.fingerprint import state_of
+from isoline.sources.registry import is_slide, open_image
 from isoline.sources.source import ImageInfo, Remote
 
 _SUFFIXES = (
     *(".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif"),
-    *(".czi", ".dcm", ".png", ".jpg", ".jpeg"),
+    *(".czi", ".dcm", ".png", ".jpg", ".jpeg", ".qptiff", ".btf", ".tf2", ".tf8"),
 )
 """Files that `Images.names` lists; files of other types can still be requested by name."""
 
 _REMEMBERED = 4096
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,11 +98,10 @@ class Descriptions:
 
     def of(self, path: Path) -> ImageInfo:
         """Return the metadata of the file at `path`. Raises Unreadable."""
-        state = path.stat()
-        return self._described(path, state.st_size, state.st_mtime_ns)
+        return self._described(path, state_of(path))
 
 
-def _describe(path: Path, *_unchanged: int) -> ImageInfo:
+def _describe(path: Path, _unchanged: tuple[int, ...]) -> ImageInfo:
     source = open_image(path)
     source.close()
     return source.info
@@ -129,7 +132,7 @@ class Images:
     @classmethod
     def of_file(cls, path: Path) -> Images:
         """Serve only the file or folder at `path`, a link or not, under its own name."""
-        return cls({}, files={path.name or path.resolve().name: path.absolute()})
+        return cls({}, files={file_name(path): path.absolute()})
 
     def also(self, resolvers: Mapping[str, Resolver]) -> Images:
         """Return a catalogue with the same images and, in addition, those of `resolvers`."""
@@ -137,11 +140,13 @@ class Images:
         return Images(self._roots, resolvers, self._descriptions, self._files)
 
     def names(self) -> Iterator[str]:
-        """Yield the name of every image below the roots, sorted within each."""
+        """Yield the name of every image below the roots, sorted within each.
+
+        Files whose names are not UTF-8, broken links and what lies outside are left out.
+        """
         for root, directory in self._roots.items():
             for path in sorted(directory.rglob("*")):
-                inside = path.resolve().is_relative_to(directory)
-                if inside and path.suffix.lower() in _SUFFIXES and path.is_file():
+                if _is_listed(path, directory):
                     relative = path.relative_to(directory).as_posix()
                     yield f"{root}/{relative}" if root else relative
 
@@ -189,6 +194,39 @@ class Images:
         if not relative or not exists:
             raise UnknownImage(f"there is no image {name!r}", "see `isoline images`")
         return _target(name, directory / relative)
+
+
+def _is_listed(path: Path, directory: Path) -> bool:
+    """Return whether the file at `path` is an image below `directory` that requests can name."""
+    try:
+        str(path).encode("utf-8")
+        # the name of a DICOM file is often its UID, such as 1.2.840.10008
+        is_named = path.suffix != "" and not path.suffix[1:].isdigit()
+        if is_named and path.suffix.lower() not in _SUFFIXES:
+            return False
+        if not path.resolve().is_relative_to(directory) or not path.is_file():
+            return False
+        return is_named or _is_unnamed_slide(path, path.stat().st_mtime_ns)
+    except UnicodeEncodeError:
+        log.warning("%r is not listed: its name is not UTF-8", path)
+    except (OSError, RuntimeError) as error:  # not readable, or a loop of links
+        log.warning("%r is not listed: %s", path, type(error).__name__)
+    return False
+
+
+@lru_cache(_REMEMBERED)
+def _is_unnamed_slide(path: Path, _unchanged: int) -> bool:
+    """Return whether a file without suffix is a DICOM slide, as archives and scanners write it."""
+    with path.open("rb") as file:
+        if file.read(132)[128:] != b"DICM":
+            return False
+    return is_slide(path)
+
+
+def file_name(path: Path) -> str:
+    """Return the name of the file or folder at `path`, as text that can be sent and printed."""
+    name = path.name or path.resolve().name
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _target(name: str, path: Path) -> Path:

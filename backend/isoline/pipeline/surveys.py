@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import tempfile
 import zipfile
@@ -15,6 +16,8 @@ import orjson
 from isoline.engines.engine import Agenda, Engine
 from isoline.geometry.grid import XY
 from isoline.inference.tiles import Survey, TiledTask, TissueMap
+
+log = logging.getLogger(__name__)
 
 _STATISTICS = "statistics."
 _EDITION = 2
@@ -43,13 +46,16 @@ class Surveys:
             remembered = _load(path)
             self._note(True)
             return remembered
-        except (FileNotFoundError, zipfile.BadZipFile, ValueError, KeyError, EOFError):
+        except (OSError, zipfile.BadZipFile, ValueError, KeyError, EOFError):
             self._note(False)
             survey = engine.survey(task, agenda)  # missing, or damaged on disk
         if survey is None:
             return None
         assert isinstance(survey, Survey)
-        _save(path, survey)
+        try:
+            _save(path, survey)
+        except OSError as error:  # the next job surveys the image again
+            log.info("no survey can be stored in %s: %s", self._directory, error.strerror)
         return survey
 
 

@@ -18,7 +18,7 @@ from isoline.domain.batch import Arrays, Batch
 from isoline.domain.events import Cancelled, Done, Event, Progress, Warned
 from isoline.domain.request import SegmentRequest
 from isoline.engines.engine import Agenda, Engine
-from isoline.errors import BadParameter, BadRegion, BadSpacing, TooLarge
+from isoline.errors import BadParameter, BadRegion, BadSpacing, ImageChanged, TooLarge
 from isoline.exports.encoder import Encoder
 from isoline.geometry.grid import XY, Box, Overlap
 from isoline.geometry.region import Region
@@ -129,6 +129,9 @@ class TiledPlan(Plan):
         pace = _Pace(assembly)
         for result in engine.run(task, agenda):
             assert isinstance(result, TileResult | TileFailed)
+            if isinstance(result, TileFailed) and result.code == ImageChanged.__name__:
+                # its remaining tiles would be of another image
+                raise ImageChanged(result.message)
             with turn:
                 events = assembly.take(result)
             if not len(agenda):

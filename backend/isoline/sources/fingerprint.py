@@ -39,6 +39,23 @@ def of_part(whole: str, part: str) -> str:
     return hashlib.blake2b(f"{whole} {part}".encode(), digest_size=DIGEST_BYTES).hexdigest()
 
 
+def state_of(path: Path) -> tuple[int, ...]:
+    """Return numbers that change with the files of the image at `path`, at the cost of a look.
+
+    Raises OSError if it does not exist.
+    """
+    places = [path]
+    match path.suffix.lower():
+        case ".mrxs":
+            places += sorted(_files(path.with_suffix("")))
+        case ".vms" | ".vmu" | ".dcm":
+            places.append(path.parent)
+    looks = [place.stat() for place in places]
+    return tuple(
+        number for look in looks for number in (look.st_size, look.st_mtime_ns, look.st_ino)
+    )
+
+
 def image_files(path: Path) -> Iterable[Path]:
     """Return the files that make up the image at `path`; most images are one file."""
     match path.suffix.lower():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -28,6 +29,10 @@ _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _INDEX_SUFFIXES = (".mrxs", ".vms", ".vmu")
 """Slides whose file names others, and whose first bytes say nothing."""
 _SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
+_FOLDERS = re.compile(
+    r"(?<![\w.])(?:\.{0,2}/|[A-Za-z]:[\\/]|\\\\)(?:[^\s'\"<>|:;]+[\\/])*(?=[^\s/\\])"
+)
+"""The part of a path before its last name."""
 _PLAIN = {b"\x89PNG": (".png",), b"\xff\xd8\xff": (".jpg", ".jpeg", ".jpe")}
 
 
@@ -84,7 +89,9 @@ def _opened(name: str, opening: Callable[[], Source]) -> Source:
     """Open the image called `name`. Raises nothing but IsolineError."""
     try:
         return opening()
-    except IsolineError:
+    except IsolineError as error:
+        if error.what != (what := without_folders(error.what)):
+            raise type(error)(what, error.remedy) from error
         raise
     except Exception as error:  # libraries raise errors of any kind for damaged images
         # log the place, not the message, which may contain patient data
@@ -94,6 +101,11 @@ def _opened(name: str, opening: Callable[[], Source]) -> Source:
             f"{name} cannot be read ({type(error).__name__})",
             "check that the file is complete and readable; the server's log has details",
         ) from error
+
+
+def without_folders(text: str) -> str:
+    """Return `text`, from a library, with the names of files but not of the folders they are in."""
+    return _FOLDERS.sub("", text)
 
 
 def _readers_for(path: Path) -> Iterable[str]:
@@ -110,7 +122,7 @@ def _readers_for(path: Path) -> Iterable[str]:
     for magic, suffixes in _PLAIN.items():
         if head.startswith(magic) and path.suffix.lower() in suffixes:
             return ("plain",)
-    if head.endswith(b"DICM") and not _is_slide(path):
+    if head.endswith(b"DICM") and not is_slide(path):
         return ("dicom",)
     if head[:4] in _TIFF_MAGIC:
         return (*_tiff_readers(path), *SOURCES.added())
@@ -124,7 +136,7 @@ def _tiff_readers(path: Path) -> tuple[str, ...]:
     return _GENERIC_TIFF_READERS if generic else _TIFF_READERS
 
 
-def _is_slide(path: Path) -> bool:
+def is_slide(path: Path) -> bool:
     """Return whether a DICOM file is a whole slide (VL Whole Slide Microscopy, PS3.4 B.5)."""
     from pydicom import dcmread
 
