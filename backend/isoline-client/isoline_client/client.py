@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from isoline_client.errors import ClientError
@@ -63,7 +64,12 @@ class Client:
         return answer
 
     def submit(
-        self, image: str, model: str, *, stop: Stop | None = None, **options: Unpack[Options]
+        self,
+        image: str | PurePath,
+        model: str,
+        *,
+        stop: Stop | None = None,
+        **options: Unpack[Options],
     ) -> Job:
         """Queue a request and return its job. Raises ClientError if the server refuses it.
 
@@ -79,7 +85,12 @@ class Client:
         return Job(self, answer["job"], answer["position"])
 
     def segment(
-        self, image: str, model: str, *, stop: Stop | None = None, **options: Unpack[Options]
+        self,
+        image: str | PurePath,
+        model: str,
+        *,
+        stop: Stop | None = None,
+        **options: Unpack[Options],
     ) -> Iterator[Event]:
         """Submit a request and yield its events.
 

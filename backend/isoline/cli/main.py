@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import signal
 import sys
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isoline import __version__
+from isoline.cli.wording import on_command_line
 from isoline.config import settings as config
 from isoline.config.data_directory import open_data_directory
 from isoline.config.settings import Settings
@@ -37,9 +37,9 @@ class _Friendly(click.Group):
         try:
             return super().invoke(context)
         except IsolineError as error:
-            click.secho(f"isoline: {error.what}", fg="red", err=True)
+            click.secho(f"isoline: {on_command_line(error.what)}", fg="red", err=True)
             if error.remedy:
-                click.echo(f"  {error.remedy}", err=True)
+                click.echo(f"  {on_command_line(error.remedy)}", err=True)
             context.exit(2)
 
 
@@ -199,6 +199,7 @@ def segment(
     config_path: Path | None,
 ) -> None:
     """Segment IMAGE and write the contours as they are found."""
+    from isoline.cli.outline_files import outline_of
     from isoline.cli.segment import segment_file
     from isoline.domain.request import SegmentRequest
     from isoline.geometry.region import Region
@@ -212,7 +213,7 @@ def segment(
     format_ = format_ or ("dicomseg" if store else "geojson")
     where = Region.rectangle(*region) if region is not None else None
     if roi is not None:
-        where = Region.from_geojson(_read_json(roi), str(roi))
+        where = outline_of(roi)
     settings = _ready(config_path)
     spec = ModelCatalogue.of(settings).get(model).spec
     volume = _volume(spec, image, settings)
@@ -291,20 +292,12 @@ def _prompts(given: tuple[str, ...], dimensions: int) -> tuple[Prompt, ...]:
 def _initial(
     path: Path | None, volume: VolumeInfo | None
 ) -> Region | tuple[DrawnSlice, ...] | None:
-    from isoline.cli.prompt_files import initial_mask, initial_outline
+    from isoline.cli.outline_files import outline_of
+    from isoline.cli.prompt_files import initial_mask
 
     if path is None:
         return None
-    return initial_outline(path) if volume is None else initial_mask(path, volume)
-
-
-def _read_json(path: Path) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Malformed(f"cannot read {path}: {error.strerror}", "check --roi") from error
-    except ValueError as error:
-        raise Malformed(f"{path} is not JSON: {error}", "use a GeoJSON file") from error
+    return outline_of(path) if volume is None else initial_mask(path, volume)
 
 
 def _parameters(spec: ModelSpec, given: tuple[str, ...]) -> Mapping[str, Value]:
@@ -462,7 +455,7 @@ def check(image: Path, series: str | None) -> None:
     for name, value in rows.items():
         click.echo(f"{name:12} {value}")
     for problem in info.problems:
-        click.secho(f"! {problem}", fg="yellow")
+        click.secho(f"! {on_command_line(problem)}", fg="yellow")
 
 
 @main.command()

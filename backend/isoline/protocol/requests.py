@@ -139,7 +139,12 @@ Outline = Annotated[
             "type": "object",
             "description": "GeoJSON polygons in image pixels.",
             "properties": {
-                "type": {"enum": ["Polygon", "MultiPolygon", "Feature", "FeatureCollection"]}
+                "type": {
+                    "enum": [
+                        *("Polygon", "MultiPolygon", "GeometryCollection"),
+                        *("Feature", "FeatureCollection"),
+                    ]
+                }
             },
             "required": ["type"],
             "additionalProperties": True,

@@ -6,7 +6,7 @@ from isoline.geometry.grid import XY
 
 FINEST_UM, COARSEST_UM = 0.05, 20.0
 """Slide scanners and microscope cameras are within these bounds; values such as 72 dpi are not."""
-NO_SPACING = "the file does not record the size of a pixel; pass the spacing in micrometres"
+NO_SPACING = "the file does not record the size of a pixel; pass spacing_um, in micrometres"
 
 _IN_MICROMETRES = {
     "m": 1e6,
