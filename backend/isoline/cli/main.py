@@ -19,7 +19,7 @@ from isoline.config.data_directory import open_data_directory
 from isoline.config.settings import Settings
 from isoline.domain.request import Value
 from isoline.errors import BadParameter, IsolineError, Malformed, NotSupported
-from isoline.geometry.grid import XY
+from isoline.geometry.grid import XY, Box
 from isoline.models.catalogue import ModelCatalogue
 from isoline.models.model import ModelSpec, Number, Switch
 
@@ -437,6 +437,7 @@ def check(image: Path, series: str | None) -> None:
         "levels": ", ".join(
             f"{level.size[0]} x {level.size[1]} (1:{level.downsample.x:g})" for level in info.levels
         ),
+        "bounds": _box(info.bounds) if info.bounds else "all of it",
         "spacing": f"{spacing.x:.4g} x {spacing.y:.4g} um" if spacing else "unknown",
         "channels": ", ".join(info.channels) + f" ({info.dtype})",
         "z planes": str(info.z_planes),
@@ -456,6 +457,10 @@ def check(image: Path, series: str | None) -> None:
         click.echo(f"{name:12} {value}")
     for problem in info.problems:
         click.secho(f"! {on_command_line(problem)}", fg="yellow")
+
+
+def _box(box: Box) -> str:
+    return f"{box.width} x {box.height} px from {box.x0}, {box.y0}"
 
 
 @main.command()

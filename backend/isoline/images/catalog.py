@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from isoline.domain.request import SegmentRequest
 from isoline.errors import NotAllowed, NotSupported, UnknownImage
 from isoline.sources.fingerprint import state_of
 from isoline.sources.registry import is_slide, open_image
@@ -51,6 +52,23 @@ class Found:
         chosen = TiffSeries(self.path, series)
         with contextlib.closing(chosen.open()) as source:
             return Found(self.name, chosen, source.info)
+
+    def as_shown(self, request: SegmentRequest) -> Found:
+        """Return the image in the frame of the viewer that sent `request`.
+
+        QuPath shows only the scanned part of a slide whose file names it, from its corner.
+        """
+        bounds = self.info.bounds
+        shown = request.image_size
+        is_qupath = shown is None and request.format == "qupath"
+        if bounds is None or not (is_qupath or shown == (bounds.width, bounds.height)):
+            return self
+        from isoline.sources.openslide import CroppedSlide  # loads the decoders
+
+        assert isinstance(self.path, Path), "only files have bounds"
+        cropped = CroppedSlide(self.path)
+        with contextlib.closing(cropped.open()) as source:
+            return Found(self.name, cropped, source.info)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from isoline.sources.byte_cache import ByteCache
 from isoline.sources.fingerprint import state_of
 from isoline.sources.registry import open_image
 from isoline.sources.source import Remote, Source
-from isoline.sources.tiff import TiffSeries
 
 SOURCES = 4
 SOURCES_BYTES = 1 << 30
@@ -65,7 +64,7 @@ class _OpenSources(LRUCache[_Key, Source]):
 def _state(key: _Key) -> tuple[int, ...] | None:
     """Return what changes when a local file does, None if it is gone or somewhere else."""
     path = key[0]
-    local = path.path if isinstance(path, TiffSeries) else path
+    local = getattr(path, "path", path)  # a part of a local file
     try:
         return state_of(local) if isinstance(local, Path) else None
     except OSError:

@@ -16,7 +16,8 @@ than any other library. Hence there are three ways to read a level; the first po
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import TypeAlias
@@ -27,13 +28,15 @@ from numpy.typing import NDArray
 
 from isoline.errors import Unreadable
 from isoline.geometry.grid import XY, Box
-from isoline.sources.fingerprint import fingerprint
+from isoline.sources.fingerprint import fingerprint, of_part
 from isoline.sources.pixel_size import NO_SPACING, believable, micrometres
 from isoline.sources.pyramid import RGB, TileCache, level, paste, scale_problems
-from isoline.sources.source import ImageInfo, Level, Source
+from isoline.sources.source import ImageInfo, Level, Remote, Source
 from isoline.sources.tiff_file import TiffFile, TiffPage
 
 BLOCK_PX = 512
+COARSE = 16.0
+"""From this scale on, half a pixel of a level is not seen: it serves overviews."""
 SAME_PICTURE = 6.0
 """Largest mean difference in grey values between two decoders of one tile. Rounding (0.4 on JPEG
 2000) and a shift of half a level-0 pixel (2 to 3) stay below; another colour space or page is far
@@ -49,7 +52,8 @@ class OpenSlideSource(Source):
 
     name = "openslide"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, cropped: bool = False) -> None:
+        """Open the slide or, if `cropped`, the part of it that is within its bounds."""
         self._slide = _Slide(path)
         self._tiff = _tiff_beneath(path)
         self._cache = TileCache()
@@ -71,8 +75,15 @@ class OpenSlideSource(Source):
                 channels=RGB,
                 dtype=np.dtype(np.uint8),
                 background=slide.background,
-                problems=(*scale_problems(levels), *(() if spacing else (NO_SPACING,))),
+                bounds=slide.bounds,
+                problems=(
+                    *_bounds_problems(slide.bounds),
+                    *scale_problems(levels),
+                    *(() if spacing else (NO_SPACING,)),
+                ),
             )
+            if cropped:
+                self._crop()
         except BaseException:
             self.close()
             raise
@@ -92,6 +103,32 @@ class OpenSlideSource(Source):
         self._slide.close()
         if self._tiff is not None:
             self._tiff.close()
+
+    def _crop(self) -> None:
+        """Show only what is within the bounds, with its corner as the origin."""
+        info, bounds = self.info, self.info.bounds
+        if bounds is None:
+            raise Unreadable(f"{self._slide.name} does not say which part of it was scanned")
+        levels, readers = [], []
+        for part, reader in zip(info.levels, self._readers, strict=True):
+            x, y = bounds.x0 / part.downsample.x, bounds.y0 / part.downsample.y
+            is_exact = x.is_integer() and y.is_integer()
+            if not is_exact and part.downsample.x < COARSE:
+                continue  # its pixels lie between those of the cropped image
+            size = (
+                max(1, min(int(bounds.width / part.downsample.x), part.size[0] - round(x))),
+                max(1, min(int(bounds.height / part.downsample.y), part.size[1] - round(y))),
+            )
+            levels.append(Level(size, part.downsample))
+            readers.append(_shifted(reader, round(x), round(y)))
+        self._readers = tuple(readers)
+        self.info = replace(
+            info,
+            levels=tuple(levels),
+            fingerprint=of_part(info.fingerprint, "bounds"),
+            bounds=None,
+            problems=tuple(each for each in info.problems if each not in _bounds_problems(bounds)),
+        )
 
     def _reader(self, index: int, level: Level) -> _Reader:
         """Choose how to read a level: see the top of this file."""
@@ -122,6 +159,33 @@ class OpenSlideSource(Source):
         return read
 
 
+def _shifted(reader: _Reader, x: int, y: int) -> _Reader:
+    return lambda box: reader(box.shift(x, y))
+
+
+def _bounds_problems(bounds: Box | None) -> tuple[str, ...]:
+    if bounds is None:
+        return ()
+    return (
+        f"the scan covers only {bounds.width} x {bounds.height} pixels from x {bounds.x0}, y "
+        f"{bounds.y0}; QuPath shows that part alone, and the format qupath counts from its corner",
+    )
+
+
+@dataclass(frozen=True)
+class CroppedSlide(Remote):
+    """The scanned part of a local slide, as QuPath shows it."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def open(self) -> OpenSlideSource:
+        return OpenSlideSource(self.path, cropped=True)
+
+
 class _Slide:
     """An OpenSlide handle, shared by all threads and replaced after an error."""
 
@@ -133,11 +197,16 @@ class _Slide:
         self.vendor: str = properties.get(openslide.PROPERTY_NAME_VENDOR, "")
         self.sizes: tuple[tuple[int, int], ...] = self._handle.level_dimensions
         self._downsamples: tuple[float, ...] = self._handle.level_downsamples
+        self.bounds = _bounds(properties, self.sizes[0])
         self.background = _colour(properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR))
         self.spacing_um: XY | None = believable(
             micrometres(properties.get(openslide.PROPERTY_NAME_MPP_X), "um"),
             micrometres(properties.get(openslide.PROPERTY_NAME_MPP_Y), "um"),
         )
+
+    @property
+    def name(self) -> str:
+        return self._path.name
 
     def _open(self) -> openslide.OpenSlide:
         try:
@@ -203,6 +272,21 @@ def _over(rgba: NDArray[np.uint8], background: tuple[int, ...]) -> NDArray[np.ui
         return np.ascontiguousarray(rgb)
     mixed = rgb * alpha + np.array(background, np.uint16) * (255 - alpha)
     return np.asarray((mixed + 127) // 255, np.uint8)
+
+
+def _bounds(properties: Mapping[str, str], size: tuple[int, int]) -> Box | None:
+    """Return the scanned part of a slide, None if that is all of it."""
+    names = (
+        *(openslide.PROPERTY_NAME_BOUNDS_X, openslide.PROPERTY_NAME_BOUNDS_Y),
+        *(openslide.PROPERTY_NAME_BOUNDS_WIDTH, openslide.PROPERTY_NAME_BOUNDS_HEIGHT),
+    )
+    try:
+        x, y, width, height = (int(properties[name]) for name in names)
+    except (KeyError, ValueError):
+        return None
+    whole = Box(0, 0, *size)
+    bounds = Box(x, y, x + width, y + height).intersect(whole)
+    return None if bounds.empty or bounds == whole else bounds
 
 
 def _colour(written: str | None) -> tuple[int, ...]:

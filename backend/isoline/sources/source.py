@@ -57,6 +57,8 @@ class ImageInfo:
     z_planes: int = 1
     covered: Box | None = None
     """The part of level 0 with full-resolution pixels, None if that is all of it."""
+    bounds: Box | None = None
+    """The scanned part of level 0, if the file names it: some viewers show only that."""
     problems: tuple[str, ...] = ()
     """Warnings for `isoline check` to print, a sentence each."""
     series: tuple[ImageInFile, ...] = ()
