@@ -58,7 +58,10 @@ def write_classic(
     files: Sequence[int] | None = None,
     **changes: Any,
 ) -> list[Path]:
-    """Write a CT slice a file, in the order `files` of k; `changes` are attributes of all."""
+    """Write a CT slice a file, in the order `files` of k; `changes` are attributes of all.
+
+    A change to None takes the attribute away.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     order = range(len(voxels)) if files is None else files
@@ -72,7 +75,10 @@ def write_classic(
         header.PixelData = (voxels[k].astype(np.int32) + 1024).astype("<u2").tobytes()
         header.PixelRepresentation = 0
         for keyword, value in changes.items():
-            setattr(header, keyword, value)
+            if value is None:
+                delattr(header, keyword)
+            else:
+                setattr(header, keyword, value)
         paths.append(folder / f"{number:03}.dcm")
         header.save_as(paths[-1], enforce_file_format=True)
     return paths
@@ -89,21 +95,31 @@ def as_series(paths: Sequence[Path], series: str) -> list[Path]:
 
 
 def write_enhanced(
-    path: Path, where: VolumeGrid, voxels: NDArray[np.int16], files: Sequence[int] | None = None
+    path: Path,
+    where: VolumeGrid,
+    voxels: NDArray[np.int16],
+    files: Sequence[int] | None = None,
+    *,
+    is_shared: bool = True,
 ) -> Path:
-    """Write one multi-frame MR whose frames are the slices `files`, in that order."""
+    """Write one multi-frame MR whose frames are the slices `files`, in that order.
+
+    Unless `is_shared`, every frame repeats the orientation and the spacing, as scanners do.
+    """
     order = list(range(len(voxels)) if files is None else files)
     header = _header(EnhancedMRImageStorage, f"{SERIES}.900", where)
     header.Modality, header.NumberOfFrames, header.InstanceNumber = "MR", len(order), 1
     header.PixelRepresentation = 1
     shared = Dataset()
-    shared.PlaneOrientationSequence = Items([_orientation(where)])
-    shared.PixelMeasuresSequence = Items([_measures(where)])
+    if is_shared:
+        _add_geometry(shared, where)
     header.SharedFunctionalGroupsSequence = Items([shared])
     frames = []
     for k in order:
         frame = Dataset()
         frame.PlanePositionSequence = Items([_position(where, k)])
+        if not is_shared:
+            _add_geometry(frame, where)
         frames.append(frame)
     header.PerFrameFunctionalGroupsSequence = Items(frames)
     header.PixelData = voxels[order].astype("<i2").tobytes()
@@ -153,6 +169,11 @@ def _measures(where: VolumeGrid) -> Dataset:
     di, dj, dk = where.spacing_mm
     measures.PixelSpacing, measures.SliceThickness = _decimals([dj, di]), _decimals([dk])[0]
     return measures
+
+
+def _add_geometry(groups: Dataset, where: VolumeGrid) -> None:
+    groups.PlaneOrientationSequence = Items([_orientation(where)])
+    groups.PixelMeasuresSequence = Items([_measures(where)])
 
 
 def _decimals(values: Any) -> list[str]:

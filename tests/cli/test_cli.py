@@ -49,6 +49,16 @@ def test_what_isoline_sees_in_a_file(data: Path, disk_slide: Shapes, histo: Path
     assert "! " in plain.stdout
 
 
+def test_a_link_to_another_directory_is_checked_and_explained(
+    data: Path, tmp_path: Path, histo: Path
+) -> None:
+    (tmp_path / "link.png").symlink_to(histo)
+    seen = isoline(data, "check", tmp_path / "link.png")
+    assert seen.returncode == 0, seen.stderr
+    assert f"it is a link to {histo.resolve()}" in seen.stdout
+    assert "link" not in isoline(data, "check", histo).stdout
+
+
 def test_the_models_and_what_they_lack(data: Path) -> None:
     listed = isoline(data, "models")
     assert "nuclei" in listed.stdout

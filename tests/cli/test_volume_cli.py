@@ -16,6 +16,11 @@ import numpy as np
 import pytest
 import requests
 
+from isoline.cli import segment_volume
+from isoline.errors import NotSupported
+from isoline.exports import labelmap, nifti
+from isoline.exports.labelmap import Segmented
+from isoline.geometry.volume_grid import VolumeInfo
 from tests import volumes
 from tests.orthanc import PASSWORD, USER, orthanc, store
 
@@ -115,6 +120,37 @@ def test_mistakes_are_told_in_two_lines(folder: Path, tmp_path: Path) -> None:
     assert "needs a DICOM series" in said
     said = isoline(folder / "ct", tmp_path / "m.dcm", "dicomseg", "--store", status=2).stderr
     assert "cannot be stored" in said
+
+
+def test_a_result_that_has_no_place_is_told_before_it_is_computed(
+    folder: Path, tmp_path: Path
+) -> None:
+    for out, format_, what in (
+        (tmp_path / "no" / "m.dcm", "dicomseg", "there is no such folder"),
+        (tmp_path, "rtstruct", "it is a folder"),
+        (tmp_path / "m.dcm", "nifti", "end the name in .nii or .nii.gz"),
+    ):
+        said = isoline(folder / "ct", tmp_path / "m", format_, "--out", out, status=2).stderr
+        assert what in said
+        assert "segmenting" not in said
+
+
+def test_a_result_that_cannot_be_written_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.zeros(WHERE.shape, np.uint8)
+    labels[2, 3, 4] = 1
+    result = Segmented(labels, (), VolumeInfo(WHERE), "ct", "isoline")
+    monkeypatch.setattr(labelmap, "writer", {"nifti": nifti.write, "dicomseg": fail}.__getitem__)
+    with pytest.raises(NotSupported, match=r"odd; try nifti; the mask is in .*m-.*\.nii\.gz"):
+        segment_volume.write(result, "dicomseg", tmp_path / "m.dcm", None)
+    (kept,) = tmp_path.glob("m-*.nii.gz")
+    image: Any = nibabel.load(kept)
+    np.testing.assert_array_equal(np.asarray(image.dataobj).T, labels)
+
+
+def fail(*_: object) -> None:
+    raise NotSupported("odd", "try nifti")
 
 
 def test_without_the_extra_a_message_says_how_to_install_it(folder: Path, tmp_path: Path) -> None:

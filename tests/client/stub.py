@@ -45,10 +45,9 @@ class Server:
         return f"http://127.0.0.1:{self._http.server_port}/"
 
     def scripts_for(self, path: str) -> list[Callable[[Handler], None]]:
-        """Return those for `path`, or for a folder above it."""
-        if path in self.scripts:
-            return self.scripts[path]
-        return next(scripts for key, scripts in self.scripts.items() if path.startswith(f"{key}/"))
+        """Return those for `path`, or for the nearest folder above it."""
+        above = [key for key in self.scripts if f"{path}/".startswith(f"{key}/")]
+        return self.scripts[max(above, key=len)]
 
     def close(self) -> None:
         self._http.shutdown()

@@ -138,6 +138,35 @@ def test_taking_back_asks_where_the_answer_before_was_overtaken(
     assert server.calls[-1].body["prompts"] == [point(1, 2)]
 
 
+def test_all_prompts_may_change_at_once(server: Server, session: ClickSession) -> None:
+    server.scripts["/v1/segment"] = [outline("a"), outline("b"), outline("c")]
+    session.ask([point(1, 2)])
+    next_answer(session)
+    session.ask([point(1, 2), point(3, 4)])
+    next_answer(session)
+    session.ask([point(1, 2), point(3, 5)])
+    assert next_answer(session).change == Change([{"id": "c"}], ["b"], {})
+    session.ask([point(1, 2)])
+    assert next_answer(session).change == Change([{"id": "a"}], ["c"], {})
+    session.ask([])
+    assert next_answer(session).change == Change([], ["a"], {})
+    asked = [point(1, 2), point(3, 4), point(3, 5)]
+    bodies = [call.body["prompts"] for call in server.calls]
+    assert bodies == [asked[:1], asked[:2], [asked[0], asked[2]]]
+
+
+def test_what_is_being_asked_is_not_asked_twice(server: Server, session: ClickSession) -> None:
+    def slow(handler: Handler) -> None:
+        time.sleep(0.3)
+        outline("a")(handler)
+
+    server.scripts["/v1/segment"] = [slow]
+    for _ in range(3):
+        session.ask([point(1, 2)])
+    assert ids(next_answer(session).change.added) == ["a"]
+    assert len(server.calls) == 1
+
+
 def test_an_accepted_object_stays_and_the_next_begins(
     server: Server, session: ClickSession
 ) -> None:

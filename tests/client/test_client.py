@@ -305,3 +305,31 @@ def test_storing_is_not_tried_again(server: Server) -> None:
     with pytest.raises(ClientError, match="full"):
         Client(server.url).save("dicomweb:a/1/2", [], [])
     assert len(server.calls) == 1
+
+
+def test_a_submission_may_have_a_key_of_the_callers(server: Server) -> None:
+    client = Client(server.url)
+    request = {"image": "a.svs", "model": "nuclei"}
+    assert client.submit_request(request, key="mine").id == "j1"
+    (call,) = server.calls
+    assert (call.body, call.headers["Idempotency-Key"]) == (request, "mine")
+
+
+def test_a_server_between_relays_the_lines_as_they_are(server: Server) -> None:
+    server.scripts["/v1/segment"] = [stream(LINES[0], b"\n", LINES[5])]
+    server.scripts[EVENTS] = [stream(LINES[2], LINES[3][:9]), answer(b"", 204)]
+    client = Client(server.url)
+    request = {"image": "a.svs", "model": "click"}
+    lines = [LINES[0].rstrip(), b"", LINES[5].rstrip()]
+    assert list(client.segment_lines(request)) == lines
+    assert server.calls[0].body == request
+    assert list(client.job("j1").lines(1, format="dsa")) == [LINES[2].rstrip()]
+    assert server.calls[1].path == f"{EVENTS}?after=1&format=dsa"
+    assert list(client.job("j1").lines(5)) == []
+
+
+def test_what_is_relayed_is_not_tried_again(server: Server) -> None:
+    server.scripts[EVENTS] = [answer(FULL, 503)]
+    with pytest.raises(ClientError, match="full"):
+        next(Client(server.url).job("j1").lines())
+    assert len(server.calls) == 1

@@ -114,7 +114,7 @@ def test_what_does_not_fill_its_box_is_refused(broken: Json, words: str) -> None
 
 
 def test_a_layer_of_another_volume_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"\[2, 0, 6, 1\] reaches out of slice 0.* 5\s+columns"):
+    with pytest.raises(ValueError, match=r"\[2, 0, 6, 1\] extends beyond slice 0.* 5\s+columns"):
         paint(np.zeros((1, 4, 5), np.uint8), 0, [layer([2, 0, 6, 1], 0, 4)])
 
 

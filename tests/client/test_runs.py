@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isoline.client import Cancelled, Client, ClientError, Done, Run
+from isoline.client import ONCE, Cancelled, Client, ClientError, Done, Run
 from tests.client.stub import BEATS, Server, answer, stream
 from tests.client.test_client import FULL, LINES
 from tests.conftest import SharedServer
@@ -143,6 +143,28 @@ def test_a_run_goes_on_after_the_viewer_was_closed(server: Server) -> None:
     }
 
 
+def test_a_job_is_followed_on_after_the_connection_was_given_up(server: Server) -> None:
+    script(server, STARTED + found(1, "a"))
+    run = Run(Client(server.url, policy=ONCE), "a.svs", "nuclei").start()
+    while not run.is_over:
+        run.update(0.2)
+    assert run.error is not None
+    script(server, STARTED + found(1, "a") + found(2, "b") + DONE)
+    assert to_the_end(run.follow()).added == ["b"]
+    assert server.calls[-1].path == "/v1/jobs/j1/events?after=1"
+
+
+def test_a_run_that_was_refused_can_be_started_with_other_options(server: Server) -> None:
+    server.scripts["/v1/jobs"] = [answer({**FULL, "code": "BadRegion"}, 422)]
+    run = Run(Client(server.url), "a.svs", "nuclei", region=[9, 9, 0, 0])
+    with pytest.raises(ClientError, match="full"):
+        run.start()
+    script(server, STARTED + found(1, "a") + DONE)
+    assert to_the_end(run.again(region=[0, 0, 9, 9])).added == ["a"]
+    (_, body, *_) = (call.body for call in server.calls)
+    assert body == {"image": "a.svs", "model": "nuclei", "region": [0, 0, 9, 9]}
+
+
 def test_a_viewer_that_stored_nothing_is_told_everything_again(server: Server) -> None:
     script(server, STARTED + found(1, "a") + DONE)
     run = Run(Client(server.url), "a.svs", "nuclei").start()
@@ -157,7 +179,7 @@ def test_a_run_without_a_job_says_what_to_do(server: Server) -> None:
     with pytest.raises(RuntimeError, match=r"call start\(\)"):
         run.update()
     with pytest.raises(RuntimeError, match=r"call start\(\)"):
-        run.again()
+        run.follow()
     script(server, STARTED + DONE)
     with pytest.raises(RuntimeError, match=r"call again\(\)"):
         run.start().start()

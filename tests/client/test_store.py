@@ -27,7 +27,8 @@ STREAMS = [
     pytest.param(dialect, case, id=f"{dialect}-{case.name}")
     for dialect in ("geojson", "qupath", "dsa")
     for case in cases(dialect)
-    if case.mode == "events"
+    if case.mode == "events" and isinstance(case.expected, list)
+    if all(isinstance(each, dict) for each in case.expected)
 ]
 
 
@@ -92,7 +93,8 @@ class Screen:
 def test_a_viewer_shows_what_is_expected(
     dialect: str, case: ConformanceCase, at_once: bool
 ) -> None:
-    events = [decode_event(line) for line in case.sent.splitlines() if line.strip()]
+    *lines, _ = case.sent.split(b"\n")  # what follows the last line break is cut off
+    events = [decode_event(line) for line in lines if line.strip()]
     known: list[Event] = [event for event in events if event is not None]
     store, screen = Store(), Screen()
     for some in [known] if at_once else [[event] for event in known]:
@@ -254,6 +256,18 @@ def test_provisional_slices_go_back_to_what_they_were() -> None:
     after_a_break = Store(store)
     after_a_break.take(mask(0, {3: [layer(2)]}, provisional=True))
     assert Store(after_a_break).take(STARTED).slices == {3: [layer()]}
+
+
+def test_a_slice_that_the_user_has_painted_in_is_left_alone() -> None:
+    store = Store()
+    store.take(mask(0, {3: [layer()], 4: [layer()]}))
+    store.take(mask(1, {4: [layer(2)]}, provisional=True))
+    store.keep_slice(4)
+    later = Store(store)
+    change = later.take(STARTED, mask(1, {3: [layer(3)], 4: [layer(3)]}), mask(2, {}, whole=True))
+    assert change.slices == {3: []}
+    assert later.kept_slices == {4}
+    assert later.final_slices() == {3: [], 4: [layer()]}
 
 
 def test_a_viewer_that_was_closed_goes_on_with_what_it_stored() -> None:

@@ -62,7 +62,21 @@ def test_code_is_set_as_code(pages: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("page", "words"),
     [
-        ("client", ["isoline_client.client.Client.submit", "isoline_client.client.Job.events"]),
+        (
+            "client",
+            [
+                "isoline_client.client.Client.submit",
+                "isoline_client.client.Client.upload_volume",
+                "isoline_client.job.Job.events",
+                "isoline_client.follower.Follower.drain",
+                "isoline_client.store.Store.take",
+                "isoline_client.runs.Run.again",
+                "isoline_client.clicks.ClickSession.poll",
+                "isoline_client.masks.paint",
+                "isoline_client.images.ImageInfo",
+                "isoline_client.pyramid.SlideLevel",
+            ],
+        ),
         ("models", ["isoline.models.model.ModelSpec", "isoline.models.model.Model.infer"]),
         ("sources", ["isoline.sources.source.Source.read_level"]),
         ("exports", ["isoline.exports.encoder.Encoder.features"]),

@@ -1,5 +1,6 @@
 """The plugin as a driver of docs/conformance.md: the panel's requests, passed on as Girder does.
 
+    isoline conformance --format dsa -- python -m tests.dsa.driver
     isoline conformance --reconnecting --format dsa -- python -m tests.dsa.driver
 
 The panel's own modules run under Node.js; what they ask Girder for goes through the plugin's own
@@ -116,15 +117,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-def main() -> int:
-    """Follow the assignment on standard input."""
+def main(mode: str) -> int:
+    """Do what `mode` asks with what is on standard input: follow a job, or what the panel does."""
+    command = ["node", str(DRIVER), mode]
+    if mode != "follow":
+        return subprocess.run(command, check=False).returncode
     assignment = json.load(sys.stdin)
     limits = assignment.get("limits", {})
     silence = {key: limits[key] for key in ("silence_seconds",) if key in limits}
-    with standing_in(server.Server(assignment["url"], "", **silence)) as url:
+    isoline = server.Server(assignment["url"], assignment.get("token", ""), **silence)
+    with standing_in(isoline) as url:
         told = json.dumps({**assignment, "url": url}).encode()
-        return subprocess.run(["node", str(DRIVER)], input=told, check=False).returncode
+        return subprocess.run(command, input=told, check=False).returncode
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

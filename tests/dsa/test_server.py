@@ -100,7 +100,7 @@ def refusal(call: Callable[[], Any]) -> Any:
 
 
 def test_a_submission_carries_the_key_of_the_panel_and_the_token_of_its_user() -> None:
-    with answering(201, {"job": "j"}) as isoline:
+    with answering(201, {"job": "j", "position": 0}) as isoline:
         server = plugin.Server(isoline.url, "shared")
         assert server.submit({"model": "nuclei"}, "key-1", "of the user") == "j"
     (asked,) = isoline.requests

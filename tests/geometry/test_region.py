@@ -258,12 +258,16 @@ def test_an_empty_rectangle_is_refused(box: tuple[float, float, float, float]) -
 @pytest.mark.parametrize("width", [1e-38, 0.9e-8])
 def test_a_sliver_is_refused(width: float) -> None:
     """Its sides are told apart, but it is a thousand million times as long as it is wide."""
-    with pytest.raises(BadRegion, match="encloses no area"):
+    with pytest.raises(BadRegion, match="encloses no area") as upright:
         Region.rectangle(0, 0, width, 10)
+    with pytest.raises(BadRegion, match="encloses no area") as lying:
+        Region.rectangle(0, 0, 10, width)
+    assert str(upright.value) == str(lying.value)
 
 
 def test_what_is_a_little_wider_than_a_sliver_is_not() -> None:
     assert Region.rectangle(0, 0, 1.1e-8, 10).bounds == Rect(0, 0, 1.1e-8, 10)
+    assert Region.rectangle(0, 0, 10, 1.1e-8).bounds == Rect(0, 0, 10, 1.1e-8)
     assert region_of([(0, 0), (2e-8, 10), (0, 10), (2e-8, 0)]) is not None  # a figure of eight
     assert region_of([(0, 0), (1.5e-8, 10), (0, 10), (1.5e-8, 0)]) is None
 

@@ -68,7 +68,7 @@ def send(uploads: Uploads, upload: str, manifest: Manifest, pixels: NDArray[np.u
         box = manifest.tile(level, column, row)
         layer = shrunk(pixels, manifest.layers[level].downsample)
         tile = png(layer[box.y0 : box.y1, box.x0 : box.x1])
-        uploads.put(upload, level, column, row, tile)
+        uploads.put(upload, (level, column, row), tile)
         sent += len(tile)
     return sent
 
@@ -222,7 +222,7 @@ def test_channels_lie_below_each_other(uploads: Uploads, dtype: type[np.unsigned
         box = manifest.tile(level, column, row)
         step = manifest.layers[level].downsample
         part = pixels[::step, ::step][box.y0 : box.y1, box.x0 : box.x1]
-        uploads.put(upload, level, column, row, png(np.concatenate([part[..., 0], part[..., 1]])))
+        uploads.put(upload, (level, column, row), png(np.concatenate([part[..., 0], part[..., 1]])))
     found = uploads.find(f"upload:{upload}", ANYONE)
     assert isinstance(found.path, Path)
     read = UploadSource.open(found.path).read_level(0, Box(0, 0, 600, 520))
@@ -251,19 +251,19 @@ class TestRefused:
     )
     def test_a_tile_that_is_not_wanted(self, uploads: Uploads, upload: str, tile: bytes) -> None:
         with pytest.raises(Malformed):
-            uploads.put(upload, 0, 0, 0, tile)
+            uploads.put(upload, (0, 0, 0), tile)
 
     def test_another_format(self, uploads: Uploads, upload: str) -> None:
         stream = io.BytesIO()
         Image.fromarray(noise(512, 512)).save(stream, "TIFF")
         with pytest.raises(Malformed):
-            uploads.put(upload, 0, 0, 0, stream.getvalue())
+            uploads.put(upload, (0, 0, 0), stream.getvalue())
 
     def test_a_bomb_is_refused_before_it_is_decoded(self, uploads: Uploads, upload: str) -> None:
         tile = bomb(60_000)
         began = time.monotonic()
         with pytest.raises(Malformed):
-            uploads.put(upload, 0, 0, 0, tile)
+            uploads.put(upload, (0, 0, 0), tile)
         assert time.monotonic() - began < 0.5
 
     @pytest.mark.parametrize("place", [(0, 2, 0), (0, 0, 2), (2, 0, 0), (1, 9, 9)])
@@ -271,10 +271,10 @@ class TestRefused:
         self, uploads: Uploads, upload: str, place: tuple[int, int, int]
     ) -> None:
         with pytest.raises(Malformed, match="has no tile"):
-            uploads.put(upload, *place, png(noise(512, 512)))
+            uploads.put(upload, place, png(noise(512, 512)))
 
     def test_use_before_it_is_whole(self, uploads: Uploads, upload: str) -> None:
-        uploads.put(upload, 0, 0, 0, png(noise(512, 512)))
+        uploads.put(upload, (0, 0, 0), png(noise(512, 512)))
         with pytest.raises(UploadState, match=r"tiles .* are missing"):
             uploads.find(f"upload:{upload}", ANYONE)
 
@@ -283,13 +283,13 @@ class TestRefused:
         name = uploaded(uploads, pixels, asked(pixels))
         uploads.find(name, ANYONE)
         with pytest.raises(UploadState, match="in use"):
-            uploads.put(name.partition(":")[2], 0, 0, 0, png(pixels))
+            uploads.put(name.partition(":")[2], (0, 0, 0), png(pixels))
 
     @pytest.mark.parametrize("name", ["", "0" * 24, "../jobs", "a/b", "\0" * 24, "A" * 24])
     def test_an_upload_that_never_was(self, uploads: Uploads, name: str) -> None:
         for call in (
             lambda: uploads.find(f"upload:{name}", ANYONE),
-            lambda: uploads.put(name, 0, 0, 0, b""),
+            lambda: uploads.put(name, (0, 0, 0), b""),
             lambda: uploads.delete(name),
         ):
             with pytest.raises(UnknownImage):

@@ -12,8 +12,9 @@ import pytest
 
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Contours, Done, Event, Failed, Progress, Started
-from isoline.errors import Broken, NotSupported, TooLarge, Unreadable
+from isoline.errors import BadRegion, Broken, NotSupported, TooLarge, Unreadable
 from isoline.geometry.grid import XY
+from isoline.geometry.volume_grid import LPS, VolumeGrid, VolumeInfo
 from isoline.jobs import job as module
 from isoline.jobs.job import CARD, JOURNAL, REQUEST, Card, Job, State
 from isoline.jobs.journal import JournalReader, JournalWriter
@@ -196,6 +197,31 @@ def test_only_what_is_final_counts(folder: Path, plan: TiledPlan) -> None:
     card = Card.read(folder / CARD)
     assert (card.state, card.tiles_done, card.objects, card.ended) == (State.DONE, 1, 2, job.ended)
     job.focus(XY(0.0, 0.0))  # of no use, and no error
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_what_the_image_does_not_have_is_refused_whether_the_job_runs_or_not(
+    folder: Path, is_over: bool
+) -> None:
+    """The plan is gone at the end and after a restart; what the job has said remains."""
+    grid = VolumeGrid(
+        (24, 20, 9), LPS(0, 0, 0), LPS(1.0, 0, 0), LPS(0, 1.0, 0), LPS(0, 0, 1.0), "1.2"
+    )
+    scan = dataclasses.replace(results.STARTED, kind="mask", volume=VolumeInfo(grid))
+    end: tuple[Event, ...] = (Done(2, 20, 0, 0, 1.0),) if is_over else ()
+    journal(folder, (results.STARTED, *end))
+    with pytest.raises(NotSupported, match="slice does not apply to a picture"):
+        Job(folder, CARD_).focus(3)
+    Job(folder, CARD_).focus(XY(1.0, 1.0))
+
+    (folder / JOURNAL).unlink()
+    journal(folder, (scan, *end))
+    volume = Job(folder, CARD_)
+    with pytest.raises(NotSupported, match="focus does not apply to a volume"):
+        volume.focus(XY(1.0, 1.0))
+    with pytest.raises(BadRegion, match="has no slice 9"):
+        volume.focus(9)
+    volume.focus(8)
 
 
 def test_a_job_that_goes_on_keeps_its_card(folder: Path, plan: TiledPlan) -> None:

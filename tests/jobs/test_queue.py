@@ -440,6 +440,34 @@ def test_what_was_cut_off_goes_on_where_it_was(opened: Opening, tmp_path: Path) 
     assert numbers == list(range(len(numbers)))
 
 
+def test_closing_does_not_wait_for_a_job_that_is_just_taken_up(
+    opened: Opening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no agenda yet that could be cancelled."""
+    office = opened(running_jobs=1)
+    job = office.submit()
+    preparing, closing = threading.Event(), threading.Event()
+
+    def slowly(request: bytes) -> Plan:
+        preparing.set()
+        assert closing.wait(20)
+        return office.plan
+
+    monkeypatch.setattr(office, "_prepare", slowly)
+    office.restart(SerialEngine(tmp_path))  # whose jobs run on, unless their agenda is cancelled
+    assert preparing.wait(20)
+    threading.Timer(0.3, closing.set).start()
+    office.jobs.close()
+    again = office.again(job)
+    assert again.progress.tiles_done == 0
+    assert not again.state.ended
+
+    monkeypatch.undo()
+    office.jobs = office._open()
+    until_state(office.again(job), State.DONE)
+    assert office.again(job).objects == SPOTS
+
+
 def events_so_far(job: Job) -> list[object]:
     told: list[object] = []
     for batch in job.follow(-1, 0.05):

@@ -305,8 +305,10 @@ def test_over_http(folder: Path, shared_server: SharedServer) -> None:
     assert isinstance(told[-1], client.Done)
     found = [s for event in told if isinstance(event, client.Mask) for s in event.slices]
     assert sorted(each["k"] for each in found) == list(range(37))
+    with pytest.raises(client.ClientError, match="focus does not apply to a volume"):
+        job.focus(3, 4)
     with pytest.raises(client.ClientError, match="cannot say what this job finds"):
-        server._ask("GET", f"/v1/jobs/{job.id}/events?format=geojson")
+        list(job.events(format="geojson"))
 
 
 class TestThreshold3D(VolumeModelContract):

@@ -41,8 +41,8 @@ from isoline.protocol.requests import (
     parse_focus,
     parse_request,
     parse_save,
-    parse_upload,
 )
+from isoline.protocol.upload_requests import parse_upload
 from isoline.sources.registry import SOURCES
 from tests.killable import Server, running
 from tests.slides import disks

@@ -34,7 +34,9 @@ from isoline.geometry.volume_grid import LPS, SliceName, VolumeGrid, VolumeInfo
 from isoline.models.model import Choice, ModelSpec, Number, Switch, Unbounded
 from isoline.protocol import problems, region_query, requests, responses
 from isoline.protocol.events import encode_event
-from isoline.sources.upload import Manifest, UploadLevel
+from isoline.protocol.upload_requests import parse_upload
+from isoline.sources.upload import Manifest, UploadLevel, UploadRequest
+from isoline.sources.uploaded_volume import VolumeUploadRequest
 from isoline.testing.contracts import results
 from tests.protocol.test_openapi import check
 
@@ -72,8 +74,8 @@ def keys_of(value: Any) -> Any:
 
 def test_every_example_has_a_test() -> None:
     tested = {
-        "request", "upload", "uploaded", "job", "focus", "event", "volume", "qupath", "dsa",
-        "image", "model", "problem", "save", "saved",
+        "request", "upload", "uploaded", "volumeupload", "volumeuploaded", "job", "focus", "event",
+        "volume", "qupath", "dsa", "image", "model", "problem", "save", "saved",
     }  # fmt: skip
     assert {name for name, _ in EXAMPLES} == tested
 
@@ -84,6 +86,8 @@ def test_every_example_has_a_test() -> None:
         ("request", "SegmentRequest"),
         ("upload", "UploadRequest"),
         ("uploaded", "Upload"),
+        ("volumeupload", "VolumeUploadRequest"),
+        ("volumeuploaded", "VolumeUpload"),
         ("focus", "Focus"),
         ("image", "Image"),
         ("event", "Event"),
@@ -119,7 +123,8 @@ def test_a_focus_is_accepted() -> None:
 
 def test_an_upload_is_accepted() -> None:
     (example,) = examples("upload")
-    asked = requests.parse_upload(json.dumps(example).encode())
+    asked = parse_upload(json.dumps(example).encode())
+    assert isinstance(asked, UploadRequest)
     assert asked.size == tuple(example["size"])
     (answer,) = examples("uploaded")
     layers = tuple(
@@ -129,6 +134,16 @@ def test_an_upload_is_accepted() -> None:
         asked.size, asked.spacing_um, asked.channels, asked.dtype, "slide", 512, layers
     )
     assert json.loads(json.dumps(responses.upload_json(answer["upload"], manifest))) == answer
+
+
+def test_an_upload_of_a_volume_is_accepted() -> None:
+    (example,) = examples("volumeupload")
+    asked = parse_upload(json.dumps(example).encode())
+    assert isinstance(asked, VolumeUploadRequest)
+    assert asked.volume.grid.step_k_mm == LPS(*example["volume"]["step_k_mm"])
+    (answer,) = examples("volumeuploaded")
+    said = responses.volume_upload_json(answer["upload"], asked.manifest)
+    assert said == answer
 
 
 def test_a_labelmap_is_kept() -> None:

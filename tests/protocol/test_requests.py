@@ -50,6 +50,7 @@ from isoline.protocol import requests
 from isoline.protocol.events import encode_event
 from isoline.protocol.problems import problem
 from isoline.protocol.responses import model_json
+from isoline.protocol.upload_requests import parse_upload
 from isoline.testing.contracts import results
 
 FULL = {
@@ -265,21 +266,17 @@ def test_mistakes_in_other_bodies_have_their_places() -> None:
     kept = {"instance": "1", "layers": [layer]}
     save = {"image": "dicomweb:a/1/2", "segments": [segment], "slices": [kept]}
     cases: list[tuple[Callable[[bytes], object], object, str]] = [
-        (requests.parse_upload, {"size": [9, 9]}, "the upload has no 'request'; add"),
-        (requests.parse_upload, {**upload, "request": {}}, "request has no 'model'"),
-        (requests.parse_upload, {**upload, "request": {"model": "m", "tile": 1.5}},
+        (parse_upload, {"size": [9, 9]}, "the upload has no 'request'; add"),
+        (parse_upload, {**upload, "request": {}}, "request has no 'model'"),
+        (parse_upload, {**upload, "request": {"model": "m", "tile": 1.5}},
          "request.tile: expected a whole number of at least 0, got 1.5"),
-        (requests.parse_upload, {**upload, "request": {"model": "m", "tiles": 1}},
+        (parse_upload, {**upload, "request": {"model": "m", "tiles": 1}},
          "request has an unknown key 'tiles'; did you mean 'tile'?"),
-        (requests.parse_upload, {**upload, "channels": []}, "channels: expected a list of 1 to 64"),
-        (requests.parse_upload, {**upload, "channels": ["x"] * 65}, "channels: expected a list of"),
-        (
-            requests.parse_upload,
-            {**upload, "channels": ["a", "a"]},
-            "channels: expected a list of different names",
-        ),
-        (requests.parse_upload, {**upload, "dtype": 8}, 'dtype: expected "uint8" or "uint16"'),
-        (requests.parse_upload, {**upload, "is_slide": None}, "is_slide: expected true or false"),
+        (parse_upload, {**upload, "channels": []}, "channels: expected a list of 1 to 64"),
+        (parse_upload, {**upload, "channels": ["x"] * 65}, "channels: expected a list of"),
+        (parse_upload, {**upload, "channels": ["a", "a"]}, "channels: expected a list of diff"),
+        (parse_upload, {**upload, "dtype": 8}, 'dtype: expected "uint8" or "uint16"'),
+        (parse_upload, {**upload, "is_slide": None}, "is_slide: expected true or false"),
         (requests.parse_save, {**save, "segments": []}, "segments: expected a list of segments"),
         (requests.parse_save, {**save, "segments": [{**segment, "label": 0}]},
          "segments[0].label: expected a whole number from 1 to 255, got 0"),

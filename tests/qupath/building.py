@@ -28,7 +28,7 @@ from isoline.config.data_directory import default_directory
 PLUGIN = Path(__file__).parents[2] / "plugins" / "qupath"
 GROOVY = "npm-groovy-lint@16.2.0"
 GROOVY_SHA256 = "6f4ba8b5baf52ccb9eb7cf6d7baf9cea52affb574918fca5c09f95bc34f6823e"
-MAIN_CLASSES = ("Harness", "Retrying", "Driver")
+MAIN_CLASSES = ("Harness", "Retrying", "Driver", "Replay")
 """What the tests run, compiled against the jar and against the script."""
 JARS = Path(os.environ.get("JARS", "/usr/share/java"))
 
@@ -76,7 +76,7 @@ class Build:
         return self.java(self.harness(kind), _qualified(kind, name), *arguments)
 
     def driver(self, kind: str) -> list[str]:
-        """Return the command of the driver for `isoline conformance --reconnecting`."""
+        """Return the command of the driver for `isoline conformance`."""
         command = ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
         return [*command, "-cp", joined(self.harness(kind)), _qualified(kind, "Driver")]
 

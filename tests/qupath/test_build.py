@@ -195,9 +195,9 @@ class TestScript:
     @pytest.mark.parametrize(
         ("words", "complaint"),
         [
-            (["--modell", "nuclei"], "--modell: known are --server"),
-            (["--model"], "--model: known are"),
-            (["--model", "nuclei", "--objects", "all"], "--objects: one of selected"),
+            (["--modell", "nuclei"], "--modell: the arguments are --server"),
+            (["--model"], "--model: the arguments are"),
+            (["--model", "nuclei", "--objects", "all"], "--objects must be one of selected"),
             (["--model", "nuclei", "--server", "{server}"], "requires a token"),
         ],
     )

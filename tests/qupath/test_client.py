@@ -183,7 +183,9 @@ def test_what_arrived_stays_when_the_connection_is_lost_for_good(build: Build, s
         said = build.run("java", **asked(url, OBJECTS), seconds=3)
     assert said["state"] == "lost"
     assert said["children"] > 0
-    assert re.search(r"what arrived stays.*stream ended.*Gave up after [1-3] s", said["message"])
+    assert re.search(
+        r"results so far are kept.*stream ended.*Gave up after [1-3] s", said["message"]
+    )
 
 
 def test_a_busy_server_is_left_alone_as_long_as_it_asks(
@@ -428,8 +430,8 @@ def test_objects_come_in_the_order_in_which_the_user_looks(build: Build, server:
         ("{host}/", "Connected"),
         ("  {server}/v1/models ", "Connected"),
         ("http://127.0.0.1:{free}", "Nothing answers at .*isoline serve"),
-        ("https://{host}", "does not speak https"),
-        ("http://no.such.machine.invalid", "no machine of that name"),
+        ("https://{host}", "cannot be reached over https"),
+        ("http://no.such.machine.invalid", "no host of that name"),
         ("http://bad address", "is not an address"),
         ("ftp://{host}", "is not an address"),
         ("", "is not an address"),
@@ -518,5 +520,5 @@ def test_what_cannot_be_read_is_not_blamed_on_the_server(
     unread = build.run("script", **threshold)["message"]
     assert unread.startswith("QuPath cannot read the pixels of this image")
     strange = build.run("java", **threshold, grey=True, dtype="FLOAT32")["message"]
-    assert strange.startswith("The server does not see the file")
+    assert strange.startswith("The server cannot read the file")
     assert "type float32 cannot be uploaded. Remedy: [file_uris]" in strange

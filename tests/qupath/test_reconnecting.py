@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from isoline.testing import reconnecting
-from isoline.testing.reconnecting import CASES, Command
+from isoline.testing.drivers import Command
+from isoline.testing.reconnecting import CASES
 from tests.qupath import building
 
 

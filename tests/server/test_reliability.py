@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import random
 import resource
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -129,6 +131,42 @@ def test_workers_end_with_their_server_in_the_middle_of_a_tile(
         workers = server.kill()
         assert len(workers) >= 2
         assert not psutil.wait_procs(workers, timeout=5)[1]
+
+
+def test_the_port_is_free_as_soon_as_the_command_is_killed(
+    images: Path, undisturbed: str, tmp_path: Path
+) -> None:
+    """Only the process that a user sees is killed, in the middle of a stream."""
+    with running(images, tmp_path, more="[engine]\nworkers = 2\n") as server:
+        job = server.client.submit(SLIDE, "slow", **WORK)
+        events: list[api.Event] = []
+        reader = threading.Thread(target=lambda: events.extend(patiently(server, job)), daemon=True)
+        reader.start()
+        while not events:
+            time.sleep(0.02)
+        left = [server.main, *server.workers]
+        assert server.process is not None
+        server.process.kill()
+        began = time.monotonic()
+        server.process.wait(10)
+        while not is_free(server.port):
+            assert time.monotonic() - began < 5
+            time.sleep(0.01)
+        assert time.monotonic() - began < 1
+        server.launch()  # at once, as a supervisor does
+        assert not psutil.wait_procs(left, timeout=5)[1]
+        server.wait_until("ready")
+        reader.join(60)
+        assert [event.seq for event in events] == list(range(len(events)))
+        assert digest(events) == undisturbed
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 def test_workers_that_still_start_end_with_their_server(images: Path, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ _contract = importlib.import_module("contract")
 TestBrown = _contract.TestBrown
 TestNpySource = _contract.TestNpySource
 TestParts = _contract.TestParts
+test_the_adapter_conforms = importlib.import_module("test_adapter").test_the_adapter_conforms
 
 KINDS = {
     "sources": ("SourceContract", "source"),
@@ -42,12 +43,13 @@ KINDS = {
 """Group of entry points -> the end of its contracts' names, and what they call what they test."""
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = PAGE) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
-def test_the_page_quotes_every_example_word_for_word() -> None:
-    quoted = set(blocks("python"))
+def test_the_pages_quote_every_example_word_for_word() -> None:
+    conformance = (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
+    quoted = {*blocks("python"), *blocks("python", conformance)}
     paths = list(EXAMPLES.glob("*.py"))
     assert len(paths) >= 3
     for path in paths:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import pytest
 from click.testing import CliRunner
@@ -20,11 +20,10 @@ from isoline.cli.main import main
 from isoline.errors import Malformed
 from isoline.testing import driver as own_driver
 from isoline.testing import reconnecting
-from isoline.testing.conformance import recorded_stream
-from isoline.testing.reconnecting import CASES, Command, Driver, OwnClient
-from isoline.testing.reconnecting.cases import ReconnectingCase
-from isoline.testing.reconnecting.judge import Json, Outcome
+from isoline.testing.drivers import Command, Driver, InProcess, Mode, Printed
+from isoline.testing.reconnecting import CASES, TOKENS, ReconnectingCase
 from isoline.testing.reconnecting.server import FaultyServer
+from isoline.testing.streams import recorded_stream
 
 ROOT = Path(__file__).parents[2]
 PYTHON = (sys.executable, "-m", "isoline.testing.driver")
@@ -37,8 +36,9 @@ def wrong(driver: Driver, cases: Sequence[ReconnectingCase] = CASES) -> dict[str
     return {each.case.name: each.problem for each in verdicts if each.problem}
 
 
+OWN = InProcess(own_driver.answer)
 DRIVERS: Mapping[str, Driver] = {
-    "Python, in this process": OwnClient(),
+    "Python, in this process": OWN,
     "Python, in another process": Command(PYTHON),
     "OHIF": Command(("node", str(ROOT / "plugins" / "ohif" / "test" / "driver.mjs"))),
     "Digital Slide Archive": Command((sys.executable, "-m", "tests.dsa.driver")),
@@ -52,7 +52,7 @@ def test_every_client_comes_back(name: str) -> None:
     if name in NEED_NODE and shutil.which("node") is None:
         assert os.environ.get("CI") != "true"
         pytest.skip("no node on this machine")
-    assert wrong(DRIVERS[name]) == {}
+    assert wrong(DRIVERS[name], (*CASES, *TOKENS)) == {}
 
 
 @dataclass(frozen=True)
@@ -77,16 +77,15 @@ def test_the_assignment_on_the_page_can_be_done() -> None:
     example = json.loads(PAGE.partition("```json assignment\n")[2].partition("```")[0])
     (case,) = case_of("focus: no answer")
     assert [each["after"] for each in example["looks"]] == [each.after for each in case.looks]
-    written: list[dict[str, Any]] = []
     with FaultyServer(case, recorded_stream("reconnecting.json")) as server:
-        own_driver.follow({**example, "url": server.url}, written.append)
+        written = list(own_driver.follow({**example, "url": server.url}))
         assert server.has_looked()
     assert [line["seq"] for line in written] == list(range(8))
     assert written[-1]["event"] == "done"
 
 
 def case_of(name: str) -> list[ReconnectingCase]:
-    return [case for case in CASES if case.name == name]
+    return [case for case in (*CASES, *TOKENS) if case.name == name]
 
 
 FAULTS = {
@@ -127,9 +126,10 @@ FAULTS = {
         "retry.py", "- self._since > self._patience", "- self._since > 9", "events: given up"
     ),
     "a key for each attempt": Fault(
-        "client.py",
-        "lambda: self._http.answer(method, path, body, headers)",
-        'lambda: self._http.answer(method, path, body, {"Idempotency-Key": secrets.token_hex()})',
+        "connection.py",
+        "self.http.answer(method, path, body, headers)",
+        "self.http.answer(method, path, body, "
+        '{"Idempotency-Key": __import__("secrets").token_hex()})',
         "submit: 503",
     ),
     "no key": Fault("client.py", '"Idempotency-Key": ', '"Key": ', "submit: silence"),
@@ -152,7 +152,7 @@ FAULTS = {
         "events: heartbeats alone",
     ),
     "it resumes from the start": Fault(
-        "client.py", "{path}{seq}{dialect}", "{path}-1{dialect}", "events: cut line"
+        "job.py", "after={after}{form}", "after=-1{form}", "events: cut line"
     ),
     "what comes again is taken again": Fault(
         "retry.py", 'event["seq"] > after', "True", "events: some come again"
@@ -165,17 +165,32 @@ FAULTS = {
     ),
     "an early end is the end": Fault(
         "retry.py",
-        "        if not attempts.again(lost):\n            if",
-        "        return\n        if True:\n            if",
+        "        if not attempts.again(lost):\n            if attempts.is_stopped:\n"
+        "                return\n            what",
+        "        return\n        if True:\n            if lost:\n"
+        "                return\n            what",
         "events: early end",
     ),
+    "the token is in the URL": Fault(
+        "job.py", "after={after}{form}", "after={after}&token={self.server.http._token}", "token"
+    ),
+    "the token is in the error": Fault(
+        "errors.py",
+        '        return f"{self.what}; {self.remedy}" if self.remedy else self.what',
+        '        return f"{self.what}; iso_7QmX-2vK9_token"',
+        "token: refused",
+    ),
+    "a 401 is tried again": Fault("errors.py", "{0, 429,", "{0, 401, 429,", "token: refused later"),
+    "the token is sent once": Fault(
+        "transport.py", "if self._token:", 'if self._token and request.method == "POST":', "token"
+    ),
     "an old look is sent again": Fault(
-        "client.py", "            self._outdated.set()\n", "", "focus: only the latest"
+        "job.py", "            self._outdated.set()\n", "", "focus: only the latest"
     ),
     "a look is sent once": Fault(
-        "client.py",
-        'self.client._ask("PATCH", self._path, place, stop=outdated)',
-        'self.client._http.answer("PATCH", self._path, place)',
+        "job.py",
+        'self.server.ask("PATCH", self._path, place, stop=outdated)',
+        'self.server.http.answer("PATCH", self._path, place)',
         "focus: 503",
     ),
 }
@@ -205,7 +220,7 @@ def caught(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]
     def judged(name: str) -> dict[str, str]:
         fault = FAULTS[name]
         driver = broken_client(fault, tmp_path_factory.mktemp("client"))
-        return wrong(driver, [case for case in CASES if case.name == fault.case])
+        return wrong(driver, case_of(fault.case))
 
     with ThreadPoolExecutor(8) as pool:
         return dict(zip(FAULTS, pool.map(judged, FAULTS), strict=True))
@@ -251,18 +266,18 @@ def test_a_refusal_must_be_told_to_the_user(tmp_path: Path) -> None:
     assert "without reporting why" in wrong(driver, case_of("submit: refused"))["submit: refused"]
 
 
-class Crowded(OwnClient):
+class Crowded:
     """Has no time the first few times."""
 
     def __init__(self, times: int) -> None:
         self.times = times
         self.played = 0
 
-    def follow(self, assignment: Json) -> Outcome:
+    def run(self, mode: Mode, sent: bytes, seconds: float) -> Printed:
         self.played += 1
         if self.played <= self.times:
-            return Outcome(problem="no time")
-        return super().follow(assignment)
+            return Printed(problem="no time")
+        return OWN.run(mode, sent, seconds)
 
 
 def test_a_few_that_go_wrong_are_played_again_alone() -> None:
@@ -292,4 +307,19 @@ def test_as_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
         )
     monkeypatch.setattr(reconnecting, "CASES", ())
     none = CliRunner().invoke(main, ["conformance", "--reconnecting"])
-    assert (none.exit_code, none.output) == (1, "0 of 0 cases passed\n")
+    assert none.exit_code == 2
+    assert "0 cases were run" in none.output
+
+
+def test_the_token_is_in_the_header_alone() -> None:
+    assert wrong(OWN, TOKENS) == {}
+
+
+def without_token(mode: str, stream: BinaryIO) -> object:
+    return own_driver.follow({**json.load(stream), "token": None}) if mode == "follow" else []
+
+
+def test_a_client_without_the_token_is_caught() -> None:
+    problems = wrong(InProcess(without_token), TOKENS)
+    assert len(problems) == len(TOKENS)
+    assert problems["token: refused"] == "submit: expected Authorization: Bearer TOKEN, got none"

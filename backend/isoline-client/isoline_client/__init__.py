@@ -10,7 +10,7 @@ y down, with the origin at the corner of the first pixel.
 """
 
 from isoline_client.clicks import Answer, ClickedObject, ClickSession
-from isoline_client.client import Client, Job
+from isoline_client.client import Client
 from isoline_client.errors import ClientError
 from isoline_client.events import (
     Cancelled,
@@ -26,8 +26,11 @@ from isoline_client.events import (
     decode_event,
 )
 from isoline_client.follower import Follower
+from isoline_client.images import ImageInfo, Level, Region, Volume
+from isoline_client.job import Job
 from isoline_client.masks import decode_layer, encode_layer, paint, slices_of
 from isoline_client.options import Json, Options, box, point, polygon, scribble
+from isoline_client.pyramid import SlideLevel
 from isoline_client.retry import ONCE, PROTOCOL, Listener, Policy
 from isoline_client.runs import Run
 from isoline_client.store import Change, Slices, Store
@@ -50,17 +53,22 @@ __all__ = [
     "Event",
     "Failed",
     "Follower",
+    "ImageInfo",
     "Job",
     "Json",
+    "Level",
     "Listener",
     "Mask",
     "Options",
     "Policy",
     "Progress",
+    "Region",
     "Run",
     "Slices",
+    "SlideLevel",
     "Started",
     "Store",
+    "Volume",
     "Warned",
     "box",
     "decode_event",

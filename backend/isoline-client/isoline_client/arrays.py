@@ -1,4 +1,4 @@
-"""NumPy, which only those need who ask for arrays: it is imported when it is first used."""
+"""NumPy, imported when it is first used: clients that use no arrays do not need it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Pixels: TypeAlias = NDArray[np.generic]
-    """Its docstring says which axes."""
+    """Pixels or voxels; docstrings name the axes."""
     Labels: TypeAlias = NDArray[np.integer]
-    """(k, j, i), 0 where there is no label."""
+    """(k, j, i); 0 is no label."""
     Inside: TypeAlias = NDArray[np.bool_]
-    """(j, i), true on the object."""
+    """(j, i); true inside the object."""
 else:
     Pixels = Labels = Inside = Any
 

@@ -1,10 +1,11 @@
-"""Objects that the user points at, one after another, each with as many prompts as it takes."""
+"""Click sessions: objects that the user points at, one after another."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from isoline_client.client import Client
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClickedObject:
-    """The object that prompts point at."""
+    """The object that prompts indicate."""
 
     features: Sequence[Json] = ()
-    """On a slide or a picture: its outline. Empty when nothing was found, or in a volume."""
+    """Its outline on a slide or a picture; empty if nothing was found, and in a volume."""
     slices: Slices = field(default_factory=dict)
-    """In a volume: the slices that it is in."""
+    """Its slices in a volume, with the labels of the model."""
     message: str = ""
-    """A warning for the user, such as why nothing was found."""
+    """A warning to show to the user, such as the reason why nothing was found."""
 
     def __bool__(self) -> bool:
         """Whether there is an object."""
@@ -35,18 +36,18 @@ class ClickedObject:
 
 @dataclass(frozen=True)
 class Answer:
-    """What has become of the last prompts."""
+    """The result of the latest prompts."""
 
     object: ClickedObject
     """The current object."""
     change: Change
-    """What to draw, since the answer before."""
+    """What to draw, compared with the previous answer."""
     error: ClientError | None = None
-    """Why the last prompts have no answer; the object is then still that of the prompts before."""
+    """The reason why the latest prompts have no result; `object` is then the previous one."""
 
 
 class ClickSession:
-    """Asks for the object at the user's prompts, in the background. Safe to use from many threads.
+    """Requests the object at the user's prompts, in the background. Thread-safe.
 
         session = ClickSession(client, "slide.svs", "click")
         session.add(point(4512, 5210))
@@ -54,9 +55,9 @@ class ClickSession:
         if answer := session.poll():      # in a timer of the user interface
             draw(answer.change)
 
-    Only the last prompts count: a question that has been overtaken is cancelled, and its answer is
-    dropped. In a volume, objects are numbered from 1 in the order in which they are accepted; in
-    `Answer.change` the label of each is its number.
+    Only the latest prompts count: a request with earlier ones is cancelled, and its result dropped.
+    In a volume, the slices of a change contain all objects of the session; the accepted ones have
+    the labels 1, 2, ... in the order of their acceptance, and the current one has the next label.
     """
 
     def __init__(
@@ -68,11 +69,11 @@ class ClickSession:
         on_answer: Callable[[Answer], object] | None = None,
         **options: Unpack[Options],
     ) -> None:
-        """Begin with no prompts. `options` hold for each of the requests.
+        """Start without prompts. `options` apply to every request.
 
-        `on_answer` gets each answer as soon as it is there, one at a time, in the thread that has
-        waited for it or that took something back. It must not wait for a thread that uses the
-        session. Without it, call `poll`.
+        `on_answer` is called with each answer, one at a time, in the thread that received it or in
+        the one that changed the prompts. It must not wait for another thread that uses the session.
+        Without it, call `poll`.
         """
         self._client = client
         self._image = image
@@ -83,74 +84,73 @@ class ClickSession:
         self._delivering = threading.RLock()
         self._prompts: list[Json] = []
         self._answers: dict[int, ClickedObject] = {}
-        """By the number of prompts, where they are known."""
+        """The known objects, by the number of prompts."""
         self._accepted: list[ClickedObject] = []
         self._asking: threading.Event | None = None
-        """Set when the question that is open is not of interest any more."""
+        """The open request; set when later prompts replace it."""
         self._error: ClientError | None = None
         self._has_news = False
         self._drawn = _Drawing()
 
     @property
     def prompts(self) -> list[Json]:
-        """The prompts of the current object, in the order in which they were added."""
+        """The prompts of the current object, in their order."""
         with self._lock:
             return [*self._prompts]
 
     @property
     def accepted(self) -> list[ClickedObject]:
-        """The objects that were accepted, in that order."""
+        """The accepted objects, in the order of their acceptance."""
         with self._lock:
             return [*self._accepted]
 
     @property
     def is_asking(self) -> bool:
-        """Whether an answer is still to come."""
+        """Whether a request is open."""
         return self._asking is not None
 
     def add(self, prompt: Json) -> None:
-        """Add a prompt, such as a `point`, to the current object, and ask again."""
+        """Add a prompt, such as a `point`, to the current object."""
         with self._lock:
-            self._prompts.append(prompt)
-            self._answers.pop(len(self._prompts), None)
-            self._ask()
+            self._set([*self._prompts, prompt])
+        self._deliver()
 
     def undo(self) -> None:
-        """Take back the last prompt; the answer before it is there at once, if it was known."""
+        """Remove the last prompt, if there is one."""
         with self._lock:
-            if not self._prompts:
-                return
-            self._answers.pop(len(self._prompts), None)
-            self._prompts.pop()
-            if self._prompts and len(self._prompts) not in self._answers:
-                self._ask()
-                return
-            self._stop_asking()
-            self._note_news()
+            if self._prompts:
+                self._set(self._prompts[:-1])
+        self._deliver()
+
+    def ask(self, prompts: Sequence[Json]) -> None:
+        """Replace all prompts of the current object, for example after the user has moved one.
+
+        If the result for these prompts is known, no request is sent.
+        """
+        with self._lock:
+            self._set([*prompts])
         self._deliver()
 
     def clear(self) -> None:
-        """Give up the current object."""
-        with self._lock:
-            self._begin()
-            self._note_news()
-        self._deliver()
+        """Discard the current object and its prompts."""
+        self.ask([])
 
     def accept(self) -> ClickedObject | None:
-        """Leave the current object where it is, begin the next one, and return the former.
+        """Keep the current object, start the next one, and return the object that was kept.
 
-        None, and nothing changes, while there is no object. A question that is open is given up.
+        An open request is cancelled. If there is no object, nothing changes, and None is returned.
         """
         with self._lock:
             found = self._current
             if not found:
                 return None
             self._accepted.append(found)
-            self._begin()
+            self._stop_asking()
+            self._prompts, self._answers = [], {}
         return found
 
     def poll(self) -> Answer | None:
-        """Return what is new since the last call, None if nothing is."""
+        """Return the answer since the last call, or None if there is none."""
         with self._lock:
             if not self._has_news:
                 return None
@@ -159,7 +159,7 @@ class ClickSession:
             return Answer(self._current, _change(before, self._drawn), self._error)
 
     def close(self) -> None:
-        """Give up the question that is open: nothing more will come."""
+        """Cancel the open request. No more answers arrive."""
         with self._lock:
             self._on_answer = None
             self._has_news = False
@@ -170,9 +170,18 @@ class ClickSession:
         known = [number for number in self._answers if number <= len(self._prompts)]
         return self._answers[max(known)] if known else ClickedObject()
 
-    def _begin(self) -> None:
+    def _set(self, prompts: list[Json]) -> None:
+        if self._asking is not None and prompts == self._prompts:
+            return
+        pairs = zip(self._prompts, prompts, strict=False)
+        shared = len([*takewhile(lambda pair: pair[0] == pair[1], pairs)])
+        self._answers = {n: found for n, found in self._answers.items() if n <= shared}
+        self._prompts = prompts
         self._stop_asking()
-        self._prompts, self._answers = [], {}
+        if prompts and len(prompts) not in self._answers:
+            self._ask()
+        else:
+            self._note_news()
 
     def _note_news(self, error: ClientError | None = None) -> None:
         self._error, self._has_news = error, True
@@ -183,13 +192,12 @@ class ClickSession:
         self._asking = None
 
     def _ask(self) -> None:
-        self._stop_asking()
         overtaken = self._asking = threading.Event()
         question = (overtaken, [*self._prompts])
         threading.Thread(target=self._answer, args=question, daemon=True).start()
 
     def _answer(self, overtaken: threading.Event, prompts: list[Json]) -> None:
-        """Ask with `prompts`, and take in the answer unless it is `overtaken` by then."""
+        """Request the object at `prompts`, and note it unless `overtaken` is set by then."""
         found, error = None, None
         try:
             found = self._found(overtaken, prompts)
@@ -223,7 +231,7 @@ class ClickSession:
 
 @dataclass
 class _Drawing:
-    """All objects of a session as they are shown."""
+    """All objects of a session, as they are shown."""
 
     features: dict[str, Json] = field(default_factory=dict)
     slices: dict[int, list[Json]] = field(default_factory=dict)

@@ -1,18 +1,22 @@
-"""A server and its jobs."""
+"""A server: its images, its models and its jobs."""
 
 from __future__ import annotations
 
 import secrets
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from isoline_client.errors import ClientError
-from isoline_client.events import Event, event_of
+from isoline_client.arrays import Pixels, np
+from isoline_client.connection import Connection
+from isoline_client.events import Event, typed
+from isoline_client.images import Channels, ImageInfo, Region, Volume, image_path, region_path
+from isoline_client.job import Job
 from isoline_client.options import Json, Options, request_body
-from isoline_client.retry import PROTOCOL, Attempts, Listener, Policy, Stop, answer, ask, follow
-from isoline_client.transport import Headers, Transport
+from isoline_client.pyramid import SlideLevel
+from isoline_client.retry import PROTOCOL, Listener, Policy, Stop, answer
+from isoline_client.transport import Headers, Lines
+from isoline_client.uploads import ArrayPixels, Read, upload_region, upload_volume
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -36,9 +40,7 @@ class Client:
         `Girder-Token`. `listener` is notified when the connection is lost and restored. A client
         keeps no connection open, so each viewer of a job may have its own.
         """
-        self._http = Transport(url, token, headers, policy.silence_seconds)
-        self._policy = policy
-        self.listener = listener or Listener()
+        self._server = Connection(url, token, headers, policy, listener or Listener())
 
     def health(self) -> Json:
         """Return the server's status, its version and the number of its workers.
@@ -46,21 +48,166 @@ class Client:
         This method and all others raise ClientError if the server refuses the request or cannot be
         reached.
         """
-        return self._ask("GET", "/v1/health")
+        return self._server.ask("GET", "/v1/health")
 
     def models(self) -> list[Json]:
         """Return all models, with their labels and parameters."""
-        answer: list[Json] = self._ask("GET", "/v1/models")["models"]
+        answer: list[Json] = self._server.ask("GET", "/v1/models")["models"]
         return answer
 
     def images(self) -> list[str]:
         """Return the names of the images on the server."""
-        answer: list[str] = self._ask("GET", "/v1/images")["images"]
+        answer: list[str] = self._server.ask("GET", "/v1/images")["images"]
         return answer
+
+    def image(self, name: str) -> ImageInfo:
+        """Return the metadata of an image."""
+        return ImageInfo.of_json(self._server.ask("GET", image_path(name)))
+
+    def read(
+        self,
+        name: str,
+        box: Sequence[float],
+        size: int | None = None,
+        channel: Channels | None = None,
+        z: int | None = None,
+    ) -> Pixels:
+        """Return the (c, y, x) pixels of `box`, (x0, y0, x1, y1) in image coordinates.
+
+        `size` is the number of pixels along the longer side; None is full resolution. Values are
+        those of the image, in a volume after rescaling (HU in CT). `channel` is a name, an index or
+        a list of them, by default all; `z` is the plane of a stack or the slice of a volume, by
+        default the middle one. Requires NumPy.
+        """
+        return self.region(name, box, size, channel, z).pixels
+
+    def region(
+        self,
+        name: str,
+        box: Sequence[float],
+        size: int | None = None,
+        channel: Channels | None = None,
+        z: int | None = None,
+    ) -> Region:
+        """Return the pixels that `read` returns, with their exact position."""
+        return Region.of_reply(
+            self._server.exchange("GET", region_path(name, box, size, "raw", channel, z))
+        )
+
+    def picture(
+        self,
+        name: str,
+        box: Sequence[float],
+        size: int | None = None,
+        channel: Channels | None = None,
+        z: int | None = None,
+    ) -> bytes:
+        """Return a PNG of the pixels that `read` returns."""
+        return self._server.exchange("GET", region_path(name, box, size, "png", channel, z)).content
+
+    def slide_levels(
+        self, name: str, channel: str | int | None = None, z: int | None = None
+    ) -> list[SlideLevel]:
+        """Return the levels of a slide, finest first, as arrays that are read when indexed.
+
+        They are (y, x, 3) for an image in colour, (c, y, x) for others, and (y, x) if `channel` is
+        given. Requires NumPy.
+        """
+        info = self.image(name)
+
+        def read(box: tuple[float, float, float, float], size: int) -> Region:
+            return self.region(name, box, size, channel, z)
+
+        one = channel is not None
+        return [SlideLevel(read, info, n, one_channel=one) for n in range(len(info.levels))]
+
+    def read_volume(self, name: str) -> Pixels:
+        """Return the (k, j, i) voxels of a volume, after rescaling (HU in CT).
+
+        Sends one request per slice. Raises ValueError if the image is not a volume. Requires NumPy.
+        """
+        volume = self.image(name).volume
+        if volume is None:
+            raise ValueError(f"{name!r} is not a volume; call read() or slide_levels()")
+        columns, rows, slices = volume.size
+        box = (0, 0, columns, rows)
+        return np.concatenate([self.read(name, box, z=k) for k in range(slices)])
+
+    def upload_array(
+        self,
+        pixels: Pixels,
+        model: str,
+        *,
+        channels: Sequence[str] | None = None,
+        is_slide: bool = False,
+        **options: Unpack[Options],
+    ) -> str:
+        """Upload the pixels that a request needs, and return the name of the image for the request.
+
+        `pixels` are (y, x, 3) uint8 in colour, or (c, y, x) uint8 or uint16 with the names of the
+        `channels`. Pass the same `options` to the request. `spacing_um` is the size of a pixel;
+        `is_slide` means that there is glass around the tissue. Raises ValueError for other pixels,
+        and ClientError before the upload if the server would refuse the request. Requires NumPy.
+        """
+        array = ArrayPixels(pixels, channels)
+        return upload_region(
+            self._server,
+            array.read,
+            array.size,
+            model,
+            options,
+            channels=channels,
+            dtype=pixels.dtype.name,
+            is_slide=is_slide,
+        )
+
+    def upload_region(
+        self,
+        read: Read,
+        size: Sequence[int],
+        model: str,
+        *,
+        channels: Sequence[str] | None = None,
+        dtype: str = "uint8",
+        is_slide: bool = True,
+        **options: Unpack[Options],
+    ) -> str:
+        """Upload the pixels that a request needs of a slide that only the caller can read.
+
+        `read(downsample, (x0, y0, x1, y1))` returns the pixels of a box, as in `upload_array` and
+        of type `dtype`. The box is in pixels that are `downsample` image pixels wide. It is called
+        for parts of the region at full resolution, and of the whole slide as a small overview.
+        `size` is the (width, height) of the slide. See `upload_array` for the rest.
+        """
+        return upload_region(
+            self._server,
+            read,
+            size,
+            model,
+            options,
+            channels=channels,
+            dtype=dtype,
+            is_slide=is_slide,
+        )
+
+    def upload_volume(
+        self, voxels: Pixels, volume: Volume, model: str, **options: Unpack[Options]
+    ) -> str:
+        """Upload the (k, j, i) voxels of a volume, and return its name for the request.
+
+        They are uint8, int8, uint16, int16 or float32, in HU for CT; `volume` is their grid. Pass
+        the same `options` to the request. Raises ValueError for other voxels, and ClientError
+        before the upload if the server would refuse the request. Requires NumPy.
+        """
+        return upload_volume(self._server, voxels, volume, model, options)
+
+    def delete_upload(self, name: str) -> None:
+        """Delete the upload called `name`. Otherwise the server deletes it after some hours."""
+        self._server.exchange("DELETE", f"/v1/uploads/{name.removeprefix('upload:')}")
 
     def jobs(self, ended: int = 100) -> list[Json]:
         """Return your jobs, oldest first: those that have not ended and the last `ended` others."""
-        answer: list[Json] = self._ask("GET", f"/v1/jobs?ended={ended}")["jobs"]
+        answer: list[Json] = self._server.ask("GET", f"/v1/jobs?ended={ended}")["jobs"]
         return answer
 
     def submit(
@@ -78,11 +225,17 @@ class Client:
         """
         return self.submit_request(request_body(image, model, options), stop=stop)
 
-    def submit_request(self, request: Json, *, stop: Stop | None = None) -> Job:
-        """Queue `request`, a JSON object as in the protocol, and return its job; see `submit`."""
-        once = {"Idempotency-Key": secrets.token_urlsafe(16)}
-        answer = self._ask("POST", "/v1/jobs", request, once, stop)
-        return Job(self, answer["job"], answer["position"])
+    def submit_request(
+        self, request: Json, *, key: str | None = None, stop: Stop | None = None
+    ) -> Job:
+        """Queue `request`, a JSON object as in the protocol, and return its job; see `submit`.
+
+        Submitting it again with the same `key` does not create another job; each call has a key of
+        its own by default.
+        """
+        once = {"Idempotency-Key": key or secrets.token_urlsafe(16)}
+        answer = self._server.ask("POST", "/v1/jobs", request, once, stop)
+        return Job(self._server, answer["job"], answer["position"])
 
     def segment(
         self,
@@ -101,13 +254,19 @@ class Client:
         server refuses the request or the connection is lost.
         """
         body = request_body(image, model, options)
-        attempts = Attempts(self._policy, self._policy.request_seconds, stop, self.listener)
         said = answer(
-            attempts,
-            lambda: self._http.lines("POST", "/v1/segment", body),
+            self._server.attempts(self._server.policy.request_seconds, stop=stop),
+            lambda: self._server.http.lines("POST", "/v1/segment", body),
             repeatable=bool(body.get("prompts")) and not body.get("keep"),
         )
-        return _typed(said)
+        return typed(said)
+
+    def segment_lines(self, request: Json) -> Lines:
+        """Yield the lines of the events of `request` as they arrive, for a server that relays them.
+
+        Nothing is retried. Closing the generator cancels the request. Raises ClientError.
+        """
+        return self._server.http.lines("POST", "/v1/segment", request)
 
     def save(
         self,
@@ -131,104 +290,8 @@ class Client:
             "format": format,
             "description": description,
         }
-        return self._http.answer("POST", "/v1/segmentations", body)
+        return self._server.http.answer("POST", "/v1/segmentations", body)
 
     def job(self, job_id: str) -> Job:
         """Return a job that was submitted earlier, perhaps by another client. Sends nothing."""
-        return Job(self, job_id, 0)
-
-    def _ask(
-        self,
-        method: str,
-        path: str,
-        body: Json | None = None,
-        headers: Headers | None = None,
-        stop: Stop | None = None,
-    ) -> Json:
-        attempts = Attempts(self._policy, self._policy.request_seconds, stop, self.listener)
-        return ask(attempts, lambda: self._http.answer(method, path, body, headers))
-
-
-class Job:
-    """One job on the server."""
-
-    def __init__(self, client: Client, job_id: str, position: int) -> None:
-        """Do not call this; use `Client.submit` or `Client.job`."""
-        self.client = client
-        self.id = job_id
-        self.position = position
-        """The number of jobs before it in the queue when it was submitted."""
-        self._path = f"/v1/jobs/{job_id}"
-        self._lock = threading.Lock()
-        self._outdated = threading.Event()
-        """Set when a later focus or slice replaces the one being sent."""
-
-    def events(
-        self,
-        after: int = -1,
-        *,
-        format: str | None = None,  # noqa: A002
-        stop: Stop | None = None,
-        listener: Listener | None = None,
-    ) -> Iterator[Event]:
-        """Yield every event after number `after` to the end of the job, each once, in order.
-
-        A lost connection is taken up again where it broke off; `listener` hears of it, or else that
-        of the client. Leaving the loop cancels nothing, nor does `stop`, a `threading.Event`: set,
-        it ends a pause at once and the loop at the next sign of life. Raises ClientError when the
-        server stays away or does not know the job any more.
-        """
-        return _typed(self.events_json(after, format=format, stop=stop, listener=listener))
-
-    def events_json(
-        self,
-        after: int = -1,
-        *,
-        format: str | None = None,  # noqa: A002
-        stop: Stop | None = None,
-        listener: Listener | None = None,
-    ) -> Iterator[Json]:
-        """Yield the events as the JSON objects of the protocol, those not known here too."""
-        policy, dialect = self.client._policy, f"&format={format}" if format else ""
-        heard_by = listener or self.client.listener
-        attempts = Attempts(policy, policy.stream_seconds, stop, heard_by)
-        path = f"{self._path}/events?after="
-        return follow(
-            attempts, lambda seq: self.client._http.lines("GET", f"{path}{seq}{dialect}"), after
-        )
-
-    def state(self) -> Json:
-        """Return the state and progress of the job, as in the protocol."""
-        return self.client._ask("GET", self._path)
-
-    def focus(self, x: float, y: float) -> None:
-        """Move the focus to a point in image pixels: the tiles nearest to it are computed first.
-
-        While it is being retried, a later `focus` or `look` replaces it.
-        """
-        self._look({"focus": [x, y]})
-
-    def look(self, slice: int | Mapping[str, Any]) -> None:  # noqa: A002
-        """Move the focus to a slice of the volume: k, or its `instance` and `frame`."""
-        self._look({"slice": slice})
-
-    def cancel(self) -> None:
-        """Cancel the job; the results so far are kept."""
-        self.client._ask("DELETE", self._path)
-
-    def _look(self, place: Json) -> None:
-        with self._lock:
-            self._outdated.set()
-            self._outdated = outdated = threading.Event()
-        try:
-            self.client._ask("PATCH", self._path, place, stop=outdated)
-        except ClientError as error:
-            if not (error.is_passing and outdated.is_set()):
-                raise
-
-
-def _typed(said: Iterator[Json]) -> Iterator[Event]:
-    for each in said:
-        event = event_of(each)
-        if event is not None:
-            yield event
+        return Job(self._server, job_id, 0)

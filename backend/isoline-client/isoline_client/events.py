@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass
 from typing import Any, TypeAlias
 
@@ -43,8 +43,8 @@ class Contours:
     provisional: bool
     """Shown until a later event replaces them, never stored."""
     replaces: Sequence[str]
-    """Ids of features that go, before these are added: provisional ones, and those of the earlier
-    run that the request replaces."""
+    """The ids of features to remove before these are added: provisional ones, and those of the job
+    that the request replaces."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,14 @@ def event_of(said: Json) -> Event | None:
     if any(name not in known for name, each in fields.items() if each.default is MISSING):
         return None
     return kind(**{name: _frozen(name, value) for name, value in known.items()})
+
+
+def typed(said: Iterable[Json]) -> Iterator[Event]:
+    """Yield those that are known here, as their types."""
+    for each in said:
+        event = event_of(each)
+        if event is not None:
+            yield event
 
 
 Form: TypeAlias = Callable[[Any], bool]

@@ -1,4 +1,4 @@
-"""A job followed in the background, for viewers whose own thread must not wait."""
+"""Following a job in the background, for viewers whose own thread must not block."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 
-from isoline_client.client import Job
 from isoline_client.errors import ClientError
 from isoline_client.events import Event
+from isoline_client.job import Job
 from isoline_client.retry import Listener
 
 ROOM = 64
-"""Events that wait for the viewer; while there are as many, no more are read."""
+"""The largest number of waiting events; no more are read until some are handed out."""
 
 
 class Follower:
-    """The events of one job, read by a thread of its own. Safe to use from several threads.
+    """Reads the events of one job in its own thread. Thread-safe.
 
         with Follower(job) as follower:
             while not follower.is_over:
@@ -26,7 +26,7 @@ class Follower:
         if follower.error:
             ...
 
-    A lost connection is taken up again. Stopping it cancels nothing: see `Job.cancel`.
+    A lost connection is restored. Stopping does not cancel the job; see `Job.cancel`.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class Follower:
         on_back: Callable[[], object] | None = None,
         room: int = ROOM,
     ) -> None:
-        """Follow `job` from the event after number `after`, in the dialect `format`.
+        """Follow `job` after event number `after`, in the dialect `format`.
 
         `on_lost` is called with the reason and the seconds until the next attempt when the
-        connection is lost, `on_back` when it is found again, both by the thread that reads; by
-        default the client's listener hears of it.
+        connection is lost, and `on_back` when it is restored, both in the thread that reads. The
+        defaults are those of the client's listener. At most `room` events are held.
         """
-        default = job.client.listener
+        default = job.server.listener
         self._job = job
         self._format = format
         self._listener = Listener(on_lost or default.on_lost, on_back or default.on_back)
@@ -59,14 +59,15 @@ class Follower:
         self._thread = threading.Thread(target=self._read, name=f"isoline-{job.id}", daemon=True)
 
     def start(self) -> Follower:
-        """Begin to read, once; return self."""
+        """Start reading, and return self. May be called once."""
         self._thread.start()
         return self
 
     def stop(self) -> None:
-        """Read no more, and forget what has not been handed out.
+        """Stop reading, and discard the events that have not been handed out.
 
-        It returns at once, from any thread and any number of times, and so does a `get` that waits.
+        May be called from any thread, any number of times. Returns at once, and so does a waiting
+        `get`.
         """
         self._stopped.set()
         with self._changed:
@@ -74,15 +75,15 @@ class Follower:
             self._changed.notify_all()
 
     def get(self, timeout: float | None = None) -> Event | None:
-        """Return the next event, None after `timeout` seconds without one or when it is over."""
+        """Return the next event, or None after `timeout` seconds without one or at the end."""
         with self._changed:
             self._changed.wait_for(self._has_news, timeout)
             return self._hand_out(1)[0] if self._waiting else None
 
     def drain(self, seconds: float = 0.0) -> list[Event]:
-        """Return all events that are there; wait at most `seconds` for the first.
+        """Return all events that have arrived; wait at most `seconds` for the first.
 
-        With 0, it suits the timer of a user interface.
+        The default suits the timer of a user interface.
         """
         with self._changed:
             self._changed.wait_for(self._has_news, seconds)
@@ -90,18 +91,18 @@ class Follower:
 
     @property
     def seq(self) -> int:
-        """The number of the last event that was handed out: what to resume after."""
+        """The number of the last event that was handed out, after which to resume."""
         return self._seq
 
     @property
     def is_over(self) -> bool:
-        """Whether no event will be handed out any more."""
+        """Whether no more events will be handed out."""
         with self._changed:
             return self._stopped.is_set() or (self._has_ended and not self._waiting)
 
     @property
     def error(self) -> ClientError | None:
-        """Why it is over before the end of the job; None where it is not, or was stopped."""
+        """The reason why the events ended before the job did; None otherwise, or after `stop`."""
         return self._error if self.is_over and not self._stopped.is_set() else None
 
     def __enter__(self) -> Follower:

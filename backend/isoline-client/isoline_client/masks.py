@@ -1,4 +1,4 @@
-"""Slices of labels: the run lengths of `mask` events to arrays, and back. Needs NumPy.
+"""The layers of `mask` events as arrays, and arrays as layers. Requires NumPy.
 
 A *layer* is one label in one slice, as in the protocol: `label`, `box` and `runs`. A slice is a
 list of layers. Arrays are (k, j, i): slice, row, column.
@@ -13,11 +13,11 @@ from isoline_client.arrays import Inside, Labels, np
 from isoline_client.options import Json
 
 _LONGEST = 5
-"""Bytes of a run length; the server sends none that is longer."""
+"""The largest number of bytes of a run length."""
 
 
 def decode_layer(layer: Json) -> Inside:
-    """Return (j, i) which voxels of the layer's box have its label.
+    """Return the voxels of the layer's box, (j, i), that have its label.
 
     Raises ValueError if the runs do not fill the box.
     """
@@ -33,10 +33,10 @@ def decode_layer(layer: Json) -> Inside:
 
 
 def encode_layer(mask: Inside, label: int, offset: Sequence[int] = (0, 0)) -> Json:
-    """Return the layer of `label` that (j, i) `mask` shows, cropped to what is true.
+    """Return a layer of `label` for the true voxels of (j, i) `mask`, with their bounds as its box.
 
-    `offset` is (i, j), the column and the row of the first voxel of `mask` in its slice. Raises
-    ValueError if nothing is true: a slice has no layer for a label that does not occur.
+    `offset` is the (i, j) of the first voxel of `mask` in its slice. Raises ValueError if no voxel
+    is true: a slice has no layer for a label that does not occur in it.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
@@ -54,9 +54,9 @@ def encode_layer(mask: Inside, label: int, offset: Sequence[int] = (0, 0)) -> Js
 
 
 def paint(labels: Labels, k: int, layers: Iterable[Json]) -> None:
-    """Make slice `k` of (k, j, i) `labels` exactly these layers; without layers, it is empty.
+    """Replace slice `k` of (k, j, i) `labels` by these layers; with no layers, empty it.
 
-    Raises ValueError if a layer does not lie in the slice, or its runs do not fill its box.
+    Raises ValueError if a layer extends beyond the slice, or its runs do not fill its box.
     """
     labels[k] = 0
     for layer in layers:
@@ -64,14 +64,14 @@ def paint(labels: Labels, k: int, layers: Iterable[Json]) -> None:
         inside, part = decode_layer(layer), labels[k, j0:j1, i0:i1]
         if part.shape != inside.shape:
             raise ValueError(
-                f"the box {layer['box']} reaches out of slice {k}, which has {labels.shape[2]} "
+                f"the box {layer['box']} extends beyond slice {k}, which has {labels.shape[2]} "
                 f"columns and {labels.shape[1]} rows; does the array belong to this volume?"
             )
         part[inside] = layer["label"]
 
 
 def slices_of(labels: Labels) -> dict[int, list[Json]]:
-    """Return the layers of each slice k of (k, j, i) `labels` in which there is a label."""
+    """Return the layers of every slice k of (k, j, i) `labels` that is not empty."""
     found = {k: _layers(plane) for k, plane in enumerate(labels)}
     return {k: layers for k, layers in found.items() if layers}
 
@@ -81,7 +81,7 @@ def _layers(plane: Labels) -> list[Json]:
 
 
 def _lengths(code: bytes) -> Labels:
-    """Return the numbers in unsigned LEB128."""
+    """Decode unsigned LEB128. Raises ValueError if it is truncated or a number is too large."""
     raw = np.frombuffer(code, np.uint8)
     if not len(raw) or raw[-1] >= 0x80:
         raise ValueError("the runs are truncated")

@@ -46,7 +46,7 @@ class Options(TypedDict, total=False):
     format: str
     simplify_px: float | None
     replaces: str | Sequence[str] | None
-    """What the results take the place of: the id of an earlier job, or ids of shown features."""
+    """The id of an earlier job, or the ids of features, that the results replace."""
     keep: bool
     """Whether the server keeps the answer to prompts as a job; it is sent once otherwise."""
 

@@ -1,4 +1,4 @@
-"""A region, or a whole image, that is segmented, and again with other settings."""
+"""Runs: a request that can be started again with other options."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from isoline_client.client import Client, Job
+from isoline_client.client import Client
 from isoline_client.errors import ClientError
 from isoline_client.events import Started, event_of
 from isoline_client.follower import Follower
+from isoline_client.job import Job
 from isoline_client.options import Json, Options
 from isoline_client.store import Change, Slices, Store
 
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """One request, the job that answers it, and what is shown of it. For one thread at a time.
+    """A request, its job, and what is shown of it. Not thread-safe.
 
         run = Run(client, "slide.svs", "nuclei", region=[0, 0, 4096, 4096]).start()
         while not run.is_over:
             draw(run.update(0.1))
-        run.again(parameters={"sensitivity": 0.8})
+        run.again(parameters={"min_score": 0.7})
 
-    Results of a run that is started again take the place of the earlier ones as they come: see
-    `replaces` in the protocol.
+    When a run is started again, its results replace the earlier ones as they arrive, as the
+    protocol describes under "Running again".
     """
 
     def __init__(
@@ -62,16 +63,16 @@ class Run:
         on_lost: Callable[[str, float], object] | None = None,
         on_back: Callable[[], object] | None = None,
     ) -> Run:
-        """Return the run of a `bookmark`, which is followed on and can be started again.
+        """Return the run of a `bookmark`, and follow its job.
 
-        `objects` and `slices` are what the viewer has stored: those of `store.final()` and
-        `store.final_slices()` when the bookmark was made. Only what is new is told then; without
-        them, everything is told again.
+        `objects` and `slices` are what the viewer has saved: `store.final()` and
+        `store.final_slices()` at the time of the bookmark. Only later results are sent then;
+        without them, all results of the job are sent again.
         """
         noted = json.loads(bookmark)
         run = cls(client, noted["image"], noted["model"], on_lost=on_lost, on_back=on_back)
         run.options = noted["options"]
-        store = Store.showing(objects, slices, kept=noted["kept"])
+        store = Store.showing(objects, slices, kept=noted["kept"], kept_slices=noted["kept_slices"])
         if store.objects or store.slices:
             store.last_seq = noted["seq"]
             store.started = noted["started"] and _started(noted["started"])
@@ -80,31 +81,31 @@ class Run:
 
     @property
     def job(self) -> Job:
-        """The job on the server, the latest one where it was started again."""
+        """The job on the server; the latest one if the run was started again."""
         if self._job is None:
             raise RuntimeError("the run has no job yet; call start()")
         return self._job
 
     @property
     def follower(self) -> Follower:
-        """What reads the events of the job."""
+        """The follower of the job."""
         if self._follower is None:
             raise RuntimeError("the run is not followed yet; call start()")
         return self._follower
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will come: it has ended, or `error` says why it is lost."""
+        """Whether no more events will arrive; `error` is set if they ended before the job did."""
         return self.follower.is_over
 
     @property
     def error(self) -> ClientError | None:
-        """Why the events broke off; None where they did not."""
+        """The reason why the events ended before the job did, or None."""
         return self.follower.error
 
     @property
     def bookmark(self) -> str:
-        """What `resume` needs, as JSON text: store it with the results."""
+        """The run as JSON text, for `resume`; save it together with the results."""
         started = self.store.started
         noted = {
             "job": self.job.id,
@@ -113,6 +114,7 @@ class Run:
             "model": self.model,
             "options": self.options,
             "kept": sorted(self.store.kept),
+            "kept_slices": sorted(self.store.kept_slices),
             "started": started and asdict(started),
         }
         return json.dumps(noted)
@@ -120,41 +122,46 @@ class Run:
     def start(self) -> Run:
         """Send the request and follow its job; return self.
 
-        Returns once the server has accepted. Raises ClientError when it refuses or stays away.
+        Returns once the server has accepted it. Raises ClientError if the server refuses it or
+        cannot be reached.
         """
         if self._job is not None:
-            raise RuntimeError("the run was started before; call again()")
-        job = self.client.submit(self.image, self.model, **self.options)
-        self._follow(job, self.store)
-        return self
+            raise RuntimeError("the run has already been started; call again()")
+        return self.again()
 
     def again(self, **changes: Unpack[Options]) -> Run:
-        """Start the request again with some options changed; return self.
+        """Send the request again, with some options changed; return self.
 
-        The new results take the place of the earlier ones, which stay until then, except those that
-        the user has changed. An earlier job that still runs is cancelled. Raises ClientError as
-        `start` does; the earlier run is then left as it was.
+        The new results replace the earlier ones as they arrive, except those that the store keeps
+        for the user. An earlier job that is still running is cancelled. If ClientError is raised,
+        as by `start`, the earlier job and its results stay.
         """
         options: Options = {**self.options, **changes}
-        replacing: Options = {**options, "replaces": self.job.id}
+        replacing: Options = options if self._job is None else {**options, "replaces": self._job.id}
         job = self.client.submit(self.image, self.model, **replacing)
         self.options = options
-        self.follower.stop()
-        self._follow(job, Store(self.store))
+        self._follow(job, self.store if self._job is None else Store(self.store))
+        return self
+
+    def follow(self) -> Run:
+        """Follow the job again, after an `error`; return self."""
+        self._follow(self.job, self.store)
         return self
 
     def update(self, seconds: float = 0.0) -> Change:
-        """Take all events that are there, and return what the viewer has to draw.
+        """Take all events that have arrived, and return the change to draw.
 
-        Waits at most `seconds` for the first.
+        Waits at most `seconds` for the first event.
         """
         return self.store.take(*self.follower.drain(seconds))
 
     def cancel(self) -> None:
-        """Stop the job; what it has found stays. The last events still come."""
+        """Cancel the job; its results so far are kept. Its last events still arrive."""
         self.job.cancel()
 
     def _follow(self, job: Job, store: Store) -> None:
+        if self._follower is not None:
+            self._follower.stop()
         self._job, self.store = job, store
         self._follower = Follower(
             job, store.last_seq, on_lost=self._on_lost, on_back=self._on_back

@@ -1,4 +1,4 @@
-"""What a viewer shows of one job: each event becomes the change that the viewer has to draw."""
+"""What a viewer shows of a job: a store turns each event into a change to draw."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ Slices = Mapping[int, Sequence[Json]]
 
 @dataclass(frozen=True)
 class Change:
-    """What a viewer has to draw: remove, then add, then paint, in a single step."""
+    """What to draw: remove, then add, then paint, in a single step."""
 
     added: Sequence[Json] = ()
-    """Features, in the dialect of the job. None of them is shown when `removed` have gone."""
+    """Features in the dialect of the job. Once `removed` are gone, none of them is shown."""
     removed: Sequence[str] = ()
-    """Ids of features that are shown."""
+    """The ids of features that are shown."""
     slices: Slices = field(default_factory=dict)
-    """Slices to paint, each from scratch; see `paint`."""
+    """Slices to replace; see `paint`."""
 
     def __bool__(self) -> bool:
         """Whether there is anything to draw."""
@@ -40,17 +40,18 @@ class Change:
 
 
 class Store:
-    """What is shown of one job: its objects and its slices. For one thread at a time.
+    """The objects and slices that are shown of one job. Not thread-safe.
 
-    An event that was taken before changes nothing, so a stream may be followed again from anywhere.
-    Every dialect is understood in which features have an `id`; the elements of the dialect `dsa` go
-    with the object that they belong to.
+    Taking an event twice changes nothing, so a stream may be read again from any event. The store
+    works in every dialect: its features have an `id`, and elements of the dialect `dsa` are removed
+    with the object to which they belong.
     """
 
     def __init__(self, earlier: Store | None = None) -> None:
-        """Show nothing yet, or go on from what an `earlier` run shows.
+        """Start with nothing, or with what an `earlier` run shows.
 
-        What the earlier run has left provisional goes with the first event.
+        Features and slices that are still provisional in the earlier run are removed with the first
+        event.
         """
         self.started: Started | None = None
         self.progress: Progress | None = None
@@ -61,12 +62,13 @@ class Store:
         self._objects: dict[str, Json] = dict(earlier._objects) if earlier else {}
         self._provisional: dict[str, None] = dict(earlier._provisional) if earlier else {}
         self._kept: set[str] = set(earlier._kept) if earlier else set()
+        self._kept_slices: set[int] = set(earlier._kept_slices) if earlier else set()
         self._slices: dict[int, Sequence[Json]] = dict(earlier._slices) if earlier else {}
         self._final_slices: dict[int, Sequence[Json]] = (
             dict(earlier._final_slices) if earlier else {}
         )
         self._elements: dict[str, dict[str, None]] = {}
-        """Ids of the elements of an object that a dialect draws as several."""
+        """The ids of the elements of an object, in a dialect that draws it as several."""
         for feature in self._objects.values():
             self._note_element(feature)
 
@@ -77,60 +79,70 @@ class Store:
         slices: Slices | None = None,
         *,
         kept: Iterable[str] = (),
+        kept_slices: Iterable[int] = (),
     ) -> Store:
-        """Return a store that goes on from final features and slices that a viewer has stored.
+        """Return a store that starts with final features and slices that a viewer has saved.
 
-        `kept` are ids that were left to the user.
+        `kept` and `kept_slices` are the properties of the store that they come from.
         """
         stored = cls()
         stored._objects = {each["id"]: each for each in objects}
         stored._slices = stored._final_slices = dict(slices or {})
-        stored._kept = set(kept)
+        stored._kept, stored._kept_slices = set(kept), set(kept_slices)
         return cls(stored)
 
     @property
     def objects(self) -> Mapping[str, Json]:
-        """The features that are shown, by id, provisional ones too."""
+        """The features that are shown, by id, including provisional ones."""
         return self._objects
 
     @property
     def provisional(self) -> Set[str]:
-        """The ids of features that are shown until a later event replaces them, never stored."""
+        """The ids of features that a later event replaces: shown, but never saved."""
         return self._provisional.keys()
 
     @property
     def kept(self) -> Set[str]:
-        """The ids of features that were left to the user."""
+        """The ids given to `keep` and `drop`, in earlier runs too."""
         return self._kept
 
     @property
+    def kept_slices(self) -> Set[int]:
+        """The slices given to `keep_slice`, in earlier runs too."""
+        return self._kept_slices
+
+    @property
     def slices(self) -> Slices:
-        """The slices that are shown, provisional ones too."""
+        """The layers of each slice that is shown, including provisional ones."""
         return self._slices
 
     def final(self) -> list[Json]:
-        """Return the features that may be stored."""
+        """Return the features that may be saved."""
         return [each for key, each in self._objects.items() if key not in self._provisional]
 
     def final_slices(self) -> dict[int, Sequence[Json]]:
-        """Return the slices that may be stored."""
+        """Return the layers of each slice that may be saved."""
         return dict(self._final_slices)
 
     def keep(self, feature_id: str) -> None:
-        """Leave a feature to the user, who has changed it: no event removes or changes it again.
+        """Leave a feature to the user, who has edited it.
 
-        This holds for later runs too.
+        No event of this run, or of one that starts from it, adds, changes or removes it again.
         """
         self._kept.add(feature_id)
         self._provisional.pop(feature_id, None)
 
     def drop(self, feature_id: str) -> None:
-        """Forget a feature that the user has removed: no event of this or a later run adds it."""
+        """Forget a feature that the user has deleted; otherwise like `keep`."""
         self.keep(feature_id)
         self._objects.pop(feature_id, None)
 
+    def keep_slice(self, k: int) -> None:
+        """Leave slice `k` to the user, who has painted in it; like `keep` for a feature."""
+        self._kept_slices.add(k)
+
     def take(self, *events: Event) -> Change:
-        """Take `events` in their order, and return what the viewer has to draw for all of them."""
+        """Take events, in their order, and return the change to draw for all of them."""
         change = _Collected()
         for event in events:
             if event.seq > self.last_seq:
@@ -192,6 +204,7 @@ class Store:
         said: dict[int, Sequence[Json]] = {each["k"]: each["layers"] for each in mask.slices}
         if mask.whole:
             said.update({k: [] for k in self._slices if k not in said})
+        said = {k: layers for k, layers in said.items() if k not in self._kept_slices}
         for k, layers in said.items():
             self._paint(k, layers, change)
         if not mask.provisional:
@@ -204,13 +217,13 @@ class Store:
             self._paint(k, self._final_slices.get(k, []), change)
 
     def _paint(self, k: int, layers: Sequence[Json], change: _Collected) -> None:
-        if self._slices.get(k) != layers:
+        if self._slices.get(k) != layers and k not in self._kept_slices:
             self._slices[k] = change.slices[k] = layers
 
 
 @dataclass
 class _Collected:
-    """The change that several events make together."""
+    """The change that several events make together, while it is collected."""
 
     added: dict[str, Json] = field(default_factory=dict)
     removed: dict[str, None] = field(default_factory=dict)

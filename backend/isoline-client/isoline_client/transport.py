@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +16,29 @@ from isoline_client.options import Json
 from isoline_client.retry import retry_after_seconds
 
 Headers = Mapping[str, str]
+Lines = Generator[bytes, None, None]
+"""The lines of an NDJSON stream, including empty ones. Closing it closes the connection."""
 NO_CONTENT = 204
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A response that was read to its end."""
+
+    status: int
+    reason: str
+    headers: Headers
+    content: bytes
+
+    def json(self) -> Json:
+        """Return the JSON object in it. Raises ClientError if it is none."""
+        try:
+            said = json.loads(self.content)
+        except ValueError:
+            said = None
+        if not isinstance(said, dict):
+            raise _not_isoline(self.status, self.reason)
+        return said
 
 
 class Transport:
@@ -34,26 +57,29 @@ class Transport:
         self._headers = headers
         self._silence = silence_seconds
 
+    def exchange(
+        self,
+        method: str,
+        path: str,
+        body: Json | bytes | None = None,
+        headers: Headers | None = None,
+    ) -> Reply:
+        """Return the response; a `body` that is not bytes is sent as JSON. Raises ClientError."""
+        with self._open(method, path, body, headers) as response:
+            try:
+                return Reply(
+                    response.status_code, response.reason, response.headers, response.content
+                )
+            except requests.RequestException as error:
+                raise _broken(self._url, error) from error
+
     def answer(
         self, method: str, path: str, body: Json | None = None, headers: Headers | None = None
     ) -> Json:
         """Return the JSON object of the response. Raises ClientError."""
-        with self._open(method, path, body, headers) as response:
-            try:
-                content = response.content
-            except requests.RequestException as error:
-                raise _broken(self._url, error) from error
-            try:
-                answer = json.loads(content)
-            except ValueError:
-                answer = None
-            if not isinstance(answer, dict):
-                raise _not_isoline(response)
-            return answer
+        return self.exchange(method, path, body, headers).json()
 
-    def lines(
-        self, method: str, path: str, body: Json | None = None
-    ) -> Generator[bytes, None, None]:
+    def lines(self, method: str, path: str, body: Json | None = None) -> Lines:
         """Yield the complete lines of a stream, including empty ones; discard an incomplete one.
 
         Closing the generator closes the connection. Raises ClientError, and NothingMore if there
@@ -75,13 +101,17 @@ class Transport:
                 raise _broken(self._url, error) from error
 
     def _open(
-        self, method: str, path: str, body: Json | None, headers: Headers | None = None
+        self,
+        method: str,
+        path: str,
+        body: Json | bytes | None,
+        headers: Headers | None = None,
     ) -> requests.Response:
         """Return a response whose body has not been read. Raises ClientError."""
         sent = {"Accept": "application/x-ndjson, application/json", **self._headers()}
         sent.update(headers or {})
-        data = None
-        if body is not None:
+        data = body if isinstance(body, bytes) else None
+        if isinstance(body, dict):
             sent["Content-Type"] = "application/json"
             data = json.dumps(body, allow_nan=False).encode()
         with requests.Session() as session:
@@ -118,13 +148,12 @@ def _refusal(response: requests.Response) -> ClientError:
             remedy = said.get("remedy", "")
             return ClientError(response.status_code, said["code"], said["detail"], remedy, wait)
         except (requests.RequestException, ValueError, TypeError, KeyError, AttributeError):
-            return _not_isoline(response, wait)
+            return _not_isoline(response.status_code, response.reason, wait)
 
 
-def _not_isoline(response: requests.Response, wait: float = 0.0) -> ClientError:
-    what = f"the server responded with {response.status_code} {response.reason}"
-    remedy = "is this isoline's URL?"
-    return ClientError(response.status_code, "NotIsoline", what, remedy, wait)
+def _not_isoline(status: int, reason: str, wait: float = 0.0) -> ClientError:
+    what = f"the server responded with {status} {reason}"
+    return ClientError(status, "NotIsoline", what, "is this isoline's URL?", wait)
 
 
 def _unreachable(url: str, error: requests.RequestException) -> ClientError:

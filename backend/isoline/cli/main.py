@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -455,7 +456,14 @@ def check(image: Path, series: str | None) -> None:
     }
     for name, value in rows.items():
         click.echo(f"{name:12} {value}")
-    for problem in info.problems:
+    problems = list(info.problems)
+    target = image.resolve()
+    if image.is_symlink() and target.parent != image.parent.resolve():
+        problems.append(
+            f"it is a link to {target}: a server lists and reads it only if that lies below the"
+            " root of the link"
+        )
+    for problem in problems:
         click.secho(f"! {on_command_line(problem)}", fg="yellow")
 
 
@@ -501,43 +509,58 @@ def _end_as_by_ctrl_c() -> None:
         signal.signal(number, signal.default_int_handler)
 
 
+COMMANDS_AT_A_TIME = 4
+"""Drivers that `isoline conformance` runs side by side: starting one takes longer than its case."""
+
+
 @main.command(context_settings={"ignore_unknown_options": True})
-@click.option("--format", "format_", default="geojson", help="Dialect that the adapter reads.")
+@click.option("--format", "format_", default="geojson", help="Dialect of contours to test with.")
 @click.option("--save", type=click.Path(path_type=Path), help="Write the cases to this folder.")
 @click.option(
     "--reconnecting",
     is_flag=True,
-    help="Test reconnecting: COMMAND is a driver whose connection is broken, and its recovery is "
-    "measured. Without COMMAND, isoline's own client is tested.",
+    help="Test reconnecting: the connection of the driver is broken, and its recovery is measured.",
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def conformance(
     command: tuple[str, ...], format_: str, save: Path | None, reconnecting: bool
 ) -> None:
-    """Replay recorded gestures and events to COMMAND, a viewer's adapter, and check its results."""
-    from isoline.testing import conformance
+    """Replay recorded gestures and events to COMMAND, a driver of a viewer's client, and judge it.
+
+    Without COMMAND, --reconnecting tests isoline's own client.
+    """
+    from isoline.testing import conformance, driver, drivers
     from isoline.testing import reconnecting as suite
 
-    if reconnecting:
-        if save is not None:
-            raise Malformed("--reconnecting has no cases to save as files", "leave out --save")
-        driver = suite.Command(command) if command else suite.OwnClient()
-        sys.exit(_judged(suite.run(driver, format_)))
     if save is not None:
+        if reconnecting:
+            raise Malformed("--reconnecting has no cases to save as files", "leave out --save")
         conformance.save(save, format_)
-    elif not command:
-        raise Malformed("there is no adapter to test", "add its command after --")
     if command:
-        sys.exit(_judged(conformance.run(command, format_)))
+        tested = drivers.Command(command)
+        if not reconnecting:
+            sys.exit(_judged(conformance.run(tested, format_, at_a_time=COMMANDS_AT_A_TIME)))
+        sys.exit(_judged(suite.run(tested, format_)))
+    if reconnecting:
+        sys.exit(_judged(suite.run(drivers.InProcess(driver.answer), format_)))
+    if save is None:
+        raise Malformed("there is no driver to test", "add its command after --")
 
 
 def _judged(verdicts: Iterable[Verdict]) -> int:
-    """Print each verdict as it arrives; return 0 if there are any and all passed."""
+    """Print each verdict as it arrives; return 0 if all cases that were run passed."""
     count = passed = 0
+    not_run: Counter[str] = Counter()
     for verdict in verdicts:
+        if verdict.lacks:
+            not_run[", ".join(verdict.lacks)] += 1
+            click.echo(f"-     {verdict.case.name}")
+            continue
         count, passed = count + 1, passed + (verdict.problem is None)
         click.echo(f"{'wrong' if verdict.problem else 'ok':6}{verdict.case.name}")
         if verdict.problem:
             click.secho(f"      {verdict.problem}\n      {verdict.case.why}", fg="red")
     click.echo(f"{passed} of {count} cases passed")
-    return int(passed < count or count == 0)
+    for lacks, number in not_run.items():
+        click.secho(f"{number} not run: the driver does not declare {lacks}", fg="yellow")
+    return int(passed < count)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import tempfile
 from pathlib import Path
 
 import click
@@ -13,22 +15,20 @@ from numpy.typing import NDArray
 from isoline.cli.segment import OK, Display, EventLines, open_output, stopped_by_ctrl_c
 from isoline.config.settings import Settings
 from isoline.domain import events, mask_rle
-from isoline.domain.events import Started
 from isoline.domain.request import SegmentRequest
 from isoline.engines.local import LocalEngine
-from isoline.errors import Malformed, NotSupported, UnknownFormat
+from isoline.errors import IsolineError, Malformed, NotSupported, UnknownFormat
 from isoline.exports import archive, labelmap
 from isoline.exports.labelmap import Segmented
 from isoline.exports.ohif import OHIF
-from isoline.images.catalog import Found, Images, file_name
+from isoline.exports.volume_source import source_of
+from isoline.images.catalog import Images, file_name
 from isoline.images.dicomweb import DicomWebImages
 from isoline.models.catalogue import ModelCatalogue
 from isoline.pipeline.kinds import Plan
 from isoline.pipeline.planner import Planner
 from isoline.pipeline.surveys import Surveys
-from isoline.sources.dicom_series import DicomSource
 from isoline.sources.dicomweb import DicomWebSeries
-from isoline.sources.registry import open_image
 
 EVENTS = "ndjson"
 
@@ -58,9 +58,18 @@ def segment_volume(
     models = ModelCatalogue.of(settings)
     planner = Planner(images, models, Surveys(settings.surveys), settings.limits)
     plan = planner.plan(request)
-    labels, status = _run(plan, models, settings, out if format_ == EVENTS else None)
-    if format_ != EVENTS and status == OK:
-        _finish(plan.started, images.find(name), labels, format_, out, store=store)
+    if format_ == EVENTS:
+        return _run(plan, models, settings, out)[1]
+    path = Path(out) if out else None
+    if path is not None:
+        labelmap.check_path(format_, path)
+    found = images.find(name)
+    source = source_of(found)
+    labelmap.rehearse(format_, plan.started.labels, source)
+    labels, status = _run(plan, models, settings, None)
+    if status == OK:
+        result = Segmented.found(labels, plan.started, source.headers)
+        write(result, format_, path, found.path if store else None)
     return status
 
 
@@ -98,28 +107,42 @@ def _run(
     return labels, display.status
 
 
-def _finish(
-    started: Started,
-    found: Found,
-    labels: NDArray[np.uint8],
-    format_: str,
-    out: str,
-    *,
-    store: bool,
-) -> None:
-    path = found.path
-    source = open_image(path, found.info.reader)
-    headers = tuple(source.series.headers) if isinstance(source, DicomSource) else ()
-    result = Segmented.found(labels, started, headers)
+def write(result: Segmented, format_: str, path: Path | None, remote: object) -> None:
+    """Write `result` to `path` and store it in the archive of `remote`; either may be None.
+
+    Raises what went wrong, after writing the mask to another file: nothing computed is lost.
+    """
     try:
-        if out:
-            labelmap.writer(format_)(result, Path(out))
-        if store:
-            assert isinstance(path, DicomWebSeries)
-            saved = archive.keep(result, format_, path.archive)
-            was = "stored" if saved.is_new else "already stored"
-            click.echo(f"{was} as series {saved.series}, instance {saved.instance}", err=True)
+        if path is not None:
+            labelmap.writer(format_)(result, path)
+        if remote is not None:
+            assert isinstance(remote, DicomWebSeries)
+            _store(result, format_, remote)
     except OSError as error:
-        raise Malformed(f"cannot write {out}: {error.strerror}", "choose another --out") from error
-    finally:
-        source.close()
+        what = f"cannot write {path}: {error.strerror}"
+        raise Malformed(what, f"choose another --out; {_kept(result, path)}") from error
+    except IsolineError as error:
+        if not result.labels.any():
+            raise  # an empty mask is what the error says
+        raise type(error)(error.what, f"{error.remedy}; {_kept(result, path)}") from error
+
+
+def _store(result: Segmented, format_: str, remote: DicomWebSeries) -> None:
+    saved = archive.keep(result, format_, remote.archive)
+    was = "stored" if saved.is_new else "already stored"
+    click.echo(f"{was} as series {saved.series}, instance {saved.instance}", err=True)
+
+
+def _kept(result: Segmented, path: Path | None) -> str:
+    """Write the mask as NIfTI beside `path`, or to the folder for temporary files; return where."""
+    stem = path.name.partition(".")[0] if path is not None else "isoline"
+    beside = [] if path is None else [path.absolute().parent]
+    for folder in (*beside, Path(tempfile.gettempdir())):
+        try:
+            handle, name = tempfile.mkstemp(".nii.gz", f"{stem}-", folder)
+            os.close(handle)
+            labelmap.writer("nifti")(result, Path(name))
+        except OSError:
+            continue
+        return f"the mask is in {name}"
+    return "the mask could not be kept anywhere"

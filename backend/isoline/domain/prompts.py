@@ -23,9 +23,11 @@ MAX_POINTS = 20_000
 """Total over all prompts of a request."""
 _FEWEST = {"point": 1, "box": 2, "scribble": 1, "polygon": 3}
 _MOST = {"point": 1, "box": 2}
+_CORNERS = 4
+"""Of a box in a volume that brings its plane with it."""
 _FORMS = {
     "point": "a point is one position",
-    "box": "a box is two opposite corners",
+    "box": "a box is two opposite corners, or in a volume all four of a plane",
     "scribble": "a scribble is one position or more",
     "polygon": "a polygon is three corners or more",
 }
@@ -38,8 +40,8 @@ class Prompt:
     kind: PromptKind
     points: tuple[tuple[float, ...], ...]
     """A point's position, two opposite corners of a box, the path of a scribble, or the corners of
-    a polygon without repeating the first. In a volume, a box may be flat, and a polygon lies in one
-    plane."""
+    a polygon without repeating the first. In a volume, a box may be flat or have all four corners
+    of a plane, and a polygon lies in one plane."""
     include: bool = True
     """Whether it marks the object or, if False, something that does not belong to it."""
 
@@ -67,7 +69,8 @@ def check(prompts: Sequence[Prompt], dimensions: int) -> None:
         )
     for number, prompt in enumerate(prompts):
         where, count = f"prompts[{number}]", len(prompt.points)
-        if not _FEWEST[prompt.kind] <= count <= _MOST.get(prompt.kind, count):
+        is_plane = prompt.kind == "box" and count == _CORNERS and dimensions == 3
+        if not is_plane and not _FEWEST[prompt.kind] <= count <= _MOST.get(prompt.kind, count):
             raise BadPrompt(f"{where}: {_FORMS[prompt.kind]}, not {count}", "correct its points")
         for point in prompt.points:
             if len(point) != dimensions:

@@ -15,6 +15,7 @@ from pydicom.sr.codedict import codes
 from isoline import __version__
 from isoline.domain.segments import Algorithm, Segment
 from isoline.errors import NotSupported
+from isoline.exports import headers as headers_of_source
 from isoline.exports.labelmap import Segmented
 from isoline.extras import radiology
 
@@ -63,23 +64,31 @@ def _dataset(result: Segmented, kind: str) -> Any:
         # highdicom expects the order of the frames; the order along the normal is isoline's
         frames = [name.frame for name in result.volume.slices]
         labels = labels[np.argsort(frames)]
-    return highdicom.seg.Segmentation(
-        source_images=list(headers),
-        pixel_array=np.ascontiguousarray(labels),
-        segmentation_type=kind,
-        segment_descriptions=[
-            _described(number, segment) for number, segment in enumerate(result.segments, 1)
-        ],
-        series_instance_uid=result.uid(f"{kind} series"),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=result.uid(kind),
-        instance_number=1,
-        manufacturer="isoline",
-        manufacturer_model_name="isoline",
-        software_versions=__version__,
-        device_serial_number="0",
-        series_description=result.description[:64],
-    )
+    sources = headers_of_source.mended(headers, result.volume)
+    described = [_described(number, segment) for number, segment in enumerate(result.segments, 1)]
+    try:
+        return highdicom.seg.Segmentation(
+            source_images=sources,
+            pixel_array=np.ascontiguousarray(labels),
+            segmentation_type=kind,
+            segment_descriptions=described,
+            series_instance_uid=result.uid(f"{kind} series"),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=result.uid(kind),
+            instance_number=1,
+            manufacturer="isoline",
+            manufacturer_model_name="isoline",
+            software_versions=__version__,
+            device_serial_number="0",
+            series_description=result.description[:64],
+            specific_character_set=headers_of_source.UTF_8,
+        )
+    except Exception as error:  # highdicom raises errors of many kinds for unusual headers
+        raise NotSupported(
+            f"the headers of {result.image} cannot become a DICOM segmentation:"
+            f" {type(error).__name__}: {error}",
+            "use format rtstruct or nifti, or have the series corrected where it was made",
+        ) from error
 
 
 def _described(number: int, segment: Segment) -> Any:
@@ -94,7 +103,7 @@ def _described(number: int, segment: Segment) -> Any:
         kind = Code(label.anatomy[0], "SCT", label.anatomy[1])
     described = highdicom.seg.SegmentDescription(
         segment_number=number,
-        segment_label=label.name[:64],
+        segment_label=headers_of_source.checked_name(label.name),
         segmented_property_category=category,
         segmented_property_type=kind,
         algorithm_type=segment.algorithm_type,

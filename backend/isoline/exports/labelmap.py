@@ -14,14 +14,28 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from isoline.domain.events import Started
+from isoline.domain.events import Label, Started
 from isoline.domain.segments import Algorithm, Segment
-from isoline.errors import NotSupported
+from isoline.errors import Malformed, NotSupported
 from isoline.geometry.volume_grid import VolumeInfo
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
     from pydicom.uid import UID
+
+
+_EDITION = b"2"
+"""Changes whenever the same content is written differently."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The image that a result is of."""
+
+    image: str
+    volume: VolumeInfo
+    headers: tuple[Dataset, ...] = ()
+    """Headers of its instances, in the order of k; empty if it is not a DICOM series."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,7 @@ class Segmented:
     def _content(self) -> str:
         """A SHA-256 of everything in the file, since an instance must not change under its UID."""
         digest = hashlib.sha256(np.ascontiguousarray(self.labels).data)
+        digest.update(_EDITION)
         slices = [[*name] for name in self.volume.slices]
         content = [self.description, slices, [asdict(each) for each in self.segments]]
         digest.update(orjson.dumps(content))
@@ -99,6 +114,35 @@ DICOM: Mapping[str, str] = {
     "rtstruct": "isoline.exports.rtstruct:dataset",
 }
 """Formats in which it can be stored in an archive."""
+
+
+def rehearse(format_: str, labels: tuple[Label, ...], source: Source) -> None:
+    """Check, before anything is computed, that a result on `source` can become `format_`.
+
+    An object with a single voxel is made: whatever the headers of the source lack is then known.
+
+    Raises NotSupported.
+    """
+    if format_ not in DICOM:
+        return
+    voxels = np.zeros(source.volume.grid.shape, np.uint8)
+    voxels[0, 0, 0] = 1
+    segments = tuple(map(Segment, labels))
+    maker(format_)(
+        Segmented(voxels, segments, source.volume, source.image, "isoline", source.headers)
+    )
+
+
+def check_path(format_: str, path: Path) -> None:
+    """Raise Malformed if a file of `format_` cannot be called `path`."""
+    if not path.absolute().parent.is_dir():
+        raise Malformed(f"cannot write {path}: there is no such folder", "choose another --out")
+    if path.is_dir():
+        raise Malformed(f"cannot write {path}: it is a folder", "add a file name to --out")
+    if format_ == "nifti" and not path.name.endswith((".nii", ".nii.gz")):
+        raise Malformed(
+            f"{path.name} is not the name of a NIfTI file", "end the name in .nii or .nii.gz"
+        )
 
 
 def writer(format_: str) -> Writer:

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from isoline.errors import Malformed
-from isoline.exports.labelmap import Segmented
+from isoline.exports.labelmap import Segmented, check_path
 from isoline.extras import radiology
 from isoline.geometry.volume_grid import swap_ras
 
@@ -16,10 +15,7 @@ def write(result: Segmented, path: Path) -> None:
     """Write `result` to `path`, .nii or .nii.gz. Raises Malformed for another suffix."""
     with radiology():
         import nibabel
-    if not path.name.endswith((".nii", ".nii.gz")):
-        raise Malformed(
-            f"{path.name} is not the name of a NIfTI file", "end the name in .nii or .nii.gz"
-        )
+    check_path("nifti", path)
     affine = swap_ras(result.volume.grid.affine)
     image = nibabel.Nifti1Image(np.ascontiguousarray(result.labels.T), affine)
     image.header.set_xyzt_units("mm")

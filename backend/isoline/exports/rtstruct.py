@@ -15,6 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
 
 from isoline import __version__
 from isoline.exports.dicomseg import SERIES_NUMBER
+from isoline.exports.headers import UTF_8, checked_name, mended
 from isoline.exports.labelmap import Segmented
 from isoline.geometry import polygons as contours
 
@@ -35,20 +36,18 @@ def write(result: Segmented, path: Path) -> None:
 
 def dataset(result: Segmented) -> FileDataset:
     """Return the structure set: one ROI per label, with its contours slice by slice."""
-    headers = result.need_headers("rtstruct")
+    headers = mended(result.need_headers("rtstruct"), result.volume)
     result.need_voxels("rtstruct")
     by_instance = {str(header.SOPInstanceUID): header for header in headers}
     images = [_reference(by_instance[name.instance], name.frame) for name in result.volume.slices]
     structures = _header(result, headers[0])
-    structures.ReferencedFrameOfReferenceSequence = Items(
-        [_frame_of_reference(result, headers[0], images)]
-    )
+    structures.ReferencedFrameOfReferenceSequence = Items([_frame_of_reference(headers[0], images)])
     rois, observations, drawn = [], [], []
     for number, segment in enumerate(result.segments, 1):
         label = segment.label
         roi = Dataset()
-        roi.ROINumber, roi.ROIName = number, label.name
-        roi.ReferencedFrameOfReferenceUID = result.volume.grid.frame_of_reference
+        roi.ROINumber, roi.ROIName = number, checked_name(label.name)
+        roi.ReferencedFrameOfReferenceUID = headers[0].FrameOfReferenceUID
         roi.ROIGenerationAlgorithm = segment.algorithm_type
         observation = Dataset()
         observation.ObservationNumber = observation.ReferencedROINumber = number
@@ -73,6 +72,7 @@ def _header(result: Segmented, source: Dataset) -> FileDataset:
     made.SOPClassUID, made.SOPInstanceUID = RTStructureSetStorage, result.uid("rtstruct")
     meta.MediaStorageSOPClassUID = made.SOPClassUID
     meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
+    made.SpecificCharacterSet = UTF_8
     for keyword in _FROM_SOURCE:
         setattr(made, keyword, source.get(keyword, ""))
     made.Modality, made.Manufacturer, made.SoftwareVersions = "RTSTRUCT", "isoline", __version__
@@ -81,7 +81,7 @@ def _header(result: Segmented, source: Dataset) -> FileDataset:
     made.SeriesDescription = result.description[:64]
     made.StructureSetLabel = result.description[:16]
     made.StructureSetDate, made.StructureSetTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
-    made.FrameOfReferenceUID = result.volume.grid.frame_of_reference
+    made.FrameOfReferenceUID = source.FrameOfReferenceUID
     return made
 
 
@@ -94,7 +94,7 @@ def _reference(header: Dataset, frame: int) -> Dataset:
     return image
 
 
-def _frame_of_reference(result: Segmented, source: Dataset, images: Sequence[Dataset]) -> Dataset:
+def _frame_of_reference(source: Dataset, images: Sequence[Dataset]) -> Dataset:
     series = Dataset()
     series.SeriesInstanceUID = source.SeriesInstanceUID
     series.ContourImageSequence = Items(images)
@@ -103,7 +103,7 @@ def _frame_of_reference(result: Segmented, source: Dataset, images: Sequence[Dat
     study.ReferencedSOPInstanceUID = source.StudyInstanceUID
     study.RTReferencedSeriesSequence = Items([series])
     frame = Dataset()
-    frame.FrameOfReferenceUID = result.volume.grid.frame_of_reference
+    frame.FrameOfReferenceUID = source.FrameOfReferenceUID
     frame.RTReferencedStudySequence = Items([study])
     return frame
 

@@ -30,6 +30,8 @@ Ring: TypeAlias = NDArray[np.float64]
 
 _FORMS = "use [x0, y0, x1, y1] or a GeoJSON Polygon or MultiPolygon in image pixels"
 _WITHOUT_AREA = ("null", "Point", "MultiPoint", "LineString", "MultiLineString")
+_NEGLIGIBLE = 1e-9
+"""A width or an area that is a smaller share of the outline's size, or of its square, is none."""
 _PAIRS_AT_ONCE = 1 << 20
 
 
@@ -284,9 +286,12 @@ def _encloses_anything(shell: Ring) -> bool:
     if len(shell) < 3:
         return False
     x, y = (shell - shell[0]).T
-    size = max(np.ptp(x), np.ptp(y))
+    size, thickness = max(np.ptp(x), np.ptp(y)), min(np.ptp(x), np.ptp(y))
+    if thickness <= _NEGLIGIBLE * size:
+        return False
     area = (x * np.roll(y, -1) - np.roll(x, -1) * y).sum() / 2
-    return bool(abs(area) > 1e-9 * size * size) or _fills_a_line(shell, 1e-9 * size)
+    is_large = bool(abs(area) > _NEGLIGIBLE * size * size)
+    return is_large or _fills_a_line(shell, _NEGLIGIBLE * size)
 
 
 def _fills_a_line(shell: Ring, width: float) -> bool:

@@ -15,19 +15,14 @@ from typing import Protocol, runtime_checkable
 
 from isoline.domain.request import SegmentRequest
 from isoline.errors import NotAllowed, NotSupported, UnknownImage
+from isoline.images.listing import Listings
 from isoline.sources.fingerprint import state_of
-from isoline.sources.registry import is_slide, open_image
+from isoline.sources.registry import open_image
 from isoline.sources.source import ImageInfo, Remote
 
-_SUFFIXES = (
-    *(".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif"),
-    *(".czi", ".dcm", ".png", ".jpg", ".jpeg", ".qptiff", ".btf", ".tf2", ".tf8"),
-)
-"""Files that `Images.names` lists; files of other types can still be requested by name."""
+log = logging.getLogger(__name__)
 
 _REMEMBERED = 4096
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -146,6 +141,9 @@ class Images:
         self._roots = {name: path.resolve() for name, path in roots.items()}
         self._descriptions = Descriptions() if descriptions is None else descriptions
         self._files = dict(files or {})
+        self._listings = Listings()
+        self._reported: set[tuple[str, str]] = set()
+        """Problems that the log already has, by root."""
 
     @classmethod
     def of_file(cls, path: Path) -> Images:
@@ -160,13 +158,15 @@ class Images:
     def names(self) -> Iterator[str]:
         """Yield the name of every image below the roots, sorted within each.
 
-        Files whose names are not UTF-8, broken links and what lies outside are left out.
+        Links that cannot be listed are reported in the log, once.
         """
         for root, directory in self._roots.items():
-            for path in sorted(directory.rglob("*")):
-                if _is_listed(path, directory):
-                    relative = path.relative_to(directory).as_posix()
-                    yield f"{root}/{relative}" if root else relative
+            listing = self._listings.of(directory)
+            for problem in listing.problems:
+                if (root, problem) not in self._reported:
+                    self._reported.add((root, problem))
+                    log.warning("[images] %s: %s", root or directory.name, problem)
+            yield from (f"{root}/{name}" if root else name for name in listing.names)
 
     def find(self, name: str, caller: Caller = ANYONE) -> Found:
         """Return the image called `name`, with its metadata.
@@ -212,33 +212,6 @@ class Images:
         if not relative or not exists:
             raise UnknownImage(f"there is no image {name!r}", "see `isoline images`")
         return _target(name, directory / relative)
-
-
-def _is_listed(path: Path, directory: Path) -> bool:
-    """Return whether the file at `path` is an image below `directory` that requests can name."""
-    try:
-        str(path).encode("utf-8")
-        # the name of a DICOM file is often its UID, such as 1.2.840.10008
-        is_named = path.suffix != "" and not path.suffix[1:].isdigit()
-        if is_named and path.suffix.lower() not in _SUFFIXES:
-            return False
-        if not path.resolve().is_relative_to(directory) or not path.is_file():
-            return False
-        return is_named or _is_unnamed_slide(path, path.stat().st_mtime_ns)
-    except UnicodeEncodeError:
-        log.warning("%r is not listed: its name is not UTF-8", path)
-    except (OSError, RuntimeError) as error:  # not readable, or a loop of links
-        log.warning("%r is not listed: %s", path, type(error).__name__)
-    return False
-
-
-@lru_cache(_REMEMBERED)
-def _is_unnamed_slide(path: Path, _unchanged: int) -> bool:
-    """Return whether a file without suffix is a DICOM slide, as archives and scanners write it."""
-    with path.open("rb") as file:
-        if file.read(132)[128:] != b"DICM":
-            return False
-    return is_slide(path)
 
 
 def file_name(path: Path) -> str:

@@ -3,9 +3,12 @@
     uploads/ID/upload.json     the image's metadata, written when the complete upload is first used
     uploads/ID/L-C-R.png       the tile in column C and row R of level L, as it was sent
 
-An upload is filled tile by tile, and sealed when a request first refers to it: from then on, its
-pixels and its fingerprint never change. It contains the region at full resolution and the whole
-image as a small overview, in which the tissue is detected.
+    uploads/ID/volume.json     the same for a volume
+    uploads/ID/K.slice         the values of slice K, as they were sent
+
+An upload is filled part by part, and sealed when a request first refers to it: from then on, its
+pixels and its fingerprint never change. A picture consists of the region at full resolution and the
+whole image as a small overview, in which the tissue is detected; a volume, of all its slices.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import secrets
 import shutil
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
@@ -24,15 +28,9 @@ from isoline.config.settings import Limits
 from isoline.errors import Busy, Malformed, TooLarge, UnknownImage, UploadState
 from isoline.geometry.grid import Box
 from isoline.images.catalog import Caller, Found
-from isoline.sources.upload import (
-    MANIFEST,
-    Manifest,
-    UploadLevel,
-    UploadRequest,
-    UploadSource,
-    decode,
-    tile_file,
-)
+from isoline.sources.upload import Manifest, UploadLevel, UploadRequest, UploadSource
+from isoline.sources.upload_manifest import Part, UploadManifest
+from isoline.sources.uploaded_volume import UploadedVolume, VolumeManifest, VolumeUploadRequest
 
 TILE_PX = 512
 """Side of an uploaded tile; tiles at the far edges of an area are smaller."""
@@ -41,15 +39,24 @@ OVERVIEW_UM = 16.0
 tissue can be detected."""
 OVERVIEW_PX = 1024
 """Largest longer side of an overview of an image without pixel size."""
+MAX_SLICE_BYTES = 64 << 20
+"""Largest slice of a volume: 4096 x 4096 of 4 bytes."""
+
+
+_SOURCES: Mapping[str, type[UploadSource | UploadedVolume]] = {
+    Manifest.file_name: UploadSource,
+    VolumeManifest.file_name: UploadedVolume,
+}
+"""What reads an upload, by the name of its manifest."""
 
 
 @dataclass
 class _Filling:
-    """An upload whose tiles are still arriving."""
+    """An upload whose parts are still arriving."""
 
-    manifest: Manifest
-    digests: dict[tuple[int, int, int], str] = field(default_factory=dict)
-    """(level, column, row) -> digest of the pixels."""
+    manifest: UploadManifest
+    digests: dict[Part, str] = field(default_factory=dict)
+    """Key of a part -> digest of its values."""
 
 
 class Uploads:
@@ -62,7 +69,7 @@ class Uploads:
         self._filling: dict[str, _Filling] = {}
         directory.mkdir(parents=True, exist_ok=True)
         for left in directory.iterdir():  # an incomplete upload cannot be resumed
-            if not (left / MANIFEST).exists():
+            if _manifest_in(left) is None:
                 shutil.rmtree(left, ignore_errors=True)
 
     def create(self, request: UploadRequest, area: Box) -> tuple[str, Manifest]:
@@ -70,7 +77,6 @@ class Uploads:
 
         Raises TooLarge or Busy.
         """
-        self._sweep()
         manifest = Manifest(
             size=request.size,
             spacing_um=request.spacing_um,
@@ -88,6 +94,23 @@ class Uploads:
                 "choose a smaller region, or make the file visible to the server: [file_uris] in "
                 "isoline.toml",
             )
+        return self._create(manifest), manifest
+
+    def create_volume(self, request: VolumeUploadRequest) -> tuple[str, VolumeManifest]:
+        """Create an upload of a volume; return its id and the required slices.
+
+        Raises TooLarge or Busy.
+        """
+        manifest = request.manifest
+        if manifest.slice_bytes > MAX_SLICE_BYTES:
+            raise TooLarge(
+                f"a slice has {manifest.slice_bytes} bytes; {MAX_SLICE_BYTES} are allowed",
+                "send a smaller volume, or values of a smaller type",
+            )
+        return self._create(manifest), manifest
+
+    def _create(self, manifest: UploadManifest) -> str:
+        self._sweep()
         upload = secrets.token_hex(12)
         with self._lock:
             if sum(1 for _ in self._directory.iterdir()) >= self._limits.uploads:
@@ -97,54 +120,58 @@ class Uploads:
                 )
             (self._directory / upload).mkdir()
             self._filling[upload] = _Filling(manifest)
-        return upload, manifest
+        return upload
 
-    def put(self, upload: str, level: int, column: int, row: int, png: bytes) -> None:
-        """Store one tile, replacing it if it was sent before.
+    def put(self, upload: str, part: Part, body: bytes) -> None:
+        """Store one tile or slice, replacing it if it was sent before.
 
-        Raises UnknownImage, Malformed if the PNG does not fit the tile, or UploadState if the
-        upload is in use.
+        Raises UnknownImage, Malformed if `body` does not fit the part, or UploadState if the upload
+        is in use.
         """
         filling = self._open(upload)
         manifest = filling.manifest
-        if level >= len(manifest.layers) or manifest.tile(level, column, row).empty:
+        if not manifest.has(part):
+            what = "tile" if len(part) == 3 else "slice"
             raise Malformed(
-                f"upload {upload} has no tile {level}/{column}/{row}",
-                "send the tiles listed when it was created",
+                f"upload {upload} has no {what} {_label(part)}",
+                f"send the {manifest.noun}s listed when it was created",
             )
-        box = manifest.tile(level, column, row)
-        pixels = decode(png, manifest, box)
-        digest = hashlib.blake2b(pixels.tobytes(), digest_size=20).hexdigest()
-        path = self._directory / upload / tile_file(level, column, row)
+        values = manifest.decode(part, body)
+        digest = hashlib.blake2b(values.tobytes(), digest_size=20).hexdigest()
+        path = self._directory / upload / manifest.part_file(part)
         with self._lock:
             if upload not in self._filling:
                 raise _in_use(upload)
-            path.write_bytes(png)
-            filling.digests[level, column, row] = digest
+            path.write_bytes(body)
+            filling.digests[part] = digest
 
     def find(self, name: str, caller: Caller) -> Found:
         """Seal the upload called `name` and return it. Raises UnknownImage or UploadState."""
         upload = name.partition(":")[2]
-        path = self._path(upload) / MANIFEST
+        directory = self._path(upload)
         with self._lock:
             filling = self._filling.get(upload)
             if filling is not None:
-                missing = [tile for tile in filling.manifest.tiles if tile not in filling.digests]
-                if missing:
-                    level, column, row = missing[0]
-                    raise UploadState(
-                        f"{len(missing)} tiles of {name} are missing, "
-                        f"the first of them {level}/{column}/{row}",
-                        "send them, then repeat the request",
-                    )
-                path.write_text(_sealed(filling).to_json(), "utf-8")
+                self._seal(name, directory, filling)
                 del self._filling[upload]
-        if not path.exists():
+        path = _manifest_in(directory)
+        if path is None:
             raise _unknown(upload)
-        path.parent.touch()
-        source = UploadSource.open(path)
+        directory.touch()
+        source = _SOURCES[path.name].open(path)
         source.close()
         return Found(name, path, source.info)
+
+    def _seal(self, name: str, directory: Path, filling: _Filling) -> None:
+        manifest = filling.manifest
+        missing = [part for part in manifest.parts if part not in filling.digests]
+        if missing:
+            raise UploadState(
+                f"{manifest.noun}s of {name} are missing: {len(missing)}, the first of them "
+                f"{_label(missing[0])}",
+                "send them, then repeat the request",
+            )
+        (directory / manifest.file_name).write_text(_sealed(filling).to_json(), "utf-8")
 
     def delete(self, upload: str) -> None:
         """Delete an upload; a job that is still reading it fails at its remaining tiles."""
@@ -191,7 +218,17 @@ def _overview(request: UploadRequest) -> UploadLevel:
     return UploadLevel(downsample, Box(0, 0, *size))
 
 
-def _sealed(filling: _Filling) -> Manifest:
+def _manifest_in(directory: Path) -> Path | None:
+    """Return the manifest of a sealed upload."""
+    paths = (directory / name for name in _SOURCES)
+    return next((path for path in paths if path.exists()), None)
+
+
+def _label(part: Part) -> str:
+    return "/".join(map(str, part))
+
+
+def _sealed(filling: _Filling) -> UploadManifest:
     digest = hashlib.blake2b(filling.manifest.to_json().encode(), digest_size=20)
     digest.update(json.dumps(sorted(filling.digests.items())).encode())
     return filling.manifest.with_fingerprint(digest.hexdigest())

@@ -30,6 +30,7 @@ from isoline.geometry.grid import XY
 from isoline.geometry.volume_grid import SliceName
 from isoline.jobs.journal import JournalReader, JournalWriter
 from isoline.pipeline.kinds import Lane, Plan
+from isoline.pipeline.looking import check_look
 from isoline.pipeline.succession import NOTHING, Provisional, Shown, succeed
 
 log = logging.getLogger(__name__)
@@ -150,6 +151,8 @@ class Job:
         """Set when it has ended and nothing more is written."""
         if card.state.ended:
             self._settled.set()
+        self._is_down = False
+        """Whether it shall take no tile, even if it is not prepared yet."""
         if plan is not None:
             self._make_agenda(plan)
             self._journal = self._writer()
@@ -208,9 +211,11 @@ class Job:
         not have it.
         """
         plan, agenda = self._plan, self._agenda
-        if plan is None or agenda is None:
+        if plan is not None and agenda is not None:
+            plan.look(agenda, at)
             return
-        plan.look(agenda, at)
+        with contextlib.suppress(Broken, OSError):  # it has not started, so nothing is known yet
+            check_look(self.started, at)
 
     def stop(self) -> None:
         """Make the job end within one tile."""
@@ -218,7 +223,8 @@ class Job:
         self.put_down()
 
     def put_down(self) -> None:
-        """Drop its pending tiles."""
+        """Drop its pending tiles, and those that it would get."""
+        self._is_down = True
         agenda = self._agenda
         if agenda is not None:
             agenda.cancel()
@@ -394,9 +400,9 @@ class Job:
         return self.directory / JOURNAL
 
     def _make_agenda(self, plan: Plan) -> None:
-        self._agenda = plan.agenda(self.card.owner)
-        if self.cancelled:
-            self._agenda.cancel()
+        self._agenda = agenda = plan.agenda(self.card.owner)
+        if self._is_down:  # asked after the agenda is there: `put_down` may run at the same time
+            agenda.cancel()
 
     def _note(self, batch: Batch) -> None:
         for event in batch.events:

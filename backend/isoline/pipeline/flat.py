@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from isoline.domain.events import Scope, Started
 from isoline.domain.request import SegmentRequest, Value
-from isoline.engines.engine import Agenda
 from isoline.errors import BadPrompt, NotSupported, WrongImage
 from isoline.exports.encoder import Encoder
 from isoline.exports.registry import check_kind
 from isoline.geometry.grid import XY, Box, Grid, Rect
-from isoline.geometry.volume_grid import SliceName
 from isoline.inference.results import WorkingPlane
 from isoline.inference.sampling import choose
 from isoline.models.model import ModelSpec, ResultKind
@@ -110,16 +108,6 @@ def flat_started(
         z=context.request.z or 0,
         pointed=prompted,
     )
-
-
-def look_at_point(grid: Grid, agenda: Agenda, at: XY | SliceName | int) -> None:
-    """Move the focus of `agenda` to a point in image coordinates. Raises NotSupported for a
-    slice."""
-    if not isinstance(at, XY):
-        raise NotSupported(
-            "slice does not apply to a picture", "send focus for a picture, slice for a volume"
-        )
-    agenda.focus(grid.point(at))
 
 
 def _covered(grid: Grid, area: Box) -> Box:

@@ -20,6 +20,7 @@ from isoline.pipeline.kinds import KINDS, Context, Kind, Plan
 from isoline.pipeline.surveys import Surveys
 from isoline.sources.source import ImageInfo
 from isoline.sources.upload import UploadRequest
+from isoline.sources.uploaded_volume import VolumeUploadRequest
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,24 @@ class Planner:
     def footprint(self, upload: UploadRequest) -> Box:
         """Return the image pixels that the results of an announced request depend on.
 
-        Raises a RequestError, NotFound or Conflict that states what is wrong with the request.
+        Raises like `plan`: what cannot be done is refused before a pixel is sent.
         """
-        request = upload.request
+        found, request = _announced(upload)
+        self.plan_on(found, request)
         model = self.models.get(request.model)
         parameters = check_parameters(model.spec, request.parameters)
-        found = Found("the image", Path(), upload.info)
         context = Context(request, model, parameters, found, self.limits, self.surveys)
         return kind_of(request, model).footprint(context)
+
+    def check_upload(self, upload: VolumeUploadRequest) -> None:
+        """Raise like `plan` if the announced request on a volume cannot be carried out."""
+        self.plan_on(*_announced(upload))
+
+
+def _announced(upload: UploadRequest | VolumeUploadRequest) -> tuple[Found, SegmentRequest]:
+    """Return the image as it will be, and the request on it."""
+    name = "the image"
+    return Found(name, Path(), upload.info), replace(upload.request, image=name)
 
 
 def default_encoder(info: ImageInfo) -> type[Encoder]:

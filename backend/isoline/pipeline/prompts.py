@@ -21,7 +21,7 @@ from isoline.errors import BadPrompt
 from isoline.exports.encoder import Encoder
 from isoline.geometry.grid import XY, Box
 from isoline.geometry.region import Region
-from isoline.geometry.volume_grid import SliceName, VolumeInfo
+from isoline.geometry.volume_grid import SliceName, VolumeGrid, VolumeInfo
 from isoline.inference.prompts import (
     FlatPromptTask,
     PromptResult,
@@ -34,9 +34,11 @@ from isoline.inference.results import cut_off
 from isoline.inference.task import TileFailed
 from isoline.models.model import Model, ModelSpec
 from isoline.models.promptable import Index
-from isoline.pipeline.flat import check_flat, flat_started, look_at_point, plane_of, scope_of
+from isoline.pipeline.flat import check_flat, flat_started, plane_of, scope_of
 from isoline.pipeline.kinds import Context, Kind, Lane, OneTilePlan
-from isoline.pipeline.volumes import check_volume, look_at_slice, volume_scope, volume_started
+from isoline.pipeline.looking import look_at_point, look_at_slice
+from isoline.pipeline.volumes import check_volume, volume_scope, volume_started
+from isoline.pipeline.voxel_boxes import box_in_voxels
 
 MAX_INITIAL_PX = 1 << 26
 """Largest bounding box of an initial outline: 8192 x 8192 pixels."""
@@ -136,7 +138,7 @@ def _plan_volume(context: Context, encoder: type[Encoder]) -> PromptPlan:
     scope = volume_scope(context)
     task = VolumePromptTask(
         **context.task_head(scope),
-        prompts=_place_in_volume(request, found.name, volume),
+        prompts=_place_in_volume(request, found.name, volume, context.spec),
         initial=_slices(request.initial, found.name, volume),
     )
     return PromptPlan(
@@ -232,29 +234,53 @@ def _picture_size(context: Context) -> str:
     return "{} has {} x {} pixels".format(context.found.name, *context.found.info.size)
 
 
-def _place_in_volume(request: SegmentRequest, name: str, volume: VolumeInfo) -> tuple[Prompt, ...]:
+def _place_in_volume(
+    request: SegmentRequest, name: str, volume: VolumeInfo, spec: ModelSpec
+) -> tuple[Prompt, ...]:
     """Return the prompts in (k, j, i) order. Raises BadPrompt."""
     check(request.prompts, 3)
-    given, grid = [np.array(prompt.points) for prompt in request.prompts], volume.grid
-    frame = request.frame_of_reference
+    grid, frame, prompts = volume.grid, request.frame_of_reference, request.prompts
+    if frame is not None and frame != grid.frame_of_reference:
+        raise BadPrompt(
+            f"the prompts are in the frame of reference {frame} and {name} in"
+            f" {grid.frame_of_reference or 'none'}",
+            "draw them on this series, or leave frame_of_reference out and send voxel indices",
+        )
     if frame is not None:
-        if frame != grid.frame_of_reference:
-            raise BadPrompt(
-                f"the prompts are in the frame of reference {frame} and {name} in"
-                f" {grid.frame_of_reference or 'none'}",
-                "draw them on this series, or leave frame_of_reference out and send voxel indices",
-            )
-        given = [grid.to_index(points) for points in given]
+        prompts = tuple(
+            _from_patient(prompt, f"prompts[{number}]", grid, spec)
+            for number, prompt in enumerate(prompts)
+        )
     # an index refers to the centre of a voxel, a position in an image view to its corner
-    places = [points[:, ::-1] + 0.5 for points in given]
+    places = [np.array(prompt.points)[:, ::-1] + 0.5 for prompt in prompts]
     shown = "{} has {} x {} x {} voxels".format(name, *grid.size)
-    for number, (prompt, at) in enumerate(zip(request.prompts, places, strict=True)):
+    for number, (prompt, at) in enumerate(zip(prompts, places, strict=True)):
+        if prompt.kind == "box" and len(at) == 4:
+            raise BadPrompt(
+                f"prompts[{number}]: four corners of a box are in millimetres",
+                "name their frame_of_reference, or send two opposite corners in voxels",
+            )
         if prompt.kind == "polygon" and _unevenness(at) > _FLAT:
             raise BadPrompt(
                 f"prompts[{number}]: the corners of the polygon do not lie in one plane",
                 "draw it in one slice",
             )
-    return _placed(request.prompts, places, grid.shape, shown)
+    return _placed(prompts, places, grid.shape, shown)
+
+
+def _from_patient(prompt: Prompt, where: str, grid: VolumeGrid, spec: ModelSpec) -> Prompt:
+    """Return a prompt in LPS millimetres in voxel indices. Raises BadPrompt."""
+    if prompt.kind == "box":
+        placed = box_in_voxels(prompt, where, grid)
+        if placed.kind not in spec.prompts:
+            raise BadPrompt(
+                f"{where}: the sides of the box do not run along the voxels of the image, and"
+                f" {spec.name} supports no other",
+                "draw it in a slice of the image, along its rows and columns",
+            )
+        return placed
+    points = grid.to_index(np.array(prompt.points)).tolist()
+    return replace(prompt, points=tuple(map(tuple, points)))
 
 
 def _placed(

@@ -32,12 +32,12 @@ from isoline.pipeline.assembly import Assembly, carry_of
 from isoline.pipeline.flat import (
     check_flat,
     flat_started,
-    look_at_point,
     plane_of,
     refuse_prompt_keys,
     scope_of,
 )
 from isoline.pipeline.kinds import Context, Kind, Lane, Plan
+from isoline.pipeline.looking import look_at_point
 from isoline.pipeline.surveys import Surveys
 
 SMALLEST_TILE, LARGEST_TILE = 64, 4096

@@ -24,6 +24,7 @@ from isoline.inference.volumes import VolumePart, VolumeTask
 from isoline.models.model import Model, Voxels
 from isoline.pipeline.flat import refuse_prompt_keys
 from isoline.pipeline.kinds import Context, Kind, Lane, OneTilePlan
+from isoline.pipeline.looking import look_at_slice
 from isoline.sources.volume import check_size
 
 PERCENT = 100
@@ -162,15 +163,6 @@ def volume_started(context: Context, scope: Scope, volume: VolumeInfo, tiles: in
         kind="mask",
         volume=volume,
     )
-
-
-def look_at_slice(volume: VolumeInfo, name: str, agenda: Agenda, at: XY | SliceName | int) -> None:
-    """Move the focus of `agenda` to a slice. Raises NotSupported for a point, BadRegion outside."""
-    if isinstance(at, XY):
-        raise NotSupported(
-            "focus does not apply to a volume", "send focus for a picture, slice for a volume"
-        )
-    agenda.slice = volume.k_of(at, name)
 
 
 def _progress(before: int, percent: int, seconds: float) -> Progress:

@@ -23,7 +23,6 @@ from isoline.protocol.requests import (
     FocusJson,
     SaveRequestJson,
     SegmentRequestJson,
-    UploadRequestJson,
 )
 from isoline.protocol.responses import (
     CreatedJobJson,
@@ -36,7 +35,9 @@ from isoline.protocol.responses import (
     ReadinessJson,
     SavedJson,
     UploadJson,
+    VolumeUploadJson,
 )
+from isoline.protocol.upload_requests import UploadRequestJson, VolumeUploadRequestJson
 
 Json: TypeAlias = Mapping[str, object]
 
@@ -52,6 +53,8 @@ TYPES: Sequence[Any] = (
     ImageJson,
     UploadRequestJson,
     UploadJson,
+    VolumeUploadRequestJson,
+    VolumeUploadJson,
     SegmentRequestJson,
     FocusJson,
     CreatedJobJson,
@@ -111,7 +114,7 @@ class _Schemas(GenerateJsonSchema):
         return said
 
     def chain_schema(self, schema: core_schema.ChainSchema) -> JsonSchemaValue:
-        return self.generate_inner(schema["steps"][-1])  # `Expected` looks at the whole first
+        return self.generate_inner(schema["steps"][-1])  # the step before is a check of `Expected`
 
     def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
         said = super().tagged_union_schema(schema)
@@ -208,7 +211,7 @@ def _catalogue() -> dict[str, Json]:
         "query",
         "channel",
         {"type": "string", "examples": ["DAPI,CD3", "0"]},
-        "Names or indices, separated by commas; by default all, in a picture at most seven.",
+        "Names or indices, separated by commas; by default all, but at most seven for a picture.",
     )
     z = _parameter(
         "query",
@@ -226,13 +229,8 @@ def _catalogue() -> dict[str, Json]:
         "query",
         "format",
         {"type": "string", "enum": [*FORMATS], "default": "png"},
-        "A picture, or the pixels themselves, (c, y, x) in little endian.",
+        "A picture, or raw pixels, (c, y, x) in little-endian order.",
     )
-    raw = {
-        "application/octet-stream": {
-            "schema": {"type": "string", "contentMediaType": "application/octet-stream"}
-        }
-    }
     html = {"text/html": {"schema": {"type": "string"}}}
     png = {"image/png": {"schema": {"type": "string", "contentMediaType": "image/png"}}}
     return {
@@ -266,15 +264,17 @@ def _catalogue() -> dict[str, Json]:
             "get": _call(
                 "region",
                 "The pixels of a part of an image, or a picture of them.",
-                {**png, **raw},
+                {**png, **_BYTES},
                 [name, box, size, channel, z, series, form],
                 errors=(400, 403, 404, 413, 422),
                 headers={
                     "X-Isoline-Box": _header(
                         "The part that it shows: the box, moved to whole pixels of the picture."
                     ),
-                    "X-Isoline-Shape": _header("Of raw pixels: c,y,x.", required=False),
-                    "X-Isoline-Dtype": _header("Of raw pixels, as numpy calls it.", required=False),
+                    "X-Isoline-Shape": _header("The shape of raw pixels: c,y,x.", required=False),
+                    "X-Isoline-Dtype": _header(
+                        "The numpy data type of raw pixels.", required=False
+                    ),
                 },
             )
         },
@@ -298,17 +298,27 @@ def _uploads() -> dict[str, Json]:
     ]
     png = {"image/png": {"schema": {"type": "string", "contentMediaType": "image/png"}}}
     put = _call("putTile", "Send one tile.", {}, place, status=204, errors=(400, 404, 409, 413))
+    k = _parameter("path", "k", {"type": "integer", "minimum": 0}, "The index of the slice.")
+    put_slice = _call(
+        "putSlice",
+        "Send the values of one slice of a volume, row by row, in little-endian order.",
+        {},
+        [k],
+        status=204,
+        errors=(400, 404, 409, 413),
+    )
     return {
         "/v1/uploads": {
             "post": _call(
                 "createUpload",
                 "Announce the upload of an image for a request; returns which pixels to send.",
-                _json(UploadJson),
+                _json(UploadJson, VolumeUploadJson),
                 status=201,
                 links={
-                    name: _link(name, "upload", "upload") for name in ("putTile", "deleteUpload")
+                    name: _link(name, "upload", "upload")
+                    for name in ("putTile", "putSlice", "deleteUpload")
                 },
-                body=UploadRequestJson,
+                body=(UploadRequestJson, VolumeUploadRequestJson),
                 errors=(400, 404, 409, 413, 422, 429),
             )
         },
@@ -319,6 +329,10 @@ def _uploads() -> dict[str, Json]:
         "/v1/uploads/{upload}/tiles/{level}/{column}/{row}": {
             "parameters": [upload],
             "put": {**put, "requestBody": {"required": True, "content": png}},
+        },
+        "/v1/uploads/{upload}/slices/{k}": {
+            "parameters": [upload],
+            "put": {**put_slice, "requestBody": {"required": True, "content": _BYTES}},
         },
     }
 
@@ -393,7 +407,7 @@ def _jobs() -> dict[str, Json]:
                 "Move the focus: tiles near it are computed first.",
                 _json(JobJson),
                 body=FocusJson,
-                errors=(400, 404, 413),
+                errors=(400, 404, 413, 422),
             ),
             "delete": _call(
                 "cancel",
@@ -452,6 +466,12 @@ _STREAM: Json = {
     )}},
 }  # fmt: skip
 
+_BYTES: Json = {
+    "application/octet-stream": {
+        "schema": {"type": "string", "contentMediaType": "application/octet-stream"}
+    }
+}
+
 _REASONS = {
     200: "Success.",
     201: "Created.",
@@ -478,14 +498,14 @@ def _call(
     parameters: Sequence[Json] = (),
     *,
     status: int = 200,
-    body: type | None = None,
+    body: type | tuple[type, ...] = (),
     errors: Sequence[int] = (),
     headers: Json | None = None,
     links: Json | None = None,
     public: bool = False,
     also: Sequence[int] = (),
 ) -> dict[str, object]:
-    """Return one operation; `body` is the type of the request, `answer` is by media type.
+    """Return one operation; `body` is the type or types of the request, `answer` is by media type.
 
     `status` is that of success, `also` are further statuses without a body.
     """
@@ -506,8 +526,8 @@ def _call(
     operation: dict[str, object] = {"operationId": name, "summary": summary}
     if parameters:
         operation["parameters"] = parameters
-    if body is not None:
-        operation["requestBody"] = {"required": True, "content": _json(body)}
+    if bodies := body if isinstance(body, tuple) else (body,):
+        operation["requestBody"] = {"required": True, "content": _json(*bodies)}
     if public:
         operation["security"] = [{}]
     return {**operation, "responses": responses}
@@ -534,8 +554,9 @@ def _header(description: str, *, required: bool = True) -> dict[str, object]:
     return {"description": description, "required": required, "schema": {"type": "string"}}
 
 
-def _json(kind: type) -> dict[str, Json]:
-    return {JSON: {"schema": _ref(name_of(kind))}}
+def _json(*kinds: type) -> dict[str, Json]:
+    schemas = [_ref(name_of(kind)) for kind in kinds]
+    return {JSON: {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}}
 
 
 def _ref(name: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""The query of `GET /v1/images/NAME/region`: which pixels, and in which form."""
+"""The query of `GET /v1/images/NAME/region`: the part of the image, and the format."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ class RegionQuery:
     box: Rect
     """In image coordinates."""
     size: int | None = None
-    """Longer side of the answer in pixels."""
+    """The longer side of the result in pixels; None for the default."""
     channels: tuple[str, ...] = ()
-    """Names or indices; empty for the default."""
+    """Names or indices of channels; empty for the default."""
     z: int | None = None
     """Plane of a stack, or slice k of a volume; None for the middle."""
     series: str | None = None
     """Which image of a file that contains several, by name or index."""
     is_raw: bool = False
-    """Whether the pixels themselves are requested, not a picture of them."""
+    """Whether raw pixels are requested instead of a picture."""
 
 
 def parse_region(query: Mapping[str, Sequence[str]]) -> RegionQuery:
-    """Return what a query asks for; `query` has all values of each key. Raises Malformed."""
+    """Parse a query, which maps each key to all its values. Raises Malformed."""
     for key, values in query.items():
         if key not in KEYS:
             raise Malformed(f"unknown key {brief(key)}", f"known keys: {', '.join(KEYS)}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import orjson
 from pydantic import (
@@ -46,10 +46,8 @@ from isoline.protocol.values import (
     VoxelBox,
     Whole,
 )
-from isoline.sources.upload import UploadRequest
 
 MAX_BODY_BYTES = 16 << 20
-MAX_CHANNELS = 64
 MAX_PARAMETERS = 1000
 
 Json: TypeAlias = Mapping[str, object]
@@ -188,8 +186,8 @@ class PromptJson(TypedDict):
         list[Position],
         Expected("a list of positions"),
         Field(
-            description="One position for a point, two opposite corners for a box, the positions "
-            "along a scribble, or the corners of a polygon.",
+            description="One position for a point, two opposite corners for a box (or all four of "
+            "its plane in a volume), the positions along a scribble, or the corners of a polygon.",
             json_schema_extra={"minItems": 1},
         ),
     ]
@@ -275,7 +273,7 @@ Replaces = Annotated[
             ],
             tuple,
         ),
-        _at_most(MAX_REPLACED, "replaces"),
+        _at_most(MAX_REPLACED, "ids in replaces"),
         Field(json_schema_extra={"maxItems": MAX_REPLACED}),
         tag("features"),
     ],
@@ -364,7 +362,7 @@ class OptionsJson(TypedDict, total=False):
     ]
     replaces: Annotated[
         Replaces | None,
-        Field(description="An earlier job, or ids of features, whose place the results take."),
+        Field(description="The earlier job, or the ids of features, that the results replace."),
     ]
 
 
@@ -403,7 +401,7 @@ _SEGMENT_REQUEST = TypeAdapter[SegmentRequest](
 REQUEST_KEYS = tuple(get_type_hints(SegmentRequestJson))
 
 
-# --- An upload ---------------------------------------------------------------------------------
+# --- The request of an upload -------------------------------------------------------------------
 
 
 class _Wanted(TypedDict):
@@ -420,55 +418,7 @@ def _upload_purpose(given: Mapping[str, Any]) -> SegmentRequest:
     return _segment_request({"image": "upload:", **given})
 
 
-def _different(names: list[str]) -> tuple[str, ...]:
-    if len(set(names)) < len(names):
-        raise expected("a list of different names")
-    return tuple(names)
-
-
-@strict(
-    examples=[
-        {
-            "size": [31872, 13835],
-            "spacing_um": [0.2457, 0.2457],
-            "request": {"model": "nuclei", "region": [4000, 5000, 6048, 7048]},
-        }
-    ]
-)
-class UploadRequestJson(TypedDict):
-    """The body of `POST /v1/uploads`."""
-
-    size: Size
-    spacing_um: NotRequired[Annotated[Spacing | None, Field(description="Micrometres per pixel.")]]
-    channels: NotRequired[
-        Annotated[
-            tuple[str, ...],
-            Reads(
-                Annotated[
-                    list[Text],
-                    Field(min_length=1, max_length=MAX_CHANNELS),
-                    Expected(f"a list of 1 to {MAX_CHANNELS} names"),
-                ],
-                _different,
-            ),
-            Field(
-                description="The names of the channels; RGB by default.",
-                json_schema_extra={"uniqueItems": True},
-            ),
-        ]
-    ]
-    dtype: NotRequired[Annotated[Literal["uint8", "uint16"], Expected('"uint8" or "uint16"')]]
-    is_slide: NotRequired[
-        Annotated[
-            Flag, Field(description="Whether there is glass around the tissue; true by default.")
-        ]
-    ]
-    request: Annotated[SegmentRequest, Reads(UploadPurposeJson, _upload_purpose)]
-
-
-_UPLOAD_REQUEST = TypeAdapter[UploadRequest](
-    Annotated[UploadRequest, Reads(UploadRequestJson, lambda given: UploadRequest(**given))]
-)
+UploadPurpose = Annotated[SegmentRequest, Reads(UploadPurposeJson, _upload_purpose)]
 
 
 # --- A labelmap to keep ------------------------------------------------------------------------
@@ -631,7 +581,7 @@ def parse_request(body: bytes) -> SegmentRequest:
 
     Raises TooLarge, Malformed, which gives the location in the body, or BadRegion.
     """
-    return request_of(_json_in(body))
+    return request_of(json_in(body))
 
 
 def request_of(value: object) -> SegmentRequest:
@@ -639,14 +589,9 @@ def request_of(value: object) -> SegmentRequest:
     return read(_SEGMENT_REQUEST, value, "the request")
 
 
-def parse_upload(body: bytes) -> UploadRequest:
-    """Parse the body that creates an upload. Raises TooLarge, Malformed or BadRegion."""
-    return read(_UPLOAD_REQUEST, _json_in(body), "the upload")
-
-
 def parse_save(body: bytes) -> SaveRequest:
     """Parse the body that stores a labelmap. Raises TooLarge or Malformed."""
-    return read(_SAVE_REQUEST, _json_in(body), "the body")
+    return read(_SAVE_REQUEST, json_in(body), "the body")
 
 
 def parse_focus(body: bytes) -> XY | SliceName | int:
@@ -654,7 +599,7 @@ def parse_focus(body: bytes) -> XY | SliceName | int:
 
     Raises TooLarge or Malformed.
     """
-    return read(_FOCUS, _json_in(body), "the body")
+    return read(_FOCUS, json_in(body), "the body")
 
 
 def parse_key(text: str) -> str:
@@ -682,7 +627,8 @@ def parse_integer(text: str, where: str, low: int, high: int) -> int:
     return int(text)
 
 
-def _json_in(body: bytes) -> object:
+def json_in(body: bytes) -> object:
+    """Return the parsed JSON of `body`. Raises TooLarge or Malformed."""
     if len(body) > MAX_BODY_BYTES:
         raise TooLarge(
             f"the body has {len(body)} bytes", f"send at most {MAX_BODY_BYTES}: simplify the region"

@@ -21,6 +21,7 @@ from isoline.models.model import Choice, ModelSpec, Number, Parameter, ResultKin
 from isoline.protocol.values import Color, Pair, Positive, Size, Whole
 from isoline.sources.source import ImageInfo
 from isoline.sources.upload import Manifest
+from isoline.sources.uploaded_volume import VolumeManifest
 
 Area = Annotated[
     tuple[int, int, int, int], Field(description="x0, y0, x1, y1 in pixels of this level.")
@@ -263,6 +264,15 @@ class UploadJson(TypedDict):
     pixels: Annotated[Whole, Field(description="The total number of pixels to send.")]
 
 
+class VolumeUploadJson(TypedDict):
+    """An upload: the slices that the viewer has to send."""
+
+    upload: Annotated[str, Field(description="The id of the upload.")]
+    image: Annotated[str, Field(description="The name of this image in requests.")]
+    slices: Annotated[Whole, Field(description="The number of slices to send.")]
+    bytes: Annotated[Whole, Field(description="The total number of bytes to send.")]
+
+
 class SavedJson(TypedDict):
     """A labelmap that is in the archive."""
 
@@ -411,6 +421,17 @@ def upload_json(upload: str, manifest: Manifest) -> UploadJson:
             for layer in manifest.layers
         ],
         "pixels": sum(layer.area.area for layer in manifest.layers),
+    }
+
+
+def volume_upload_json(upload: str, manifest: VolumeManifest) -> VolumeUploadJson:
+    """Return the id of an upload and the number of slices that the viewer has to send."""
+    slices = manifest.volume.grid.size[2]
+    return {
+        "upload": upload,
+        "image": f"upload:{upload}",
+        "slices": slices,
+        "bytes": slices * manifest.slice_bytes,
     }
 
 

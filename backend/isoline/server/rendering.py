@@ -65,9 +65,8 @@ class Regions:
         """Keep volumes below `settings.volumes`, so that a slice does not cost a volume."""
         self._limits = settings.limits
         self._cache = VolumeCache(settings.volumes, settings.limits.volume_cache_mib << 20)
-        self._loading = threading.Lock()
-        """Held while a volume is read, so that requests for its slices read it only once."""
         self._sources = OpenSources()
+        self._lock = threading.Lock()
         self._windows: LRUCache[tuple[str, int], Window] = LRUCache(_REMEMBERED)
 
     def read(self, found: Found, query: RegionQuery) -> Pixels:
@@ -106,9 +105,6 @@ class Regions:
             check_size(found.name, info.volume.grid, self._limits.volume_mib)
             opening = partial(CachedVolume, info, self._cache, opening)
         with self._sources.reading((found.path, info.reader, info.fingerprint), opening) as source:
-            if isinstance(source, VolumeSource):
-                with self._loading:
-                    source.voxels()
             yield source
 
     def _read(
@@ -130,8 +126,12 @@ class Regions:
         if info.dtype == np.uint8:
             return display.full_range(info.dtype)
         key = info.fingerprint, channel
-        if (window := self._windows.get(key)) is None:
-            window = display.window_of(_sample(source, channel))
+        with self._lock:
+            known = self._windows.get(key)
+        if known is not None:
+            return known
+        window = display.window_of(_sample(source, channel))
+        with self._lock:
             self._windows[key] = window
         return window
 

@@ -21,6 +21,7 @@ from isoline.errors import Conflict, NotSupported
 from isoline.server import stalled
 from isoline.server.app import create_app
 from isoline.server.audit import JsonLines
+from isoline.server.lifeline import Lifeline
 from isoline.server.services import Services
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ def _threads(settings: Settings) -> int:
 def _serve_gunicorn(settings: Settings, around: Around) -> None:
     from gunicorn.app.base import BaseApplication
 
+    lifeline = Lifeline()
+
     class Application(BaseApplication):  # type: ignore[misc]
         def load_config(self) -> None:
             options = {
@@ -101,6 +104,7 @@ def _serve_gunicorn(settings: Settings, around: Around) -> None:
                 "graceful_timeout": 5,
                 "accesslog": None,
                 "loglevel": "warning",
+                "post_fork": lambda _server, _worker: lifeline.hold(),
                 "post_worker_init": lambda worker: _wind_down_at_once(worker.app.backend),
                 "certfile": settings.server.certificate or None,
                 "keyfile": settings.server.key or None,

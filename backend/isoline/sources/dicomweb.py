@@ -17,7 +17,9 @@ from requests.adapters import HTTPAdapter
 from isoline.errors import UnknownImage, Unreadable
 from isoline.extras import radiology
 from isoline.sources.archive import Archive
-from isoline.sources.dicom_series import DicomSource, Series, Slice, decoded, plain, stored_frame
+from isoline.sources.dicom_frames import Slice
+from isoline.sources.dicom_pixels import decoded, plain, stored_frame
+from isoline.sources.dicom_series import DicomSource, Series
 from isoline.sources.source import Remote
 from isoline.sources.volume import check_size
 from isoline.sources.volume_cache import VolumeCache

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from isoline.errors import Unreadable
+from isoline.sources.dicom_head import read_head
 
 BLOCK = 64 * 1024
 SAMPLES = 32
@@ -76,22 +77,12 @@ def _files(folder: Path) -> list[Path]:
 
 def _series(path: Path) -> list[Path]:
     """Return the DICOM files in the folder of `path` that belong to its series, one per level."""
-    wanted = _series_uid(path)
-    if wanted is None:
+    head = read_head(path)
+    if head is None or head.series is None:
         return [path]
     beside = (file for file in _files(path.parent) if file.suffix.lower() == ".dcm")
-    return [file for file in beside if _series_uid(file) == wanted]
-
-
-def _series_uid(path: Path) -> str | None:
-    import pydicom  # here, since importing it takes longer than opening most files
-
-    try:
-        head = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
-        uid = head.get("SeriesInstanceUID")
-    except Exception:  # not DICOM, or damaged: pydicom raises errors of many kinds
-        return None
-    return None if uid is None else str(uid)
+    heads = ((file, read_head(file)) for file in beside)
+    return [file for file, each in heads if each is not None and each.series == head.series]
 
 
 def _digest(path: Path) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from isoline.errors import Broken, IsolineError, NotFound, Unreadable
 from isoline.plugins import Plugins
+from isoline.sources.dicom_head import read_head
 from isoline.sources.source import Remote, Source
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,6 @@ ignores OME-XML, the orientation and whether levels fit. large_image ignores col
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _INDEX_SUFFIXES = (".mrxs", ".vms", ".vmu")
 """Slides whose file names others, and whose first bytes say nothing."""
-_SLIDE = "1.2.840.10008.5.1.4.1.1.77.1.6"
 _FOLDERS = re.compile(
     r"(?<![\w.])(?:\.{0,2}/|[A-Za-z]:[\\/]|\\\\)(?:[^\s'\"<>|:;]+[\\/])*(?=[^\s/\\])"
 )
@@ -122,8 +122,10 @@ def _readers_for(path: Path) -> Iterable[str]:
     for magic, suffixes in _PLAIN.items():
         if head.startswith(magic) and path.suffix.lower() in suffixes:
             return ("plain",)
-    if head.endswith(b"DICM") and not is_slide(path):
-        return ("dicom",)
+    if head.endswith(b"DICM"):
+        dicom = read_head(path)
+        if dicom is None or not dicom.is_slide:
+            return ("dicom",)
     if head[:4] in _TIFF_MAGIC:
         return (*_tiff_readers(path), *SOURCES.added())
     return (*READERS, *SOURCES.added())
@@ -134,14 +136,3 @@ def _tiff_readers(path: Path) -> tuple[str, ...]:
 
     generic = OpenSlide.detect_format(path) in (None, "generic-tiff")
     return _GENERIC_TIFF_READERS if generic else _TIFF_READERS
-
-
-def is_slide(path: Path) -> bool:
-    """Return whether a DICOM file is a whole slide (VL Whole Slide Microscopy, PS3.4 B.5)."""
-    from pydicom import dcmread
-
-    try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"], force=True)
-        return bool(header.get("SOPClassUID", _SLIDE) == _SLIDE)
-    except Exception:  # pydicom raises errors of many kinds for damaged files
-        return False

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from isoline.geometry.grid import XY, Box
 from isoline.sources.pixel_size import NO_SPACING
 from isoline.sources.pyramid import RGB, TileCache, paste, white
 from isoline.sources.source import ImageInfo, Level, Source
+from isoline.sources.upload_manifest import Part, UploadManifest
 
 MANIFEST = "upload.json"
 _MODES = {"uint8": ("L",), "uint16": ("I;16", "I;16B")}
@@ -36,8 +36,11 @@ class UploadLevel:
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """The metadata of an upload, without its pixels."""
+class Manifest(UploadManifest):
+    """The metadata of an uploaded picture, without its pixels."""
+
+    noun: ClassVar[str] = "tile"
+    file_name: ClassVar[str] = MANIFEST
 
     size: tuple[int, int]
     """(width, height) of the whole image at full resolution."""
@@ -48,8 +51,10 @@ class Manifest:
     tile_px: int
     layers: tuple[UploadLevel, ...]
     """Full resolution first."""
-    fingerprint: str = ""
-    """Digest of all pixels, once they have arrived."""
+
+    @property
+    def parts(self) -> Iterator[Part]:
+        return iter(self.tiles)
 
     @property
     def tiles(self) -> Iterator[tuple[int, int, int]]:
@@ -66,11 +71,15 @@ class Manifest:
         x, y, side = column * self.tile_px, row * self.tile_px, self.tile_px
         return self.layers[level].area.intersect(Box(x, y, x + side, y + side))
 
-    def with_fingerprint(self, fingerprint: str) -> Manifest:
-        return dataclasses.replace(self, fingerprint=fingerprint)
+    def has(self, part: Part) -> bool:
+        return len(part) == 3 and part[0] < len(self.layers) and not self.tile(*part).empty
 
-    def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+    def decode(self, part: Part, body: bytes) -> NDArray[np.generic]:
+        level, column, row = part
+        return decode(body, self, self.tile(level, column, row))
+
+    def part_file(self, part: Part) -> str:
+        return "{}-{}-{}.png".format(*part)
 
     @classmethod
     def of_json(cls, text: str) -> Manifest:
@@ -153,7 +162,7 @@ class UploadSource(Source):
 
     def _load(self, level: int, column: int, row: int) -> NDArray[np.generic]:
         """Return (y, x, c) of a whole cell; values outside the area are never used."""
-        name, side = tile_file(level, column, row), self._manifest.tile_px
+        name, side = self._manifest.part_file((level, column, row)), self._manifest.tile_px
         box = self._manifest.tile(level, column, row)
         try:
             pixels = decode((self._directory / name).read_bytes(), self._manifest, box)
@@ -163,11 +172,6 @@ class UploadSource(Source):
         x, y = column * side, row * side
         cell[Box(x, y, x + side, y + side).slices_of(box)] = pixels
         return cell
-
-
-def tile_file(level: int, column: int, row: int) -> str:
-    """Return the name of a tile's file, in the folder of the manifest."""
-    return f"{level}-{column}-{row}.png"
 
 
 def decode(png: bytes, manifest: Manifest, box: Box) -> NDArray[np.generic]:

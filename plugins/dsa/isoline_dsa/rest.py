@@ -21,9 +21,10 @@ from girder.exceptions import RestException
 from girder.models.file import File
 from girder.models.item import Item
 
+from isoline_client.transport import Lines
 from isoline_dsa import images, settings
 from isoline_dsa.runs import RUNNING, Run
-from isoline_dsa.server import Lines, ServerError
+from isoline_dsa.server import ServerError
 
 REQUEST_KEYS = ("model", "title", "region", "focus", "parameters", "simplify_px")
 """The keys that a browser may send in a request; the image is always the item in the route."""

@@ -12,7 +12,8 @@ import datetime
 import logging
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from bson import ObjectId
@@ -23,7 +24,7 @@ from girder.models.model_base import Model
 from girder.models.user import User
 from pymongo.errors import PyMongoError
 
-from isoline_client import Client, ClientError
+from isoline_client import Client, ClientError, Json, events
 from isoline_dsa import annotations, images, settings
 from isoline_dsa.elements import MAX_ELEMENTS, parts
 from isoline_dsa.server import NO_ANSWER, ServerError, explained
@@ -31,7 +32,6 @@ from isoline_dsa.server import NO_ANSWER, ServerError, explained
 log = logging.getLogger(__name__)
 
 RUNNING, STOPPED = "running", "stopped"
-ENDS = {"done": "done", "cancelled": "cancelled", "failed": "failed"}
 BEAT_SECONDS = 2.0
 """The interval at which a follower records that it is alive."""
 DEAD_SECONDS = 10.0
@@ -199,9 +199,8 @@ class Follower:
             for annotation_id in self._run["annotations"]:
                 self._known |= annotations.recount(annotation_id)
             self._run["elements"] = len(self._known)
-            seq = self._run["seq"]
-            for event in self._job.events_json(seq, format="dsa", stop=self._stopped):
-                if event["event"] != "progress" and not self._is_ours():
+            for event in self._job.events(self._run["seq"], format="dsa", stop=self._stopped):
+                if not isinstance(event, events.Progress) and not self._is_ours():
                     return
                 self._take(event)
             if self._stopped.is_set():
@@ -219,24 +218,29 @@ class Follower:
     def _headers(self) -> dict[str, str]:
         return {"Girder-Token": images.read_token(self._creator())}
 
-    def _take(self, event: dict[str, Any]) -> None:
-        run, kind = self._run, event["event"]
-        if kind == "started":
-            self._runs.set(run, scope=event["scope"], tiles=event["tiles"], started=event)
-        elif kind == "contours" and not event["provisional"]:
-            self._store(event["features"])
-        elif kind == "progress":
-            run.update(tilesDone=event["tiles_done"], tiles=event["tiles"])
-        elif kind == "warned":
-            self._runs.set(run, warnings=[*run["warnings"], event["message"]][-20:])
-        run["seq"] = event["seq"]
-        if kind in ENDS:
-            run["objects"] = event.get("objects", run["objects"])
-            self._end(ENDS[kind], event.get("message", ""))
-        elif kind == "contours":
-            self._runs.set(run, seq=run["seq"], elements=run["elements"])
+    def _take(self, event: events.Event) -> None:
+        run = self._run
+        run["seq"] = event.seq
+        match event:
+            case events.Started():
+                self._runs.set(run, scope=event.scope, tiles=event.tiles, started=asdict(event))
+            case events.Contours():
+                if not event.provisional:
+                    self._store(event.features)
+                self._runs.set(run, seq=event.seq, elements=run["elements"])
+            case events.Progress():
+                run.update(tilesDone=event.tiles_done, tiles=event.tiles)
+            case events.Warned():
+                self._runs.set(run, warnings=[*run["warnings"], event.message][-20:])
+            case events.Done():
+                run["objects"] = event.objects
+                self._end("done", "")
+            case events.Failed():
+                self._end("failed", event.message)
+            case events.Cancelled():
+                self._end("cancelled", "")
 
-    def _store(self, features: list[dict[str, Any]]) -> None:
+    def _store(self, features: Sequence[Json]) -> None:
         """Append to the last part, and to further ones if it is full."""
         run = self._run
         new = [each for each in features if each["id"] not in self._known]

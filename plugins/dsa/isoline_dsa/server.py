@@ -8,17 +8,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from email.utils import formatdate
-from typing import Any
 
-from isoline_client import PROTOCOL, ClientError, Json
-from isoline_client.transport import Headers, Transport
+from isoline_client import ONCE, PROTOCOL, Client, ClientError, Json
+from isoline_client.transport import Lines
 
 NO_ANSWER = 502
-
-Lines = Generator[bytes, None, None]
-"""The lines of an NDJSON stream, including empty ones. Closing it closes the connection."""
 
 
 class ServerError(Exception):
@@ -41,27 +38,30 @@ class Server:
         """Use the server at `url`; `token` is the access token, "" for none."""
         self._url = url
         self._token = token
-        self._silence = silence_seconds
+        self._policy = replace(ONCE, silence_seconds=silence_seconds)
 
     def health(self) -> Json:
         """Return its status, its version and the number of its workers."""
-        return self._answer("GET", "/v1/health")
+        with self._asking() as client:
+            return client.health()
 
-    def models(self) -> Any:
+    def models(self) -> list[Json]:
         """Return all models, with their labels and parameters."""
-        return self._answer("GET", "/v1/models")["models"]
+        with self._asking() as client:
+            return client.models()
 
     def submit(self, request: Json, key: str, girder_token: str) -> str:
         """Queue `request` and return the id of its job; the pixels are read with `girder_token`.
 
         Submitting a request again with the same `key` does not create another job.
         """
-        headers = {"Girder-Token": girder_token, "Idempotency-Key": key}
-        return str(self._answer("POST", "/v1/jobs", request, headers)["job"])
+        with self._asking(girder_token) as client:
+            return client.submit_request(request, key=key).id
 
     def segment(self, request: Json, girder_token: str) -> Lines:
         """Return the lines of the response to `request`; closing them cancels it."""
-        return self._lines("POST", "/v1/segment", request, girder_token)
+        with self._asking(girder_token) as client:
+            return _begun(client.segment_lines(request))
 
     def events(self, job: str, after: int, girder_token: str) -> Lines:
         """Return the lines of the events of `job` after event number `after`.
@@ -69,36 +69,27 @@ class Server:
         The server checks with `girder_token` that the image may be read, and resumes the job with
         it if the job was parked when the server was restarted.
         """
-        path = f"/v1/jobs/{job}/events?after={after}&format=dsa"
-        return self._lines("GET", path, None, girder_token)
+        with self._asking(girder_token) as client:
+            return _begun(client.job(job).lines(after, format="dsa"))
 
     def focus(self, job: str, point: list[float]) -> None:
         """Move the focus to `point`, in image pixels: the nearest tiles are computed first."""
-        self._answer("PATCH", f"/v1/jobs/{job}", {"focus": point})
+        if len(point) != 2:
+            raise ServerError(400, "The focus is a point, [x, y].")
+        x, y = point
+        with self._asking() as client:
+            client.job(job).focus(x, y)
 
     def cancel(self, job: str) -> None:
         """Cancel `job`; the results so far are kept."""
-        self._answer("DELETE", f"/v1/jobs/{job}")
-
-    def _answer(
-        self, method: str, path: str, body: Json | None = None, headers: Headers | None = None
-    ) -> Json:
-        with self._explained():
-            return self._http(headers or {}).answer(method, path, body)
-
-    def _lines(self, method: str, path: str, body: Json | None, girder_token: str) -> Lines:
-        lines = self._http({"Girder-Token": girder_token}).lines(method, path, body)
-        with self._explained():
-            first = [*itertools.islice(lines, 1)]  # a refusal is raised before the first line
-        return _to_their_end(first, lines)
-
-    def _http(self, headers: Headers) -> Transport:
-        return Transport(self._url, self._token, lambda: headers, self._silence)
+        with self._asking() as client:
+            client.job(job).cancel()
 
     @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _asking(self, girder_token: str = "") -> Iterator[Client]:
+        headers = {"Girder-Token": girder_token} if girder_token else {}
         try:
-            yield
+            yield Client(self._url, self._token, headers=lambda: headers, policy=self._policy)
         except ClientError as error:
             raise explained(error, self._url) from error
 
@@ -133,6 +124,11 @@ def _header(retry_after: float) -> str:
     if retry_after.is_integer():
         return f"{retry_after:.0f}" if retry_after else ""
     return formatdate(round(time.time() + retry_after), usegmt=True)
+
+
+def _begun(lines: Lines) -> Lines:
+    first = [*itertools.islice(lines, 1)]  # a refusal is raised before the first line
+    return _to_their_end(first, lines)
 
 
 def _to_their_end(first: list[bytes], lines: Lines) -> Lines:

@@ -10,6 +10,7 @@ import {Packed, paint} from './runs.js';
 
 /**
  * @typedef {object} Canvas a labelmap
+ * @property {number} size how many slices it has
  * @property {number} columns of its slices
  * @property {(k: number) => Uint8Array} read returns the segment of each pixel of slice k, row by row;
  *     0 for none
@@ -54,6 +55,19 @@ export class Drawing {
             drawn: new Packed(drawn),
             provisional
         });
+    }
+
+    /**
+     * Empty the slices that are not in `listed`, where this run or the earlier one drew; return those
+     * that changed.
+     *
+     * @param {Set<number>} listed
+     */
+    clear(listed) {
+        const isDrawn = (k) => this._slices.has(k) || this._canvas.read(k).some((value) => this._replaced.has(value));
+        const others = Array.from({length: this._canvas.size}, (_, k) => k).filter((k) => !listed.has(k) && isDrawn(k));
+        others.forEach((k) => this.draw(k, []));
+        return others;
     }
 
     /** Remove provisional results; return the slices that changed. */

@@ -55,7 +55,7 @@ export function promptOf({metadata, data}) {
     const handles = data.handles?.points ?? [];
     const points = {
         point: () => handles.slice(0, 1),
-        box: () => [handles[0], handles[3]], // two opposite corners of the four
+        box: () => handles.slice(0, 4), // two corners would not say in which plane they lie
         scribble: () => data.contour.polyline,
         polygon: () => data.contour.polyline
     }[tool.kind]();

@@ -212,7 +212,10 @@ export class Run {
         this.messages.push(message);
     }
 
-    async _draw({slices, provisional}) {
+    async _draw({slices, provisional, whole}) {
+        if (whole) {
+            this._clear(slices);
+        }
         for (const slice of slices) {
             if (this._following.signal.aborted) {
                 break;
@@ -232,6 +235,16 @@ export class Run {
             if (performance.now() - this._began > FRAME_MS) {
                 await this._turn;
             }
+        }
+    }
+
+    /** Empty all slices but these. */
+    _clear(slices) {
+        const {exists} = this.labelmap;
+        const cleared = exists ? this._drawing.clear(new Set(slices.map((each) => this.labelmap.numberOf(each)))) : [];
+        if (cleared.length) {
+            this._turn ??= this._giveTurn();
+            cleared.forEach((k) => this._unshown.add(k));
         }
     }
 

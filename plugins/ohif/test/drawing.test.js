@@ -13,6 +13,7 @@ class Slices {
         this.holds = new Set(locked);
     }
 
+    get size() { return this._pixels.length; }
     read(k) { return this._pixels[k]; }
     write(k, pixels) { this._pixels[k].set(pixels); }
     segments() { return this.has; }
@@ -92,6 +93,15 @@ test('what was only provisional goes at the end, strokes stay', () => {
     assert.equal(slices.text(0), '2...22');
     assert.equal(slices.text(1), '.11...');
     assert.deepEqual(drawing.slices, [1]);
+});
+
+test('what is the whole result empties the other slices, strokes stay', () => {
+    const slices = new Slices(['1.....', '2.....', '......', '2.1...']);
+    const drawing = new Drawing(slices, {replaced: new Set([1])});
+    drawing.draw(2, layers('11....'), true);
+    slices.brush('112...', 2);
+    assert.deepEqual(drawing.clear(new Set([3])), [0, 2]);
+    assert.deepEqual([0, 1, 2, 3].map((k) => slices.text(k)), ['......', '2.....', '..2...', '2.1...']);
 });
 
 test('undo brings back what was there, not what the user drew elsewhere', () => {

@@ -1,36 +1,135 @@
 /*
- * The plugin's client as a driver of docs/conformance.md: it submits, follows and looks elsewhere.
+ * The plugin as a driver of docs/conformance.md: its client follows a server, its session draws into
+ * an OHIF in memory.
  *
+ *     isoline conformance -- node plugins/ohif/test/driver.mjs
  *     isoline conformance --reconnecting -- node plugins/ohif/test/driver.mjs
  */
 
 import {text} from 'node:stream/consumers';
 
 import {Client, ISOLINE} from '../src/client.js';
+import {TOOLS, promptOf} from '../src/gestures.js';
 import {Latest, Policy} from '../src/retry.js';
+import {Session} from '../src/session.js';
+import {Viewer} from '../src/viewer.js';
+import {InMemoryOHIF} from './ohif.js';
+import {RecordedServer} from './recorded.js';
 
-const {url, request, looks = [], limits = {}} = JSON.parse(await text(process.stdin));
-const milliseconds = Object.entries(limits).map(([key, seconds]) => [key.replace('_seconds', ''), 1000 * seconds]);
-const client = new Client(url, undefined, new Policy(ISOLINE, Object.fromEntries(milliseconds)));
-const latest = new Latest();
+const MODES = {
+    capabilities: async () => tell(['volumes', 'volume_prompts', 'rerun', 'follow']),
+    request: async (input) => tell(await requestFor(JSON.parse(input))),
+    events: async (input) => tell(await shown([input])),
+    rerun: async (input) => tell(await shown(JSON.parse(input).runs.map(asLines))),
+    follow: (input) => follow(JSON.parse(input))
+};
 
-function tell(line) {
-    process.stdout.write(`${JSON.stringify(line)}\n`);
+function tell(value) {
+    process.stdout.write(`${JSON.stringify(value)}\n`);
 }
 
-function look(job, focus) {
-    // where to look first is a wish: when it fails nothing is lost
-    latest.send((signal) => client.look(job, {focus}, {signal})).catch(() => {});
+function asLines(events) {
+    return events.map((event) => `${JSON.stringify(event)}\n`).join('');
 }
 
-await fetch('data:,'); // the first one loads its code, which would count as silence of the server
-try {
-    const {job} = await client.create(request);
-    for await (const {event, seq} of client.events(job)) {
-        tell({event, seq});
-        looks.filter(({after}) => after === seq).forEach(({focus}) => look(job, focus));
+/** Return a session on a volume, and the server that it asks instead of one over HTTP. */
+function sessionOn(volume) {
+    const server = new RecordedServer();
+    globalThis.fetch = server.fetch;
+    const ohif = new InMemoryOHIF(volume);
+    const session = new Session(new Client('http://recorded'), new Viewer(ohif), 'archive');
+    return {session, server, ohif};
+}
+
+// Gestures to requests
+
+/** Resolve to the body that is sent for what the user did. */
+async function requestFor(gesture) {
+    const {session, server, ohif} = sessionOn(gesture.volume);
+    const model = {
+        name: gesture.model, title: gesture.model, version: '1', prompts: ['point'],
+        labels: [{name: 'Nucleus', color: [228, 26, 28]}]
+    };
+    const request = server.unanswered();
+    if (gesture.gesture === 'whole') {
+        ohif.lookAt(gesture.looking_at_slice);
+        session.start(model, gesture.parameters);
+    } else {
+        session.pointer.offer([model]);
+        await point(session.pointer, gesture, server);
     }
-} catch (error) {
-    tell({error: error.message});
+    return {...await request, image: gesture.image}; // the series on screen is the image of the recording
 }
-process.exit(0); // a look that is still tried again is not waited for
+
+/** Do what a user does who points at objects. */
+async function point(pointer, {drawn, steps}, server) {
+    pointer.live = Boolean(steps);
+    for (const step of steps ?? drawn.map((draw) => ({draw}))) {
+        if (step.undo) {
+            await pointer.undo();
+        } else if (step.accept) {
+            await pointer.next();
+        } else {
+            if (step.answer) {
+                server.answer(step.answer);
+            }
+            const mark = markOf(step.draw);
+            const taken = pointer.take({prompt: promptOf(mark), mark});
+            await (step.answer || !pointer.live ? taken : null);
+        }
+    }
+    if (!pointer.live) {
+        pointer.answer();
+    }
+}
+
+/** Return an annotation as cornerstone makes it. */
+function markOf({kind, include = true, points, from, to}) {
+    const tool = TOOLS.find((each) => each.kind === kind && each.include === include);
+    const handles = from ? [from, from, to, to] : points;
+    return {metadata: {toolName: tool.name}, data: {handles: {points: handles}, contour: {polyline: points}}};
+}
+
+// Events to what is shown
+
+/** Resolve to the labels of all voxels after one run after the other: slices of rows of numbers. */
+async function shown(streams) {
+    const {model: name, labels, volume} = JSON.parse(streams[0].split('\n').find(Boolean));
+    const {session, server} = sessionOn(volume);
+    for (const stream of streams) {
+        const isLost = server.job(stream);
+        await Promise.race([session.start({name, title: name, labels}, {}), isLost]);
+    }
+    const {labelmap} = session.run;
+    const labelOf = new Map([...labelmap.origins].map(
+        ([index, {label}]) => [index, labels.findIndex((each) => each.name === label) + 1]));
+    const [columns, rows] = volume.size;
+    return volume.slices.map((slice) => {
+        const pixels = [...labelmap.read(labelmap.numberOf(slice))].map((value) => labelOf.get(value) ?? 0);
+        return Array.from({length: rows}, (_, j) => pixels.slice(j * columns, (j + 1) * columns));
+    });
+}
+
+// Following a job
+
+async function follow({url, request, looks = [], limits = {}, token}) {
+    const milliseconds = Object.entries(limits).map(([key, seconds]) => [key.replace('_seconds', ''), 1000 * seconds]);
+    const policy = new Policy(ISOLINE, Object.fromEntries(milliseconds));
+    const client = new Client(url, () => (token ? `Bearer ${token}` : ''), policy);
+    const latest = new Latest();
+    await fetch('data:,'); // the first one loads its code, which would count as silence of the server
+    try {
+        const {job} = await client.create(request);
+        for await (const {event, seq} of client.events(job)) {
+            tell({event, seq});
+            // where to look first is a wish: when it fails nothing is lost
+            looks.filter(({after}) => after === seq).forEach(({focus}) => (
+                latest.send((signal) => client.look(job, {focus}, {signal})).catch(() => {})));
+        }
+    } catch (error) {
+        tell({error: error.message});
+    }
+}
+
+await MODES[process.argv[2]](await text(process.stdin));
+process.exit(0); // what is still drawn again or tried again is not waited for

@@ -166,7 +166,7 @@ test('annotations of the viewer are prompts', () => {
     const drawn = (toolName, data) => promptOf({metadata: {toolName}, data});
     assert.deepEqual(drawn('IsolineNotPoint', {handles: {points: [[1, 2, 3]]}}), {...B, points: [[1, 2, 3]]});
     assert.deepEqual(drawn('IsolineBox', {handles: {points: corners}}),
-        {kind: 'box', points: [[0, 0, 5], [9, 7, 5]], include: true});
+        {kind: 'box', points: corners, include: true});
     assert.deepEqual(drawn('IsolineNotScribble', {contour: {polyline: line}}),
         {kind: 'scribble', points: line, include: false});
     assert.deepEqual(drawn('IsolineLasso', {contour: {polyline: line}}).kind, 'polygon');

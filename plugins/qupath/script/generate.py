@@ -1,7 +1,7 @@
-"""Make the script: `main.groovy` and, behind it, the classes of the extension as they are.
+"""Generate the script from `main.groovy` and the unchanged classes of the extension.
 
-The classes keep to the part of Java that Groovy 4 reads in the same way, so that script and jar
-cannot drift apart. Groovy compiles them statically.
+The classes use only the part of Java that is also valid Groovy 4, so that the script and the jar
+cannot differ. Groovy compiles them statically.
 """
 
 from __future__ import annotations

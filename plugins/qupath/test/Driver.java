@@ -5,7 +5,7 @@ import com.google.gson.JsonElement;
 import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import java.io.IOException;
-import java.io.InputStreamReader;
+import java.io.PrintStream;
 import java.net.InetAddress;
 import java.net.ServerSocket;
 import java.net.Socket;
@@ -13,8 +13,10 @@ import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.List;
 
-/** The client's network code without QuPath, driven as docs/conformance.md says. */
+/** A driver of the client (docs/conformance.md): its network code here, the rest in `Replay`. */
 public final class Driver {
+
+    private static final PrintStream OUT = new PrintStream(System.out, true, StandardCharsets.UTF_8);
 
     private final IsolineClient client;
     private final JsonArray looks;
@@ -27,30 +29,55 @@ public final class Driver {
                 limit(limits, "request_seconds", protocol.request),
                 limit(limits, "stream_seconds", protocol.stream),
                 RetryPolicy.machine());
-        client = new IsolineClient(assignment.get("url").getAsString(), "").following(policy);
+        String token = assignment.has("token") ? assignment.get("token").getAsString() : "";
+        client = new IsolineClient(assignment.get("url").getAsString(), token).following(policy);
         looks = assignment.has("looks") ? assignment.getAsJsonArray("looks") : new JsonArray();
     }
 
     public static void main(String[] arguments) throws Exception {
-        if (arguments.length != 1 || !arguments[0].equals("follow")) {
-            System.err.println("usage: Driver follow < ASSIGNMENT; see docs/conformance.md");
-            System.exit(2);
+        switch (arguments.length == 1 ? arguments[0] : "") {
+            case "capabilities":
+                print(capabilities());
+                break;
+            case "request":
+                print(Replay.request(read().getAsJsonObject()));
+                break;
+            case "events":
+                print(Replay.shown(System.in.readAllBytes()));
+                break;
+            case "follow":
+                warmUp();
+                JsonObject assignment = read().getAsJsonObject();
+                new Driver(assignment).run(assignment.getAsJsonObject("request"));
+                break;
+            default:
+                System.err.println("usage: Driver MODE; see docs/conformance.md");
+                System.exit(2);
         }
-        warmUp();
-        JsonObject assignment = JsonParser.parseReader(new InputStreamReader(System.in, StandardCharsets.UTF_8))
-                .getAsJsonObject();
-        Driver driver = new Driver(assignment);
-        try {
-            driver.follow(driver.client.submit(assignment.getAsJsonObject("request")).get("job").getAsString());
-        } catch (IOException e) {
-            JsonObject line = new JsonObject();
-            line.addProperty("error", driver.client.explain(e));
-            print(line);
-        }
-        System.exit(0); // a look that is still tried again is not waited for
+        System.exit(0); // without waiting for requests that are still being retried
     }
 
-    /** Load the classes of the client, which takes Java a second on a busy machine and is not to be measured. */
+    private static JsonArray capabilities() {
+        JsonArray capabilities = new JsonArray();
+        List.of("regions", "spacing", "contours", "prompts", "follow").forEach(each -> capabilities.add(each));
+        return capabilities;
+    }
+
+    private static JsonElement read() throws IOException {
+        return JsonParser.parseString(new String(System.in.readAllBytes(), StandardCharsets.UTF_8));
+    }
+
+    private void run(JsonObject request) throws InterruptedException {
+        try {
+            follow(client.submit(request).get("job").getAsString());
+        } catch (IOException e) {
+            JsonObject line = new JsonObject();
+            line.addProperty("error", client.explain(e));
+            print(line);
+        }
+    }
+
+    /** Load the classes of the client, which may take a second and must not be measured. */
     private static void warmUp() throws IOException, InterruptedException {
         String problem = "{\"code\":\"Busy\",\"detail\":\"busy\",\"remedy\":\"\"}";
         List<String> answers = List.of("", answer("503 Service Unavailable", problem),
@@ -68,7 +95,7 @@ public final class Driver {
         }
     }
 
-    /** Answer one connection after another and close it; an empty answer is none. */
+    /** Respond to one connection after another and close it; an empty response sends nothing. */
     private static void serve(ServerSocket server, List<String> answers) {
         for (String answer : answers) {
             try (Socket socket = server.accept()) {
@@ -115,8 +142,8 @@ public final class Driver {
         return limits.has(key) ? Duration.ofMillis(Math.round(limits.get(key).getAsDouble() * 1000)) : otherwise;
     }
 
-    private static void print(JsonObject line) {
-        System.out.println(line);
-        System.out.flush();
+    private static void print(JsonElement value) {
+        OUT.println(value);
+        OUT.flush();
     }
 }

@@ -71,7 +71,7 @@ public final class Harness {
         System.exit(0);
     }
 
-    /** Return the slide that is asked for, with the annotation in `region` selected. */
+    /** Return the requested slide, with the annotation in `region` selected. */
     public static ImageData<BufferedImage> image(JsonObject asked) throws Exception {
         ImageData<BufferedImage> image = new ImageData<>(new Slide(asked));
         JsonArray features = asked.has("drawn") ? asked.getAsJsonArray("drawn") : new JsonArray();
@@ -92,7 +92,7 @@ public final class Harness {
         return PathIO.readObjectsFromGeoJSON(new ByteArrayInputStream(collection.getBytes("UTF-8")));
     }
 
-    /** Do what `steps` say in a session, and tell after each what is there. */
+    /** Perform `steps` in a session, and report the state after each. */
     private static void clicks(IsolineClient client, JsonObject asked, Map<String, Object> said) throws Exception {
         ImageData<BufferedImage> image = image(asked);
         PathObject root = image.getHierarchy().getRootObject();
@@ -153,7 +153,7 @@ public final class Harness {
         gui.shutdown();
     }
 
-    /** Run on everything that is selected, as the menu does. */
+    /** Run on all selected objects, like the menu. */
     private static void several(IsolineClient client, JsonObject asked, Map<String, Object> said) throws Exception {
         ImageData<BufferedImage> image = image(asked);
         List<PathObject> parents = Isoline.parents(image, "selected");
@@ -237,7 +237,7 @@ public final class Harness {
         gui.shutdown();
     }
 
-    /** Do `action` in a moment, from another thread. */
+    /** Perform `action` after a moment, on another thread. */
     private static void later(Runnable action) {
         new Thread(() -> {
             try {
@@ -249,7 +249,7 @@ public final class Harness {
         }).start();
     }
 
-    /** Lock one object, name another, draw in a third, move a corner of a fourth; return their ids. */
+    /** Lock one object, name another, draw inside a third, move a corner of a fourth; return their ids. */
     private static List<String> edit(PathObject parent) {
         List<PathObject> children = new ArrayList<>(parent.getChildObjects());
         children.get(0).setLocked(true);
@@ -316,7 +316,7 @@ public final class Harness {
         return asked.has(key) ? asked.get(key).getAsString() : "";
     }
 
-    /** A slide in memory, or one that exists only as a URI. */
+    /** A slide in memory, or one of which only the URI exists. */
     private static final class Slide implements ImageServer<BufferedImage> {
 
         private final JsonObject asked;

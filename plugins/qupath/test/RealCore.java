@@ -107,7 +107,7 @@ public final class RealCore {
                 + kinds + " " + measured);
     }
 
-    /** Return a white image that says that it is the file at `uri`. */
+    /** Return a white image that claims to be the file at `uri`. */
     @SuppressWarnings("unchecked")
     private static ImageServer<BufferedImage> slide(String uri, int width, int height) throws Exception {
         BufferedImage pixels = new BufferedImage(16, 16, BufferedImage.TYPE_INT_RGB);

@@ -14,13 +14,13 @@ import java.util.TreeMap;
 import java.util.concurrent.CancellationException;
 
 /**
- * Plays attempts that fail as they are told, against a clock that only the pauses move on.
+ * Plays attempts that fail as specified, with a clock that advances only during pauses.
  *
- * Reads a JSON list of scenes from its only argument and prints what happened in each.
+ * Reads a JSON list of scenes from its only argument and prints the events of each.
  */
 public final class Retrying {
 
-    /** Time that stands still but for `sleep` and `work`, and a chance that is told. */
+    /** A clock that advances only in `sleep` and `work`, and a given random number. */
     private static final class Stage implements RetryPolicy.Surroundings {
 
         private final List<Double> pauses = new ArrayList<>();
@@ -132,7 +132,7 @@ public final class Retrying {
         return new Refused(status, "Code", "status " + status, retryAfter);
     }
 
-    /** Return how many milliseconds a real pause of a minute goes on after it was cancelled or interrupted. */
+    /** Return how many milliseconds a real pause of a minute continues after it is cancelled or interrupted. */
     private static long waking(boolean isInterrupted) throws InterruptedException {
         Cancellation stop = new Cancellation();
         Thread sleeper = new Thread(() -> {

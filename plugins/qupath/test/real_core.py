@@ -1,11 +1,11 @@
-"""Run the client with QuPath's own core, compiled from its sources; by hand before a release.
+"""Run the client with QuPath's own core, compiled from its sources; manually before a release.
 
     python plugins/qupath/test/real_core.py [--objects 100000] JAR CORE [CORE...]
 
-JAR is what `plugins/qupath/build` makes. CORE is a classpath: the classes of qupath-core and what
-it needs (gson, JTS, guava, commons-math3, picocli, ImageJ, slf4j). qupath-core 0.5 compiles as it
-is with javac 17, 0.6 with 21, 0.7 with 25; the `java` on the PATH is to be as new as the newest.
-Prints what happened, to be read.
+JAR is the result of `plugins/qupath/build`. CORE is a classpath: the classes of qupath-core and its
+dependencies (gson, JTS, guava, commons-math3, picocli, ImageJ, slf4j). Unmodified qupath-core 0.5
+compiles with javac 17, 0.6 with 21, 0.7 with 25; the `java` on the PATH must be as new as the
+newest of them. The output is to be read by a person.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SOURCE = Path(__file__).parent / "RealCore.java"
 
 
 def main(jar: str, cores: list[str], objects: int) -> None:
-    """Start two servers, and show for each of `cores` what RealCore says."""
+    """Start two servers, and run RealCore with each of `cores`."""
     with tempfile.TemporaryDirectory() as folder:
         room = {name: Path(folder) / name for name in ("slides", "data", "nuclei")}
         for each in room.values():

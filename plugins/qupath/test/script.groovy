@@ -1,4 +1,4 @@
-// Runs isoline.groovy as QuPath does, headless: an image is current, `args` and the file are bound.
+// Runs isoline.groovy like headless QuPath, with a current image and bindings for `args` and the file.
 import com.google.gson.JsonParser
 import qupath.lib.scripting.QP
 

@@ -1,4 +1,4 @@
-"""Look up every member of API.md in QuPath's own sources; run by hand before a release.
+"""Look up every member in API.md in QuPath's own sources; run manually before a release.
 
 python verify_api.py PATH-TO-A-CLONE-OF-QUPATH [TAG...]
 """
@@ -37,7 +37,7 @@ def is_there(source: str, owner: str, name: str, given: list[str], result: str) 
 
 
 def main(clone: str, *tags: str) -> None:
-    """Print every member that is not there, and how many are."""
+    """Print all missing members, and the number of members found."""
     members = ROW.findall((Path(__file__).parents[1] / "API.md").read_text("utf-8"))
     for tag in tags or TAGS:
         tree = subprocess.check_output(["git", "-C", clone, "ls-tree", "-r", "--name-only", tag])
@@ -50,8 +50,8 @@ def main(clone: str, *tags: str) -> None:
             source = subprocess.check_output(["git", "-C", clone, "show", f"{tag}:{path}"]).decode()
             if not is_there(source, owner.split(".")[-1], name, simple(given), simple(result)[0]):
                 missing += 1
-                sys.stdout.write(f"{tag}: {owner}.{name}({given}){result} is not there\n")
-        sys.stdout.write(f"{tag}: {len(members) - missing} of {len(members)} members are there\n")
+                sys.stdout.write(f"{tag}: {owner}.{name}({given}){result} is missing\n")
+        sys.stdout.write(f"{tag}: {len(members) - missing} of {len(members)} members found\n")
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ fx { progress.hide() }
 PathObject region = image.hierarchy.annotationObjects.first()
 said.found = region.childObjects.size()
 
-// look elsewhere while another model runs, cancel it, and take back what it found
+// move the view while another model runs, cancel it, and remove its results
 choose('Run model...')
 Window other = window('Isoline')
 fx { nodes(other, ComboBox)[0].value = 'Slow' }
@@ -126,7 +126,7 @@ said.slow = says(slow, ' left')
 gui.viewer.x = asked.getAsJsonArray('pan').get(0).asDouble
 gui.viewer.y = asked.getAsJsonArray('pan').get(1).asDouble
 picture(slow, 'progress')
-Thread.sleep(1500) // the view is asked once a second
+Thread.sleep(1500) // the view is polled once a second
 press(slow, 'Cancel')
 said.cancelled = says(slow, 'Cancelled')
 picture(slow, 'cancelled')
@@ -141,7 +141,7 @@ Window choice = window('Isoline')
 fx { nodes(choice, ComboBox)[0].value = 'Flood' }
 press(choice, 'Run')
 Window clicks = window('Isoline: flood')
-says(clicks, 'Point at an object')
+says(clicks, 'Mark an object')
 fx {
     image.hierarchy.rootObject.addChildObjects(PathIO.readObjectsFromGeoJSON(
         new ByteArrayInputStream(asked.get('click').toString().bytes)))
@@ -155,7 +155,7 @@ press(clicks, 'Close')
 until('the window to close') { !clicks.showing }
 said.results = image.hierarchy.annotationObjects.count { it.metadata['isoline.model'] == 'flood' }
 
-// the script, asking in windows
+// the script, with dialogs
 fx { image.hierarchy.selectionModel.selectedObjects.add(image.hierarchy.annotationObjects.first()) }
 new GroovyShell(new Binding('qupath.script.file': script,
     args: ['--server', asked.get('url').asString] as String[])).evaluate(new File(script))

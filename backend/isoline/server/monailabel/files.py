@@ -66,12 +66,6 @@ def check_readable(path: Path) -> None:
         )
 
 
-def is_dicom(path: Path) -> bool:
-    """Return whether `path` is a DICOM file."""
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
-
-
 def _is_nifti(path: Path, head: bytes) -> bool:
     """Return whether `path` is a single NIfTI-1 or -2 file; a .hdr refers to a second file."""
     name = path.name.lower()

@@ -14,7 +14,7 @@ from isoline.images.catalog import Found
 from isoline.server.access import ADMIN, RUN, SAVE, User
 from isoline.server.declarations import Declaration, Routes
 from isoline.server.monailabel import datastore as store
-from isoline.server.monailabel import forms, wsi
+from isoline.server.monailabel import forms, volumes, wsi
 from isoline.server.monailabel.batch import BatchInference, BatchTask
 from isoline.server.monailabel.datastore import Datastore
 from isoline.server.monailabel.files import safe_name
@@ -46,6 +46,8 @@ def serve_inference(
         params, owner = form.json("params"), g.user.name
         with inference.runner.seat(), _source(inference, form) as found:
             if found.info.volume is not None:
+                if output == "dicom_seg":
+                    volumes.check_dicom_seg(found, inference.spec(model))
                 scribbled = form.file("label")
                 labelled = inference.run_volume(model, params, scribbled, found, owner, _watch())
                 return _respond(of_volume(labelled, output, params))

@@ -63,7 +63,10 @@ class Names:
             return self._datastore.image(image)
         if name.startswith("dicomweb:"):
             raise NotSupported("a series is not a file", "fetch it from the archive")
-        return self._images.path(name)
+        path = self._images.path(name)
+        if path.is_dir():
+            raise NotSupported("a series is not a file", "name one of its files")
+        return path
 
     def _listing(self) -> dict[str, list[str]]:
         with self._lock:

@@ -22,7 +22,8 @@ from werkzeug.datastructures import FileStorage
 
 from isoline.errors import Busy, Malformed, NotFound, NotSupported
 from isoline.images.catalog import Caller, Descriptions, Found
-from isoline.server.monailabel.files import check_readable, is_dicom, safe_name
+from isoline.server.monailabel.files import check_readable, safe_name
+from isoline.sources.dicom_head import is_dicom
 
 SCHEME = "session"
 _NOTE, _FILES = "session.json", "files"

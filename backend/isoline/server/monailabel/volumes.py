@@ -21,7 +21,6 @@ from isoline.images.catalog import Found
 from isoline.models.model import ModelSpec
 from isoline.server.monailabel.runs import FinishedRun
 from isoline.server.monailabel.wsi import parameters
-from isoline.sources.registry import open_image
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd")
 TYPES = ("uint8", "uint16", "int16", "int32")
@@ -100,14 +99,20 @@ def as_mask(answer: VolumeInference, kind: VolumeFormat) -> bytes:
 def as_dicom_seg(answer: VolumeInference) -> bytes:
     """Return a DICOM Segmentation. Raises NotSupported without a series, or if nothing was
     found."""
-    from isoline.sources.dicom_series import DicomSource
+    from isoline.exports.volume_source import source_of  # slow to import, so on first use
 
-    source = open_image(answer.found.path, answer.found.info.reader)
-    try:
-        headers = tuple(source.series.headers) if isinstance(source, DicomSource) else ()
-    finally:
-        source.close()
+    headers = source_of(answer.found).headers
     return _written(Segmented.found(answer.labels, answer.run.started, headers), "dicomseg", ".dcm")
+
+
+def check_dicom_seg(found: Found, spec: ModelSpec) -> None:
+    """Check before anything is computed that the result can become a DICOM Segmentation.
+
+    Raises NotSupported.
+    """
+    from isoline.exports.volume_source import source_of
+
+    labelmap.rehearse("dicomseg", spec.labels, source_of(found))
 
 
 def as_json(answer: VolumeInference) -> bytes:

@@ -11,14 +11,16 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 
-from isoline.testing.conformance import recorded_stream
-from isoline.testing.reconnecting.cases import CASES, ReconnectingCase
-from isoline.testing.reconnecting.drivers import Command, Driver, OwnClient
-from isoline.testing.reconnecting.judge import judge
+from isoline.testing.drivers import Driver
+from isoline.testing.reconnecting.cases import CASES, TOKENS, ReconnectingCase
+from isoline.testing.reconnecting.judge import judge, outcome_of
 from isoline.testing.reconnecting.server import FaultyServer
-from isoline.testing.verdict import Verdict
+from isoline.testing.streams import recorded_stream
+from isoline.testing.verdict import Verdict, some
 
-__all__ = ["CASES", "Case", "Command", "Driver", "OwnClient", "run"]
+__all__ = ["CASES", "TOKENS", "ReconnectingCase", "run"]
+
+TIMEOUT_SECONDS = 40.0
 
 AT_A_TIME = 8
 """The number of concurrent cases; they mostly wait, but each may start a program."""
@@ -36,14 +38,19 @@ def run(
     Cases run concurrently and slow each other down on a small machine. If only a few fail, they are
     therefore run again, one at a time, and the second result counts.
 
-    Raises UnknownFormat, or Malformed if the driver cannot be started.
+    Raises UnknownFormat, or Malformed if the driver cannot be started or there are no cases.
     """
-    lines = recorded_stream("reconnecting.json", format)
-    chosen = CASES if cases is None else cases
+    return some(_verdicts(driver, format, CASES if cases is None else cases))
+
+
+def _verdicts(
+    driver: Driver, dialect: str, chosen: Sequence[ReconnectingCase]
+) -> Iterator[Verdict]:
+    lines = recorded_stream("reconnecting.json", dialect)
     keys: dict[str, str] = {}
 
     def judged(case: ReconnectingCase) -> Verdict:
-        key, problem = _play(driver, case, lines, format)
+        key, problem = _play(driver, case, lines, dialect)
         other = keys.setdefault(key, case.name) if key else case.name
         if other != case.name:
             problem = problem or f"submit: its Idempotency-Key was also used in {other!r}"
@@ -74,9 +81,10 @@ def _play(
             "request": request,
             "looks": [asdict(look) for look in case.looks],
             "limits": dict(case.limits),
+            **({"token": case.token} if case.token else {}),
         }
-        outcome = driver.follow(assignment)
+        printed = driver.run("follow", json.dumps(assignment).encode(), TIMEOUT_SECONDS)
     attempts = [*server.attempts]
     keys = [attempt.key for attempt in attempts if attempt.place == "submit"]
     events = [json.loads(line) for line in lines]
-    return keys[0] if keys else None, judge(case, request, events, attempts, outcome)
+    return keys[0] if keys else None, judge(case, request, events, attempts, outcome_of(printed))

@@ -78,6 +78,8 @@ class ReconnectingCase:
     """The size of the pieces in which the stream is sent; None sends whole lines."""
     heartbeats_seconds: float = 0.0
     """How long only heartbeats are sent before the last event."""
+    token: str = ""
+    """The token that the client is given, and that the server then requires; empty for none."""
 
     def faults(self, place: Place) -> Sequence[Fault]:
         return {"submit": self.submit, "events": self.events, "focus": self.focus}[place]
@@ -236,5 +238,37 @@ CASES: tuple[ReconnectingCase, ...] = (
         "of several refused focus changes, only the latest is sent again",
         focus=[RefusedAnswer(503, RETRY_AFTER, stands=True)],
         looks=(FocusMove(1, (100, 200)), FocusMove(2, (300, 400.5)), FocusMove(3, (5100, 6040.5))),
+    ),
+)
+
+_TOKEN = "iso_7QmX-2vK9_token"
+
+TOKENS: tuple[ReconnectingCase, ...] = (
+    ReconnectingCase(
+        "token",
+        "every request has the token in the header Authorization, and never in its URL",
+        looks=_LOOK,
+        token=_TOKEN,
+    ),
+    ReconnectingCase(
+        "token: resumed",
+        "a request that is sent again has the token too",
+        submit=[RefusedAnswer(503)],
+        events=[Break("cut", 3)],
+        focus=[Break("closed")],
+        looks=_LOOK,
+        token=_TOKEN,
+    ),
+    ReconnectingCase(
+        "token: refused",
+        "a 401 is final: it is reported to the user, without the token, and not retried",
+        submit=[RefusedAnswer(401)],
+        token=_TOKEN,
+    ),
+    ReconnectingCase(
+        "token: refused later",
+        "a token may expire while a job is running",
+        events=[Break("ended", 2), RefusedAnswer(401)],
+        token=_TOKEN,
     ),
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
 
+from isoline.testing.drivers import Printed
 from isoline.testing.reconnecting.cases import Break, Fault, Place, ReconnectingCase, RefusedAnswer
 from isoline.testing.reconnecting.server import Attempt
 
@@ -29,6 +31,22 @@ class Outcome:
     """The parsed lines of its output."""
     problem: str | None = None
     """Why it cannot be judged: it failed, or its output is not JSON; None if it can."""
+
+
+def outcome_of(printed: Printed) -> Outcome:
+    """Return the parsed lines of the output of a driver."""
+    lines: list[Json] = []
+    for line in filter(None, printed.text.splitlines()):
+        try:
+            said = json.loads(line)
+        except ValueError:
+            said = None
+        if not isinstance(said, dict):
+            text = line[:80].decode(errors="replace")
+            problem = printed.problem or f"its output is not a JSON object: {text}"
+            return Outcome(lines, problem)
+        lines.append(said)
+    return Outcome(lines, printed.problem)
 
 
 def judge(
@@ -57,6 +75,7 @@ def _wrong(
     for attempt in attempts:
         by_place[attempt.place].append(attempt)
     yield from _wrong_submission(by_place["submit"], request)
+    yield from _wrong_token(case.token, attempts, outcome.lines)
     for place in ("submit", "events"):
         yield from _wrong_attempts(case, place, by_place[place])
     yield from _wrong_resumption(by_place["events"])
@@ -80,6 +99,20 @@ def _wrong_submission(attempts: Sequence[Attempt], request: Json) -> Iterator[st
     for attempt in attempts:
         if attempt.body != request:
             yield f"submit: expected the body {request}, got {attempt.body}"
+
+
+def _wrong_token(token: str, attempts: Sequence[Attempt], lines: Sequence[Json]) -> Iterator[str]:
+    expected = f"Bearer {token}" if token else None
+    for attempt in attempts:
+        if token and token in attempt.address:
+            yield f"{attempt.place}: the token is in the URL, which servers log"
+        if attempt.authorization != expected:
+            wanted = "Authorization: Bearer TOKEN" if token else "no Authorization"
+            got = "none" if attempt.authorization is None else "something else"
+            yield f"{attempt.place}: expected {wanted}, got {got}"
+    for line in lines:
+        if token and token in str(line.get("error")):
+            yield "the token is in the error message"
 
 
 def _listed(keys: set[str | None]) -> str:

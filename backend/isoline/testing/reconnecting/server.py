@@ -34,6 +34,9 @@ class Attempt:
     fault: Fault | None
     body: Any = None
     key: str | None = None
+    address: str = ""
+    """Path and query."""
+    authorization: str | None = None
     after: int = -1
     is_alive: bool = False
     """Whether anything was sent before it failed."""
@@ -120,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
             case each if each == f"/v1/jobs/{JOB}":
                 self._answer(200, _STATE)
             case each if each == f"/v1/jobs/{JOB}/events":
-                attempt = self.server.attempt("events")
+                attempt = self._attempt("events")
                 attempt.after = int(parse_qs(path.query).get("after", ["-1"])[0])
                 self._meet(attempt, self._stream)
             case _:
@@ -131,13 +134,13 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path != "/v1/jobs":
             self._answer(404, _problem(404))
             return
-        attempt = self.server.attempt("submit")
+        attempt = self._attempt("submit")
         attempt.key = self.headers.get("Idempotency-Key")
         attempt.body = self._body()
         self._meet(attempt, lambda attempt: self._answer_to(attempt, 201, created))
 
     def do_PATCH(self) -> None:
-        attempt = self.server.attempt("focus")
+        attempt = self._attempt("focus")
         attempt.body = self._body()
         self._meet(attempt, lambda attempt: self._answer_to(attempt, 200, _STATE))
 
@@ -146,6 +149,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+    def _attempt(self, place: Place) -> Attempt:
+        attempt = self.server.attempt(place)
+        attempt.address = self.path
+        attempt.authorization = self.headers.get("Authorization")
+        return attempt
 
     def _body(self) -> Any:
         try:
@@ -268,7 +277,9 @@ _STATE = {"job": JOB, "state": "running", "tiles_done": 1, "tiles": 4}
 
 
 def _problem(status: int) -> dict[str, object]:
-    code = {404: "UnknownJob", 422: "BadParameter", 429: "Busy"}.get(status, "Unavailable")
+    code = {401: "NotAuthenticated", 404: "UnknownJob", 422: "BadParameter", 429: "Busy"}.get(
+        status, "Unavailable"
+    )
     return {
         "type": f"urn:isoline:problem:{code}",
         "title": code,

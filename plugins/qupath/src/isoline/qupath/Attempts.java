@@ -11,17 +11,17 @@ final class Attempts {
         T make() throws IOException, InterruptedException;
     }
 
-    /** Hears that a connection is lost, and that it is found again. */
+    /** Is notified when the connection is lost and when it is restored. */
     interface Listener {
 
-        /** `failure` is followed by `pause`; after `left` from now there are no more attempts. */
+        /** Called after `failure`, before `pause`; the last attempt begins within `left` from now. */
         void lost(IOException failure, Duration pause, Duration left);
 
-        /** The first sign of life after a pause. */
+        /** Called at the first sign of life after a pause. */
         void back();
     }
 
-    /** No attempt is left; the cause is the reason of the last failure. */
+    /** There are no more attempts; the cause is the last failure. */
     static final class GaveUp extends IOException {
 
         private static final long serialVersionUID = 1L;
@@ -42,7 +42,7 @@ final class Attempts {
     private int failures;
     private long since;
 
-    /** Begin with the first attempt; the last begins before `patience` has passed. */
+    /** Begin the first attempt; the last one begins before `patience` has passed. */
     Attempts(RetryPolicy policy, Duration patience, Cancellation stop, Listener listener) {
         this.policy = policy;
         this.patience = patience;
@@ -51,7 +51,7 @@ final class Attempts {
         this.since = policy.nanoTime();
     }
 
-    /** Return what `attempt` returns in the end. Throws what `pause` throws. */
+    /** Make `attempt` until it succeeds and return its result. Throws the same as `pause`. */
     <T> T run(Attempt<T> attempt) throws IOException, InterruptedException {
         while (true) {
             stop.check();
@@ -65,7 +65,7 @@ final class Attempts {
         }
     }
 
-    /** Note a sign of life: the count starts again. */
+    /** Record a sign of life, which resets the count and the time limit. */
     void alive() {
         since = policy.nanoTime();
         if (failures > 0) {
@@ -77,11 +77,11 @@ final class Attempts {
     /**
      * Pause before the next attempt.
      *
-     * Throws `failure` if it is final, GaveUp if the next attempt would come too late, and a
-     * CancellationException as soon as the user asks to stop.
+     * Throws `failure` if it is final, GaveUp if the next attempt would be too late, and a
+     * CancellationException as soon as the user cancels.
      */
     void pause(IOException failure) throws IOException, InterruptedException {
-        stop.check(); // what failed may have failed because of that
+        stop.check(); // the failure may be due to the cancellation
         if (!policy.isTransient(failure)) {
             throw failure;
         }

@@ -3,12 +3,12 @@ package isoline.qupath;
 import java.io.IOException;
 import java.util.concurrent.CancellationException;
 
-/** Calls of a server whose failure changes nothing, off the thread that wants them. */
+/** Calls of a server in the background; their failures are only logged. */
 final class Background {
 
     private Background() {}
 
-    /** Make `call` in a thread of its own; what `client` says of a failure goes into the log. */
+    /** Make `call` in a new thread; a failure is logged, as explained by `client`. */
     static Thread run(Attempts.Attempt<Void> call, IsolineClient client) {
         Thread thread = new Thread(() -> {
             try {
@@ -16,7 +16,7 @@ final class Background {
             } catch (IOException e) {
                 System.getLogger("isoline").log(System.Logger.Level.DEBUG, client.explain(e));
             } catch (InterruptedException | CancellationException e) {
-                Thread.currentThread().interrupt(); // nobody wants it any more
+                Thread.currentThread().interrupt(); // the call is no longer needed
             }
         }, "isoline-call");
         thread.setDaemon(true);

@@ -9,50 +9,50 @@ import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.TimeoutException;
 
-/** The user's request to stop, which ends every wait at once. Safe to use from any thread. */
+/** A request by the user to cancel, which ends every wait at once. Thread-safe. */
 public final class Cancellation {
 
     private final CompletableFuture<Void> requested = new CompletableFuture<>();
 
-    /** Ask everything that waits on this to stop. */
+    /** Cancel everything that waits for this. */
     public void cancel() {
         requested.complete(null);
     }
 
-    /** Return whether the user has asked to stop. */
+    /** Return whether the user has cancelled. */
     public boolean isCancelled() {
         return requested.isDone();
     }
 
-    /** Throw a CancellationException if the user has asked to stop. */
+    /** Throw a CancellationException if the user has cancelled. */
     void check() {
         if (isCancelled()) {
             throw new CancellationException("stopped by the user");
         }
     }
 
-    /** Run `action` as soon as the user asks to stop: in that thread, or here if that was before. */
+    /** Run `action` when the user cancels, in that thread; at once if they already have. */
     void whenCancelled(Runnable action) {
         requested.thenRun(action);
     }
 
-    /** Sleep for `pause`. Throws a CancellationException as soon as the user asks to stop. */
+    /** Sleep for `pause`. Throws a CancellationException as soon as the user cancels. */
     void sleep(Duration pause) throws InterruptedException {
         try {
             requested.get(pause.toNanos(), TimeUnit.NANOSECONDS);
         } catch (TimeoutException e) {
             return; // the pause is over
         } catch (ExecutionException e) {
-            throw new IllegalStateException(e); // nobody completes it with one
+            throw new IllegalStateException(e); // it is never completed exceptionally
         }
         check();
     }
 
     /**
-     * Return what `answer` brings, and abandon it otherwise.
+     * Wait for `answer` and return its result; if the wait ends otherwise, abandon it.
      *
-     * Throws an HttpTimeoutException after `silence`, and a CancellationException as soon as the
-     * user asks to stop.
+     * Throws the IOException with which it fails, an HttpTimeoutException after `silence`, and a
+     * CancellationException as soon as the user cancels.
      */
     <T> T await(CompletableFuture<T> answer, Duration silence) throws IOException, InterruptedException {
         try {

@@ -20,11 +20,11 @@ import qupath.lib.objects.hierarchy.events.PathObjectHierarchyEvent;
 import qupath.lib.objects.hierarchy.events.PathObjectHierarchyListener;
 
 /**
- * Segments one object after another from what the user draws; has no window.
+ * Segments one object after another from prompts that the user draws; has no window.
  *
  * Every annotation drawn since the last object is a prompt. Whenever one is drawn, moved,
- * reclassified or deleted, the question is asked again with all of them, and its answer replaces
- * the one before. Everything happens on the thread of `gui`, where its methods are called too.
+ * reclassified or deleted, a request with all of them is sent, and its result replaces the previous
+ * one. Everything runs on the thread of `gui`, on which the methods must be called too.
  */
 public final class ClickSession implements PathObjectHierarchyListener {
 
@@ -40,7 +40,7 @@ public final class ClickSession implements PathObjectHierarchyListener {
 
     /** Annotations that are not prompts. */
     private final Set<UUID> others = new HashSet<>();
-    /** Selected at the start: prompts of the first object that the user keeps. */
+    /** Annotations selected at the start: prompts for the first object, which are not removed. */
     private final Set<UUID> given = new HashSet<>();
     /** The prompts of the object, in the order in which they were drawn. */
     private final Map<UUID, PathObject> drawn = new LinkedHashMap<>();
@@ -52,10 +52,10 @@ public final class ClickSession implements PathObjectHierarchyListener {
     private Upload.Sent sent;
 
     /**
-     * Prepare a session; `options` are keys of a request: `model`, and `parameters` where given.
+     * Prepare a session; `options` are keys of a request: `model` and, optionally, `parameters`.
      *
-     * `gui` is the JavaFX thread, where there is a window; `recorder` is given the request of each
-     * object that is kept; `say` is told how things stand.
+     * `gui` runs work on the JavaFX thread, if there is a window; `recorder` receives the request of
+     * each object that is kept; `say` receives messages for the user.
      */
     public ClickSession(IsolineClient client, ImageData<BufferedImage> image, JsonObject options,
             Executor gui, Consumer<JsonObject> recorder, Consumer<String> say) {
@@ -68,16 +68,16 @@ public final class ClickSession implements PathObjectHierarchyListener {
         this.say = say;
     }
 
-    /** Begin; selected points and lines are the first object's prompts. */
+    /** Begin; selected points and lines are prompts for the first object. */
     public void start() {
         Set<PathObject> selected = hierarchy.getSelectionModel().getSelectedObjects();
         for (PathObject object : hierarchy.getAnnotationObjects()) {
-            // a selected area is more often where someone worked before than a prompt
+            // a selected area is more often left from earlier work than a prompt
             boolean isGiven = selected.contains(object) && !object.getROI().isArea();
             (isGiven ? given : others).add(object.getID());
         }
         hierarchy.addListener(this);
-        say.accept("Point at an object with QuPath's own tools.");
+        say.accept("Mark an object with QuPath's annotation tools.");
         look();
     }
 
@@ -89,17 +89,17 @@ public final class ClickSession implements PathObjectHierarchyListener {
         }
     }
 
-    /** From now on, what is drawn says what the object is not. */
+    /** Set whether annotations drawn from now on are off the object. */
     public void setExcluding(boolean isExcluding) {
         this.isExcluding = isExcluding;
     }
 
-    /** Return whether an answer is awaited. */
+    /** Return whether a request is in progress. */
     public boolean isBusy() {
         return running != null;
     }
 
-    /** Take back the last prompt. */
+    /** Undo the last prompt. */
     public void undo() {
         List<PathObject> prompts = new ArrayList<>(drawn.values());
         if (!prompts.isEmpty()) {
@@ -109,10 +109,10 @@ public final class ClickSession implements PathObjectHierarchyListener {
     }
 
     /**
-     * Keep the object, as an ordinary one, and begin with another; return what was kept.
+     * Keep the object as an ordinary annotation and begin another; return what was kept.
      *
-     * It takes the class of the first prompt that has one, or else the model's. Nothing
-     * happens while an answer is awaited.
+     * Its class is that of the first prompt that has one, otherwise the model's. Does nothing while
+     * a request is in progress.
      */
     public List<PathObject> next() {
         if (isBusy()) {
@@ -130,11 +130,11 @@ public final class ClickSession implements PathObjectHierarchyListener {
             recorder.accept(request());
         }
         forget();
-        say.accept(kept.isEmpty() ? "There is no object yet." : "Kept. Point at the next object.");
+        say.accept(kept.isEmpty() ? "There is no object yet." : "Kept. Mark the next object.");
         return kept;
     }
 
-    /** Keep what there is and stop listening. */
+    /** Keep the current object and end the session. */
     public void close() {
         if (isBusy()) {
             running.cancel();
@@ -146,7 +146,7 @@ public final class ClickSession implements PathObjectHierarchyListener {
 
     // --- Prompts -------------------------------------------------------------------------------
 
-    /** Ask again if the prompts have changed since the last question. */
+    /** Send a request if the prompts have changed since the last one. */
     private void look() {
         notice();
         JsonArray prompts = Prompts.of(drawn.values());
@@ -157,7 +157,7 @@ public final class ClickSession implements PathObjectHierarchyListener {
         // otherwise the points tool would add the next point to this one, and undo would remove both
         hierarchy.getSelectionModel().clearSelection();
         if (isBusy()) {
-            running.cancel(); // hangs up; `take` asks again
+            running.cancel(); // closes the connection; `take` sends the next request
         } else {
             ask();
         }
@@ -211,7 +211,7 @@ public final class ClickSession implements PathObjectHierarchyListener {
         if (asked.isEmpty()) {
             hierarchy.removeObjects(answer, true);
             answer = new ArrayList<>();
-            say.accept("Point at an object.");
+            say.accept("Mark an object.");
             return;
         }
         JsonArray prompts = asked;
@@ -219,7 +219,7 @@ public final class ClickSession implements PathObjectHierarchyListener {
                 .replacing(answer).reusing(sent);
         run.telling(status -> gui.execute(() -> tell(run, status)));
         running = run;
-        say.accept("Asking");
+        say.accept("Segmenting");
         Thread thread = new Thread(() -> {
             RunStatus end = run.call();
             gui.execute(() -> take(run, prompts, end));
@@ -228,7 +228,7 @@ public final class ClickSession implements PathObjectHierarchyListener {
         thread.start();
     }
 
-    /** Say what the answer waits for. */
+    /** Report what the request is waiting for. */
     private void tell(Run asking, RunStatus status) {
         if (asking == running && status.state.equals("starting")) {
             say.accept(status.message);

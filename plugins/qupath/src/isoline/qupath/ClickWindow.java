@@ -19,7 +19,7 @@ import javafx.stage.Stage;
 import javafx.stage.Window;
 import qupath.lib.images.ImageData;
 
-/** A small window beside the viewer while the user clicks: what a prompt means, undo, next object. */
+/** A small window beside the viewer for clicks: the meaning of prompts, undo, next object. */
 public final class ClickWindow {
 
     private static final KeyCombination NEXT = KeyCombination.valueOf("Shortcut+Enter");
@@ -51,7 +51,7 @@ public final class ClickWindow {
         close.setOnAction(event -> stage.close());
         words.setWrapText(true);
         words.setMinHeight(44);
-        Label tools = new Label("Points, rectangle, polyline (a scribble), polygon, brush and wand all point.");
+        Label tools = new Label("Use points, rectangle, polyline (a scribble), polygon, brush or wand.");
         tools.setWrapText(true);
         VBox all = new VBox(8, words, new HBox(12, on, off), new HBox(8, undo, next, close), tools);
         all.setPadding(new Insets(12));
@@ -70,13 +70,13 @@ public final class ClickWindow {
         session.start();
     }
 
-    /** Open a session, on the JavaFX thread; `recorder` is given the request of each object that is kept. */
+    /** Open a session, on the JavaFX thread; `recorder` receives the request of each object that is kept. */
     public static ClickWindow open(IsolineClient client, ImageData<BufferedImage> image, JsonObject options,
             Window owner, Consumer<JsonObject> recorder) {
         return new ClickWindow(client, image, options, owner, recorder);
     }
 
-    /** Keep what there is and end the session. */
+    /** Keep the current object and end the session. */
     public void close() {
         stage.close();
     }

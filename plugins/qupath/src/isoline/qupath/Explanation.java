@@ -8,12 +8,12 @@ import java.nio.channels.UnresolvedAddressException;
 import java.time.Duration;
 import javax.net.ssl.SSLException;
 
-/** What went wrong when a server was called, in words for the user. */
+/** Messages for the user about errors in calls of a server. */
 final class Explanation {
 
     private Explanation() {}
 
-    /** Return what `error` means to someone who uses the server at `url`, with or without a token. */
+    /** Return a message about `error` for a user of the server at `url`, with or without a token. */
     static String of(Exception error, String url, boolean hasToken) {
         if (error instanceof Attempts.GaveUp) {
             Duration tried = ((Attempts.GaveUp) error).tried;
@@ -26,32 +26,32 @@ final class Explanation {
             if (refused.status == 401) {
                 return (hasToken ? "The server does not accept this token."
                         : "The server requires a token, and none is set.") + " Enter the one for " + url +
-                        "; ask whoever runs the server.";
+                        "; ask the administrator of the server.";
             }
             return refused.getMessage();
         }
         if (error instanceof HttpConnectTimeoutException) {
-            return url + " does not answer. Is the address right, and does a firewall let it through?";
+            return url + " does not respond. Is the address right, and does a firewall allow the connection?";
         }
         if (error instanceof HttpTimeoutException) {
-            return url + " does not answer: " + error.getMessage() + ".";
+            return url + " does not respond: " + error.getMessage() + ".";
         }
         if (error instanceof ConnectException) {
             return isUnresolved(error)
-                    ? "There is no machine of that name: " + url
+                    ? "There is no host of that name: " + url
                     : "Nothing answers at " + url +
                             ". Is `isoline serve` running there, and is the port right?";
         }
         if (error instanceof SSLException) {
-            return url + " does not speak https properly; if it speaks http, write http:// (" +
+            return url + " cannot be reached over https; if it uses http, write http:// (" +
                     error.getMessage() + ")";
         }
         String said = error.getMessage() == null ? error.getClass().getSimpleName() : error.getMessage();
-        return "No proper answer from " + url + ": " + said +
-                (url.startsWith("http:") ? ". If it is a server with https, write https://" : "");
+        return "No valid response from " + url + ": " + said +
+                (url.startsWith("http:") ? ". If it uses https, write https://" : "");
     }
 
-    /** Return `words` with a full stop, where they do not end with a mark of their own. */
+    /** Return `words` with a full stop, unless they already end with a punctuation mark. */
     static String sentence(String words) {
         return words.matches("(?s).*[.?!]\\z") ? words : words + ".";
     }

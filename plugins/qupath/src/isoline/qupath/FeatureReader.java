@@ -11,7 +11,7 @@ import java.util.regex.Pattern;
 import qupath.lib.io.PathIO;
 import qupath.lib.objects.PathObject;
 
-/** Turns GeoJSON into QuPath's objects; a feature that QuPath refuses costs only itself. */
+/** Reads GeoJSON as QuPath's objects; a feature that QuPath cannot read is skipped. */
 final class FeatureReader {
 
     private static final Pattern METADATA = Pattern.compile(",\"metadata\":\\{[^{}]*\\}");
@@ -23,19 +23,19 @@ final class FeatureReader {
     private long refused;
     private String firstRefusal = "";
 
-    /** Return how many features QuPath refused. */
+    /** Return the number of features that QuPath could not read. */
     long getRefused() {
         return refused;
     }
 
-    /** Return why it refused the first of them, in its words. */
+    /** Return QuPath's message about the first of them, an empty text if there are none. */
     String getFirstRefusal() {
         return firstRefusal;
     }
 
     /** Return the objects of a JSON list of features. */
     List<PathObject> read(String features) {
-        // else QuPath 0.5 writes a warning with a stack trace for every detection
+        // otherwise QuPath 0.5 logs a warning with a stack trace for every detection
         boolean isDropped = isForgetful && !features.contains("\"objectType\":\"annotation\"");
         String readable = isDropped ? METADATA.matcher(features).replaceAll("") : features;
         try {
@@ -45,7 +45,7 @@ final class FeatureReader {
         }
     }
 
-    /** Return whether `object`, freshly read, can remember anything. */
+    /** Return whether `object`, which has just been read, can hold metadata. */
     boolean canRemember(PathObject object) {
         return !isForgetful || Marks.canRemember(object);
     }

@@ -16,26 +16,27 @@ import qupath.lib.objects.PathObject;
 import qupath.lib.plugins.workflow.DefaultScriptableWorkflowStep;
 import qupath.lib.scripting.QP;
 
-/** What scripts call, and what the menu and the script share. */
+/** The functions for scripts, and those that the extension and the script share. */
 public final class Isoline {
 
-    /** Objects to run on: the selected ones, every annotation, or the whole slide. */
+    /** The objects to run on: the selected ones, all annotations, or the whole slide. */
     public static final List<String> WHERE = List.of("selected", "annotations", "slide");
 
     private static volatile String token = System.getenv("ISOLINE_TOKEN");
 
     private Isoline() {}
 
-    /** Use this token from now on; it is never written into a script. */
+    /** Set the token to use from now on; it is never written into a script. */
     public static void setToken(String given) {
         token = given;
     }
 
     /**
-     * Run a model on the current image and wait for the end; what a recorded workflow calls.
+     * Run a model on the current image and wait for the end; recorded workflows call this.
      *
      * `options` is JSON with the keys of a request, such as {"model": "nuclei"}; `where` is one
-     * of "selected", "annotations" and "slide". Returns how many objects were added.
+     * of "selected", "annotations" and "slide". Returns the number of objects added. Throws an
+     * IllegalStateException, with a message for the user, if a run fails.
      */
     public static long run(String url, String options, String where) {
         ImageData<BufferedImage> image = QP.getCurrentImageData();
@@ -59,7 +60,7 @@ public final class Isoline {
         }
     }
 
-    /** Return what to run on; empty where nothing suitable is selected. */
+    /** Return the objects to run on; none if nothing suitable is selected. */
     public static List<PathObject> parents(ImageData<?> image, String where) {
         List<PathObject> parents = new ArrayList<>();
         if (where.equals("slide")) {
@@ -72,7 +73,7 @@ public final class Isoline {
         for (PathObject object : objects) {
             boolean isResult = object.getMetadata().containsKey(Marks.MODEL);
             boolean isArea = object.getROI() != null && object.getROI().isArea();
-            // a region that a run made is not to be run on again, unless someone selects it
+            // a region that a run created is used only if the user selects it
             if (isArea && !(isResult && where.equals("annotations"))) {
                 parents.add(object);
             }
@@ -80,7 +81,7 @@ public final class Isoline {
         return parents;
     }
 
-    /** Return what the user drew to point with: `selected`, or all `annotations` that no run made. */
+    /** Return the annotations that the user drew as prompts: the `selected` ones, or all `annotations`. */
     public static List<PathObject> drawn(ImageData<?> image, String where) {
         List<PathObject> drawn = new ArrayList<>(image.getHierarchy().getAnnotationObjects());
         drawn.removeIf(object -> object.getMetadata().containsKey(Marks.MODEL));
@@ -90,7 +91,7 @@ public final class Isoline {
         return drawn;
     }
 
-    /** Return the models for pictures: those that take prompts, or those that take regions. */
+    /** Return the models for 2D images: those that take prompts, or those that take regions. */
     public static List<JsonObject> models(List<JsonObject> all, boolean prompted) {
         List<JsonObject> models = new ArrayList<>();
         for (JsonObject model : all) {
@@ -103,12 +104,12 @@ public final class Isoline {
         return models;
     }
 
-    /** Return whether `model` segments regions by itself; it may take prompts too. */
+    /** Return whether `model` segments regions without prompts; it may also take prompts. */
     public static boolean isAutomatic(JsonObject model) {
         return model.get("automatic").getAsBoolean();
     }
 
-    /** Record a step that makes the same run again when the workflow becomes a script. */
+    /** Record a workflow step that repeats the run when the workflow is run as a script. */
     public static void record(ImageData<?> image, String url, JsonObject options, String where,
             String script) {
         Map<String, String> shown = new LinkedHashMap<>();
@@ -121,7 +122,7 @@ public final class Isoline {
         image.getHistoryWorkflow().addStep(new DefaultScriptableWorkflowStep(name, shown, script));
     }
 
-    /** Return the line of a script that makes a run with the extension. */
+    /** Return the line of a script that repeats a run with the extension. */
     public static String scriptFor(String url, JsonObject options, String where) {
         return "isoline.qupath.Isoline.run(" + quoted(url) + ", " + quoted(new Gson().toJson(options)) +
                 ", " + quoted(where) + ")";

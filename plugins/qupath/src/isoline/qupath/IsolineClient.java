@@ -12,13 +12,13 @@ import java.util.concurrent.CancellationException;
 import java.util.function.Consumer;
 
 /**
- * The routes of one isoline server, each tried again by the policy of the protocol.
+ * A client of one isoline server, which retries requests by the policy of the protocol.
  *
- * Knows neither QuPath nor a window; safe to use from any thread.
+ * Independent of QuPath and JavaFX. Thread-safe.
  */
 public final class IsolineClient {
 
-    /** A large tile on a slow line takes longer than the silence that is allowed before an answer. */
+    /** A large tile on a slow connection takes longer than the timeout for a response. */
     private static final long SLOWEST_UPLOAD_BYTES_PER_S = 65_536;
 
     private final ServerConnection server;
@@ -26,7 +26,7 @@ public final class IsolineClient {
     private final Cancellation stop;
     private final Consumer<String> say;
 
-    /** `url` may be what a user types: without http://, with a slash or /v1 at the end. */
+    /** Use the server at `url`, as typed by a user: perhaps without http://, with a slash or /v1 at the end. */
     public IsolineClient(String url, String token) {
         this(new ServerConnection(url, token), RetryPolicy.ofProtocol(), new Cancellation(), words -> { });
     }
@@ -43,33 +43,33 @@ public final class IsolineClient {
         return new IsolineClient(server, policy, stop, say);
     }
 
-    /** Return a client of the same server whose calls end at once, with a CancellationException, with `stop`. */
+    /** Return a client of the same server whose calls throw a CancellationException once `stop` is cancelled. */
     public IsolineClient until(Cancellation stop) {
         return new IsolineClient(server, policy, stop, say);
     }
 
     /**
-     * Return a client of the same server that tells `say` what it waits for and how long.
+     * Return a client of the same server that reports to `say` what it waits for and how long.
      *
-     * `say` hears an empty text when the wait is over, and is called in the thread that waits.
+     * `say` receives an empty text when the wait is over, and is called on the waiting thread.
      */
     public IsolineClient telling(Consumer<String> say) {
         return new IsolineClient(server, policy, stop, say);
     }
 
-    /** Return the address of the server, as it is used. */
+    /** Return the normalised address of the server. */
     public String getUrl() {
         return server.url;
     }
 
-    /** Say in words what went wrong when this server was called. */
+    /** Return a message for the user about an error in a call of this server. */
     public String explain(Exception error) {
         return Explanation.of(error, server.url, !server.token.isEmpty());
     }
 
     // --- Routes --------------------------------------------------------------------------------
 
-    /** Return what the server can run: each with `name`, `title`, `parameters`, `problem`. */
+    /** Return the models, each with `name`, `title`, `parameters`, `problem` and others. */
     public List<JsonObject> models() throws IOException, InterruptedException {
         List<JsonObject> models = new ArrayList<>();
         for (JsonElement model : answer(Question.of("GET", "/v1/models")).getAsJsonArray("models")) {
@@ -86,28 +86,28 @@ public final class IsolineClient {
         try {
             return answer(submission);
         } catch (InterruptedException | CancellationException e) {
-            // the server may have created the job without saying so, and nobody would follow it
+            // the server may have created the job although its response was not received
             Background.run(() -> withdraw(submission), this);
             throw e;
         }
     }
 
     /**
-     * Ask what prompts point at and return the events of the answer, from the first to the last.
+     * Segment the object that prompts indicate, and return all events of the response.
      *
-     * Nothing is stored. Stopping hangs up, which ends the work on the server too.
+     * Nothing is stored. Cancelling closes the connection, which also ends the work on the server.
      */
     List<JobEvent> segment(JsonObject request) throws IOException, InterruptedException {
         Question question = Question.of("POST", "/v1/segment", request);
         return attempts(policy.request).run(() -> readToEnd(server.open(question, policy, stop)));
     }
 
-    /** Follow the events of a job, resumed whenever the connection breaks. */
+    /** Follow the events of a job; the stream is resumed whenever the connection breaks. */
     JobStream follow(String job) {
         return new JobStream(job, (after) -> events(job, after), attempts(policy.stream));
     }
 
-    /** Look at a point of the image from now on: tiles nearest to it run first. */
+    /** Move the focus to a point in image pixels: the tiles nearest to it are computed first. */
     public void focus(String job, double x, double y) throws IOException, InterruptedException {
         JsonArray point = new JsonArray();
         point.add(x);
@@ -117,17 +117,17 @@ public final class IsolineClient {
         answer(Question.of("PATCH", "/v1/jobs/" + job, body));
     }
 
-    /** Stop a job; what it has found stays. */
+    /** Cancel a job; its results so far are kept. */
     public void cancel(String job) throws IOException, InterruptedException {
         answer(Question.of("DELETE", "/v1/jobs/" + job));
     }
 
-    /** Say which pixels are about to be uploaded and for what; return which are wanted. */
+    /** Announce the upload of an image for a request; return the pixels that the server needs. */
     public JsonObject announce(JsonObject upload) throws IOException, InterruptedException {
         return answer(Question.of("POST", "/v1/uploads", upload));
     }
 
-    /** Send one tile of an upload; as patient as a stream, since the tiles before it would be lost too. */
+    /** Send one tile of an upload; it is retried as long as a stream, or earlier tiles would be lost too. */
     public void sendTile(String upload, int level, int column, int row, byte[] png)
             throws IOException, InterruptedException {
         String place = String.join("/", "/v1/uploads", upload, "tiles",
@@ -137,7 +137,7 @@ public final class IsolineClient {
         attempts(policy.stream).run(() -> server.send(tile, silence, policy, stop));
     }
 
-    /** Say in words whether this server can be used now, and if not, why. Never throws, never tries again. */
+    /** Return a message about whether this server can be used, and if not, why. Never throws or retries. */
     public String test() {
         IsolineClient once = following(policy.once());
         try {
@@ -189,7 +189,7 @@ public final class IsolineClient {
         return events;
     }
 
-    /** Cancel the job of a submission whose answer nobody waited for. */
+    /** Cancel the job of a submission whose response was not awaited. */
     private Void withdraw(Question submission) throws IOException, InterruptedException {
         IsolineClient unhurried = until(new Cancellation()).telling(words -> { });
         byte[] answer = server.send(submission, policy.silence, policy, unhurried.stop);

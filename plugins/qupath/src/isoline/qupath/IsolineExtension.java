@@ -16,7 +16,7 @@ import qupath.lib.gui.viewer.QuPathViewer;
 import qupath.lib.images.ImageData;
 import qupath.lib.objects.PathObject;
 
-/** The menu Extensions > Isoline. Only wires: everything that can be tested is elsewhere. */
+/** The menu Extensions > Isoline. It only connects the parts; everything testable is elsewhere. */
 public class IsolineExtension implements QuPathExtension {
 
     private final StringProperty url =
@@ -33,7 +33,7 @@ public class IsolineExtension implements QuPathExtension {
 
     @Override
     public String getDescription() {
-        return "Segmentation whose objects appear while the slide is still running";
+        return "Segmentation whose objects appear while the slide is still being processed";
     }
 
     @Override
@@ -100,7 +100,7 @@ public class IsolineExtension implements QuPathExtension {
         }
     }
 
-    /** Open a session in which the user points at one object after another. */
+    /** Open a session in which the user clicks on one object after another. */
     private void click(QuPathGUI qupath) {
         ImageData<BufferedImage> image = qupath.getImageData();
         if (image == null) {
@@ -140,12 +140,12 @@ public class IsolineExtension implements QuPathExtension {
         return new IsolineClient(url.get(), token.get());
     }
 
-    /** Ask the server what it can run, and go on if there is something. */
+    /** Load the models, and continue with `next` if there are any. */
     private void withModels(QuPathGUI qupath, boolean prompted, Consumer<List<JsonObject>> next) {
         WaitingWindow.models(client(), qupath.getStage(), all -> {
             List<JsonObject> models = Isoline.models(all, prompted);
             if (models.isEmpty()) {
-                say(qupath, prompted ? "No model on this server takes clicks." : "The server has no models.");
+                say(qupath, prompted ? "No model on this server accepts clicks." : "The server has no models.");
             } else {
                 next.accept(models);
             }

@@ -13,9 +13,9 @@ final class JobEvent {
 
     public final long seq;
     public final String kind;
-    /** Everything but the features. */
+    /** The event without its features. */
     final JsonObject said;
-    /** A JSON list. It stays text until QuPath reads it: parsed once, not twice. */
+    /** A JSON list, kept as text until QuPath parses it, so that it is parsed only once. */
     final String features;
 
     private JobEvent(JsonObject said, String features) {
@@ -25,7 +25,7 @@ final class JobEvent {
         this.features = features;
     }
 
-    /** Return whether nothing comes after this event. */
+    /** Return whether this is the last event of a job. */
     boolean isLast() {
         return LAST.contains(kind);
     }
@@ -39,7 +39,7 @@ final class JobEvent {
             }
             JsonObject head = JsonParser.parseString(line.substring(0, at) + "}").getAsJsonObject();
             return new JobEvent(head, line.substring(at + FEATURES.length() - 1, line.length() - 1));
-        } catch (RuntimeException e) { // Gson has a different one for each mistake
+        } catch (RuntimeException e) { // Gson throws various subclasses
             throw new IOException("a line of the stream is not an event");
         }
     }

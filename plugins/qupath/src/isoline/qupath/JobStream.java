@@ -2,7 +2,7 @@ package isoline.qupath;
 
 import java.io.IOException;
 
-/** The events of a job, each once and in order; a stream that breaks is resumed where it broke. */
+/** The events of a job, each once, in order; a broken stream is resumed after the last event. */
 final class JobStream implements AutoCloseable {
 
     /** Opens the events after a number. */
@@ -14,9 +14,9 @@ final class JobStream implements AutoCloseable {
     private final Source source;
     private final Attempts attempts;
     private LineReader lines;
-    /** The number of the last event that was read whole. */
+    /** The number of the last event that was read completely. */
     private long after = -1;
-    /** Why the connection broke, until the next attempt. */
+    /** Why the connection broke; null once the next attempt begins. */
     private IOException broken;
 
     JobStream(String job, Source source, Attempts attempts) {
@@ -36,10 +36,10 @@ final class JobStream implements AutoCloseable {
     }
 
     /**
-     * Return the next event; null where a second passes without one, and when the connection breaks.
+     * Return the next event; null if a second passes without one or the connection breaks.
      *
-     * Throws Refused if the server does not let this job be followed, Attempts.GaveUp if the
-     * connection is lost for good, and a CancellationException if the user stops a pause.
+     * Throws Refused if the server refuses the request, Attempts.GaveUp if the connection cannot be
+     * restored, and a CancellationException if the user cancels during a pause.
      */
     JobEvent next() throws IOException, InterruptedException {
         if (broken != null) {

@@ -1,9 +1,9 @@
 package isoline.qupath;
 
 /**
- * Tells the server where the user looks, without keeping anyone waiting.
+ * Reports to the server where the user is looking, in the background.
  *
- * Of several changes only the latest is tried again. Used from one thread.
+ * Of several changes only the latest is retried. To be used from one thread.
  */
 final class LatestFocus {
 
@@ -16,7 +16,7 @@ final class LatestFocus {
         this.job = job;
     }
 
-    /** Look at `x`, `y` in image coordinates from now on. */
+    /** Move the focus to `x`, `y` in image coordinates. */
     void look(double x, double y) {
         stop();
         Cancellation mine = new Cancellation();
@@ -27,7 +27,7 @@ final class LatestFocus {
         }, client);
     }
 
-    /** Give up telling it. */
+    /** Stop sending. */
     void stop() {
         sending.cancel();
     }

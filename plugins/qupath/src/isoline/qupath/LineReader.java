@@ -16,14 +16,14 @@ import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 
 /**
- * The lines of an answer as they come, a few ahead of whoever reads them.
+ * The lines of a response as they arrive, buffered a few lines ahead of the reader.
  *
- * Java's own stream of an answer forgets what it has received when the connection breaks, and in
- * Java 17 reading it swallows the interrupt with which QuPath kills a script.
+ * Java's own stream of a response discards received data when the connection breaks, and in Java 17
+ * reading it swallows the interrupt with which QuPath kills a script.
  */
 final class LineReader implements HttpResponse.BodySubscriber<byte[]>, AutoCloseable {
 
-    /** What comes after the last line; no line can be this. */
+    /** Follows the last line; no line is equal to it. */
     private static final String END = "\n";
     private static final int MOST_LINES = 16;
     private static final long SECOND = 1_000_000_000L;
@@ -36,15 +36,15 @@ final class LineReader implements HttpResponse.BodySubscriber<byte[]>, AutoClose
     private boolean isClosed;
     private volatile long heard = System.nanoTime();
 
-    /** Read an answer that is dead after `silence`. */
+    /** Read a response, which is considered lost after `silence`. */
     LineReader(Duration silence) {
         this.silence = silence;
     }
 
     /**
-     * Return the next line; null where a second passes without one.
+     * Return the next line; null if a second passes without one.
      *
-     * Throws IOException at the end of the answer, and after a silence.
+     * Throws IOException at the end of the response, and an HttpTimeoutException after a silence.
      */
     String next() throws IOException, InterruptedException {
         long left = silence.toNanos() - (System.nanoTime() - heard);
@@ -59,12 +59,12 @@ final class LineReader implements HttpResponse.BodySubscriber<byte[]>, AutoClose
         return next;
     }
 
-    /** Return whether an answer that is fine has begun. */
+    /** Return whether a successful response has begun. */
     synchronized boolean hasBegun() {
         return subscription != null;
     }
 
-    /** Hang up; whoever waits for a line finds the end. */
+    /** Close the connection; a thread that waits for a line gets the end. */
     @Override
     public synchronized void close() {
         isClosed = true;
@@ -77,7 +77,7 @@ final class LineReader implements HttpResponse.BodySubscriber<byte[]>, AutoClose
 
     // --- Called by Java's HTTP client ----------------------------------------------------------
 
-    /** The head of the answer is all that is waited for. */
+    /** Complete at once, so that the call returns with the headers. */
     @Override
     public CompletionStage<byte[]> getBody() {
         return CompletableFuture.completedFuture(new byte[0]);
@@ -110,7 +110,7 @@ final class LineReader implements HttpResponse.BodySubscriber<byte[]>, AutoClose
         lines.add(END);
     }
 
-    /** A last line without its end was torn by the network: it is not one. */
+    /** Discards a last line without a line end, which is incomplete. */
     @Override
     public void onComplete() {
         lines.add(END);
@@ -132,7 +132,7 @@ final class LineReader implements HttpResponse.BodySubscriber<byte[]>, AutoClose
     private synchronized void askForMore() {
         if (!isAsking && !isClosed && subscription != null && lines.size() < MOST_LINES) {
             isAsking = true;
-            heard = System.nanoTime(); // whoever reads was slow, not the server
+            heard = System.nanoTime(); // the reader was slow, not the server
             subscription.request(1);
         }
     }

@@ -9,10 +9,10 @@ import qupath.lib.geom.Point2;
 import qupath.lib.objects.PathObject;
 
 /**
- * What an object remembers of the run that made it, so that a later run knows its own.
+ * Metadata of an object about the run that created it, by which a later run recognises it.
  *
- * In QuPath 0.5 detections and cells have no metadata. There a run knows its own by the id, which
- * is a sum over what is in the image (version 5; QuPath's own are random), and by the class.
+ * In QuPath 0.5 detections and cells have no metadata. There a run recognises them by their class and
+ * by their id, which is derived from the image's content (version 5; QuPath's own ids are random).
  */
 final class Marks {
 
@@ -23,7 +23,7 @@ final class Marks {
 
     private Marks() {}
 
-    /** Return whether `object`, freshly made, can remember anything. */
+    /** Return whether `object`, which has just been created, can hold metadata. */
     static boolean canRemember(PathObject object) {
         try {
             object.getMetadata().put(STAMP, "");
@@ -33,10 +33,10 @@ final class Marks {
         }
     }
 
-    /** Note how `object` looks now, and the prompts in `request` that it answers. */
+    /** Record the current state of `object`, and the prompts in `request` that it is the result of. */
     static void set(PathObject object, JsonObject request) {
         Map<String, String> metadata = object.getMetadata();
-        // parsed anew for each object; a million copies of the same words cost hundreds of megabytes
+        // each object has its own strings; a million copies would take hundreds of megabytes
         metadata.replaceAll((key, value) -> value.intern());
         if (request.has(RequestKeys.PROMPTS)) {
             metadata.put(PROMPTS, prompts(request));
@@ -44,12 +44,12 @@ final class Marks {
         metadata.put(STAMP, stamp(object));
     }
 
-    /** Make `object` one that no run replaces any more. */
+    /** Make `object` permanent: no run replaces it any more. */
     static void release(PathObject object) {
         object.getMetadata().remove(STAMP);
     }
 
-    /** Return whether the model of `request`, which gives objects of `classes`, made `object`. */
+    /** Return whether the model of `request`, which creates objects of `classes`, created `object`. */
     static boolean isOf(PathObject object, JsonObject request, Set<String> classes) {
         if (isForgetful(object)) {
             return classes.contains(String.valueOf(object.getPathClass()));
@@ -57,20 +57,20 @@ final class Marks {
         return request.get(RequestKeys.MODEL).getAsString().equals(object.getMetadata().get(MODEL));
     }
 
-    /** Return whether `object` came from the same prompts as are in `request`, or both from none. */
+    /** Return whether `object` is the result of the prompts in `request`, or both have none. */
     static boolean hasPromptsOf(PathObject object, JsonObject request) {
         String its = object.getMetadata().get(PROMPTS);
         return request.has(RequestKeys.PROMPTS) ? prompts(request).equals(its) : its == null;
     }
 
-    /** Return whether nobody has changed `object`, locked it or drawn something in it since. */
+    /** Return whether the user has not changed `object`, locked it or drawn inside it since. */
     static boolean isUntouched(PathObject object) {
         boolean isAsMade = isForgetful(object) ? object.getName() == null
                 : stamp(object).equals(object.getMetadata().get(STAMP));
         return isAsMade && !object.isLocked() && !object.hasChildObjects();
     }
 
-    /** Return whether `object` is of a run and has no metadata to say which. */
+    /** Return whether `object` was created by a run but has no metadata. */
     private static boolean isForgetful(PathObject object) {
         return object.getID().version() == 5 && object.getMetadata().isEmpty();
     }
@@ -80,9 +80,9 @@ final class Marks {
         return UUID.nameUUIDFromBytes(text).toString();
     }
 
-    /** Return digits that change with the geometry, the class, the name, and in a copy. */
+    /** Return a digest of the geometry, the class, the name and the id. */
     private static String stamp(PathObject object) {
-        // the order of the points is QuPath's to choose, and they may be kept as 32-bit floats
+        // QuPath may reorder the points, and may store them as 32-bit floats
         long sum = 0;
         for (Point2 point : object.getROI().getAllPoints()) {
             long corner = Math.round(point.getX() * 10) * 1_000_003L + Math.round(point.getY() * 10);

@@ -6,10 +6,10 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.Flow;
 
 /**
- * The body of one attempt, which knows when that begins and that there is only one.
+ * The body of one attempt, which detects when the attempt begins and prevents a second one.
  *
- * Java repeats a GET by itself, at once, where the server closes the connection without an answer;
- * the attempts are this client's to count.
+ * Java by itself repeats a GET at once if the server closes the connection without a response, but
+ * this client has to count the attempts.
  */
 final class Outgoing implements HttpRequest.BodyPublisher {
 
@@ -24,7 +24,7 @@ final class Outgoing implements HttpRequest.BodyPublisher {
     @Override
     public long contentLength() {
         if (!begun.complete(null)) {
-            throw new IllegalStateException("the server closed the connection without an answer");
+            throw new IllegalStateException("the server closed the connection without a response");
         }
         return body.contentLength();
     }

@@ -1,9 +1,9 @@
 package isoline.qupath;
 
 /**
- * When the hierarchy may change again.
+ * Limits how often the hierarchy changes.
  *
- * Each change makes QuPath draw everything anew: at most once a second, more seldom the more
+ * Each change makes QuPath redraw everything. There is at most one per second, and fewer the more
  * objects there are and the longer the last change took.
  */
 final class Pace {
@@ -16,13 +16,13 @@ final class Pace {
     private long ended;
     private long pause;
 
-    /** Return whether `pending` objects, one at least, are to be shown now. */
+    /** Return whether `pending` objects, at least one, should be shown now. */
     boolean isDue(int pending) {
         long least = pending >= MOST_PENDING ? SECOND : pause;
         return ended == 0 || System.nanoTime() - ended >= least;
     }
 
-    /** Note a change that `began` then, System.nanoTime(), after which there are `objects`. */
+    /** Record a change that `began` at this System.nanoTime() and after which there are `objects`. */
     void changed(long began, int objects) {
         ended = System.nanoTime();
         pause = Math.min(SECOND + objects * PAUSE_PER_OBJECT + 4 * (ended - began), LONGEST_PAUSE);

@@ -17,7 +17,7 @@ import javafx.scene.layout.VBox;
 import javafx.stage.Stage;
 import javafx.stage.Window;
 
-/** A small window beside the viewer while a run goes on; it never keeps the user from working. */
+/** A small window beside the viewer during a run; it does not block the user. */
 public final class ProgressWindow {
 
     private final Stage stage = new Stage();
@@ -32,7 +32,7 @@ public final class ProgressWindow {
         bar.setMaxWidth(Double.MAX_VALUE);
         cancel.setOnAction(event -> {
             cancel.setDisable(true);
-            words.setText("Stopping; what arrived stays");
+            words.setText("Stopping; the results so far are kept");
             runs.cancel();
         });
         remove.setVisible(false);
@@ -51,9 +51,10 @@ public final class ProgressWindow {
     }
 
     /**
-     * Start `runs` in a thread of their own and show how far they are; call on the JavaFX thread.
+     * Start `runs` in a new thread and show their progress; to be called on the JavaFX thread.
      *
-     * `view` gives the x, y at which the user looks. Returns what stops them.
+     * `view` returns the x, y in image pixels at which the user is looking. Returns the runs, to
+     * cancel them.
      */
     public static Runs start(List<Run> runs, String title, Window owner, Supplier<double[]> view) {
         runs.forEach(run -> run.on(work -> later(work)).lookingAt(view).asking(ask(owner)));

@@ -11,7 +11,7 @@ import java.util.Locale;
 import qupath.lib.io.GsonTools;
 import qupath.lib.objects.PathObject;
 
-/** What a user drew to point at something, as a request says it. */
+/** Converts annotations that the user drew into the prompts of a request. */
 public final class Prompts {
 
     private static final List<String> EXCLUDING = List.of("negative", "ignore", "background", "exclude");
@@ -19,9 +19,9 @@ public final class Prompts {
     private Prompts() {}
 
     /**
-     * Return the points, lines and outlines among `objects`, in image coordinates and in order.
+     * Return the points, lines and outlines among `objects` as prompts, in image coordinates, in order.
      *
-     * Of a class whose name says negative, ignore, background or exclude: what is not meant.
+     * A prompt is off the object if its class has negative, ignore, background or exclude in its name.
      */
     public static JsonArray of(Collection<PathObject> objects) {
         JsonArray prompts = new JsonArray();
@@ -51,13 +51,13 @@ public final class Prompts {
                     coordinates.forEach(polygon -> prompts.add(outline(polygon.getAsJsonArray(), isMeant)));
                     break;
                 default:
-                    break; // nothing that QuPath lets one draw
+                    break; // cannot be drawn in QuPath
             }
         }
         return prompts;
     }
 
-    /** Return one list for each prompt that says what is meant; those that do not are in every list. */
+    /** Return one list for each prompt that includes; each also has all prompts that exclude. */
     public static List<JsonArray> oneByOne(JsonArray prompts) {
         JsonArray excluding = new JsonArray();
         List<JsonArray> lists = new ArrayList<>();
@@ -76,13 +76,13 @@ public final class Prompts {
         return lists;
     }
 
-    /** Return whether `object` says what is meant, rather than what is not. */
+    /** Return whether `object` is a prompt that includes, by its class. */
     public static boolean isMeant(PathObject object) {
         String name = String.valueOf(object.getPathClass()).toLowerCase(Locale.ROOT);
         return EXCLUDING.stream().noneMatch(word -> name.contains(word));
     }
 
-    /** Return a box for an upright rectangle, else a polygon; a hole in it is drawn over. */
+    /** Return a box for an upright rectangle, otherwise a polygon; holes are ignored. */
     private static JsonObject outline(JsonArray rings, boolean isMeant) {
         JsonArray shell = rings.get(0).getAsJsonArray();
         double[] low = new double[] {Double.MAX_VALUE, Double.MAX_VALUE};
@@ -106,7 +106,7 @@ public final class Prompts {
             return prompt("box", corners, isMeant);
         }
         corners.addAll(shell);
-        corners.remove(corners.size() - 1); // the first again
+        corners.remove(corners.size() - 1); // a repetition of the first
         return prompt("polygon", corners, isMeant);
     }
 

@@ -3,16 +3,16 @@ package isoline.qupath;
 import java.io.IOException;
 import java.time.Duration;
 
-/** The server understood and said no, or something other than isoline answered. */
+/** The server refused the request, or is not an isoline server. */
 public final class Refused extends IOException {
 
     private static final long serialVersionUID = 1L;
 
-    /** HTTP status; 0 where nothing was sent. */
+    /** The HTTP status; 0 if nothing was sent. */
     public final int status;
-    /** What to compare: stable across versions. */
+    /** The kind of error, to be compared; stable across versions. */
     public final String code;
-    /** How long the server asks to wait before the next attempt; zero where it does not say. */
+    /** The pause that the server requests before the next attempt; zero if it requests none. */
     public final Duration retryAfter;
 
     Refused(int status, String code, String message, Duration retryAfter) {
@@ -22,7 +22,7 @@ public final class Refused extends IOException {
         this.retryAfter = retryAfter;
     }
 
-    /** Return this with more to say. */
+    /** Return this with `words` appended to the message. */
     Refused with(String words) {
         return new Refused(status, code, getMessage() + words, retryAfter);
     }

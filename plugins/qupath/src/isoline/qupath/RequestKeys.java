@@ -1,7 +1,7 @@
 package isoline.qupath;
 
 /**
- * The keys that this client writes into a request; a user's own options may have others.
+ * The keys that this client writes into a request; the user's options may have others.
  *
  * The tests read this file and compare it with the server's schema.
  */

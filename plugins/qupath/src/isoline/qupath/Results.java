@@ -17,9 +17,9 @@ import qupath.lib.images.ImageData;
 import qupath.lib.objects.PathObject;
 
 /**
- * What a run puts into the hierarchy and takes out of it, many objects at a time.
+ * Adds the results of a run to the hierarchy and removes earlier ones, many objects at a time.
  *
- * Used from the thread of the run; the hierarchy itself changes on that of `gui` alone.
+ * To be used from the thread of the run; the hierarchy is changed only on the thread of `gui`.
  */
 final class Results {
 
@@ -31,19 +31,19 @@ final class Results {
     private Executor gui = work -> work.run();
     private Collection<PathObject> replaceable = List.of();
 
-    /** Classes that the model gives. */
+    /** The classes of the model's objects. */
     private final Set<String> classes = new HashSet<>();
     private final List<PathObject> pending = new ArrayList<>();
     private final List<PathObject> added = new ArrayList<>();
     /** Provisional pieces by id, until their union replaces them. */
     private final Map<String, PathObject> pieces = new HashMap<>();
     private final Set<PathObject> replaced = new HashSet<>();
-    /** Objects of earlier runs that stay: their ids are taken. */
+    /** Ids of objects of earlier runs that are kept; new objects with these ids are not added. */
     private final Set<String> kept = new HashSet<>();
     private boolean hasReplacedEarlier;
     private int flushes;
 
-    /** Put objects of `request` below `parent`. */
+    /** Add the objects of `request` below `parent`. */
     Results(ImageData<?> image, PathObject parent, JsonObject request) {
         this.image = image;
         this.parent = parent;
@@ -55,17 +55,17 @@ final class Results {
         gui = executor;
     }
 
-    /** Replace `objects` too, as long as nobody has touched them. */
+    /** Also replace `objects`, unless the user has changed them. */
     void setReplaceable(Collection<PathObject> objects) {
         replaceable = objects;
     }
 
-    /** Know an object of this class for one of the model's. */
+    /** Add a class of the model's objects. */
     void addClass(String name) {
         classes.add(name);
     }
 
-    /** Take in a JSON list of features, and the ids of pieces that they replace. */
+    /** Add the features in a JSON list, and remove the pieces with the ids in `replaces`. */
     void take(String features, JsonArray replaces) {
         for (JsonElement id : replaces) {
             PathObject piece = pieces.remove(id.getAsString());
@@ -84,32 +84,32 @@ final class Results {
         }
     }
 
-    /** Return how many objects there are, shown or about to be. */
+    /** Return the number of objects, including those not yet shown. */
     int count() {
         return added.size() + pending.size();
     }
 
-    /** Return what is in the hierarchy. */
+    /** Return the objects that were added to the hierarchy. */
     List<PathObject> getAdded() {
         return new ArrayList<>(added);
     }
 
-    /** Return how often the hierarchy was changed. */
+    /** Return the number of changes of the hierarchy. */
     int getFlushes() {
         return flushes;
     }
 
-    /** Return what turns features into objects, for what it could not read. */
+    /** Return the reader of features, which knows what it could not read. */
     FeatureReader getReader() {
         return reader;
     }
 
-    /** Show what is pending, if the last time is long enough ago; return whether that was done. */
+    /** Show pending objects if the last change is long enough ago; return whether there was a change. */
     boolean flushIfDue() throws InterruptedException {
         return pace.isDue(pending.size()) && flush();
     }
 
-    /** Show what is pending; return whether there was something. */
+    /** Show pending objects; return whether there was a change. */
     boolean flush() throws InterruptedException {
         if (pending.isEmpty() && replaced.isEmpty()) {
             return false;
@@ -121,20 +121,20 @@ final class Results {
         return true;
     }
 
-    /** Take away pieces that have no union, since the job has said all that it had to say. */
+    /** Remove pieces that no union has replaced, since the job has ended. */
     void dropPieces() {
         replaced.addAll(pieces.values());
         pieces.clear();
     }
 
-    /** Take away what an earlier run left, also where this one has found nothing. */
+    /** Remove the results of an earlier run, even if this one has found nothing. */
     void replaceEarlier() throws InterruptedException {
         if (!hasReplacedEarlier) {
             apply(() -> change());
         }
     }
 
-    /** Take back what was added and nobody has changed; return how many objects that were. */
+    /** Remove the added objects that the user has not changed; return their number. */
     int removeUntouched() throws InterruptedException {
         List<PathObject> mine = new ArrayList<>();
         apply(() -> {
@@ -176,9 +176,9 @@ final class Results {
         fire();
     }
 
-    /** Remove what an earlier run of this model and these prompts left, except what the user changed. */
+    /** Remove the results of an earlier run of this model and these prompts, unless the user changed them. */
     private void removeEarlier() {
-        // prompts give annotations; to look through a million cells at each click takes its time
+        // the results of prompts are annotations; searching a million cells at each click would be slow
         Collection<PathObject> there = request.has(RequestKeys.PROMPTS) ? image.getHierarchy().getAnnotationObjects()
                 : parent.getChildObjects();
         List<PathObject> earlier = new ArrayList<>();

@@ -9,16 +9,16 @@ import java.time.format.DateTimeParseException;
 import java.util.Set;
 import java.util.concurrent.ThreadLocalRandom;
 
-/** What is tried again, after which pause and for how long: "Trying again" in docs/protocol.md. */
+/** When to retry, and for how long: "Trying again" in docs/protocol.md. */
 public final class RetryPolicy {
 
-    /** Time and chance, which tests replace. */
+    /** Time and random numbers, which tests replace. */
     public interface Surroundings {
 
-        /** Return nanoseconds since some moment. */
+        /** Return the nanoseconds since an arbitrary moment. */
         long nanoTime();
 
-        /** Return the time of day. */
+        /** Return the current time. */
         Instant now();
 
         /** Return a number from 0 to 1. */
@@ -55,21 +55,21 @@ public final class RetryPolicy {
     private static final double FIRST_PAUSE_S = 0.25d;
     private static final double LONGEST_PAUSE_S = 8d;
     private static final int MOST_DOUBLINGS = 5;
-    /** Of a pause, up and down: clients that were cut off together do not come back together. */
+    /** The random fraction added to or subtracted from a pause, so that clients do not all return at once. */
     private static final double SPREAD = 0.25d;
-    /** Of the pause that the server asked for, only up. */
+    /** The random fraction added to a pause that the server requested. */
     private static final double SPREAD_OF_RETRY_AFTER = 0.1d;
 
-    /** After this long without a byte the connection is dead. */
+    /** A connection on which nothing arrives for this long is considered lost. */
     public final Duration silence;
-    /** A short request is given up when its next attempt would begin this long after the first. */
+    /** A short request is given up if its next attempt would begin this long after the first. */
     public final Duration request;
-    /** A stream is given up when the next attempt would begin this long after the last sign of life. */
+    /** A stream is given up if its next attempt would begin this long after the last sign of life. */
     public final Duration stream;
 
     private final Surroundings surroundings;
 
-    /** Be as patient as this; see the fields. */
+    /** Create a policy; see the fields. */
     public RetryPolicy(Duration silence, Duration request, Duration stream, Surroundings surroundings) {
         this.silence = silence;
         this.request = request;
@@ -77,22 +77,22 @@ public final class RetryPolicy {
         this.surroundings = surroundings;
     }
 
-    /** Return the protocol's own policy. */
+    /** Return the policy of the protocol. */
     public static RetryPolicy ofProtocol() {
         return new RetryPolicy(Duration.ofSeconds(15), Duration.ofSeconds(30), Duration.ofSeconds(300), machine());
     }
 
-    /** Return the time and the chance of this machine. */
+    /** Return the time and the random numbers of this machine. */
     public static Surroundings machine() {
         return new Machine();
     }
 
-    /** Return this policy without a second attempt. */
+    /** Return this policy without retries. */
     RetryPolicy once() {
         return new RetryPolicy(silence, Duration.ZERO, Duration.ZERO, surroundings);
     }
 
-    /** Return whether another attempt may succeed: there was no answer, or one of a busy server. */
+    /** Return whether another attempt may succeed: there was no response, or the server was busy. */
     boolean isTransient(IOException failure) {
         return !(failure instanceof Refused) || TRANSIENT.contains(((Refused) failure).status);
     }
@@ -109,7 +109,7 @@ public final class RetryPolicy {
         return scaled(Duration.ofSeconds(1), seconds * (1 - SPREAD + 2 * SPREAD * chance));
     }
 
-    /** Return how long a `Retry-After` (RFC 9110, 10.2.3) asks to wait; zero where it does not say. */
+    /** Return the pause in a `Retry-After` header (RFC 9110, 10.2.3); zero if it is invalid or has passed. */
     Duration retryAfter(String header) {
         String text = header.trim();
         if (text.matches("[0-9]{1,9}")) {
@@ -124,7 +124,7 @@ public final class RetryPolicy {
         }
     }
 
-    /** Return nanoseconds since some moment. */
+    /** Return the nanoseconds since an arbitrary moment. */
     long nanoTime() {
         return surroundings.nanoTime();
     }

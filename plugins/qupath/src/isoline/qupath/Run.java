@@ -15,11 +15,11 @@ import qupath.lib.images.ImageData;
 import qupath.lib.objects.PathObject;
 
 /**
- * One run of a model: from the request to the last object in the hierarchy; has no window.
+ * One run of a model, from the request to the last object in the hierarchy; has no window.
  *
- * A region is a job of the server, which is followed; prompts are one question, which is answered.
- * `call` blocks; `cancel` may be called meanwhile from any thread, everything else once it has
- * returned. `Submission` makes the request, `JobStream` brings the events, `Results` changes the
+ * A region is submitted as a job, which is followed; prompts are one request with one response.
+ * `call` blocks; meanwhile `cancel` may be called from any thread, all other methods only after it
+ * has returned. `Submission` creates the request, `JobStream` reads the events, `Results` changes the
  * hierarchy.
  */
 public final class Run {
@@ -30,7 +30,7 @@ public final class Run {
     private static final double FOCUS_PX = 64;
 
     private final IsolineClient server;
-    /** The same, until the user stops this run, and heard while it waits. */
+    /** The same server, with calls that end when the user cancels and that report while they wait. */
     private final IsolineClient client;
     private final Cancellation stop = new Cancellation();
     private final Submission submission;
@@ -47,7 +47,7 @@ public final class Run {
     private long looked;
 
     private long submittedAt;
-    /** How many jobs waited before this one when it was submitted. */
+    /** The number of jobs before this one when it was submitted. */
     private long before;
     private String state = "starting";
     private String message = "";
@@ -58,9 +58,9 @@ public final class Run {
     private double secondsLeft = -1;
 
     /**
-     * Prepare a run whose objects go below `parent`: a selected object, or the root for the slide.
+     * Prepare a run that adds its objects below `parent`: a selected object, or the root for the slide.
      *
-     * `options` are keys of a request: `model`, and `parameters` and others where given.
+     * `options` are keys of a request: `model` and, optionally, `parameters` and others.
      */
     public Run(IsolineClient client, ImageData<BufferedImage> image, PathObject parent,
             JsonObject options) {
@@ -70,13 +70,13 @@ public final class Run {
         this.results = new Results(image, parent, options);
     }
 
-    /** Change the hierarchy through `executor`: the JavaFX thread, where there is a window. */
+    /** Change the hierarchy through `executor`: the JavaFX thread, if there is a window. */
     public Run on(Executor executor) {
         results.setGui(executor);
         return this;
     }
 
-    /** Tell `listener` how far it is, from the thread of `call`, or one that uploads for it. */
+    /** Report the status to `listener`, on the thread of `call` or one that uploads for it. */
     public Run telling(Consumer<RunStatus> listener) {
         this.listener = listener;
         return this;
@@ -88,30 +88,30 @@ public final class Run {
         return this;
     }
 
-    /** Compute what is near the x, y of `view` first; `view` is asked every second. */
+    /** Compute tiles near the x, y of `view` first; `view` is called every second. */
     public Run lookingAt(Supplier<double[]> view) {
         this.view = view;
         return this;
     }
 
-    /** Replace `objects` too, as long as nobody has touched them. */
+    /** Also replace `objects`, unless the user has changed them. */
     public Run replacing(Collection<PathObject> objects) {
         results.setReplaceable(objects);
         return this;
     }
 
-    /** Use what an earlier run has uploaded, if that is enough; null for nothing. */
+    /** Use the upload of an earlier run if it is sufficient; null for none. */
     Run reusing(Upload.Sent sent) {
         submission.setSent(sent);
         return this;
     }
 
-    /** Run to the end. What was received stays, however it ends. Never throws but for bugs. */
+    /** Run to the end and return the final status. Received objects are kept, however it ends. */
     public RunStatus call() {
         boolean isInterrupted = false;
         try {
             stop.check();
-            report("starting", "Asking " + server.getUrl());
+            report("starting", "Connecting to " + server.getUrl());
             if (submission.isPrompted()) {
                 click();
             } else {
@@ -124,11 +124,11 @@ public final class Run {
         } catch (Attempts.GaveUp e) {
             boolean isFollowed = job != null;
             end(isFollowed ? "lost" : "failed",
-                    (isFollowed ? "The connection was lost; what arrived stays. " : "") + server.explain(e));
+                    (isFollowed ? "The connection was lost; the results so far are kept. " : "") + server.explain(e));
         } catch (IOException e) {
             end("failed", server.explain(e));
         } catch (RuntimeException e) {
-            System.getLogger("isoline").log(System.Logger.Level.WARNING, "a run ended", e);
+            System.getLogger("isoline").log(System.Logger.Level.WARNING, "a run failed", e);
             end("failed", e.getMessage() == null ? e.toString() : e.getMessage());
         } finally {
             isInterrupted = Thread.interrupted() || isInterrupted;
@@ -140,7 +140,7 @@ public final class Run {
         return status();
     }
 
-    /** Stop: at once while it waits, else within one tile. What was received stays. */
+    /** Cancel: at once while it waits, otherwise within one tile. Received objects are kept. */
     public void cancel() {
         stoppedAt = System.nanoTime();
         stop.cancel();
@@ -149,7 +149,7 @@ public final class Run {
         }
     }
 
-    /** Take back what this run added and nobody changed; return how many objects that were. */
+    /** Remove the objects of this run that the user has not changed; return their number. */
     public int removeResults() {
         try {
             return results.removeUntouched();
@@ -159,22 +159,22 @@ public final class Run {
         }
     }
 
-    /** Return what it has added. */
+    /** Return the objects that it has added. */
     public List<PathObject> getResults() {
         return results.getAdded();
     }
 
-    /** Return what was uploaded of the image; null where the server sees the file. */
+    /** Return the upload of the image; null if the server can read the file. */
     Upload.Sent getSent() {
         return submission.getSent();
     }
 
-    /** Return how often the hierarchy was changed. */
+    /** Return the number of changes of the hierarchy. */
     public int getFlushes() {
         return results.getFlushes();
     }
 
-    /** Return how far it is. */
+    /** Return the current status. */
     public RunStatus status() {
         return new RunStatus(state, waiting.isEmpty() ? message : waiting, waiting, results.count(), tilesDone, tiles,
                 secondsLeft, results.getReader().getRefused());
@@ -182,7 +182,7 @@ public final class Run {
 
     // --- Clicks --------------------------------------------------------------------------------
 
-    /** Ask what the prompts point at. The answer is taken up whole, so that it can be asked for again. */
+    /** Segment the object of the prompts. The response is read completely first, so that it can be retried. */
     private void click() throws IOException, InterruptedException {
         List<JobEvent> answer = submission.send(null, client, words -> report("starting", words), agree,
                 request -> client.segment(request));
@@ -201,19 +201,19 @@ public final class Run {
         job = submitted.get("job").getAsString();
         latestFocus = new LatestFocus(server, job);
         if (stop.isCancelled()) {
-            tellToStop(); // `cancel` did not know the job yet
+            tellToStop(); // the job had no id yet when `cancel` was called
         }
         submittedAt = System.nanoTime();
         before = submitted.get("position").getAsLong();
     }
 
-    /** Take in events to the end of the job, or until the connection is lost for good. */
+    /** Process events to the end of the job, or until the connection cannot be restored. */
     private void follow() throws IOException, InterruptedException {
         try (JobStream stream = client.follow(job)) {
             while (!hasEnded) {
                 JobEvent event = stream.next();
                 if (stop.isCancelled() && (stream.isBroken() || isPatienceOver())) {
-                    throw new CancellationException(); // the server cannot say that it has stopped
+                    throw new CancellationException(); // the server does not confirm that it has stopped
                 }
                 look();
                 if (event != null) {
@@ -258,7 +258,7 @@ public final class Run {
                 endJob("done", warning.isEmpty() ? done : done + " " + warning);
                 break;
             case "cancelled":
-                endJob("cancelled", "Cancelled. What arrived stays.");
+                endJob("cancelled", "Cancelled. The results so far are kept.");
                 break;
             case "failed":
                 String remedy = said.get("remedy").getAsString();
@@ -266,11 +266,11 @@ public final class Run {
                         (remedy.isEmpty() ? "" : ". Remedy: " + remedy));
                 break;
             default:
-                break; // one of a newer server
+                break; // an event of a newer server
         }
     }
 
-    /** Tell the user who waits for what and how long, until the server begins. */
+    /** Report to the user how long the job has waited, until the server starts it. */
     private void tellPlace() {
         long seconds = Math.floorDiv(System.nanoTime() - submittedAt, SECOND);
         String others = before == 0 ? "" : before == 1 ? "; 1 job came before this one"
@@ -280,7 +280,7 @@ public final class Run {
         }
     }
 
-    /** Tell the server when the user looks elsewhere. */
+    /** Move the focus if the user is looking elsewhere. */
     private void look() {
         boolean isSoon = System.nanoTime() - looked < SECOND;
         double[] there = isSoon ? null : view.get();
@@ -298,7 +298,7 @@ public final class Run {
         return System.nanoTime() - stoppedAt > PATIENCE;
     }
 
-    /** Have the server stop the job, in the background: it may take several attempts. */
+    /** Cancel the job on the server, in the background, since it may take several attempts. */
     private Thread tellToStop() {
         String running = job;
         return Background.run(() -> {
@@ -311,9 +311,7 @@ public final class Run {
 
     private void endJob(String how, String words) {
         hasEnded = true;
-        if (!how.equals("failed")) {
-            results.dropPieces(); // their unions have all arrived
-        }
+        results.dropPieces(); // their unions have all arrived, or never will
         end(how, words);
     }
 
@@ -327,14 +325,14 @@ public final class Run {
         }
     }
 
-    /** Stop what still runs and show what is still pending. */
+    /** Cancel the job if it is still running, and show pending objects. */
     private void finish() {
         try {
             if (job != null) {
                 latestFocus.stop();
             }
             if (job != null && !hasEnded && !stop.isCancelled() && !state.equals("lost")) {
-                tellToStop().join(A_MOMENT_MS); // a process without a window may end right after this
+                tellToStop().join(A_MOMENT_MS); // a headless process may exit right after this
             }
             if (state.equals("done")) {
                 results.replaceEarlier();
@@ -353,7 +351,7 @@ public final class Run {
         listener.accept(status());
     }
 
-    /** Tell what it waits for and how long; an empty text says that this is over. */
+    /** Report what it waits for and how long; an empty text ends the wait. */
     private synchronized void await(String words) {
         waiting = words;
         listener.accept(status());

@@ -25,7 +25,7 @@ import javafx.scene.layout.GridPane;
 import javafx.scene.layout.Region;
 import javafx.stage.Window;
 
-/** Asks for a model and its parameters; built from what the server says it has. */
+/** A dialog for a model and its parameters, built from the server's list of models. */
 public final class RunForm {
 
     private static final double WIDTH = 460;
@@ -40,7 +40,7 @@ public final class RunForm {
     private final Dialog<ButtonType> dialog = new Dialog<>();
 
     private RunForm(List<JsonObject> offered, Window owner, boolean needsChannels) {
-        for (boolean isUsable : List.of(true, false)) { // what can run comes first
+        for (boolean isUsable : List.of(true, false)) { // models that can run come first
             for (JsonObject model : offered) {
                 if (model.has("title") && isUsable == problem(model).isEmpty()) {
                     models.put(model.get("title").getAsString(), model);
@@ -64,7 +64,7 @@ public final class RunForm {
         all.add(about, 0, 1, 2, 1);
         all.add(fields, 0, 2, 2, 1);
         if (needsChannels) {
-            channels.setTooltip(new Tooltip("Names or numbers from 0, with commas between"));
+            channels.setTooltip(new Tooltip("Names, or numbers from 0, separated by commas"));
             all.addRow(3, new Label("Channels"), channels);
         }
         all.add(complaint, 0, 4, 2, 1);
@@ -89,9 +89,9 @@ public final class RunForm {
     }
 
     /**
-     * Ask, on the JavaFX thread; return the keys of a request, or null where the user gave up.
+     * Show the dialog, on the JavaFX thread; return the keys of a request, or null if the user cancels.
      *
-     * Does not ask where there is nothing to choose: for one model without parameters.
+     * The dialog is skipped if there is nothing to choose: for one model without parameters.
      */
     public static JsonObject ask(List<JsonObject> models, Window owner, boolean needsChannels) {
         RunForm form = new RunForm(models, owner, needsChannels);
@@ -127,7 +127,7 @@ public final class RunForm {
 
     private Control field(String name, JsonObject parameter) {
         JsonElement given = parameter.get("default");
-        Supplier<JsonPrimitive> value; // Groovy needs the type to be said: it is not the map's to give
+        Supplier<JsonPrimitive> value; // Groovy does not infer the type from the map
         switch (parameter.get("kind").getAsString()) {
             case "switch":
                 CheckBox box = new CheckBox();
@@ -152,7 +152,7 @@ public final class RunForm {
         }
     }
 
-    /** Return the name of a parameter as people write it: min_area_um2 is Min area, µm². */
+    /** Return the label for the name of a parameter: Min area, µm² for min_area_um2. */
     private static String words(String name) {
         String spaced = name.replaceFirst("_um2\\z", ", \u00b5m\u00b2").replaceFirst("_um\\z", ", \u00b5m")
                 .replace("_", " ");
@@ -172,13 +172,13 @@ public final class RunForm {
                 return isWhole ? new JsonPrimitive((long) value) : new JsonPrimitive(value);
             }
         } catch (NumberFormatException e) {
-            // said below, with the bounds
+            // reported below, with the bounds
         }
         throw new IllegalArgumentException(
-                words(parameter.get("name").getAsString()) + ": write a number from " + bounds(parameter));
+                words(parameter.get("name").getAsString()) + ": enter a number from " + bounds(parameter));
     }
 
-    /** Return what keeps this model from running, an empty text where nothing does. */
+    /** Return why the model cannot run with these values, an empty text if it can. */
     private String complaintNow() {
         if (!problem(model()).isEmpty()) {
             return "This model cannot run: " + problem(model());

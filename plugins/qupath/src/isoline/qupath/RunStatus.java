@@ -1,20 +1,20 @@
 package isoline.qupath;
 
-/** How far a run is, or how it ended. */
+/** The progress of a run, or how it ended. */
 public final class RunStatus {
 
     /** One of "starting", "running", "done", "failed", "cancelled", "lost". */
     public final String state;
-    /** In words, for the user. */
+    /** A message for the user. */
     public final String message;
-    /** What it waits for and how long, in words; empty where it does not wait. */
+    /** A message about what it waits for and how long; empty if it is not waiting. */
     public final String waiting;
     public final long objects;
     public final long tilesDone;
     public final long tiles;
-    /** Seconds; negative where that is not known. */
+    /** The estimated remaining time; negative if unknown. */
     public final double secondsLeft;
-    /** Features that QuPath could not read. */
+    /** The number of features that QuPath could not read. */
     public final long refused;
 
     RunStatus(String state, String message, String waiting, long objects, long tilesDone, long tiles,
@@ -29,7 +29,7 @@ public final class RunStatus {
         this.refused = refused;
     }
 
-    /** Return this as that of one run among others, which have found `before` objects so far. */
+    /** Return the status of this run among several, of which the earlier ones have `before` objects. */
     RunStatus among(String which, long before) {
         return new RunStatus(state, which + message, waiting.isEmpty() ? "" : which + waiting, before + objects,
                 tilesDone, tiles, secondsLeft, refused);

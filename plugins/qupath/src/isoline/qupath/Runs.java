@@ -3,25 +3,25 @@ package isoline.qupath;
 import java.util.List;
 import java.util.function.Consumer;
 
-/** Runs on several objects, one after another and told of as one. No window. */
+/** Runs on several objects, one after another, reported as one. Has no window. */
 public final class Runs {
 
     private final List<Run> runs;
     private volatile boolean hasEnded;
 
-    /** Prepare `runs`, one at least. */
+    /** Prepare `runs`, at least one. */
     public Runs(List<Run> runs) {
         this.runs = runs;
     }
 
-    /** Run all to the end, or to the first that is not done; `listener` hears how far they are. */
+    /** Run all, until one is not done; report the status to `listener` and return the last one. */
     public RunStatus call(Consumer<RunStatus> listener) {
         RunStatus end = callAll(listener);
         hasEnded = true;
         return end;
     }
 
-    /** Return whether there is nothing left to cancel. */
+    /** Return whether all runs have ended. */
     public boolean hasEnded() {
         return hasEnded;
     }
@@ -41,12 +41,12 @@ public final class Runs {
         return end.among("", objects - end.objects);
     }
 
-    /** Stop the one that runs, and begin none of those that follow. */
+    /** Cancel the current run and all that follow. */
     public void cancel() {
         runs.forEach(run -> run.cancel());
     }
 
-    /** Take back what they added and nobody changed; return how many objects that were. */
+    /** Remove the objects of all runs that the user has not changed; return their number. */
     public int removeResults() {
         int removed = 0;
         for (Run run : runs) {

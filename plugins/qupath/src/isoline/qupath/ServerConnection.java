@@ -12,18 +12,18 @@ import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.concurrent.CompletableFuture;
 
-/** HTTP to one isoline server, one attempt at a time. Safe to use from any thread. */
+/** The HTTP connection to one isoline server, without retries. Thread-safe. */
 final class ServerConnection {
 
     private static final Duration CONNECT = Duration.ofSeconds(5);
 
-    /** The address of the server, without a slash at its end. */
+    /** The address of the server, without a trailing slash. */
     final String url;
     final String token;
     private final HttpClient http = HttpClient.newBuilder()
             .version(HttpClient.Version.HTTP_1_1).connectTimeout(CONNECT).build();
 
-    /** `typed` is what a user types: perhaps without http://, with a slash or /v1 at the end. */
+    /** Use the address `typed` by a user: perhaps without http://, with a slash or /v1 at the end. */
     ServerConnection(String typed, String token) {
         String trimmed = typed == null ? "" : typed.trim();
         String whole = trimmed.contains("://") ? trimmed : "http://" + trimmed;
@@ -32,10 +32,10 @@ final class ServerConnection {
     }
 
     /**
-     * Return the lines of the answer as they come.
+     * Return the lines of the response as they arrive.
      *
-     * Throws Refused for an answer that says no, and an HttpTimeoutException where none begins
-     * within `policy.silence`.
+     * Throws Refused for an error response, and an HttpTimeoutException if no response begins within
+     * `policy.silence`.
      */
     LineReader open(Question question, RetryPolicy policy, Cancellation stop)
             throws IOException, InterruptedException {
@@ -46,7 +46,7 @@ final class ServerConnection {
                     isFine(info.statusCode()) ? lines : HttpResponse.BodySubscribers.ofByteArray()), policy);
             isOpen = true;
         } catch (IOException e) {
-            isOpen = lines.hasBegun(); // it broke off already, and what came before counts
+            isOpen = lines.hasBegun(); // it has already broken off, but the lines received are valid
             if (!isOpen) {
                 throw e;
             }
@@ -59,9 +59,9 @@ final class ServerConnection {
     }
 
     /**
-     * Return the body of the answer, which is to be complete within `silence`.
+     * Return the body of the response, which must be complete within `silence`.
      *
-     * Throws Refused for an answer that says no.
+     * Throws Refused for an error response.
      */
     byte[] send(Question question, Duration silence, RetryPolicy policy, Cancellation stop)
             throws IOException, InterruptedException {
@@ -71,20 +71,20 @@ final class ServerConnection {
         return answer.body();
     }
 
-    /** Return the JSON object in the body of an answer. Throws IOException for half of one. */
+    /** Return the JSON object in the body of a response. Throws IOException if it is incomplete, or Refused. */
     JsonObject json(byte[] body) throws IOException {
         String text = new String(body, StandardCharsets.UTF_8).trim();
         try {
             return JsonParser.parseString(text).getAsJsonObject();
         } catch (JsonParseException | IllegalStateException e) {
             if (text.isEmpty() || text.startsWith("{")) {
-                throw new IOException("the answer broke off");
+                throw new IOException("the response is incomplete");
             }
             throw notIsoline(200, Duration.ZERO);
         }
     }
 
-    /** Return what to say where something other than isoline answers. */
+    /** Return the error for a response that is not from isoline. */
     Refused notIsoline(int status, Duration retryAfter) {
         if (status == 429 || status > 500) {
             return new Refused(status, "NotIsoline",
@@ -96,7 +96,7 @@ final class ServerConnection {
                 retryAfter);
     }
 
-    /** The silence begins when the request is sent; until then, there is the time to connect. */
+    /** Send a request; `silence` is counted from when it is sent, not while it connects. */
     private HttpResponse<byte[]> exchange(Question question, Duration silence, Cancellation stop,
             HttpResponse.BodyHandler<byte[]> handler) throws IOException, InterruptedException {
         HttpRequest.Builder request = request(question.path);

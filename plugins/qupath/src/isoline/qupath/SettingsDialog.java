@@ -12,23 +12,23 @@ import javafx.scene.control.TextField;
 import javafx.scene.layout.GridPane;
 import javafx.stage.Window;
 
-/** Asks for the server and the token, and says in words whether they are right. */
+/** A dialog for the server's address and token, which can also test them. */
 public final class SettingsDialog {
 
     private SettingsDialog() {}
 
-    /** Ask, on the JavaFX thread; return the address and the token, or null. */
+    /** Show the dialog, on the JavaFX thread; return {address, token}, or null if the user cancels. */
     public static String[] ask(String url, String token, Window owner) {
         TextField address = new TextField(url);
         PasswordField secret = new PasswordField();
         secret.setText(token);
-        secret.setPromptText("only if the server wants one");
+        secret.setPromptText("only if the server requires one");
         Label answer = new Label();
         answer.setWrapText(true);
         answer.setMinHeight(60);
         Button test = new Button("Test connection");
         test.setOnAction(event -> {
-            answer.setText("Asking...");
+            answer.setText("Connecting...");
             IsolineClient client = new IsolineClient(address.getText(), secret.getText());
             Thread thread = new Thread(() -> {
                 String words = client.test();

@@ -15,10 +15,10 @@ import qupath.lib.images.servers.PixelCalibration;
 import qupath.lib.io.GsonTools;
 import qupath.lib.objects.PathObject;
 
-/** Turns what the user asks for into a request; its pixels are uploaded if they must be. */
+/** Creates and sends a request; the pixels are uploaded if the server cannot read the file. */
 final class Submission {
 
-    /** Sends a request and returns what the server makes of it. */
+    /** Sends a request and returns its result. */
     interface Sender<T> {
         T send(JsonObject request) throws IOException, InterruptedException;
     }
@@ -28,33 +28,33 @@ final class Submission {
     private final JsonObject options;
     private Upload.Sent sent;
 
-    /** `options` are keys of a request: `model`, and `parameters` and others where given. */
+    /** Prepare a request with `options`: `model` and, optionally, `parameters` and other keys. */
     Submission(ImageData<BufferedImage> image, PathObject parent, JsonObject options) {
         this.server = image.getServer();
         this.parent = parent;
         this.options = options;
     }
 
-    /** Use what was uploaded before, if that is enough; null for nothing. */
+    /** Use an earlier upload if it is sufficient; null for none. */
     void setSent(Upload.Sent sent) {
         this.sent = sent;
     }
 
-    /** Return what was uploaded of the image; null where the server sees the file. */
+    /** Return the upload of the image; null if the server can read the file. */
     Upload.Sent getSent() {
         return sent;
     }
 
-    /** Return whether it points at one object, rather than naming a region. */
+    /** Return whether it has prompts for one object, rather than a region. */
     boolean isPrompted() {
         return options.has(RequestKeys.PROMPTS);
     }
 
     /**
-     * Send the request with `sender` and return what that returns.
+     * Send the request with `sender` and return its result.
      *
-     * Tiles near the x, y of `focus` come first; null is nowhere. `client` takes an upload, `say`
-     * hears how far that is, and `agree` is asked before a large one.
+     * Tiles near the x, y of `focus` are computed first; null for no focus. `client` uploads pixels if
+     * necessary, `say` receives messages about the upload, and `agree` is asked before a large one.
      */
     <T> T send(double[] focus, IsolineClient client, Consumer<String> say, Predicate<String> agree,
             Sender<T> sender) throws IOException, InterruptedException {
@@ -79,7 +79,7 @@ final class Submission {
         }
     }
 
-    /** Return whether the server does not have the file, or another one under its name. */
+    /** Return whether the server does not have the file, or has another one of that name. */
     private static boolean isUnseen(Refused refused) {
         return refused.code.equals("UnknownImage") || refused.code.equals("WrongImage");
     }
@@ -99,7 +99,7 @@ final class Submission {
 
     private void pointAtUpload(JsonObject request) {
         request.addProperty(RequestKeys.IMAGE, sent.image);
-        request.remove(RequestKeys.IMAGE_SIZE); // these describe the file that the server does not see
+        request.remove(RequestKeys.IMAGE_SIZE); // these describe the file, which the server cannot read
         request.remove(RequestKeys.Z);
     }
 
@@ -142,9 +142,9 @@ final class Submission {
         return parent.getROI() == null ? 0 : parent.getROI().getZ();
     }
 
-    /** Return where the file is; null where no file shows what the viewer shows. */
+    /** Return the URI of the image's file; null if no file has the pixels that the viewer shows. */
     private String fileUri() {
-        // a slide that QuPath shows turned has the size and the URI of the file and other pixels
+        // a slide that QuPath rotates may have the size and the URI of the file, but other pixels
         String type = server.getServerType().toLowerCase();
         Collection<URI> uris = server.getURIs();
         if (type.contains("rotat") || type.contains("transform") || uris.size() != 1) {

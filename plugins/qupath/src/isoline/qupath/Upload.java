@@ -23,19 +23,19 @@ import javax.imageio.ImageIO;
 import qupath.lib.images.servers.ImageServer;
 import qupath.lib.regions.RegionRequest;
 
-/** Sends the pixels of a region to a server that does not see the file, in lossless tiles. */
+/** Uploads the pixels of a region, in lossless tiles, to a server that cannot read the file. */
 public final class Upload {
 
-    /** For this many pixels or more the user is asked first. */
+    /** From this number of pixels on, the user is asked first. */
     public static final long ASK_FROM_PIXELS = 30_000_000;
 
     private static final int THREADS = 4;
     private static final int AROUND_PX = 512;
 
-    /** Pixels that a server has. */
+    /** Pixels that have been uploaded to a server. */
     static final class Sent {
 
-        /** The name of the image there. */
+        /** The server's name for the image. */
         final String image;
         private final JsonArray area;
         private final JsonArray size;
@@ -46,7 +46,7 @@ public final class Upload {
             this.size = size;
         }
 
-        /** Return whether there is enough around each of `prompts` to ask about them again. */
+        /** Return whether it has enough pixels around each of `prompts` for another request. */
         boolean isAround(JsonArray prompts) {
             for (JsonElement prompt : prompts) {
                 for (JsonElement point : prompt.getAsJsonObject().getAsJsonArray("points")) {
@@ -81,9 +81,11 @@ public final class Upload {
     }
 
     /**
-     * Send what `request` needs and return what the server then has.
+     * Upload the pixels that `request` needs and return the upload.
      *
-     * `say` is told how far it is; `agree` is asked before a large upload.
+     * `say` receives messages about the progress; `agree` is asked before a large upload. Throws a
+     * CancellationException if the user does not agree, and an IllegalStateException if the pixels
+     * cannot be read.
      */
     Sent send(JsonObject request, JsonArray spacing, Consumer<String> say, Predicate<String> agree)
             throws IOException, InterruptedException {
@@ -92,12 +94,12 @@ public final class Upload {
         long pixels = wanted.get("pixels").getAsLong();
         String size = Math.round(pixels / 1e6d) + " million pixels (about " +
                 Math.round(pixels * 1.7d / 1e6d) + " MB)";
-        if (pixels >= ASK_FROM_PIXELS && !agree.test("The server does not see the file of this " +
+        if (pixels >= ASK_FROM_PIXELS && !agree.test("The server cannot read the file of this " +
                 "image. Upload " + size + "? A smaller region, or [file_uris] in the server's " +
                 "configuration, is faster.")) {
             throw new CancellationException("nothing was uploaded");
         }
-        say.accept("The server does not see the file: uploading " + size);
+        say.accept("The server cannot read the file: uploading " + size);
         ExecutorService threads = Executors.newFixedThreadPool(THREADS);
         try {
             CompletionService<Void> sending = new ExecutorCompletionService<>(threads);
@@ -134,7 +136,7 @@ public final class Upload {
         if (!server.isRGB()) {
             String type = server.getPixelType().name().toLowerCase();
             if (!type.equals("uint8") && !type.equals("uint16")) {
-                throw new IllegalStateException("The server does not see the file of this image, and pixels of " +
+                throw new IllegalStateException("The server cannot read the file of this image, and pixels of " +
                         "type " + type + " cannot be uploaded. Remedy: [file_uris] in the server's configuration");
             }
             JsonArray channels = new JsonArray();
@@ -145,7 +147,7 @@ public final class Upload {
             announcement.addProperty("dtype", type);
         }
         JsonObject purpose = request.deepCopy();
-        // these describe the file that the server does not see
+        // these describe the file, which the server cannot read
         for (String key : List.of(RequestKeys.IMAGE, RequestKeys.IMAGE_SIZE, RequestKeys.SPACING_UM, RequestKeys.Z)) {
             purpose.remove(key);
         }
@@ -185,7 +187,7 @@ public final class Upload {
         return tiles;
     }
 
-    /** Return a tile, `x`, `y`, `width` and `height` in pixels of its level, as the server wants it. */
+    /** Return a tile as PNG; `x`, `y`, `width` and `height` are in pixels of its level. */
     private byte[] png(int downsample, int x, int y, int width, int height) throws IOException {
         int left = x * downsample;
         int top = y * downsample;
@@ -199,7 +201,7 @@ public final class Upload {
         return png.toByteArray();
     }
 
-    /** Return `pixels` as RGB without alpha; an overview may be a pixel too large or too small. */
+    /** Return `pixels` as RGB without alpha, resized, as an overview may be a pixel too large or small. */
     private static BufferedImage opaque(BufferedImage pixels, int width, int height) {
         BufferedImage rgb = new BufferedImage(width, height, BufferedImage.TYPE_3BYTE_BGR);
         Graphics2D graphics = rgb.createGraphics();
@@ -208,7 +210,7 @@ public final class Upload {
         return rgb;
     }
 
-    /** Return the channels of `pixels`, one below the other, as grey of the same depth. */
+    /** Return the channels of `pixels`, stacked vertically, as a grey image of the same bit depth. */
     private BufferedImage stacked(BufferedImage pixels, int width, int height) {
         int bands = server.nChannels();
         boolean deep = server.getPixelType().name().equals("UINT16");

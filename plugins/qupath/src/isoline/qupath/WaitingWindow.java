@@ -16,7 +16,7 @@ import javafx.scene.layout.VBox;
 import javafx.stage.Stage;
 import javafx.stage.Window;
 
-/** A small window that appears when a server keeps the user waiting: what for, how long, and Cancel. */
+/** A small window that appears while the user has to wait for a server, with a Cancel button. */
 public final class WaitingWindow {
 
     private static final long A_MOMENT_MS = 800;
@@ -43,10 +43,10 @@ public final class WaitingWindow {
     }
 
     /**
-     * Ask `client` for its models and give them to `next`, or what went wrong to `say`.
+     * Load the models with `client` and pass them to `next`, or an error message to `say`.
      *
-     * Called on the JavaFX thread, which is not kept; `next` and `say` are called there too, unless
-     * the user cancels.
+     * To be called on the JavaFX thread, which is not blocked; `next` and `say` are called on it too,
+     * unless the user cancels.
      */
     public static void models(IsolineClient client, Window owner, Consumer<List<JsonObject>> next,
             Consumer<String> say) {
@@ -54,7 +54,7 @@ public final class WaitingWindow {
         WaitingWindow window = new WaitingWindow(owner, stop);
         IsolineClient patient = client.until(stop).telling(words -> Platform.runLater(() -> window.show(words)));
         CompletableFuture.delayedExecutor(A_MOMENT_MS, TimeUnit.MILLISECONDS).execute(() ->
-                Platform.runLater(() -> window.begin("Asking " + client.getUrl() + " for its models")));
+                Platform.runLater(() -> window.begin("Loading the models of " + client.getUrl())));
         Thread thread = new Thread(() -> {
             try {
                 List<JsonObject> models = patient.models();

@@ -62,6 +62,30 @@ public class PolygonsROI implements ROI {
         return points;
     }
 
+    /** Return the area without holes, whose corners go the other way round. */
+    public double getArea() {
+        double area = 0;
+        int start = 0;
+        for (int i = 2; i < xy.length; i += 2) {
+            area += (xy[i - 2] * xy[i + 1] - xy[i] * xy[i - 1]) / 2;
+            if (xy[i] == xy[start] && xy[i + 1] == xy[start + 1]) {
+                start = i + 2; // of the next ring
+                i = start;
+            }
+        }
+        return Math.abs(area);
+    }
+
+    /** Return the lowest x and y and the highest. */
+    public double[] getBounds() {
+        double[] bounds = {xy[0], xy[1], xy[0], xy[1]};
+        for (int i = 0; i < xy.length; i++) {
+            bounds[i % 2] = Math.min(bounds[i % 2], xy[i]);
+            bounds[2 + i % 2] = Math.max(bounds[2 + i % 2], xy[i]);
+        }
+        return bounds;
+    }
+
     @Override
     public boolean isArea() {
         return type.endsWith("Polygon");

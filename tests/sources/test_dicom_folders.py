@@ -1,0 +1,319 @@
+"""Folders of DICOM files as people have them: copies, damaged files, what is no image."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import highdicom
+import imagecodecs
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.sequence import Sequence as Items
+from pydicom.uid import (
+    UID,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    JPEGLossless,
+    JPEGLosslessSV1,
+)
+
+from isoline.errors import BadSeries, IsolineError, Unreadable
+from isoline.sources import dicom_pixels
+from isoline.sources.dicom_series import DicomFolder
+from tests import volumes
+
+WHERE = volumes.grid(axes=volumes.turned(0.4, -0.3, 1.2))
+VOXELS = volumes.ramp(WHERE.shape)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    return volumes.write_classic(tmp_path / "ct", WHERE, VOXELS)
+
+
+def changed(path: Path, change: Callable[[Any], object]) -> None:
+    header = pydicom.dcmread(path)
+    change(header)
+    pydicom.dcmwrite(path, header)
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(IsolineError) as refusal:
+        DicomFolder(path)
+    return str(refusal.value)
+
+
+def voxels_of(path: Path) -> Any:
+    return DicomFolder(path).voxels()
+
+
+def upright(path: Path) -> Any:
+    """Return (k, j, i) voxels in the order in which they were written."""
+    source = DicomFolder(path)
+    order = [each.instance for each in source.volume.slices]
+    written = [f"{volumes.SERIES}.{k + 1}" for k in range(len(order))]
+    return source.voxels()[[order.index(name) for name in written]]
+
+
+# Names
+
+
+def test_different_slices_of_one_name_are_refused(files: list[Path]) -> None:
+    def rename(header: Any) -> None:
+        header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+
+    changed(files[3], rename)
+    changed(files[4], rename)
+    said = refused(files[0].parent)
+    assert "slice 4 (004.dcm, 1.2.3, frame 1) and slice 5 (005.dcm, 1.2.3, frame 1)" in said
+    assert "the same SOPInstanceUID" in said
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_slice_without_a_name_is_refused(files: list[Path], value: str | None) -> None:
+    def forget(header: Any) -> None:
+        del header.SOPInstanceUID
+        if value is not None:
+            header.SOPInstanceUID = value
+
+    changed(files[3], forget)
+    said = refused(files[0].parent)
+    assert "slice 4 (004.dcm, no UID, frame 1) has no SOPInstanceUID" in said
+
+
+def test_copies_are_left_out_and_told(files: list[Path]) -> None:
+    folder = files[0].parent
+    shutil.copytree(folder, folder / "backup")
+    source = DicomFolder(folder)
+    np.testing.assert_array_equal(upright(folder), VOXELS)
+    (problem,) = source.info.problems
+    assert problem.startswith("9 files are copies of others and were left out: 001.dcm")
+
+
+# Files
+
+
+@pytest.mark.parametrize("at", [0, 4, 8])
+def test_a_file_without_the_preamble_is_read(files: list[Path], at: int) -> None:
+    files[at].write_bytes(files[at].read_bytes()[132:])
+    np.testing.assert_array_equal(upright(files[0].parent), VOXELS)
+
+
+def test_a_file_without_any_header_of_its_own_is_read(files: list[Path]) -> None:
+    whole = files[8].read_bytes()
+    start = whole.index(b"\x08\x00\x05\x00") if b"\x08\x00\x05\x00" in whole else 0
+    start = start or whole.index(b"\x08\x00\x08\x00")
+    files[8].write_bytes(whole[start:])
+    np.testing.assert_array_equal(upright(files[0].parent), VOXELS)
+
+
+@pytest.mark.parametrize("content", [b"", b"damaged", bytes(2000)])
+@pytest.mark.parametrize("at", [0, 8])
+def test_a_file_that_may_be_a_slice_is_never_skipped(
+    files: list[Path], content: bytes, at: int
+) -> None:
+    files[at].write_bytes(content)
+    said = refused(files[0].parent)
+    assert f"{files[at].name} may belong to the series and cannot be read" in said
+
+
+def test_a_slice_without_a_suffix_is_not_skipped_either(files: list[Path]) -> None:
+    for number, path in enumerate(files):
+        path.rename(path.with_name(f"IM{number:04}"))
+    (files[0].parent / "README").write_text("beside the images")
+    (files[0].parent / "notes.txt").write_text("beside the images")
+    assert len(voxels_of(files[0].parent)) == 9
+    (files[0].parent / "IM0008").write_bytes(b"damaged")
+    assert "IM0008 may belong to the series" in refused(files[0].parent)
+
+
+def test_a_file_that_ends_early_is_named(files: list[Path]) -> None:
+    whole = files[8].read_bytes()
+    files[8].write_bytes(whole[:-300])
+    with pytest.raises(Unreadable, match=r"slice 9 \(009\.dcm.* cannot be decoded"):
+        voxels_of(files[0].parent)
+
+
+# What is no image
+
+
+def segmentation(files: list[Path]) -> Any:
+    source = DicomFolder(files[0].parent)
+    labels = np.zeros(WHERE.shape, np.uint8)
+    labels[2, 3, 4] = 1
+    from pydicom.sr.codedict import codes
+
+    described = highdicom.seg.SegmentDescription(
+        1, "liver", codes.SCT.Tissue, codes.SCT.Tissue, "MANUAL"
+    )
+    return highdicom.seg.Segmentation(
+        *(source.series.headers, labels, "BINARY", [described], "1.2.3", 9, "1.2.4", 1, "x", "x"),
+        *("1", "0"),
+    )
+
+
+def test_a_segmentation_beside_a_series_is_left_out_and_alone_is_refused(
+    files: list[Path], tmp_path: Path
+) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    segmentation(files).save_as(alone / "seg.dcm")
+    for path in (alone, alone / "seg.dcm"):
+        said = refused(path)
+        assert "is a segmentation" in said
+        assert f"choose the series that it was made from: {volumes.SERIES}" in said
+    shutil.copy(alone / "seg.dcm", files[0].parent)
+    source = DicomFolder(files[0].parent)
+    assert source.volume.grid.size[2] == 9
+    assert source.info.problems == ("seg.dcm was left out: it is a segmentation",)
+
+
+def test_a_document_is_called_what_it_is(files: list[Path], tmp_path: Path) -> None:
+    def become_pdf(header: Any) -> None:
+        header.SOPClassUID = UID("1.2.840.10008.5.1.4.1.1.104.1")
+        header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
+        del header.Rows, header.Columns, header.PixelData
+
+    changed(files[0], become_pdf)
+    assert "is a document (Encapsulated PDF Storage), not an image" in refused(files[0])
+    shutil.copytree(files[0].parent, tmp_path / "pdf")
+    for path in sorted((tmp_path / "pdf").iterdir())[1:]:
+        path.unlink()
+    assert "contains no DICOM image: 001.dcm is a document" in refused(tmp_path / "pdf")
+
+
+# Values
+
+
+def colour_map(header: Any) -> None:
+    header.PhotometricInterpretation = "PALETTE COLOR"
+
+
+def table(header: Any) -> None:
+    item = Dataset()
+    item.LUTDescriptor, item.ModalityLUTType = [2, 0, 16], "HU"
+    item.LUTData = b"\0\0\1\0"
+    header.ModalityLUTSequence = Items([item])
+
+
+def no_slope(header: Any) -> None:
+    header.RescaleSlope = 0
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [(colour_map, "colour map"), (table, "Modality LUT"), (no_slope, "RescaleSlope 0")],
+)
+def test_values_that_are_no_intensities_are_refused(
+    files: list[Path], change: Callable[[Any], object], told: str
+) -> None:
+    changed(files[3], change)
+    said = refused(files[0].parent)
+    assert told in said
+    assert "slice 4 (004.dcm" in said
+
+
+def test_bits_that_do_not_begin_at_the_lowest(tmp_path: Path) -> None:
+    small = VOXELS // 8
+    paths = volumes.write_classic(tmp_path / "ct", WHERE, small)
+    for path in paths:
+
+        def shift(header: Any) -> None:
+            values = np.frombuffer(header.PixelData, "<u2")
+            header.PixelData = (values << 4).astype("<u2").tobytes()
+            header.BitsStored, header.HighBit = 12, 15
+
+        changed(path, shift)
+    np.testing.assert_array_equal(upright(tmp_path / "ct"), small)
+
+
+def test_values_that_float32_cannot_represent_are_refused(tmp_path: Path) -> None:
+    paths = volumes.write_classic(tmp_path / "ct", WHERE, VOXELS)
+
+    def deepen(header: Any) -> None:
+        values = np.frombuffer(header.PixelData, "<u2").astype("<u4")
+        header.PixelData = (values + (1 << 24)).astype("<u4").tobytes()
+        header.BitsAllocated, header.BitsStored, header.HighBit = 32, 32, 31
+        header.RescaleIntercept = 0
+
+    for path in paths:
+        changed(path, deepen)
+    with pytest.raises(BadSeries, match="values beyond 16,777,216"):
+        voxels_of(tmp_path / "ct")
+
+
+def test_the_slope_at_the_top_of_an_enhanced_file_counts(tmp_path: Path) -> None:
+    path = volumes.write_enhanced(tmp_path / "mr" / "all.dcm", WHERE, VOXELS)
+
+    def scale(header: Any) -> None:
+        header.RescaleSlope, header.RescaleIntercept = 2, 5
+
+    changed(path, scale)
+    np.testing.assert_array_equal(
+        np.sort(voxels_of(path.parent), axis=None), np.sort(VOXELS * 2.0 + 5, axis=None)
+    )
+
+
+def test_frames_that_are_not_described_are_refused(tmp_path: Path) -> None:
+    path = volumes.write_enhanced(tmp_path / "mr" / "all.dcm", WHERE, VOXELS)
+    changed(path, lambda header: header.PerFrameFunctionalGroupsSequence.pop())
+    assert "has 9 frames and describes 8" in refused(path.parent)
+
+
+# Compression
+
+
+def lossless_jpeg(values: Any) -> bytes:
+    return bytes(imagecodecs.ljpeg_encode(values, bitspersample=16))
+
+
+def htj2k(values: Any) -> bytes:
+    return bytes(imagecodecs.htj2k_encode(values, reversible=True))
+
+
+SYNTAXES = {
+    "JPEG Lossless": (JPEGLosslessSV1, lossless_jpeg),
+    "JPEG Lossless, any predictor": (JPEGLossless, lossless_jpeg),
+}
+if hasattr(imagecodecs, "htj2k_encode") and imagecodecs.HTJ2K.available:
+    SYNTAXES["HTJ2K"] = (HTJ2KLossless, htj2k)
+
+
+def compress(paths: list[Path], syntax: UID, encode: Callable[[Any], bytes]) -> None:
+    for path in paths:
+        header = pydicom.dcmread(path)
+        assert header.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
+        header.PixelData = encapsulate([encode(header.pixel_array)])
+        header["PixelData"].VR, header["PixelData"].is_undefined_length = "OB", True
+        header.file_meta.TransferSyntaxUID = syntax
+        header.save_as(path)
+
+
+@pytest.mark.parametrize(("syntax", "encode"), SYNTAXES.values(), ids=list(SYNTAXES))
+def test_lossless_compression_is_decoded(
+    files: list[Path], syntax: UID, encode: Callable[[Any], bytes]
+) -> None:
+    pytest.importorskip("gdcm")
+    pytest.importorskip("openjpeg")
+    compress(files, syntax, encode)
+    np.testing.assert_array_equal(upright(files[0].parent), VOXELS)
+
+
+def test_a_missing_decoder_is_told_when_the_series_is_opened(
+    files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compress(files, JPEGLosslessSV1, lossless_jpeg)
+
+    class Decoder:
+        is_available = False
+
+    monkeypatch.setattr(dicom_pixels, "get_decoder", lambda _: Decoder)
+    said = refused(files[0].parent)
+    assert "001.dcm is in JPEG Lossless" in said
+    assert "pip install 'isoline[radiology]'" in said
