@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,8 @@ import pytest
 import tifffile
 from PIL import Image, PngImagePlugin
 from pydicom import dcmread
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGBaseline8Bit
 
 from isoline import plugins
 from isoline.errors import Broken, NotFound, TooLarge, UnknownFormat, UnknownModel, Unreadable
@@ -217,6 +220,29 @@ class TestTruth:
         assert [level.size for level in source.info.levels] == [(701, 523), (350, 261)]
         read = source.read_level(1, Box(7, 3, 350, 261), 1)
         np.testing.assert_array_equal(read, pixels[1, :, 6:522:2, 14:700:2])
+
+
+@pytest.mark.parametrize("stated", ["RGB", "YBR_FULL_422"])
+@pytest.mark.parametrize("is_rgb", [False, True])
+def test_jpeg_tiles_of_dicom_are_what_they_say_themselves(
+    tmp_path: Path, stated: str, is_rgb: bool
+) -> None:
+    dicom_slide(tmp_path, (256, 256))
+    (tmp_path / "level4.dcm").unlink()
+    path = tmp_path / "level1.dcm"
+    slide = dcmread(path)
+    tile = io.BytesIO()
+    Image.new("RGB", (128, 128), (200, 40, 60)).save(tile, "JPEG", quality=95, keep_rgb=is_rgb)
+    slide.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    slide.PixelData = encapsulate([tile.getvalue()] * 4)
+    slide["PixelData"].VR, slide["PixelData"].is_undefined_length = "OB", True
+    slide.PhotometricInterpretation, slide.LossyImageCompression = stated, "01"
+    slide.save_as(path)
+    source = open_image(path)
+    read = source.read_level(0, Box(100, 100, 140, 120)).reshape(3, -1)
+    assert np.abs(read.T.astype(int) - (200, 40, 60)).max() <= 3
+    is_converted = stated == "RGB" and not is_rgb
+    assert any("YCbCr" in problem for problem in source.info.problems) == is_converted
 
 
 def test_a_dicom_slide_of_more_than_8_bits_is_refused(tmp_path: Path) -> None:

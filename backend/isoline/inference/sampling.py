@@ -81,7 +81,8 @@ def _index(info: ImageInfo, given: str | int) -> int:
         return names.index(text.casefold())
     if text.isascii() and text.isdigit() and int(text) < len(names):
         return int(text)
-    raise NotSupported(f"the image has no channel {given!r}", f"it has {', '.join(info.channels)}")
+    shown = text if text.isdigit() else repr(given)
+    raise NotSupported(f"the image has no channel {shown}", f"it has {', '.join(info.channels)}")
 
 
 def _plane(info: ImageInfo, z: int | None) -> int:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from isoline.errors import Unreadable
 from isoline.geometry.grid import XY, Box
+from isoline.sources.dicom_jpeg import contradiction, to_rgb
 from isoline.sources.fingerprint import fingerprint, of_part
 from isoline.sources.pixel_size import NO_SPACING, believable, micrometres
 from isoline.sources.pyramid import RGB, TileCache, level, paste, scale_problems
@@ -35,6 +36,7 @@ from isoline.sources.source import ImageInfo, Level, Remote, Source
 from isoline.sources.tiff_file import TiffFile, TiffPage
 
 BLOCK_PX = 512
+_MISSTATED = "the file states that its colours are RGB, and they are YCbCr; they are converted"
 COARSE = 16.0
 """From this scale on, half a pixel of a level is not seen: it serves overviews."""
 SAME_PICTURE = 6.0
@@ -54,7 +56,10 @@ class OpenSlideSource(Source):
 
     def __init__(self, path: Path, *, cropped: bool = False) -> None:
         """Open the slide or, if `cropped`, the part of it that is within its bounds."""
-        self._slide = _Slide(path)
+        encoding = contradiction(path)
+        if encoding == "RGB":
+            raise Unreadable(f"{path.name} states YCbCr and contains RGB, which OpenSlide converts")
+        self._slide = _Slide(path, is_ycbcr=encoding == "YCbCr")
         self._tiff = _tiff_beneath(path)
         self._cache = TileCache()
         self._closed = False
@@ -78,6 +83,7 @@ class OpenSlideSource(Source):
                 bounds=slide.bounds,
                 problems=(
                     *_bounds_problems(slide.bounds),
+                    *((_MISSTATED,) if slide.is_ycbcr else ()),
                     *scale_problems(levels),
                     *(() if spacing else (NO_SPACING,)),
                 ),
@@ -189,8 +195,10 @@ class CroppedSlide(Remote):
 class _Slide:
     """An OpenSlide handle, shared by all threads and replaced after an error."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_ycbcr: bool = False) -> None:
+        """Open the slide; with `is_ycbcr`, its pixels are YCbCr that OpenSlide takes for RGB."""
         self._path = path
+        self.is_ycbcr = is_ycbcr
         self._handle = self._open()
         self._lock = Lock()
         properties = self._handle.properties
@@ -259,6 +267,8 @@ class _Slide:
         scale = self._downsamples[level]
         origin = round(box.x0 * scale), round(box.y0 * scale)
         rgba = np.asarray(handle.read_region(origin, level, (box.width, box.height)))
+        if self.is_ycbcr:
+            rgba = np.concatenate([to_rgb(rgba[..., :3]), rgba[..., 3:]], axis=2)
         return _over(rgba, self.background)
 
     def close(self) -> None:
