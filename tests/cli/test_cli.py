@@ -134,8 +134,8 @@ MISTAKES = [
     (("--model", "threshold", "--param", "below=dark"), "0 to 255"),
     (("--model", "threshold", "--region", "9000,0,9010,10"), "6007 x 5003"),
     (("--model", "threshold", "--region", "0,0,9,9", "--roi", "a"), "use only one"),
-    (("--model", "threshold", "--roi", "none.geojson"), "check --roi"),
-    (("--model", "threshold", "--spacing-um", "0.5"), "leave spacing_um out"),
+    (("--model", "threshold", "--roi", "none.geojson"), "cannot read none.geojson"),
+    (("--model", "threshold", "--spacing-um", "0.5"), "leave --spacing-um out"),
     (("--model", "threshold", "--format", "svg"), "geojson"),
     (("--model", "nuclei", "--at-um", "4"), "nuclei works at"),
 ]

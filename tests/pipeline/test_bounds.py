@@ -33,11 +33,16 @@ def test_qupath_counts_from_the_corner_of_the_scan(tmp_path: Path, at: tuple[int
     for request in (replace(REQUEST, format="qupath"), replace(REQUEST, image_size=(800, 600))):
         plan = tiled_plan(request, images, tmp_path)
         assert plan.lattice.grid.image_size == (800, 600)
+        assert plan.warnings == ()
         pixels = plan.task.patch(resources, Box(0, 0, 800, 600)).pixels
         np.testing.assert_array_equal(np.moveaxis(pixels, 0, 2), scan)
     # other viewers show the whole slide
     for request in (REQUEST, replace(REQUEST, image_size=info.size)):
-        assert tiled_plan(request, images, tmp_path).lattice.grid.image_size == info.size
+        plan = tiled_plan(request, images, tmp_path)
+        assert plan.lattice.grid.image_size == info.size
+        assert [(each.code, each.message) for each in plan.warnings] == [
+            ("Image", info.problems[0])
+        ]
     with pytest.raises(WrongImage):
         tiled_plan(replace(REQUEST, image_size=(801, 600)), images, tmp_path)
     resources.close()
