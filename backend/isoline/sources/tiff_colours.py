@@ -97,7 +97,7 @@ def _with_extras(key: Any, colours: int, dtype: np.dtype[np.generic]) -> Colours
             colours == 3,
             dtype,
             partial(over_white, colours, brightest, dtype, extras[0] == _ASSOCIATED),
-            ("the image is partly transparent; what shows through is read as white",),
+            ("the image has an opacity for each pixel; what is transparent is read as white",),
         )
     if colours == 1:  # any number of channels, such as those of fluorescence
         return Colours(count, False, dtype, lambda samples: samples)
@@ -129,7 +129,10 @@ def over_white(
 
     `associated` colours have been multiplied by their opacity already.
     """
-    values, alpha = samples[..., :colours].astype(np.uint64), samples[..., colours : colours + 1]
+    alpha = samples[..., colours : colours + 1]
+    if (alpha == brightest).all():
+        return np.ascontiguousarray(samples[..., :colours])
+    values = samples[..., :colours].astype(np.uint64)
     clear = np.uint64(brightest) - alpha
     if associated:
         return np.asarray(np.minimum(values + clear, brightest), dtype)
