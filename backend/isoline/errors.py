@@ -172,6 +172,15 @@ class Broken(IsolineError):
     """The server failed: a model raised an error, a worker died, a disk is full."""
 
 
+def restored(code: str, what: str, remedy: str = "") -> IsolineError:
+    """Return the error with that `code`, or Broken if there is no such class."""
+    kinds: list[type[IsolineError]] = [IsolineError]
+    for kind in kinds:
+        kinds.extend(kind.__subclasses__())
+    named = next((kind for kind in kinds if kind.__name__ == code), Broken)
+    return named(what, remedy)
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the one of `known` that `name` was probably meant to be, None if none is similar."""
     close = get_close_matches(name, known, 1) if len(name) <= _LONGEST_NAME else []

@@ -455,6 +455,7 @@ final class Run {
     private final Cancellation stop = new Cancellation();
     private final Submission submission;
     private final Results results;
+    private final LastJob last;
     private Consumer<RunStatus> listener = status -> { };
     private Predicate<String> agree = question -> true;
     private Supplier<double[]> view = () -> null;
@@ -488,6 +489,7 @@ final class Run {
         this.client = client.until(stop).telling(words -> await(words));
         this.submission = new Submission(image, parent, options);
         this.results = new Results(image, parent, options);
+        this.last = new LastJob(image, parent, options);
     }
 
     /** Change the hierarchy through `executor`: the JavaFX thread, if there is a window. */
@@ -514,7 +516,7 @@ final class Run {
         return this;
     }
 
-    /** Also replace `objects`, unless the user has changed them. */
+    /** Also replace `objects` when the run is done, unless the user has changed them. */
     public Run replacing(Collection<PathObject> objects) {
         results.setReplaceable(objects);
         return this;
@@ -616,9 +618,11 @@ final class Run {
 
     private void submit() throws IOException, InterruptedException {
         focus = view.get();
+        results.apply(() -> last.read());
         JsonObject submitted = submission.send(focus, client, words -> report("starting", words), agree,
-                request -> client.submit(request));
+                request -> last.submit(request, client));
         job = submitted.get("job").getAsString();
+        results.apply(() -> last.write(job, false));
         latestFocus = new LatestFocus(server, job);
         if (stop.isCancelled()) {
             tellToStop(); // the job had no id yet when `cancel` was called
@@ -731,7 +735,6 @@ final class Run {
 
     private void endJob(String how, String words) {
         hasEnded = true;
-        results.dropPieces(); // their unions have all arrived, or never will
         end(how, words);
     }
 
@@ -754,10 +757,15 @@ final class Run {
             if (job != null && !hasEnded && !stop.isCancelled() && !state.equals("lost")) {
                 tellToStop().join(A_MOMENT_MS); // a headless process may exit right after this
             }
-            if (state.equals("done")) {
-                results.replaceEarlier();
+            boolean isDone = state.equals("done");
+            if (isDone && !last.isFullyReplaced()) {
+                results.replaceAll();
             }
             results.flush();
+            if (job != null && hasEnded) {
+                boolean isWhole = isDone || last.isFullyReplaced() || !results.hasEarlier();
+                results.apply(() -> last.write(job, isWhole));
+            }
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
         }
@@ -866,6 +874,73 @@ final class RunStatus {
     RunStatus among(String which, long before) {
         return new RunStatus(state, which + message, waiting.isEmpty() ? "" : which + waiting, before + objects,
                 tilesDone, tiles, secondsLeft, refused);
+    }
+}
+
+/**
+ * The job of the last run of a model below an object, whose results the next run replaces.
+ *
+ * It is a property of the image, so QuPath saves it together with these results. `read` and `write`
+ * must be called on the thread of the GUI.
+ */
+@CompileStatic
+final class LastJob {
+
+    private static final String PARTIAL = "partial ";
+    private static final Set<String> UNUSABLE = Set.of("UnknownJob", "NotSupported");
+
+    private final ImageData<?> image;
+    private final String key;
+    private String saved = "";
+    private boolean isNamed;
+
+    /** `options` are keys of a request, including `model`. */
+    LastJob(ImageData<?> image, PathObject parent, JsonObject options) {
+        this.image = image;
+        // the root has a new id in each session
+        boolean isSlide = parent.equals(image.getHierarchy().getRootObject());
+        this.key = String.join(".", "isoline.job", options.get(RequestKeys.MODEL).getAsString(),
+                isSlide ? "slide" : parent.getID().toString());
+    }
+
+    /** Read the id of the job. */
+    void read() {
+        Object property = image.getProperty(key);
+        saved = property == null ? "" : property.toString();
+    }
+
+    /** Make `job` the last one; `isWhole`: the server knows all results of it and of earlier runs. */
+    void write(String job, boolean isWhole) {
+        image.setProperty(key, isWhole ? job : PARTIAL + job);
+    }
+
+    /** Submit `request` in place of the job; without it, if the server cannot replace that job. */
+    JsonObject submit(JsonObject request, IsolineClient client) throws IOException, InterruptedException {
+        if (saved.isEmpty()) {
+            return client.submit(request);
+        }
+        request.addProperty(RequestKeys.REPLACES, saved.replace(PARTIAL, ""));
+        try {
+            JsonObject submitted = client.submit(request);
+            isNamed = true;
+            return submitted;
+        } catch (Refused e) {
+            if (!UNUSABLE.contains(e.code)) {
+                throw e;
+            }
+        }
+        request.remove(RequestKeys.REPLACES);
+        return client.submit(request);
+    }
+
+    /**
+     * Return whether the events of the submitted job name everything that it replaces.
+     *
+     * They do not if the server could not replace the earlier job, or if events of that job were never
+     * received: what these replaced is still in the hierarchy, but the server no longer knows of it.
+     */
+    boolean isFullyReplaced() {
+        return isNamed && !saved.startsWith(PARTIAL);
     }
 }
 
@@ -1052,6 +1127,7 @@ final class RequestKeys {
     static final String PROMPTS = "prompts";
     static final String FOCUS = "focus";
     static final String FORMAT = "format";
+    static final String REPLACES = "replaces";
 
     private RequestKeys() {}
 }
@@ -2390,12 +2466,13 @@ final class Results {
     private final Set<String> classes = new HashSet<>();
     private final List<PathObject> pending = new ArrayList<>();
     private final List<PathObject> added = new ArrayList<>();
-    /** Provisional pieces by id, until their union replaces them. */
+    /** Provisional pieces by id, until something replaces them. */
     private final Map<String, PathObject> pieces = new HashMap<>();
-    private final Set<PathObject> replaced = new HashSet<>();
-    /** Ids of objects of earlier runs that are kept; new objects with these ids are not added. */
-    private final Set<String> kept = new HashSet<>();
-    private boolean hasReplacedEarlier;
+    private final Set<PathObject> replacedPieces = new HashSet<>();
+    /** Results of earlier runs of the model by id; null before the first change. */
+    private Map<UUID, PathObject> earlier;
+    private final Set<UUID> replacedEarlier = new HashSet<>();
+    private boolean isReplacingAll;
     private int flushes;
 
     /** Add the objects of `request` below `parent`. */
@@ -2410,7 +2487,7 @@ final class Results {
         gui = executor;
     }
 
-    /** Also replace `objects`, unless the user has changed them. */
+    /** Count `objects` among the results of earlier runs. */
     void setReplaceable(Collection<PathObject> objects) {
         replaceable = objects;
     }
@@ -2420,12 +2497,14 @@ final class Results {
         classes.add(name);
     }
 
-    /** Add the features in a JSON list, and remove the pieces with the ids in `replaces`. */
+    /** Add the features in a JSON list, and remove the pieces and earlier objects with the ids in `replaces`. */
     void take(String features, JsonArray replaces) {
         for (JsonElement id : replaces) {
             PathObject piece = pieces.remove(id.getAsString());
-            if (piece != null) {
-                replaced.add(piece);
+            if (piece == null) {
+                replacedEarlier.add(UUID.fromString(id.getAsString()));
+            } else {
+                replacedPieces.add(piece);
             }
         }
         for (PathObject object : reader.read(features)) {
@@ -2466,7 +2545,7 @@ final class Results {
 
     /** Show pending objects; return whether there was a change. */
     boolean flush() throws InterruptedException {
-        if (pending.isEmpty() && replaced.isEmpty()) {
+        if (pending.isEmpty() && replacedPieces.isEmpty() && replacedEarlier.isEmpty() && !isReplacingAll) {
             return false;
         }
         long began = System.nanoTime();
@@ -2476,17 +2555,14 @@ final class Results {
         return true;
     }
 
-    /** Remove pieces that no union has replaced, since the job has ended. */
-    void dropPieces() {
-        replaced.addAll(pieces.values());
-        pieces.clear();
+    /** Remove, with the next flush, all results of earlier runs that this one has not found again. */
+    void replaceAll() {
+        isReplacingAll = hasEarlier();
     }
 
-    /** Remove the results of an earlier run, even if this one has found nothing. */
-    void replaceEarlier() throws InterruptedException {
-        if (!hasReplacedEarlier) {
-            apply(() -> change());
-        }
+    /** Return whether results of earlier runs remain, or may remain. */
+    boolean hasEarlier() {
+        return earlier == null || !earlier.isEmpty();
     }
 
     /** Remove the added objects that the user has not changed; return their number. */
@@ -2505,53 +2581,79 @@ final class Results {
         return mine.size();
     }
 
+    /** Run `work` on the thread of the GUI and wait for it. */
+    void apply(Runnable work) throws InterruptedException {
+        FutureTask<Void> change = new FutureTask<>(work, null);
+        gui.execute(change);
+        try {
+            change.get();
+        } catch (ExecutionException e) {
+            throw new IllegalStateException("QuPath refused the objects: " + e.getCause(), e.getCause());
+        }
+    }
+
     // --- On the thread of the GUI --------------------------------------------------------------
 
     private void change() {
-        if (!hasReplacedEarlier) {
-            hasReplacedEarlier = true;
-            removeEarlier();
+        if (earlier == null) {
+            earlier = findEarlier();
+        }
+        Set<PathObject> old = new HashSet<>(replacedPieces);
+        for (UUID id : replacedEarlier) {
+            giveWay(id, old);
         }
         List<PathObject> fresh = new ArrayList<>();
         for (PathObject object : pending) {
-            if (!replaced.contains(object) && !kept.contains(object.getID().toString())) {
+            if (!replacedPieces.contains(object) && giveWay(object.getID(), old)) {
                 fresh.add(object);
             }
         }
-        List<PathObject> old = new ArrayList<>(replaced);
-        old.removeIf(piece -> piece.getParent() == null);
-        remove(old);
-        if (!old.isEmpty()) {
-            added.removeAll(new HashSet<>(old));
+        if (isReplacingAll) {
+            for (UUID id : List.copyOf(earlier.keySet())) {
+                giveWay(id, old);
+            }
         }
+        old.removeIf(object -> object.getParent() == null);
+        remove(old);
+        added.removeAll(old);
         parent.addChildObjects(fresh);
         added.addAll(fresh);
         pending.clear();
-        replaced.clear();
+        replacedPieces.clear();
+        replacedEarlier.clear();
+        isReplacingAll = false;
         fire();
     }
 
-    /** Remove the results of an earlier run of this model and these prompts, unless the user changed them. */
-    private void removeEarlier() {
+    /** Return the results of earlier runs of this model, including those that the user has changed. */
+    private Map<UUID, PathObject> findEarlier() {
         // the results of prompts are annotations; searching a million cells at each click would be slow
         Collection<PathObject> there = request.has(RequestKeys.PROMPTS) ? image.getHierarchy().getAnnotationObjects()
                 : parent.getChildObjects();
-        List<PathObject> earlier = new ArrayList<>();
+        Map<UUID, PathObject> found = new HashMap<>();
         for (PathObject object : there) {
-            if (!Marks.isOf(object, request, classes)) {
-                continue;
-            }
-            boolean isEarlier = replaceable.contains(object) || Marks.hasPromptsOf(object, request);
-            if (isEarlier && Marks.isUntouched(object)) {
-                earlier.add(object);
-            } else {
-                kept.add(object.getID().toString());
+            if (Marks.isOf(object, request, classes)) {
+                found.put(object.getID(), object);
             }
         }
-        remove(earlier);
+        return found;
     }
 
-    private static void remove(List<PathObject> objects) {
+    /** Add the earlier object with this `id` to `old`, unless it is kept; return whether the id is free then. */
+    private boolean giveWay(UUID id, Set<PathObject> old) {
+        PathObject object = earlier.get(id);
+        if (object == null || object.getParent() == null) {
+            return true;
+        }
+        boolean isReplaceable = replaceable.contains(object) || Marks.hasPromptsOf(object, request);
+        if (!isReplaceable || !Marks.isUntouched(object)) {
+            return false;
+        }
+        earlier.remove(id);
+        return old.add(object);
+    }
+
+    private static void remove(Collection<PathObject> objects) {
         Map<PathObject, List<PathObject>> byParent = new HashMap<>();
         for (PathObject object : objects) {
             byParent.computeIfAbsent(object.getParent(), key -> new ArrayList<>()).add(object);
@@ -2561,16 +2663,6 @@ final class Results {
 
     private void fire() {
         image.getHierarchy().fireHierarchyChangedEvent(this, parent);
-    }
-
-    private void apply(Runnable work) throws InterruptedException {
-        FutureTask<Void> change = new FutureTask<>(work, null);
-        gui.execute(change);
-        try {
-            change.get();
-        } catch (ExecutionException e) {
-            throw new IllegalStateException("QuPath refused the objects: " + e.getCause(), e.getCause());
-        }
     }
 }
 

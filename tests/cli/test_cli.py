@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.serving import PLUGINS
@@ -259,3 +261,15 @@ def test_the_demo(real_slide: Path, tmp_path: Path) -> None:
         )
         assert picture.size == (2048, 1024)
         assert greenish > 20_000
+
+
+def test_check_lists_the_images_in_a_file(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "two.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as tiff:
+        for name, side in (("macro", 300), ("scan", 200)):
+            tiff.write(np.zeros((side, side), np.uint8), metadata={"Name": name})
+    seen = isoline(data, "check", path).stdout
+    assert "series 0     300 x 300 px (macro)\n" in seen
+    assert "series 1     200 x 200 px (scan), read\n" in seen
+    assert "another can be chosen with --series" in seen
+    assert "size         300 x 300 px" in isoline(data, "check", path, "--series", "macro").stdout

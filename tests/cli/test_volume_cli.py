@@ -72,6 +72,17 @@ def test_dicom_to_dicomseg(folder: Path, tmp_path: Path) -> None:
     check_seg(tmp_path / "m.dcm")
 
 
+def test_a_volume_has_slices_and_labels_and_its_flaws_are_told(tmp_path: Path) -> None:
+    where = volumes.grid(lean=(0.0, 0.9))
+    volumes.write_classic(tmp_path / "ct", where, volumes.ramp(where.shape))
+    said = isoline(tmp_path / "ct", tmp_path / "m.nii.gz", "nifti").stderr
+    assert "1 label found in" in said
+    assert "9 slices" in said
+    assert "gantry tilt: programs based on ITK refuse NIfTI masks" in " ".join(said.split())
+    assert "tiles" not in said
+    assert "objects" not in said
+
+
 def check_seg(path: Path) -> None:
     seg = highdicom.seg.segread(path)
     names = [f"{volumes.SERIES}.{k + 1}" for k in range(9)]

@@ -119,6 +119,18 @@ def test_what_is_removed_or_replaced_is_not_seen() -> None:
     assert not outlines.paint((0, 0, 4, 1)).any()
 
 
+def test_outlines_are_added_to_others() -> None:
+    outlines, more = Outlines(), Outlines()
+    outlines.add("a", area((0, 0, 2, 2)), 1)
+    outlines.add("b", area((2, 0, 4, 2)), 2)
+    assert outlines.paint((0, 0, 5, 1)).tolist() == [[1, 1, 2, 2, 0]]
+    more.add("b", area((3, 0, 4, 2)), 3)
+    more.add("c", area((4, 0, 5, 2)), 4)
+    outlines.update(more)
+    assert outlines.paint((0, 0, 5, 1)).tolist() == [[1, 1, 0, 3, 4]]
+    assert outlines.numbers == {"a": 1, "b": 3, "c": 4}
+
+
 def test_what_lies_outside_is_cut_off() -> None:
     seen = painted(area((-5, -5, 3, 2)), area((8, 5, 40, 40)))
     assert seen[:2, :3].all()

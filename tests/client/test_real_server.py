@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import time
 
+import nibabel
 import numpy as np
 import pytest
 import tifffile
+from numpy.typing import NDArray
 
-from isoline.client import Cancelled, Client, Contours, Done, Run
+from isoline.client import Cancelled, Client, Contours, Done, Run, paint
 from tests.conftest import SharedServer
 from tests.slides import Shapes
 
@@ -24,6 +26,17 @@ UNTIL = 120.0
 def client(shared_server: SharedServer, disk_slide: Shapes) -> Client:
     shutil.copy(disk_slide.path, shared_server.images / "client-disks.tif")
     return Client(shared_server.url)
+
+
+@pytest.fixture(scope="module")
+def ball(shared_server: SharedServer) -> NDArray[np.int16]:
+    """The (k, j, i) voxels of slides/ball.nii.gz."""
+    i, j, k = np.mgrid[:40, :30, :12]
+    inside = (i - 25) ** 2 + (j - 10) ** 2 + (2 * k - 9) ** 2 < 70
+    voxels: NDArray[np.int16] = np.where(inside, 200, 0).astype(np.int16)
+    affine = np.diag([-0.5, -0.6, 2.0, 1.0])  # NIfTI is RAS
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), shared_server.images / "ball.nii.gz")
+    return np.ascontiguousarray(voxels.T)
 
 
 def to_the_end(run: Run) -> Run:
@@ -90,3 +103,33 @@ def test_a_run_again_that_is_cancelled_leaves_nothing_provisional(client: Client
     assert isinstance(run.store.end, Cancelled)
     assert not run.store.provisional
     assert {*run.store.objects} == {each["id"] for each in run.store.final()}
+
+
+def test_an_uploaded_volume_gives_what_its_file_gives(
+    client: Client, ball: NDArray[np.int16]
+) -> None:
+    info = client.image("slides/ball.nii.gz")
+    assert info.volume is not None
+    read = client.read_volume("slides/ball.nii.gz")
+    assert (read == ball).all()
+    found: list[NDArray[np.uint8]] = []
+    for name in (
+        "slides/ball.nii.gz",
+        client.upload_volume(read.astype(np.float32), info.volume, "threshold3d"),
+    ):
+        run = to_the_end(Run(client, name, "threshold3d", parameters={"above": 100}).start())
+        labels = np.zeros(info.volume.shape, np.uint8)
+        for plane, layers in run.store.final_slices().items():
+            paint(labels, plane, layers)
+        found.append(labels)
+    assert (found[0] == (ball > 100)).all()
+    assert (found[1] == found[0]).all()
+
+
+@pytest.mark.usefixtures("ball")
+def test_a_run_again_in_a_volume_empties_what_it_does_not_find(client: Client) -> None:
+    run = Run(client, "slides/ball.nii.gz", "threshold3d", parameters={"above": 100}).start()
+    to_the_end(run)
+    assert any(run.store.slices.values())
+    to_the_end(run.again(parameters={"above": 1000}))
+    assert not any(run.store.slices.values())

@@ -91,6 +91,20 @@ def test_a_run_again_names_the_earlier_job_and_goes_on_from_its_results(server: 
     ]
 
 
+def test_a_run_that_the_server_has_forgotten_gives_way_when_the_new_one_is_done(
+    server: Server,
+) -> None:
+    second = STARTED + found(1, "b", "c")
+    script(server, STARTED + found(1, "a", "b") + DONE, second + DONE)
+    forgotten = {"code": "UnknownJob", "detail": "there is no job 'j1'", "remedy": ""}
+    submissions = server.scripts["/v1/jobs"]
+    server.scripts["/v1/jobs"] = [submissions[0], answer(forgotten, 404), submissions[1]]
+    run = Run(Client(server.url), IMAGE, "nuclei").start()
+    to_the_end(run)
+    assert to_the_end(run.again(parameters={"x": 2})) == (["c"], ["a"])
+    assert [each["id"] for each in run.store.final()] == ["b", "c"]
+
+
 def test_a_run_that_is_refused_again_stays_as_it_was(server: Server) -> None:
     script(server, STARTED + found(1, "a") + DONE)
     run = Run(Client(server.url), "a.svs", "nuclei", at_um=1.0).start()

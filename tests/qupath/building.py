@@ -196,6 +196,8 @@ class Proxy:
     """How the next calls that begin so are refused: a status, and a `Retry-After` or nothing."""
     delays: list[tuple[str, float]] = field(default_factory=list)
     """For how many seconds the answers to the next calls that begin so are held back."""
+    reword: Callable[[bytes], bytes] = lambda body: body
+    """What becomes of the body of each call, as long as before."""
     calls: list[str] = field(default_factory=list)
     """Method and path of each call."""
     keys: list[str] = field(default_factory=list)
@@ -234,7 +236,7 @@ def proxied(proxy: Proxy) -> Iterator[str]:
             call = f"{self.command} {self.path}"
             proxy.calls.append(call)
             proxy.keys += filter(None, [self.headers.get("Idempotency-Key")])
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = proxy.reword(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
             if refusal := _taken(proxy.refusals, call):
                 self._refuse(*refusal[1:])
                 return

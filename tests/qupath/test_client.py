@@ -302,33 +302,6 @@ def test_a_run_that_is_stopped_stops_the_server_too(
     assert state["tiles_done"] < state["tiles"]
 
 
-def test_running_again_keeps_what_was_edited(
-    build: Build, kind: str, server: str, expected: set[str]
-) -> None:
-    said = build.run(kind, **asked(server, OBJECTS, "again"))
-    assert said["again_state"] == "done"
-    assert set(said["again_ids"]) == expected
-    assert said["again"] == len(expected)
-
-
-def test_running_again_where_detections_have_no_metadata(
-    build: Build, kind: str, server: str, expected: set[str]
-) -> None:
-    """As in QuPath 0.5, which would also refuse or bemoan the metadata of every detection."""
-    said = build.run(kind, **asked(server, OBJECTS, "again"), old=True)
-    assert said["state"] == said["again_state"] == "done", said["message"]
-    assert said["refused"] == 0
-    assert set(said["ids"]) == set(said["again_ids"]) == expected
-
-
-def test_running_again_otherwise_replaces_only_what_is_untouched(
-    build: Build, kind: str, server: str, expected: set[str]
-) -> None:
-    then = {**OBJECTS, "parameters": {"below": 0, "above": 255}}
-    said = build.run(kind, **asked(server, OBJECTS, "again", then=then))
-    assert set(said["again_ids"]) == set(said["touched"])
-
-
 def test_partial_results_can_be_taken_back(build: Build, kind: str, server: str) -> None:
     said = build.run(kind, **asked(server, OBJECTS, "remove"))
     assert said["left"] == 4

@@ -26,6 +26,7 @@ from pydicom.uid import (
 from isoline.errors import BadSeries, IsolineError, Unreadable
 from isoline.sources import dicom_pixels
 from isoline.sources.dicom_series import DicomFolder
+from isoline.sources.registry import open_image
 from tests import volumes
 
 WHERE = volumes.grid(axes=volumes.turned(0.4, -0.3, 1.2))
@@ -94,6 +95,16 @@ def test_copies_are_left_out_and_told(files: list[Path]) -> None:
     np.testing.assert_array_equal(upright(folder), VOXELS)
     (problem,) = source.info.problems
     assert problem.startswith("9 files are copies of others and were left out: 001.dcm")
+
+
+def test_other_pixels_under_the_same_names_are_another_image(
+    files: list[Path], tmp_path: Path
+) -> None:
+    shutil.copytree(files[0].parent, tmp_path / "copy")
+    first = DicomFolder(files[0].parent).info.fingerprint
+    assert DicomFolder(tmp_path / "copy").info.fingerprint == first
+    volumes.write_classic(tmp_path / "copy", WHERE, VOXELS + 1)
+    assert DicomFolder(tmp_path / "copy").info.fingerprint != first
 
 
 # Files
@@ -317,3 +328,127 @@ def test_a_missing_decoder_is_told_when_the_series_is_opened(
     said = refused(files[0].parent)
     assert "001.dcm is in JPEG Lossless" in said
     assert "pip install 'isoline[radiology]'" in said
+
+
+# Several volumes, and what is no volume
+
+
+def stacked(folder: Path, count: int, slices: int, **varies: list[Any]) -> list[Path]:
+    """Write `count` volumes at one place as one series; `varies` holds a value for each."""
+    where = volumes.grid(size=(12, 10, slices))
+    paths = []
+    for number in range(count):
+        given = {keyword: values[number] for keyword, values in varies.items()}
+        part = folder / f"{number}"
+        for k, path in enumerate(
+            volumes.write_classic(part, where, volumes.ramp(where.shape), **given)
+        ):
+
+            def rename(header: Any, number: int = number, k: int = k) -> None:
+                header.SOPInstanceUID = f"{volumes.SERIES}.{number + 1}.{k + 1}"
+                header.file_meta.MediaStorageSOPInstanceUID = header.SOPInstanceUID
+
+            changed(path, rename)
+            paths.append(path)
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("varies", "told"),
+    [
+        ({"TriggerTime": [0, 160, 320]}, "TriggerTime: 0"),
+        ({"DiffusionBValue": [0.0, 500.0, 1000.0]}, "DiffusionBValue: 0.0"),
+        ({"EchoTime": [20, 40, 80]}, "EchoTime: 20"),
+        ({"TemporalPositionIdentifier": [1, 2, 3]}, "TemporalPosition: 1"),
+    ],
+)
+def test_volumes_at_one_place_are_told_apart(
+    tmp_path: Path, varies: dict[str, list[Any]], told: str
+) -> None:
+    paths = stacked(tmp_path / "mr", 3, 6, **varies)
+    said = refused(tmp_path / "mr")
+    assert f"3 volumes that differ in {told}" in said
+    assert said.count("6 slices") == 3
+    assert "lacks" not in said
+    paths[6 + 4].unlink()
+    said = refused(tmp_path / "mr")
+    assert "(5 slices)" in said
+    assert "; volume 2 (" in said
+    assert "lacks the slice at (-31, 12.5, 150) mm" in said
+
+
+def test_echoes_in_turn_are_two_volumes(tmp_path: Path) -> None:
+    paths = volumes.write_classic(tmp_path / "mr", WHERE, VOXELS)
+    for number, path in enumerate(paths):
+
+        def echo(header: Any, number: int = number) -> None:
+            header.EchoTime = (20, 80)[number % 2]
+
+        changed(path, echo)
+    assert "2 volumes that differ in EchoTime: 20.0 (5 slices), 80.0 (4" in refused(tmp_path / "mr")
+
+
+def test_moments_that_a_volume_took_are_no_volumes(files: list[Path]) -> None:
+    """In a gated series, every slice has its own time."""
+    for number, path in enumerate(files):
+
+        def time(header: Any, number: int = number) -> None:
+            header.TriggerTime, header.AcquisitionNumber = 100 * number, number // 3
+
+        changed(path, time)
+    np.testing.assert_array_equal(upright(files[0].parent), VOXELS)
+
+
+def test_one_slice_without_thickness_is_a_volume_and_says_so(tmp_path: Path) -> None:
+    where = volumes.grid(size=(12, 10, 1))
+    volumes.write_classic(tmp_path / "ct", where, volumes.ramp(where.shape), SliceThickness=None)
+    info = DicomFolder(tmp_path / "ct").info
+    assert info.problems == ("the only slice has no SliceThickness; 1 mm is assumed",)
+
+
+def test_pet_says_what_its_values_are(tmp_path: Path) -> None:
+    volumes.write_classic(tmp_path / "pt", WHERE, VOXELS, Units="BQML", Modality="PT")
+    (problem,) = DicomFolder(tmp_path / "pt").info.problems
+    assert problem.startswith("values are in BQML")
+
+
+def projection(header: Any) -> None:
+    header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = UID("1.2.840.10008.5.1.4.1.1.1")
+    header.Modality = "CR"
+    del header.ImagePositionPatient
+
+
+def cine(header: Any) -> None:
+    header.NumberOfFrames, header.Modality = 2, "US"
+
+
+def tomography(header: Any) -> None:
+    header.NumberOfFrames, header.SliceVector = 2, [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (projection, "an image of CR (Computed Radiography Image Storage) that lies nowhere"),
+        (cine, "2 frames without positions: an image of US"),
+        (tomography, "whose positions are in a SliceVector"),
+    ],
+)
+def test_what_is_no_slice_is_called_what_it_is(
+    files: list[Path], change: Callable[[Any], object], told: str
+) -> None:
+    changed(files[0], change)
+    assert told in refused(files[0].parent)
+
+
+def test_a_dicomdir_leads_to_its_folder(files: list[Path], tmp_path: Path) -> None:
+    from pydicom.fileset import FileSet
+
+    index = FileSet()
+    for path in files:
+        index.add(path)
+    index.write(tmp_path / "disc")
+    np.testing.assert_array_equal(voxels_of(tmp_path / "disc"), voxels_of(files[0].parent))
+    assert DicomFolder(tmp_path / "disc").info.problems == ()
+    with pytest.raises(BadSeries, match=r"index of a folder \(DICOMDIR\).*give its folder"):
+        open_image(tmp_path / "disc" / "DICOMDIR")

@@ -11,15 +11,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import pytest
 import requests
+from pydicom.uid import UID
 
 from isoline.errors import BadSeries, UnknownImage, Unreadable
+from isoline.images import dicomweb as resolver
 from isoline.images.catalog import ANYONE, Images
 from isoline.images.dicomweb import DicomWebImages
+from isoline.inference.resources import Resources
+from isoline.models.catalogue import ModelCatalogue
 from isoline.sources.archive import Archive
 from isoline.sources.dicomweb import DicomWebSeries, DicomWebSource
 from isoline.sources.volume_cache import VolumeCache
@@ -94,7 +99,7 @@ def test_what_is_not_there(archive: Archive, tmp_path: Path) -> None:
 
 
 def test_a_wrong_series_is_refused_by_name(archive: Archive, tmp_path: Path) -> None:
-    with pytest.raises(BadSeries, match=rf"{BROKEN}\.7,.* and .*{BROKEN}\.8,.* missing"):
+    with pytest.raises(BadSeries, match=rf"missing between .*{BROKEN}\.7,.* and .*{BROKEN}\.8,"):
         opened(archive, tmp_path, NAME.replace(volumes.SERIES, BROKEN))
 
 
@@ -163,10 +168,71 @@ def test_what_a_series_is_made_of_is_asked_once(
     assert images.find(NAME, ANYONE).info is first.info
     assert asked == []
     # another slice has arrived, or the archive does not say how many there are
-    for count in (25, None):
-        monkeypatch.setattr(DicomWebSeries, "instances", lambda _, count=count: count)
+    for now in (frozenset({"1.2.3"}), None):
+        monkeypatch.setattr(DicomWebSeries, "instances", lambda _, now=now: now)
         assert images.find(NAME, ANYONE).info.fingerprint == first.info.fingerprint
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("change", ["another slice", "other pixels", "other values", "moved"])
+def test_what_changes_in_the_archive_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """One worker and one cache, as on a running server."""
+    where = volumes.grid(size=(10, 8, 14), axes=volumes.turned(0.4, -0.3, 1.2))
+    before = np.zeros(where.shape, np.int16)
+    after = before.copy()
+    after[5] += 300
+    with orthanc(tmp_path) as url:
+        login = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        archive = Archive(url, (("Authorization", f"Basic {login}"),))
+        cache = VolumeCache(tmp_path / "cache")
+        images = DicomWebImages({"here": archive}, cache)
+        bench = Resources(ModelCatalogue(tmp_path), "cpu")
+        store(url, volumes.write_classic(tmp_path / "a", where, before))
+
+        def voxels() -> Any:
+            found = images.find(NAME, ANYONE)
+            source = bench.source(found.path, found.info.reader, found.info.fingerprint)
+            assert isinstance(source, DicomWebSource)
+            return source
+
+        assert not voxels().voxels().any()
+        if change != "another slice":
+            # a slice under a new UID is noticed at once
+            monkeypatch.setattr(resolver, "COMPARED_SECONDS", 0.0)
+            images = DicomWebImages({"here": archive}, cache)
+        moved = volumes.grid(size=(10, 8, 14), spacing=(0.8, 1.1, 3.0))
+        changed = {
+            "another slice": lambda: volumes.write_classic(tmp_path / "b", where, after),
+            "other pixels": lambda: volumes.write_classic(tmp_path / "b", where, after),
+            "other values": lambda: volumes.write_classic(
+                tmp_path / "b", where, before, RescaleIntercept=-1000
+            ),
+            "moved": lambda: volumes.write_classic(tmp_path / "b", moved, before),
+        }[change]()
+        if change == "another slice":
+            header = pydicom.dcmread(changed[5])
+            header.SOPInstanceUID = "2.25.77"
+            header.file_meta.MediaStorageSOPInstanceUID = UID("2.25.77")
+            header.save_as(changed[5])
+        forget(url)
+        store(url, changed)
+        source = voxels()
+        if change == "moved":
+            assert source.volume.grid.spacing_mm == pytest.approx((0.8, 1.1, 3.0))
+        elif change == "other values":
+            assert (source.voxels() == 24).all()
+        else:
+            assert (source.voxels() == 300).sum() == 80
+        bench.close()
+
+
+def forget(url: str) -> None:
+    """Remove everything from the archive."""
+    root = url.rsplit("/", 1)[0]
+    for study in requests.get(f"{root}/studies", auth=(USER, PASSWORD), timeout=20).json():
+        requests.delete(f"{root}/studies/{study}", auth=(USER, PASSWORD), timeout=20)
 
 
 def test_what_the_series_does_not_give_comes_frame_by_frame(

@@ -30,6 +30,7 @@ from isoline_client.images import ImageInfo, Level, Region, Volume
 from isoline_client.job import Job
 from isoline_client.masks import decode_layer, encode_layer, paint, slices_of
 from isoline_client.options import Json, Options, box, point, polygon, scribble
+from isoline_client.outlines import Outlines, rings
 from isoline_client.pyramid import SlideLevel
 from isoline_client.retry import ONCE, PROTOCOL, Listener, Policy
 from isoline_client.runs import Run
@@ -60,6 +61,7 @@ __all__ = [
     "Listener",
     "Mask",
     "Options",
+    "Outlines",
     "Policy",
     "Progress",
     "Region",
@@ -77,6 +79,7 @@ __all__ = [
     "paint",
     "point",
     "polygon",
+    "rings",
     "scribble",
     "slices_of",
 ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.typing import NDArray
+    from numpy.typing import NDArray as NDArray
 
     Pixels: TypeAlias = NDArray[np.generic]
     """Pixels or voxels; docstrings name the axes."""

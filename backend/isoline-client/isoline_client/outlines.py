@@ -9,7 +9,7 @@ from isoline_client.arrays import np
 from isoline_client.options import Json
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from isoline_client.arrays import NDArray
 
     Corners: TypeAlias = NDArray[np.float64]
     """(n, 2): x and y in image coordinates."""
@@ -46,8 +46,14 @@ class Outlines:
 
     def add(self, feature_id: str, geometry: Json, number: int) -> None:
         """Add an outline, or replace the one with this id; `number` is at least 1."""
-        edges = [np.hstack([ring[:-1], ring[1:]]) for ring in rings(geometry)]
+        edges = [np.concatenate([ring[:-1], ring[1:]], axis=1) for ring in rings(geometry)]
         self._numbers[feature_id], self._edges[feature_id] = number, np.concatenate(edges)
+        self._together = None
+
+    def update(self, other: Outlines) -> None:
+        """Add the outlines of another, as `add` does."""
+        self._numbers.update(other._numbers)
+        self._edges.update(other._edges)
         self._together = None
 
     def remove(self, feature_id: str) -> None:

@@ -137,11 +137,25 @@ class Run:
         as by `start`, the earlier job and its results stay.
         """
         options: Options = {**self.options, **changes}
-        replacing: Options = options if self._job is None else {**options, "replaces": self._job.id}
-        job = self.client.submit(self.image, self.model, **replacing)
+        if self._job is None:
+            store, job = self.store, self.client.submit(self.image, self.model, **options)
+        else:
+            store, job = self._in_its_place(self._job, options)
         self.options = options
-        self._follow(job, self.store if self._job is None else Store(self.store))
+        self._follow(job, store)
         return self
+
+    def _in_its_place(self, earlier: Job, options: Options) -> tuple[Store, Job]:
+        """Submit `options` in place of `earlier`, which the server may have forgotten."""
+        replacing: Options = {**options, "replaces": earlier.id}
+        try:
+            job = self.client.submit(self.image, self.model, **replacing)
+        except ClientError as error:
+            if error.code != "UnknownJob":
+                raise
+            job = self.client.submit(self.image, self.model, **options)
+            return Store(self.store, is_known=False), job
+        return Store(self.store), job
 
     def follow(self) -> Run:
         """Follow the job again, after an `error`; return self."""

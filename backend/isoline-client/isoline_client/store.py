@@ -47,11 +47,13 @@ class Store:
     with the object to which they belong.
     """
 
-    def __init__(self, earlier: Store | None = None) -> None:
+    def __init__(self, earlier: Store | None = None, *, is_known: bool = True) -> None:
         """Start with nothing, or with what an `earlier` run shows.
 
         Features and slices that are still provisional in the earlier run are removed with the first
-        event.
+        event. If the server does not know the earlier run (not `is_known`), its events cannot say
+        what to remove: then all earlier results that this run does not find again are removed when
+        it is done.
         """
         self.started: Started | None = None
         self.progress: Progress | None = None
@@ -67,6 +69,9 @@ class Store:
         self._final_slices: dict[int, Sequence[Json]] = (
             dict(earlier._final_slices) if earlier else {}
         )
+        self._unnamed = set[str]() if is_known else {*self._objects}
+        self._unnamed_slices = set[int]() if is_known else {*self._slices}
+        """Earlier results that no event names, and that this run has not found again so far."""
         self._elements: dict[str, dict[str, None]] = {}
         """The ids of the elements of an object, in a dialect that draws it as several."""
         for feature in self._objects.values():
@@ -169,9 +174,13 @@ class Store:
             case Done() | Failed() | Cancelled():
                 self.end = event
                 self._clear_provisional(change)
+                if isinstance(event, Done):
+                    self._clear_unnamed(change)
 
     def _add(self, feature: Json, provisional: bool, change: _Collected) -> None:
         feature_id = feature["id"]
+        if not provisional:
+            self._unnamed.discard(feature_id)
         if feature_id in self._kept:
             return
         if feature_id in self._objects:
@@ -209,6 +218,14 @@ class Store:
             self._paint(k, layers, change)
         if not mask.provisional:
             self._final_slices.update(said)
+            self._unnamed_slices.difference_update(said)
+
+    def _clear_unnamed(self, change: _Collected) -> None:
+        for feature_id in self._unnamed:
+            self._remove(feature_id, change)
+        for k in self._unnamed_slices - self._kept_slices:
+            self._final_slices[k] = []
+            self._paint(k, [], change)
 
     def _clear_provisional(self, change: _Collected) -> None:
         for feature_id in [*self._provisional]:

@@ -20,7 +20,7 @@ from isoline.config.data_directory import open_data_directory
 from isoline.config.settings import Settings
 from isoline.domain.request import Value
 from isoline.errors import BadParameter, IsolineError, Malformed, NotSupported
-from isoline.geometry.grid import XY, Box
+from isoline.geometry.grid import XY
 from isoline.models.catalogue import ModelCatalogue
 from isoline.models.model import ModelSpec, Number, Switch
 
@@ -427,36 +427,19 @@ def images(config_path: Path | None) -> None:
 @click.option("--series", help="Image of a file that contains several, by name or index from 0.")
 def check(image: Path, series: str | None) -> None:
     """Show the metadata of IMAGE and warn of problems."""
+    from isoline.cli import check_slide
     from isoline.images.catalog import Images, file_name
 
-    info = Images.of_file(image).find(file_name(image)).of_series(series).info
-    spacing = info.spacing_um
-    rows = {
-        "reader": info.reader,
-        "kind": info.kind,
-        "size": "{} x {} px".format(*info.size),
-        "levels": ", ".join(
-            f"{level.size[0]} x {level.size[1]} (1:{level.downsample.x:g})" for level in info.levels
-        ),
-        "bounds": _box(info.bounds) if info.bounds else "all of it",
-        "spacing": f"{spacing.x:.4g} x {spacing.y:.4g} um" if spacing else "unknown",
-        "channels": ", ".join(info.channels) + f" ({info.dtype})",
-        "z planes": str(info.z_planes),
-        "series": ", ".join(
-            "{}{}: {} x {} px{}".format(
-                index,
-                f" ({each.name})" if each.name else "",
-                *each.size,
-                ", read" if index == info.taken else "",
-            )
-            for index, each in enumerate(info.series)
-        )
-        or "the only one",
-        "fingerprint": info.fingerprint,
-    }
-    for name, value in rows.items():
+    found = Images.of_file(image).find(file_name(image)).of_series(series)
+    if found.info.volume is None:
+        rows = check_slide.rows_of(found.info)
+    else:
+        from isoline.cli.check_volume import rows_of
+
+        rows = rows_of(found)
+    for name, value in rows:
         click.echo(f"{name:12} {value}")
-    problems = list(info.problems)
+    problems = list(found.info.problems)
     target = image.resolve()
     if image.is_symlink() and target.parent != image.parent.resolve():
         problems.append(
@@ -465,10 +448,6 @@ def check(image: Path, series: str | None) -> None:
         )
     for problem in problems:
         click.secho(f"! {on_command_line(problem)}", fg="yellow")
-
-
-def _box(box: Box) -> str:
-    return f"{box.width} x {box.height} px from {box.x0}, {box.y0}"
 
 
 @main.command()

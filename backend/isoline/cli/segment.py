@@ -96,12 +96,14 @@ class Display:
             TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
-            TextColumn("{task.fields[objects]:,} objects"),
+            TextColumn("{task.fields[found]}"),
             TimeRemainingColumn(),
             console=self._console,
         )
-        self._task = self._bar.add_task("starting", total=None, objects=0)
+        self._task = self._bar.add_task("starting", total=None, found="")
         self._objects = 0
+        self._slices = 0
+        self._is_mask = False
         self.status = FAILED
 
     def __enter__(self) -> Display:
@@ -113,29 +115,40 @@ class Display:
 
     def show(self, event: Event) -> None:
         match event:
-            case events.Started(tiles=tiles):
+            case events.Started(tiles=tiles, kind=kind):
+                self._is_mask = kind == "mask"
                 self._bar.update(self._task, description="segmenting", total=tiles)
             case events.Contours(objects, provisional):
                 self._objects += 0 if provisional else len(objects)
-                self._bar.update(self._task, objects=self._objects)
+                self._bar.update(self._task, found=f"{self._objects:,} objects")
+            case events.Mask() as mask:
+                self._slices += 0 if mask.provisional else len(mask.slices)
+                self._bar.update(self._task, found=f"{self._slices:,} slices")
             case events.Progress(done, tiles):
                 self._bar.update(self._task, completed=done, total=tiles)
             case events.Warned(_, message):
                 self._say(f"warning: {message}", "yellow")
             case events.Failed(_, message, remedy):
-                self._say(f"failed: {message}; {remedy}", "red")
+                self._say(f"failed: {message}; {remedy}" if remedy else f"failed: {message}", "red")
             case events.Cancelled(done, tiles):
-                self._say(f"stopped after {done} of {tiles} tiles; the results so far were written")
+                stopped = f"{done} %" if self._is_mask else f"{done} of {tiles} tiles"
+                kept = "nothing" if self._is_mask else "the results so far were"
+                self._say(f"stopped after {stopped}; {kept} written")
                 self.status = INTERRUPTED
             case events.Done() as end:
                 self.status = FAILED if end.tiles_failed else OK
                 self._bar.update(self._task, completed=end.tiles, total=end.tiles)
-                failed = f", {end.tiles_failed} failed" if end.tiles_failed else ""
-                skipped = f", {end.tiles_skipped} without tissue" if end.tiles_skipped else ""
-                self._say(
-                    f"{end.objects:,} objects in {end.seconds:.1f} s"
-                    f" ({end.tiles} tiles{skipped}{failed})"
-                )
+                self._say(self._result(end))
+
+    def _result(self, end: events.Done) -> str:
+        if self._is_mask:
+            found = f"{end.objects} label{'' if end.objects == 1 else 's'}"
+            return f"{found if end.objects else 'nothing'} found in {end.seconds:.1f} s"
+        failed = f", {end.tiles_failed} failed" if end.tiles_failed else ""
+        skipped = f", {end.tiles_skipped} without tissue" if end.tiles_skipped else ""
+        return (
+            f"{end.objects:,} objects in {end.seconds:.1f} s ({end.tiles} tiles{skipped}{failed})"
+        )
 
     def _say(self, line: str, style: str = "") -> None:
         self._console.print(on_command_line(line), style=style, markup=False, highlight=False)

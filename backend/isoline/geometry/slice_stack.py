@@ -17,6 +17,8 @@ _EXACT = 0.01
 """The same share up to which the positions of the first and the last slice give the step."""
 _ANGLE = 1e-3
 """How far unit vectors may deviate from being equal, or from right angles."""
+ASSUMED_MM = 1.0
+"""The thickness of a single slice whose file does not give it."""
 _SAME_MM = 1e-3
 """Slices closer than this are at one position."""
 
@@ -225,12 +227,8 @@ def _line(ordered: Sequence[Plane], normal: NDArray[np.float64]) -> tuple[LPS, L
     """
     origins = np.array([plane.origin_mm for plane in ordered])
     if len(ordered) == 1:
-        thickness = ordered[0].thickness_mm
-        if not thickness or thickness <= 0:
-            raise BadSeries(
-                f"{ordered[0]} is the only slice and has no SliceThickness",
-                "choose a series with several slices",
-            )
+        given = ordered[0].thickness_mm or 0.0
+        thickness = given if given > 0 else ASSUMED_MM
         return ordered[0].origin_mm, LPS(*(thickness * normal).tolist()), 0.0
     places = np.arange(len(ordered))[:, None]
     start, step = origins[0], (origins[-1] - origins[0]) / (len(ordered) - 1)

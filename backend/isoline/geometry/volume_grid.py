@@ -20,6 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.errors import BadRegion
+from isoline.geometry.nifti_forms import NiftiForms
+
+_RIGHT_ANGLE = 1e-4
+"""Cosine up to which axes count as perpendicular; ITK's readers refuse more."""
 
 
 class LPS(NamedTuple):
@@ -69,6 +73,12 @@ class VolumeGrid:
         return k, j, i
 
     @property
+    def is_sheared(self) -> bool:
+        """Whether the axes are not at right angles, as with a gantry tilt."""
+        axes = self.affine[:3, :3] / np.array(self.spacing_mm)
+        return bool(np.abs(axes.T @ axes - np.eye(3)).max() > _RIGHT_ANGLE)
+
+    @property
     def affine(self) -> NDArray[np.float64]:
         """The (4, 4) matrix from (i, j, k, 1) to (x, y, z, 1) in LPS millimetres."""
         matrix = np.eye(4)
@@ -111,6 +121,8 @@ class VolumeInfo:
     """For k = 0, 1, ...; empty if slices have no names (NIfTI)."""
     modality: str = ""
     """CT, MR, ...; empty if unknown."""
+    forms: NiftiForms | None = None
+    """Where a NIfTI file places it; the grid is one of these."""
 
     def k_of(self, asked: SliceName | int, name: str) -> int:
         """Return the k of a slice of the volume `name`. Raises BadRegion if it does not exist."""

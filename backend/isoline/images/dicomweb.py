@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cachetools import LRUCache
@@ -21,6 +23,20 @@ if TYPE_CHECKING:
 
 _REMEMBERED = 256
 _UID = re.compile(r"[0-9.]{1,64}")
+
+
+COMPARED_SECONDS = 60.0
+"""How long clicks on a series do not wait for all of its headers again."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A series as it was when its content was last compared with the archive."""
+
+    instances: frozenset[str]
+    info: ImageInfo
+    until: float
+    """When it is compared again, in `time.monotonic`."""
 
 
 class DicomWebImages:
@@ -45,25 +61,28 @@ class DicomWebImages:
         self._archives = dict(archives)
         self._cache = cache
         self._lock = threading.Lock()
-        self._known: LRUCache[DicomWebSeries, tuple[int, ImageInfo]] = LRUCache(_REMEMBERED)
+        self._known: LRUCache[DicomWebSeries, _Known] = LRUCache(_REMEMBERED)
 
     def find(self, name: str, caller: Caller) -> Found:
         """Return the series called `name`, checking with the archive each time.
 
-        Its metadata is fetched again only if the number of its instances has changed, since an
-        instance never changes under its UID (PS3.5 section 9).
+        The list of its instances is compared each time. What they contain is compared when that
+        was last done `COMPARED_SECONDS` ago: by their headers and the pixels of some slices.
         """
         remote = self.series(name)
         with self._lock:
             known = self._known.get(remote)
-        if known is not None and remote.instances() == known[0]:
-            return Found(name, remote, known[1])
+        is_fresh = known is not None and time.monotonic() < known.until
+        if known is not None and is_fresh and remote.instances() == known.instances:
+            return Found(name, remote, known.info)
         source = remote.open()
-        info, instances = source.info, source.instances
         source.close()
+        found = _Known(source.instances, source.info, time.monotonic() + COMPARED_SECONDS)
         with self._lock:
-            self._known[remote] = instances, info
-        return Found(name, remote, info)
+            if known is not None and known.info.fingerprint == found.info.fingerprint:
+                found = replace(found, info=known.info)
+            self._known[remote] = found
+        return Found(name, remote, found.info)
 
     def named(self, series: str) -> str | None:
         """Return the image name of the series with the UID `series` in the first archive that has

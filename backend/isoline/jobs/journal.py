@@ -43,6 +43,7 @@ from isoline.domain.events import (
 )
 from isoline.errors import Broken
 from isoline.geometry.grid import XY, Grid, Rect
+from isoline.geometry.nifti_forms import NiftiForms, rows
 from isoline.geometry.polygons import Polygons
 from isoline.geometry.volume_grid import LPS, SliceName, VolumeGrid, VolumeInfo
 
@@ -367,6 +368,12 @@ def _volume(record: Mapping[str, Any]) -> VolumeInfo:
     points = ("origin_mm", "step_i_mm", "step_j_mm", "step_k_mm")
     lying = {name: LPS(*grid[name]) for name in points}
     grid = VolumeGrid(**{**grid, **lying, "size": tuple(grid["size"])})
-    return VolumeInfo(
-        grid, tuple(SliceName(*name) for name in record["slices"]), record["modality"]
-    )
+    names = tuple(SliceName(*name) for name in record["slices"])
+    return VolumeInfo(grid, names, record["modality"], _forms(record.get("forms")))
+
+
+def _forms(record: Mapping[str, Any] | None) -> NiftiForms | None:
+    if record is None:
+        return None
+    affines = {name: rows(np.array(record[name])) for name in ("qform", "sform")}
+    return NiftiForms(**{**record, **affines})

@@ -11,7 +11,17 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from isoline.domain.batch import Batch
-from isoline.domain.events import Cancelled, Done, Event, Failed, Mask, Progress, Scope, Started
+from isoline.domain.events import (
+    Cancelled,
+    Done,
+    Event,
+    Failed,
+    Mask,
+    Progress,
+    Scope,
+    Started,
+    Warned,
+)
 from isoline.domain.request import SegmentRequest
 from isoline.engines.engine import Agenda, Engine
 from isoline.errors import NotSupported
@@ -37,6 +47,8 @@ class VolumePlan(OneTilePlan):
 
     task: VolumeTask
     volume: VolumeInfo
+    warnings: tuple[str, ...] = ()
+    """What the user should know about the image."""
 
     @property
     def lane(self) -> Lane:
@@ -74,7 +86,7 @@ class VolumePlan(OneTilePlan):
 
         began = time.monotonic()
         if seq == 0:
-            yield batch(self.started)
+            yield batch(self.started, *(Warned("Image", each) for each in self.warnings))
         before = percent
         for result in engine.run(task, agenda):
             if isinstance(result, TileFailed):
@@ -114,6 +126,7 @@ class VolumeWork(Kind):
             format=encoder.name,
             task=VolumeTask(**context.task_head(scope), look=look),
             volume=volume,
+            warnings=context.found.info.problems,
         )
 
 

@@ -27,7 +27,7 @@ _DERIVED = {
 """Objects with pixels or shapes that are results, not images (PS3.4 B.5)."""
 
 
-def find_series(path: Path) -> tuple[list[Dataset], tuple[str, ...]]:
+def find_series(path: Path) -> tuple[list[FileDataset], tuple[str, ...]]:
     """Return the headers of the only image series in a folder, or of the series of a file.
 
     Also return what was found beside it and left out, a sentence each.
@@ -160,10 +160,10 @@ def _may_be_slice(file: Path, suffixes: set[str]) -> bool:
     return suffix in suffixes and (bool(suffix) or bool(_NUMBERED.fullmatch(file.name)))
 
 
-def _without_copies(series: Sequence[FileDataset]) -> tuple[list[Dataset], list[str]]:
+def _without_copies(series: Sequence[FileDataset]) -> tuple[list[FileDataset], list[str]]:
     """Return the instances, each once, and the names of the files that are copies of others."""
     first: dict[str, FileDataset] = {}
-    unique: list[Dataset] = []
+    unique: list[FileDataset] = []
     copies = []
     for header in series:
         instance = str(header.get("SOPInstanceUID", "") or "")
@@ -183,6 +183,10 @@ def _is_copy(one: FileDataset, other: FileDataset) -> bool:
 def _left_out(copies: Sequence[str], others: Sequence[FileDataset]) -> Iterator[str]:
     if copies:
         names = ", ".join(copies[:5]) + (", ..." if len(copies) > 5 else "")
-        yield f"{len(copies)} files are copies of others and were left out: {names}"
+        is_one = len(copies) == 1
+        what = "1 file is a copy of another and was" if is_one else f"{len(copies)} files are"
+        more = "" if is_one else " copies of others and were"
+        yield f"{what}{more} left out: {names}"
     for header in others:
-        yield f"{file_name(header)} was left out: it is {_what_instead(header)}"
+        if "DirectoryRecordSequence" not in header:
+            yield f"{file_name(header)} was left out: it is {_what_instead(header)}"

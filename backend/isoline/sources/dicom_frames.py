@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 from isoline.errors import BadSeries
 from isoline.geometry.slice_stack import Plane, called
 from isoline.geometry.volume_grid import LPS, SliceName
+from isoline.sources.volume import EXACT
 
-EXACT = 1 << 24
-"""Whole numbers up to this are exact in float32."""
 _INTERCEPT = "RescaleIntercept"
 _AT_SOURCE = "have the series corrected where it was made"
 
@@ -30,6 +30,8 @@ class Slice:
     """The header of the instance."""
     slope: float
     intercept: float
+    contrast: tuple[tuple[str, str], ...] = ()
+    """What distinguishes volumes of one series, as far as its header says: echo, time, b-value."""
 
     @property
     def frame(self) -> int:
@@ -85,11 +87,7 @@ def frames_of(header: Dataset) -> Iterator[Slice]:
     count = int(header.get("NumberOfFrames", 1) or 1)
     if "PerFrameFunctionalGroupsSequence" not in header:
         if count > 1:
-            raise BadSeries(
-                f"{_called(header)} has {count} frames without positions: it is a cine, or views"
-                " from several sides, not a volume",
-                "choose a series of CT or MR slices",
-            )
+            raise _frames_without_positions(header, count)
         yield _slice(header, header, SliceName(instance))
         return
     own = header.PerFrameFunctionalGroupsSequence
@@ -103,11 +101,33 @@ def frames_of(header: Dataset) -> Iterator[Slice]:
         yield _slice(header, _gathered(shared, each), SliceName(instance, number))
 
 
+def _frames_without_positions(header: Dataset, count: int) -> BadSeries:
+    if "SliceVector" in header:
+        return BadSeries(
+            f"{_called(header)} has {count} frames whose positions are in a SliceVector, which"
+            " isoline does not read",
+            "convert it to NIfTI, or to one file per slice",
+        )
+    return BadSeries(
+        f"{_called(header)} has {count} frames without positions: {_kind(header)}, a cine or views"
+        " from several sides, is not a volume",
+        "choose a series of CT or MR slices",
+    )
+
+
+def _kind(header: Dataset) -> str:
+    """Return what an instance is, with its article: "a CR image (Computed ... Storage)"."""
+    modality = header.get("Modality") or "DICOM"
+    return f"an image of {modality} ({UID(str(header.get('SOPClassUID', '?'))).name})"
+
+
 def _check_values(header: Dataset) -> None:
     """Raise BadSeries if the stored values are not intensities."""
     colours = str(header.get("PhotometricInterpretation", ""))
     if int(header.get("SamplesPerPixel", 1) or 1) != 1:
-        raise BadSeries(f"{_called(header)} is in colour", "choose a greyscale series")
+        raise BadSeries(
+            f"{_called(header)} is in colour: {_kind(header)}", "choose a greyscale series"
+        )
     if colours == "PALETTE COLOR":
         raise BadSeries(
             f"{_called(header)} is a colour map (PALETTE COLOR): its values are places in a table",
@@ -120,11 +140,23 @@ def _check_values(header: Dataset) -> None:
         )
 
 
+_CONTRAST = {
+    "EchoTime": ("EchoTime", "EffectiveEchoTime"),
+    "DiffusionBValue": ("DiffusionBValue",),
+    "TemporalPosition": ("TemporalPositionIdentifier", "TemporalPositionIndex"),
+    "TriggerTime": ("TriggerTime", "NominalCardiacTriggerDelayTime"),
+    "AcquisitionNumber": ("AcquisitionNumber", "FrameAcquisitionNumber"),
+}
+"""Attributes of classic and of enhanced files."""
 _GROUPS = (
     "PlanePositionSequence",
     "PlaneOrientationSequence",
     "PixelMeasuresSequence",
     "PixelValueTransformationSequence",
+    "FrameContentSequence",
+    "MREchoSequence",
+    "MRDiffusionSequence",
+    "CardiacSynchronizationSequence",
 )
 
 
@@ -163,7 +195,15 @@ def _slice(header: Dataset, attributes: Dataset, name: SliceName) -> Slice:
     offset = 0.0 if intercept in (None, "") else float(intercept)
     if not scale or not isfinite(scale) or not isfinite(offset):
         raise BadSeries(f"{plane} has the RescaleSlope {scale:g}", _AT_SOURCE)
-    return Slice(plane, header, scale, offset)
+    return Slice(plane, header, scale, offset, tuple(_contrast(attributes, header)))
+
+
+def _contrast(attributes: Dataset, header: Dataset) -> Iterator[tuple[str, str]]:
+    for name, keywords in _CONTRAST.items():
+        given = (attributes.get(keyword, header.get(keyword)) for keyword in keywords)
+        value = next((each for each in given if each not in (None, "")), None)
+        if value is not None:
+            yield name, str(value)
 
 
 def _numbers(
@@ -172,7 +212,9 @@ def _numbers(
     value = attributes.get(keyword)
     if value is None or isinstance(value, str) or not hasattr(value, "__len__"):
         raise BadSeries(
-            f"{_called(header, name.frame)} has no {keyword}", "choose a series of CT or MR slices"
+            f"{_called(header, name.frame)} has no {keyword}: {_kind(header)} that lies nowhere in"
+            " the patient is not a slice",
+            "choose a series of CT or MR slices",
         )
     if len(value) != count:
         raise BadSeries(

@@ -27,7 +27,10 @@ def read_head(path: Path) -> DicomHead | None:
     tags = ["SOPClassUID", "SeriesInstanceUID"]
     try:
         head = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags)
-        series, kind = head.get("SeriesInstanceUID"), head.get("SOPClassUID", _SLIDE)
+        series = head.get("SeriesInstanceUID")
+        # a DICOMDIR has its kind only there
+        declared = head.file_meta.get("MediaStorageSOPClassUID", _SLIDE)
+        kind = head.get("SOPClassUID", declared)
     except Exception:  # not DICOM, or damaged: pydicom raises errors of many kinds
         return None
     return DicomHead(None if series is None else str(series), bool(kind == _SLIDE))

@@ -6,7 +6,7 @@ adds how to fetch them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from isoline.errors import BadSeries
-from isoline.geometry.slice_stack import Stack, stack
+from isoline.geometry.slice_stack import ASSUMED_MM, Stack, stack
 from isoline.geometry.volume_grid import SliceName, VolumeInfo
 from isoline.sources.dicom_files import find_series
 from isoline.sources.dicom_frames import Slice, file_name, frames_of
+from isoline.sources.dicom_mixture import check_single
 from isoline.sources.dicom_pixels import check_decodable, decoded
+from isoline.sources.fingerprint import content_digests
 from isoline.sources.volume import VolumeSource, series_fingerprint, volume_image
 
 _NOTED = 0.02
@@ -45,6 +47,7 @@ class Series:
         """
         found = [each for header in headers for each in frames_of(header)]
         _check_names(found)
+        check_single(found)
         assembled = stack([each.plane for each in found])
         return cls(tuple(found[n] for n in assembled.order), assembled, left_out)
 
@@ -59,9 +62,9 @@ class Series:
         small = all(each.fits_int16 for each in self.slices)
         return np.dtype(np.int16 if small else np.float32)
 
-    @property
-    def fingerprint(self) -> str:
-        return series_fingerprint(each.plane.name for each in self.slices)
+    def fingerprint(self, content: Iterable[bytes]) -> str:
+        """Return the fingerprint of the series, of which `content` is known."""
+        return series_fingerprint((each.plane.name for each in self.slices), content)
 
     @property
     def info(self) -> VolumeInfo:
@@ -75,12 +78,20 @@ class Series:
     def problems(self) -> tuple[str, ...]:
         found = []
         if self.stack.is_tilted:
-            found.append("the slices are shifted relative to each other, as by a gantry tilt")
+            found.append(
+                "the slices are shifted relative to each other, as by a gantry tilt: programs based"
+                " on ITK refuse NIfTI masks of it, so prefer dicomseg or rtstruct"
+            )
         if self.stack.worst_mm > _NOTED * self.stack.grid.spacing_mm[2]:
             found.append(
                 f"the slices are up to {self.stack.worst_mm:.3f} mm off an even spacing of"
                 f" {self.stack.grid.spacing_mm[2]:.3f} mm, which is used"
             )
+        first = self.slices[0]
+        if len(self.slices) == 1 and not (first.plane.thickness_mm or 0) > 0:
+            found.append(f"the only slice has no SliceThickness; {ASSUMED_MM:g} mm is assumed")
+        if (units := str(first.header.get("Units", "") or "")) not in ("", "HU", "GML"):
+            found.append(f"values are in {units}, not in standardised uptake (SUV)")
         return (*found, *self.left_out)
 
     def rescale(self, k: int, stored: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -112,10 +123,12 @@ class DicomSource(VolumeSource):
 
     name = "dicom"
 
-    def __init__(self, series: Series) -> None:
+    def __init__(self, series: Series, content: Iterable[bytes]) -> None:
+        """Represent `series`; `content` distinguishes it from others with the same UIDs."""
         self.series = series
+        fingerprint = series.fingerprint(content)
         super().__init__(
-            volume_image(self.name, series.fingerprint, series.info, series.dtype, series.problems)
+            volume_image(self.name, fingerprint, series.info, series.dtype, series.problems)
         )
 
 
@@ -127,7 +140,8 @@ class DicomFolder(DicomSource):
         headers, left_out = find_series(path)
         for header in headers:
             check_decodable(header, file_name(header))
-        super().__init__(Series.of(headers, left_out))
+        files = [Path(str(header.filename)) for header in headers]
+        super().__init__(Series.of(headers, left_out), content_digests(files))
 
     @classmethod
     def open(cls, path: Path) -> DicomFolder:

@@ -30,8 +30,11 @@ _CHUNK = 1 << 20
 """How much of a response is read at a time."""
 _RAW = (("application/octet-stream", "1.2.840.10008.1.2.1"),)
 _WHOLE = (("application/dicom", "*"),)
-_INSTANCES = "00201209"
-"""Number of Series Related Instances, returned by a search (PS3.18, 10.6.3)."""
+_INSTANCE = "00080018"
+"""SOPInstanceUID in DICOM JSON."""
+_SAMPLES = 16
+"""Slices whose pixels are compared with what was read earlier, spread evenly over the series."""
+_SEEN = ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "Modality")
 
 
 def client(archive: Archive) -> Any:
@@ -56,23 +59,20 @@ def client(archive: Archive) -> Any:
     return client
 
 
-def instances(remote: DicomWebSeries) -> int | None:
-    """Return the archive's count of the series' instances, None if it does not report one.
+def instances(remote: DicomWebSeries) -> frozenset[str] | None:
+    """Return the SOPInstanceUIDs of the series in the archive now, None if it does not tell.
 
     Raises Unreadable or UnknownImage.
     """
     try:
-        found = client(remote.archive).search_for_series(
-            remote.study, search_filters={"SeriesInstanceUID": remote.series}
-        )
-        (count,) = {int(each[_INSTANCES]["Value"][0]) for each in found}
+        found = client(remote.archive).search_for_instances(remote.study, remote.series)
+        return frozenset(str(each[_INSTANCE]["Value"][0]) for each in found) or None
     except requests.HTTPError as error:
         raise _refused(remote.name, error) from error
     except requests.RequestException as error:
         raise _silent(remote.name, error) from error
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, IndexError):
         return None
-    return count
 
 
 def study(archive: Archive, series: str) -> str | None:
@@ -96,9 +96,10 @@ class DicomWebSource(DicomSource):
         self._remote = remote
         self._client = client(remote.archive)
         headers = self._metadata()
-        self.instances = len(headers)
-        super().__init__(Series.of(headers))
-        check_size(remote.name, self.volume.grid, remote.archive.volume_mib)
+        self.instances = frozenset(str(header.get("SOPInstanceUID", "")) for header in headers)
+        series = Series.of(headers)
+        check_size(remote.name, series.stack.grid, remote.archive.volume_mib)
+        super().__init__(series, self._content(series))
 
     def _metadata(self) -> list[Dataset]:
         remote = self._remote
@@ -114,6 +115,18 @@ class DicomWebSource(DicomSource):
                 f"the archive does not have {remote.name}", "check the study and series UIDs"
             )
         return headers
+
+    def _content(self, series: Series) -> Iterator[bytes]:
+        """Yield what the archive has under the UIDs of `series` now: where every slice lies, what
+        its values mean, and the pixels of some slices."""
+        for each in series.slices:
+            stored = [each.header.get(keyword) for keyword in _SEEN]
+            yield repr((each.plane, each.slope, each.intercept, stored)).encode()
+        count = len(series.slices)
+        places = np.unique(np.linspace(0, count - 1, min(count, _SAMPLES)).round().astype(int))
+        with ThreadPoolExecutor(self._remote.archive.parallel) as threads:
+            for frame in threads.map(self._frame, [series.slices[k] for k in places.tolist()]):
+                yield frame.tobytes()
 
     @property
     def memory_bytes(self) -> int:
@@ -242,8 +255,8 @@ class DicomWebSeries(Remote):
     def open(self) -> DicomWebSource:
         return DicomWebSource(self)
 
-    def instances(self) -> int | None:
-        """Return the archive's count of the series' instances, None if it does not report one.
+    def instances(self) -> frozenset[str] | None:
+        """Return the SOPInstanceUIDs of the series in the archive now, None if it does not tell.
 
         Raises Unreadable or UnknownImage.
         """

@@ -57,6 +57,17 @@ def state_of(path: Path) -> tuple[int, ...]:
     )
 
 
+def content_digests(files: Iterable[Path]) -> list[bytes]:
+    """Return a digest of each file, sorted, so that their names and order do not matter.
+
+    Raises Unreadable if one cannot be read.
+    """
+    try:
+        return sorted(_digest(file) for file in files)
+    except OSError as error:
+        raise Unreadable(f"a file cannot be read: {error.strerror or error}") from error
+
+
 def image_files(path: Path) -> Iterable[Path]:
     """Return the files that make up the image at `path`; most images are one file."""
     match path.suffix.lower():

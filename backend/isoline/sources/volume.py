@@ -15,6 +15,9 @@ from isoline.geometry.grid import XY, Box
 from isoline.geometry.volume_grid import SliceName, VolumeGrid, VolumeInfo
 from isoline.sources.source import ImageInfo, Level, Source
 
+EXACT = 1 << 24
+"""Whole numbers up to this are exact in float32."""
+
 
 class VolumeSource(Source):
     """One volume. Its voxels are read on first use and kept while it is open."""
@@ -87,14 +90,17 @@ def volume_image(
     )
 
 
-def series_fingerprint(slices: Iterable[SliceName]) -> str:
-    """Return a digest of the content of a DICOM series, wherever it is stored.
+def series_fingerprint(slices: Iterable[SliceName], content: Iterable[bytes]) -> str:
+    """Return a digest of a DICOM series: the names of its slices, and `content`.
 
-    An instance never changes under its UID (PS3.5 section 9), so hashing the UIDs is enough.
+    An instance must not change under its UID (PS3.5 section 9), but some do, so what is known of
+    their content counts too.
     """
     digest = hashlib.sha256()
     for name in slices:
         digest.update(f"{name.instance}#{name.frame}\n".encode())
+    for part in content:
+        digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()
 
 

@@ -16,7 +16,7 @@ from napari.utils.colormaps import CyclicLabelColormap
 from isoline_client import Change, ClickSession, Client, Run, paint, point, polygon
 from isoline_client.outlines import Outlines, rings
 
-OVERVIEW_PX = 1024
+OVERVIEW_PX = 512
 FAINT = 0.4
 
 
@@ -26,8 +26,7 @@ class Adapter:
     def __init__(self, viewer, client, name):
         self.viewer, self.client, self.image = viewer, client, client.image(name)
         self.models = {each["name"]: each for each in client.models() if not each["problem"]}
-        self.results = {}  # by model
-        self._clicked = None
+        self.results, self._clicked = {}, None
         if self.image.volume:
             place = {"ndim": 3, "scale": self.image.volume.spacing_mm[::-1]}
             viewer.add_image(client.read_volume(name), name=name, scale=place["scale"])
@@ -98,8 +97,7 @@ class Adapter:
     def edit(self, position):
         """Move the object at `position` (y, x) to `edited`, where no later run replaces it."""
         for result in self.results.values():
-            feature = result.feature_at(position)
-            if feature:
+            if feature := result.feature_at(position):
                 if result.run:
                     result.run.store.keep(feature["id"])
                 result.show(Change(removed=[feature["id"]]))
@@ -146,15 +144,14 @@ class SlideResult:
 
     def __init__(self, viewer, image, model, labels):
         self._features, self._outlines, self._count = {}, Outlines(), 0
-        self._names = [each["name"] for each in labels]
+        self._size, self._names = image.size, [each["name"] for each in labels]
         halvings = max(1, ceil(log2(max(image.size) / OVERVIEW_PX)))
         shapes = [tuple(ceil(n / 2**k) for n in image.size[::-1]) for k in range(halvings + 1)]
         levels = [self._outlines.level(each, image.size) for each in shapes]
         # napari keeps the coarsest level: that one is an array, painted at every change
-        self._coarsest, self._overview = levels[-1], np.zeros(shapes[-1], np.int32)
+        levels[-1] = self._overview = np.zeros(shapes[-1], np.int32)
         colors = [(*rgb, opacity) for opacity in (1, FAINT) for rgb in _rgb(labels)]
         colormap = CyclicLabelColormap([(0, 0, 0, 0), *colors])
-        levels = [*levels[:-1], self._overview]
         self.layer = viewer.add_labels(levels, multiscale=True, name=model, colormap=colormap)
         self.layer.contour = 1
 
@@ -165,14 +162,19 @@ class SlideResult:
         for key in change.removed:
             self._features.pop(key, None)
             self._outlines.remove(key)
+        new = Outlines()
         for feature in change.added:
             color = self._names.index(feature["properties"]["label"])
             color += len(self._names) * (feature["id"] in provisional)
             number = 1 + color + 2 * len(self._names) * self._count  # the colours recur
             self._features[feature["id"]] = feature
-            self._outlines.add(feature["id"], feature["geometry"], number)
+            new.add(feature["id"], feature["geometry"], number)
             self._count += 1
-        self._overview[...] = self._coarsest
+        self._outlines.update(new)
+        if change.removed:
+            self._overview[...], new = 0, self._outlines
+        seen = np.asarray(new.level(self._overview.shape, self._size))
+        np.maximum(self._overview, seen, out=self._overview)
         ids, numbers = [*self._outlines.numbers], [*self._outlines.numbers.values()]
         names = [self._names[(number - 1) % len(self._names)] for number in numbers]
         self.layer.features = {"index": numbers, "label": names, "id": ids}

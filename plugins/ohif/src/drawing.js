@@ -10,7 +10,7 @@ import {Packed, paint} from './runs.js';
 
 /**
  * @typedef {object} Canvas a labelmap
- * @property {number} size how many slices it has
+ * @property {number} size the number of its slices
  * @property {number} columns of its slices
  * @property {(k: number) => Uint8Array} read returns the segment of each pixel of slice k, row by row;
  *     0 for none
@@ -40,9 +40,12 @@ export class Drawing {
     /**
      * Draw the complete slice k; it replaces what this run drew there earlier.
      *
+     * A provisional slice that becomes empty remains provisional, since this is also how the server
+     * clears provisional slices before it reports that a run was cancelled or has failed.
+     *
      * @param {number} k
      * @param {{segment: number, box: number[], runs: string}[]} layers as in docs/protocol.md#mask
-     * @param {boolean} provisional whether `settle` removes it
+     * @param {boolean} provisional whether `settle` restores the slice
      */
     draw(k, layers, provisional = false) {
         const current = this._canvas.read(k);
@@ -53,7 +56,7 @@ export class Drawing {
         this._slices.set(k, {
             before: known ? known.before : new Packed(before),
             drawn: new Packed(drawn),
-            provisional
+            provisional: provisional || Boolean(known?.provisional && !layers.length)
         });
     }
 
@@ -64,13 +67,14 @@ export class Drawing {
      * @param {Set<number>} listed
      */
     clear(listed) {
-        const isDrawn = (k) => this._slices.has(k) || this._canvas.read(k).some((value) => this._replaced.has(value));
+        const isOld = Uint8Array.from({length: 256}, (_, value) => Number(this._replaced.has(value)));
+        const isDrawn = (k) => this._slices.has(k) || this._canvas.read(k).some((value) => isOld[value]);
         const others = Array.from({length: this._canvas.size}, (_, k) => k).filter((k) => !listed.has(k) && isDrawn(k));
         others.forEach((k) => this.draw(k, []));
         return others;
     }
 
-    /** Remove provisional results; return the slices that changed. */
+    /** Restore the slices that are only provisional; return them. */
     settle() {
         const open = [...this._slices].filter(([, slice]) => slice.provisional);
         open.forEach(([k, slice]) => {

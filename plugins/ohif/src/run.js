@@ -78,7 +78,10 @@ export class Run {
         }
         this._looks.stop();
         await this._turn;
-        this.labelmap.show(this.labelmap.exists ? this._drawing.settle() : []);
+        if (this.labelmap.exists) {
+            const drawing = this._drawing;
+            this.labelmap.show(this.state === 'done' ? drawing.clear(new Set(drawing.slices)) : drawing.settle());
+        }
         this._changed();
         await this._settle();
     }

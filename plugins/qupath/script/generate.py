@@ -13,7 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 SOURCES = HERE.parent / "src" / "isoline" / "qupath"
 CLASSES = (
-    "Isoline", "Run", "Runs", "RunStatus", "Submission", "RequestKeys", "Upload",
+    "Isoline", "Run", "Runs", "RunStatus", "LastJob", "Submission", "RequestKeys", "Upload",
     "IsolineClient", "JobStream", "LineReader", "JobEvent", "LatestFocus", "Background",
     "RetryPolicy", "Attempts", "Cancellation", "ServerConnection", "Question", "Outgoing",
     "Refused", "Explanation",

@@ -6,11 +6,16 @@ import com.google.gson.JsonParser;
 import isoline.qupath.*;
 import java.awt.image.BufferedImage;
 import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
 import java.io.File;
+import java.io.ObjectInputStream;
+import java.io.ObjectOutputStream;
 import java.net.URI;
 import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.Collections;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
@@ -65,6 +70,8 @@ public final class Harness {
             clicks(client, asked, said);
         } else if (text(asked, "do").equals("several")) {
             several(client, asked, said);
+        } else if (text(asked, "do").equals("series")) {
+            series(client, asked, said);
         } else {
             runs(client, asked, said);
         }
@@ -225,17 +232,79 @@ public final class Harness {
             said.put("removed", run.removeResults());
             said.put("left", below.getChildObjects().size());
         }
-        if (action.equals("again")) {
-            said.put("touched", edit(below));
-            Run second = new Run(client, image, below,
-                    asked.has("then") ? asked.getAsJsonObject("then") : asked.getAsJsonObject("options")).on(gui);
-            said.put("again_state", second.call().state);
-            TreeSet<String> ids = new TreeSet<>();
-            below.getChildObjects().forEach(child -> ids.add(child.getID().toString()));
-            said.put("again", below.getChildObjects().size());
-            said.put("again_ids", ids);
-        }
         gui.shutdown();
+    }
+
+    /** Run below the same annotation once for each of `series`, and report the objects after each. */
+    private static void series(IsolineClient client, JsonObject asked, Map<String, Object> said) throws Exception {
+        ImageData<BufferedImage> image = image(asked);
+        List<Object> after = new ArrayList<>();
+        for (JsonElement each : asked.getAsJsonArray("series")) {
+            JsonObject step = each.getAsJsonObject();
+            if (step.has("restart")) {
+                image = reopened(image);
+            }
+            PathObject parent = image.getHierarchy().getRootObject();
+            for (PathObject drawn : parent.getChildObjects()) {
+                parent = asked.has("region") ? drawn : parent;
+            }
+            Map<String, Object> now = new TreeMap<>();
+            if (step.has("edit")) {
+                now.put("edited", edit(parent));
+            }
+            Run run = new Run(client, image, parent, step.getAsJsonObject("options"));
+            List<String> shown = new ArrayList<>();
+            PathObject below = parent;
+            run.telling(status -> {
+                if (run.getFlushes() > shown.size()) {
+                    shown.add(outlines(below));
+                    if (step.has("cancel")) {
+                        run.cancel();
+                    }
+                }
+            });
+            RunStatus end = run.call();
+            report(now, end, parent, image);
+            now.put("shown", shown);
+            now.put("outlines", outlines(parent));
+            after.add(now);
+        }
+        said.put("after", after);
+    }
+
+    /** Return the image as QuPath opens it again, with the properties and objects that it has saved. */
+    @SuppressWarnings("unchecked")
+    private static ImageData<BufferedImage> reopened(ImageData<BufferedImage> image) throws Exception {
+        ByteArrayOutputStream file = new ByteArrayOutputStream();
+        new ObjectOutputStream(file).writeObject(new HashMap<>(image.getProperties()));
+        Object properties = new ObjectInputStream(new ByteArrayInputStream(file.toByteArray())).readObject();
+        ImageData<BufferedImage> opened = new ImageData<>(image.getServer());
+        ((Map<String, Object>) properties).forEach((key, value) -> opened.setProperty(key, value));
+        PathObject root = image.getHierarchy().getRootObject();
+        Collection<PathObject> objects = root.getChildObjects();
+        root.removeChildObjects(objects);
+        opened.getHierarchy().getRootObject().addChildObjects(objects);
+        return opened;
+    }
+
+    /** Return a checksum of the outlines of the final children, which does not depend on ids and order. */
+    private static String outlines(PathObject parent) {
+        List<String> outlines = new ArrayList<>();
+        for (PathObject child : parent.getChildObjects()) {
+            if (!child.getMetadata().containsKey("isoline.provisional")) {
+                outlines.add(outline(child).toString());
+            }
+        }
+        Collections.sort(outlines);
+        return UUID.nameUUIDFromBytes(outlines.toString().getBytes()).toString();
+    }
+
+    private static List<Double> outline(PathObject object) {
+        List<Double> outline = new ArrayList<>();
+        for (Point2 corner : object.getROI().getAllPoints()) {
+            outline.addAll(List.of(corner.getX(), corner.getY()));
+        }
+        return outline;
     }
 
     /** Perform `action` after a moment, on another thread. */
@@ -280,10 +349,7 @@ public final class Harness {
             provisional += child.getMetadata().containsKey("isoline.provisional") ? 1 : 0;
             if (children.size() < 100_000) {
                 ids.add(child.getID().toString());
-                List<Double> outline = new ArrayList<>();
-                for (Point2 corner : child.getROI().getAllPoints()) {
-                    outline.addAll(List.of(corner.getX(), corner.getY()));
-                }
+                List<Double> outline = outline(child);
                 places.add(List.copyOf(outline.subList(0, 2)));
                 outlines.add(child.getPathClass() + " " + outline);
             }

@@ -231,6 +231,93 @@ def test_what_cannot_be_is_refused(
     assert says in answer.json()["detail"]
 
 
+def session_of(url: str, files: list[Path]) -> requests.Response:
+    parts = [("files", (path.name, path.read_bytes())) for path in files]
+    return requests.put(f"{url}/session/", files=parts, timeout=60)
+
+
+@pytest.mark.parametrize("slices", [14, 80])
+def test_a_session_keeps_every_file_of_a_series(url: str, tmp_path: Path, slices: int) -> None:
+    where = volumes.grid(size=(12, 10, slices), axes=volumes.turned(0.4, -0.3, 1.2))
+    voxels = volumes.ramp(where.shape)
+    sent = session_of(url, volumes.write_classic(tmp_path / "ct", where, voxels))
+    assert sent.status_code == 200, sent.text
+    session = sent.json()["session_id"]
+    answer = requests.post(
+        f"{url}/infer/threshold3d?session_id={session}&output=image",
+        data={"params": json.dumps(BRIGHT)},
+        timeout=60,
+    )
+    assert answer.status_code == 200, answer.text
+    (tmp_path / "mask.nii.gz").write_bytes(answer.content)
+    image: Any = nibabel.load(tmp_path / "mask.nii.gz")
+    assert image.shape == (12, 10, slices)
+    assert np.count_nonzero(image.dataobj) == (voxels >= BRIGHT["above"]).sum()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int32"])
+def test_a_nifti_mask_has_the_type_that_was_asked_for(url: str, tmp_path: Path, dtype: str) -> None:
+    answer = asked(url, "threshold3d", "ramp", "image", **BRIGHT, result_dtype=dtype)
+    (tmp_path / "mask.nii.gz").write_bytes(answer.content)
+    image: Any = nibabel.load(tmp_path / "mask.nii.gz")
+    assert image.get_data_dtype() == np.dtype(dtype)
+    assert np.array_equal(read(tmp_path / "mask.nii.gz"), TRUTH)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_scribbles_count_where_they_lie(url: str, tmp_path: Path, axis: int) -> None:
+    """As programs write them that store an axis the other way round."""
+    drawn = np.zeros(WHERE.shape, np.uint8)
+    drawn[3, 5, 4:7] = 3
+    flip = np.eye(4)
+    flip[axis, axis], flip[axis, 3] = -1, WHERE.size[axis] - 1
+    turned = np.flip(drawn, 2 - axis)
+    image = nibabel.Nifti1Image(turned.T, swap_ras(WHERE.affine @ flip))
+    nibabel.save(image, tmp_path / "label.nii.gz")
+    answer = scribbled(url, tmp_path / "label.nii.gz")
+    assert answer.status_code == 200, answer.text
+    (tmp_path / "mask.nii.gz").write_bytes(answer.content)
+    assert np.array_equal(read(tmp_path / "mask.nii.gz") > 0, cube(3, 5, 5))
+
+
+def scribbled(url: str, label: Path) -> requests.Response:
+    return requests.post(
+        f"{url}/infer/flood?image=cubes&output=image",
+        data={"params": json.dumps({"below": 100})},
+        files={"label": (label.name, label.read_bytes())},
+        timeout=60,
+    )
+
+
+def test_scribbles_beside_the_image_are_refused(url: str, tmp_path: Path) -> None:
+    drawn = np.zeros(WHERE.shape, np.uint8)
+    drawn[3, 5, 4:7] = 3
+    image = nibabel.Nifti1Image(drawn.T, swap_ras(WHERE.affine) + _far())
+    nibabel.save(image, tmp_path / "label.nii.gz")
+    answer = scribbled(url, tmp_path / "label.nii.gz")
+    assert answer.status_code == 400
+    assert "outside the image" in answer.json()["detail"]
+
+
+def _far() -> NDArray[np.float64]:
+    away = np.zeros((4, 4))
+    away[:3, 3] = 500
+    return away
+
+
+def test_a_damaged_volume_is_the_callers_and_not_the_servers(url: str, tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).integers(-30, 30, WHERE.shape).astype(np.int16)
+    path = nifti(tmp_path / "v.nii.gz", VOXELS + noise)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x55
+    path.write_bytes(content)
+    session = session_of(url, [path]).json()["session_id"]
+    where = f"{url}/infer/threshold3d?session_id={session}&output=image"
+    answer = requests.post(where, data={"params": json.dumps(BRIGHT)}, timeout=60)
+    assert answer.status_code == 422, answer.text
+    assert "is damaged" in answer.json()["detail"]
+
+
 # Series of an archive
 
 

@@ -7,12 +7,13 @@ of an earlier body: the type of a body is recognised by its first line, never by
 from __future__ import annotations
 
 import io
+import os
 import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 from urllib.parse import parse_qsl
 
 import orjson
@@ -28,7 +29,8 @@ from isoline.server.declarations import Body
 
 MAX_TEXT_BYTES = 8 << 20
 """Size limit of all fields of a form together, or of a JSON body."""
-MAX_PARTS = 64
+MAX_PARTS = 4096
+"""A series has a file per slice."""
 TEXT = Body(MAX_TEXT_BYTES, is_json=False)
 """A body of JSON or of a few fields, whatever its content type."""
 
@@ -70,7 +72,9 @@ class FormReader:
 def read(request: Request, max_bytes: int, scratch: Path) -> Form:
     """Read a multipart or URL-encoded body of at most `max_bytes`.
 
-    Files are stored in unnamed temporary files below `scratch`. Raises Malformed or TooLarge.
+    Files are stored in an unnamed temporary file below `scratch`.
+
+    Raises Malformed or TooLarge.
     """
     body = _body(request, max_bytes)
     first = body.readline(256)
@@ -82,8 +86,10 @@ def read(request: Request, max_bytes: int, scratch: Path) -> Form:
     boundary = first.strip()[2:]
     scratch.mkdir(parents=True, exist_ok=True)
 
+    shared = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  closed with the last part
+
     def temporary(**_: object) -> IO[bytes]:
-        return tempfile.TemporaryFile(dir=scratch)
+        return cast(IO[bytes], _Part(shared))
 
     parser = MultiPartParser(
         stream_factory=temporary,  # type: ignore[arg-type]
@@ -98,9 +104,11 @@ def read(request: Request, max_bytes: int, scratch: Path) -> Form:
         )
     except ValueError as error:
         raise Malformed(f"the form cannot be read: {error}", "send multipart/form-data") from None
-    for file in files.values():
+    # `values` would leave out all but the first file of a field
+    sent = tuple(file for _, file in files.items(multi=True))
+    for file in sent:
         file.filename = _sent_name(file)
-    return Form(fields.to_dict(), tuple(files.values()))
+    return Form(fields.to_dict(), sent)
 
 
 def read_json(request: Request) -> dict[str, object]:
@@ -143,6 +151,48 @@ def _sent_name(file: FileStorage) -> str:
     sent = re.search(r'filename="([^"]*)"', file.headers.get("Content-Disposition", ""))
     path = sent[1] if sent is not None else file.filename or ""
     return re.split(r"[/\\]", path)[-1]
+
+
+class _Part(io.RawIOBase):
+    """A file of a form: its part of an unnamed temporary file that holds them all.
+
+    A form can have more files than the system lets a process keep open.
+    """
+
+    def __init__(self, shared: IO[bytes]) -> None:
+        """Begin at the end of `shared`; the part grows until the next one begins."""
+        self._shared = shared
+        self._start = shared.seek(0, os.SEEK_END)
+        self._size = self._at = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        self._shared.seek(self._start + self._at)
+        self._at += self._shared.write(content)
+        self._size = max(self._size, self._at)
+        return len(content)
+
+    def readinto(self, buffer: Any) -> int:
+        self._shared.seek(self._start + self._at)
+        content = self._shared.read(min(len(buffer), max(0, self._size - self._at)))
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
 
 
 class _Rejoined(io.RawIOBase):

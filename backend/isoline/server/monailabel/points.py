@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from werkzeug.datastructures import FileStorage
 
 from isoline.domain.prompts import MAX_POINTS, Prompt
@@ -27,6 +28,8 @@ from isoline.sources.volume import VolumeSource
 
 MOST_OBJECTS = 100
 """Largest number of objects in one request on a plane."""
+_NEAR = 1e-2
+"""Up to this far from a voxel, a scribble is on it."""
 SCRIBBLED_BESIDE, SCRIBBLED_ON = 2, 3
 """Values in the scribbles of MONAI Label's 3D Slicer module."""
 
@@ -99,7 +102,9 @@ def one_by_one(prompts: tuple[Prompt, ...]) -> list[tuple[Prompt, ...]]:
 
 
 def scribbles(file: FileStorage, grid: VolumeGrid, scratch: Path) -> tuple[Prompt, ...]:
-    """Return the scribbles in a label volume on the grid of the image.
+    """Return the scribbles in a label volume, in voxel indices of the image, which has `grid`.
+
+    They count where they lie in the patient: the voxels of the two may run in other directions.
 
     Raises NotSupported or Malformed.
     """
@@ -114,22 +119,32 @@ def scribbles(file: FileStorage, grid: VolumeGrid, scratch: Path) -> tuple[Promp
         source = open_image(path)
         try:
             assert isinstance(source, VolumeSource)
-            if source.volume.grid.size != grid.size:
-                raise Malformed(
-                    "the scribbles have another size than the image", "resample them to its grid"
-                )
-            drawn = source.voxels()
+            drawn, own = source.voxels(), source.volume.grid
         finally:
             source.close()
     return tuple(
-        Prompt("scribble", tuple(map(tuple, where.tolist())), value == SCRIBBLED_ON)
+        Prompt("scribble", tuple(map(tuple, _thinned(where).tolist())), value == SCRIBBLED_ON)
         for value in (SCRIBBLED_ON, SCRIBBLED_BESIDE)
-        if len(where := _thinned(np.argwhere(drawn == value)[:, ::-1].astype(float)))
+        if len(where := _on_image(np.argwhere(drawn == value)[:, ::-1], own, grid))
     )
 
 
-def _thinned(
-    positions: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _on_image(index: NDArray[np.intp], own: VolumeGrid, grid: VolumeGrid) -> NDArray[np.float64]:
+    """Return the voxels `index` (n, 3) of a volume on `own` in indices of `grid`.
+
+    Raises Malformed if one lies outside.
+    """
+    placed = grid.to_index(own.to_lps(index))
+    nearest = np.rint(placed)
+    # an affine in a file has single precision
+    placed = np.where(np.abs(placed - nearest) < _NEAR, nearest, placed)
+    if ((placed < -0.5) | (placed > np.array(grid.size) - 0.5)).any():
+        raise Malformed(
+            "the scribbles lie outside the image", "send a label volume with the image's affine"
+        )
+    return placed
+
+
+def _thinned(positions: NDArray[np.float64]) -> NDArray[np.float64]:
     step = -(-len(positions) // (MAX_POINTS // 2))
     return positions[:: max(1, step)]

@@ -19,7 +19,7 @@ from isoline.domain import mask_rle
 from isoline.domain.batch import Batch
 from isoline.domain.events import Cancelled, Contours, Failed, Mask, Objects, Started
 from isoline.domain.request import SegmentRequest
-from isoline.errors import Broken, Busy, Conflict
+from isoline.errors import Busy, Conflict, restored
 from isoline.images.catalog import Found
 from isoline.jobs.queue import Jobs
 from isoline.pipeline.kinds import Plan
@@ -82,8 +82,8 @@ class Runner:
     ) -> FinishedRun:
         """Run the request `asked` of `owner` on `image`; cancel it once `is_gone` returns True.
 
-        Raises what `Planner.plan` raises, Busy if the queue is full, Broken if the job fails, and
-        Conflict if it is cancelled.
+        Raises what `Planner.plan` raises, Busy if the queue is full, the error of a job that fails,
+        and Conflict if it is cancelled.
         """
         began = time.monotonic()
         plan = self._planner.plan_on(image, asked)
@@ -102,7 +102,7 @@ class Runner:
                 elif isinstance(event, Mask) and not event.provisional and labels is not None:
                     mask_rle.draw(event, labels)
                 elif isinstance(event, Failed):
-                    raise Broken(event.message, event.remedy)
+                    raise restored(event.code, event.message, event.remedy)
                 elif isinstance(event, Cancelled):
                     raise Conflict("the job was cancelled", "send the request again")
             if batch is None and self._jobs.closing:

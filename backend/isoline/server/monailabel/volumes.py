@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from isoline.domain.prompts import Prompt
 from isoline.domain.request import SegmentRequest
 from isoline.errors import NotSupported
-from isoline.exports import labelmap, nrrd
+from isoline.exports import labelmap, nifti, nrrd
 from isoline.exports.labelmap import Segmented
 from isoline.exports.ohif import OHIF
 from isoline.images.catalog import Found
@@ -93,7 +94,8 @@ def as_mask(answer: VolumeInference, kind: VolumeFormat) -> bytes:
         assert answer.run.started.volume is not None
         labels = answer.labels.astype(kind.dtype, copy=False)
         return nrrd.encode(labels, answer.run.started.volume.grid, compress=kind.compress)
-    return _written(Segmented.found(answer.labels, answer.run.started), "nifti", kind.suffix)
+    result = Segmented.found(answer.labels, answer.run.started)
+    return _written(partial(nifti.write, result, dtype=kind.dtype), kind.suffix)
 
 
 def as_dicom_seg(answer: VolumeInference) -> bytes:
@@ -102,7 +104,8 @@ def as_dicom_seg(answer: VolumeInference) -> bytes:
     from isoline.exports.volume_source import source_of  # slow to import, so on first use
 
     headers = source_of(answer.found).headers
-    return _written(Segmented.found(answer.labels, answer.run.started, headers), "dicomseg", ".dcm")
+    result = Segmented.found(answer.labels, answer.run.started, headers)
+    return _written(partial(labelmap.writer("dicomseg"), result), ".dcm")
 
 
 def check_dicom_seg(found: Found, spec: ModelSpec) -> None:
@@ -127,8 +130,8 @@ def explained(answer: VolumeInference) -> dict[str, object]:
     return {"label_names": names, "latencies": {"infer": seconds, "total": seconds}}
 
 
-def _written(result: Segmented, format_: str, suffix: str) -> bytes:
+def _written(write: Callable[[Path], None], suffix: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"mask{suffix}"
-        labelmap.writer(format_)(result, path)
+        write(path)
         return path.read_bytes()

@@ -19,6 +19,7 @@ final class RequestKeys {
     static final String PROMPTS = "prompts";
     static final String FOCUS = "focus";
     static final String FORMAT = "format";
+    static final String REPLACES = "replaces";
 
     private RequestKeys() {}
 }

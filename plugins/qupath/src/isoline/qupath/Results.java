@@ -10,6 +10,7 @@ import java.util.HashSet;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.UUID;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.Executor;
 import java.util.concurrent.FutureTask;
@@ -35,12 +36,13 @@ final class Results {
     private final Set<String> classes = new HashSet<>();
     private final List<PathObject> pending = new ArrayList<>();
     private final List<PathObject> added = new ArrayList<>();
-    /** Provisional pieces by id, until their union replaces them. */
+    /** Provisional pieces by id, until something replaces them. */
     private final Map<String, PathObject> pieces = new HashMap<>();
-    private final Set<PathObject> replaced = new HashSet<>();
-    /** Ids of objects of earlier runs that are kept; new objects with these ids are not added. */
-    private final Set<String> kept = new HashSet<>();
-    private boolean hasReplacedEarlier;
+    private final Set<PathObject> replacedPieces = new HashSet<>();
+    /** Results of earlier runs of the model by id; null before the first change. */
+    private Map<UUID, PathObject> earlier;
+    private final Set<UUID> replacedEarlier = new HashSet<>();
+    private boolean isReplacingAll;
     private int flushes;
 
     /** Add the objects of `request` below `parent`. */
@@ -55,7 +57,7 @@ final class Results {
         gui = executor;
     }
 
-    /** Also replace `objects`, unless the user has changed them. */
+    /** Count `objects` among the results of earlier runs. */
     void setReplaceable(Collection<PathObject> objects) {
         replaceable = objects;
     }
@@ -65,12 +67,14 @@ final class Results {
         classes.add(name);
     }
 
-    /** Add the features in a JSON list, and remove the pieces with the ids in `replaces`. */
+    /** Add the features in a JSON list, and remove the pieces and earlier objects with the ids in `replaces`. */
     void take(String features, JsonArray replaces) {
         for (JsonElement id : replaces) {
             PathObject piece = pieces.remove(id.getAsString());
-            if (piece != null) {
-                replaced.add(piece);
+            if (piece == null) {
+                replacedEarlier.add(UUID.fromString(id.getAsString()));
+            } else {
+                replacedPieces.add(piece);
             }
         }
         for (PathObject object : reader.read(features)) {
@@ -111,7 +115,7 @@ final class Results {
 
     /** Show pending objects; return whether there was a change. */
     boolean flush() throws InterruptedException {
-        if (pending.isEmpty() && replaced.isEmpty()) {
+        if (pending.isEmpty() && replacedPieces.isEmpty() && replacedEarlier.isEmpty() && !isReplacingAll) {
             return false;
         }
         long began = System.nanoTime();
@@ -121,17 +125,14 @@ final class Results {
         return true;
     }
 
-    /** Remove pieces that no union has replaced, since the job has ended. */
-    void dropPieces() {
-        replaced.addAll(pieces.values());
-        pieces.clear();
+    /** Remove, with the next flush, all results of earlier runs that this one has not found again. */
+    void replaceAll() {
+        isReplacingAll = hasEarlier();
     }
 
-    /** Remove the results of an earlier run, even if this one has found nothing. */
-    void replaceEarlier() throws InterruptedException {
-        if (!hasReplacedEarlier) {
-            apply(() -> change());
-        }
+    /** Return whether results of earlier runs remain, or may remain. */
+    boolean hasEarlier() {
+        return earlier == null || !earlier.isEmpty();
     }
 
     /** Remove the added objects that the user has not changed; return their number. */
@@ -150,53 +151,79 @@ final class Results {
         return mine.size();
     }
 
+    /** Run `work` on the thread of the GUI and wait for it. */
+    void apply(Runnable work) throws InterruptedException {
+        FutureTask<Void> change = new FutureTask<>(work, null);
+        gui.execute(change);
+        try {
+            change.get();
+        } catch (ExecutionException e) {
+            throw new IllegalStateException("QuPath refused the objects: " + e.getCause(), e.getCause());
+        }
+    }
+
     // --- On the thread of the GUI --------------------------------------------------------------
 
     private void change() {
-        if (!hasReplacedEarlier) {
-            hasReplacedEarlier = true;
-            removeEarlier();
+        if (earlier == null) {
+            earlier = findEarlier();
+        }
+        Set<PathObject> old = new HashSet<>(replacedPieces);
+        for (UUID id : replacedEarlier) {
+            giveWay(id, old);
         }
         List<PathObject> fresh = new ArrayList<>();
         for (PathObject object : pending) {
-            if (!replaced.contains(object) && !kept.contains(object.getID().toString())) {
+            if (!replacedPieces.contains(object) && giveWay(object.getID(), old)) {
                 fresh.add(object);
             }
         }
-        List<PathObject> old = new ArrayList<>(replaced);
-        old.removeIf(piece -> piece.getParent() == null);
-        remove(old);
-        if (!old.isEmpty()) {
-            added.removeAll(new HashSet<>(old));
+        if (isReplacingAll) {
+            for (UUID id : List.copyOf(earlier.keySet())) {
+                giveWay(id, old);
+            }
         }
+        old.removeIf(object -> object.getParent() == null);
+        remove(old);
+        added.removeAll(old);
         parent.addChildObjects(fresh);
         added.addAll(fresh);
         pending.clear();
-        replaced.clear();
+        replacedPieces.clear();
+        replacedEarlier.clear();
+        isReplacingAll = false;
         fire();
     }
 
-    /** Remove the results of an earlier run of this model and these prompts, unless the user changed them. */
-    private void removeEarlier() {
+    /** Return the results of earlier runs of this model, including those that the user has changed. */
+    private Map<UUID, PathObject> findEarlier() {
         // the results of prompts are annotations; searching a million cells at each click would be slow
         Collection<PathObject> there = request.has(RequestKeys.PROMPTS) ? image.getHierarchy().getAnnotationObjects()
                 : parent.getChildObjects();
-        List<PathObject> earlier = new ArrayList<>();
+        Map<UUID, PathObject> found = new HashMap<>();
         for (PathObject object : there) {
-            if (!Marks.isOf(object, request, classes)) {
-                continue;
-            }
-            boolean isEarlier = replaceable.contains(object) || Marks.hasPromptsOf(object, request);
-            if (isEarlier && Marks.isUntouched(object)) {
-                earlier.add(object);
-            } else {
-                kept.add(object.getID().toString());
+            if (Marks.isOf(object, request, classes)) {
+                found.put(object.getID(), object);
             }
         }
-        remove(earlier);
+        return found;
     }
 
-    private static void remove(List<PathObject> objects) {
+    /** Add the earlier object with this `id` to `old`, unless it is kept; return whether the id is free then. */
+    private boolean giveWay(UUID id, Set<PathObject> old) {
+        PathObject object = earlier.get(id);
+        if (object == null || object.getParent() == null) {
+            return true;
+        }
+        boolean isReplaceable = replaceable.contains(object) || Marks.hasPromptsOf(object, request);
+        if (!isReplaceable || !Marks.isUntouched(object)) {
+            return false;
+        }
+        earlier.remove(id);
+        return old.add(object);
+    }
+
+    private static void remove(Collection<PathObject> objects) {
         Map<PathObject, List<PathObject>> byParent = new HashMap<>();
         for (PathObject object : objects) {
             byParent.computeIfAbsent(object.getParent(), key -> new ArrayList<>()).add(object);
@@ -206,15 +233,5 @@ final class Results {
 
     private void fire() {
         image.getHierarchy().fireHierarchyChangedEvent(this, parent);
-    }
-
-    private void apply(Runnable work) throws InterruptedException {
-        FutureTask<Void> change = new FutureTask<>(work, null);
-        gui.execute(change);
-        try {
-            change.get();
-        } catch (ExecutionException e) {
-            throw new IllegalStateException("QuPath refused the objects: " + e.getCause(), e.getCause());
-        }
     }
 }

@@ -35,6 +35,7 @@ public final class Run {
     private final Cancellation stop = new Cancellation();
     private final Submission submission;
     private final Results results;
+    private final LastJob last;
     private Consumer<RunStatus> listener = status -> { };
     private Predicate<String> agree = question -> true;
     private Supplier<double[]> view = () -> null;
@@ -68,6 +69,7 @@ public final class Run {
         this.client = client.until(stop).telling(words -> await(words));
         this.submission = new Submission(image, parent, options);
         this.results = new Results(image, parent, options);
+        this.last = new LastJob(image, parent, options);
     }
 
     /** Change the hierarchy through `executor`: the JavaFX thread, if there is a window. */
@@ -94,7 +96,7 @@ public final class Run {
         return this;
     }
 
-    /** Also replace `objects`, unless the user has changed them. */
+    /** Also replace `objects` when the run is done, unless the user has changed them. */
     public Run replacing(Collection<PathObject> objects) {
         results.setReplaceable(objects);
         return this;
@@ -196,9 +198,11 @@ public final class Run {
 
     private void submit() throws IOException, InterruptedException {
         focus = view.get();
+        results.apply(() -> last.read());
         JsonObject submitted = submission.send(focus, client, words -> report("starting", words), agree,
-                request -> client.submit(request));
+                request -> last.submit(request, client));
         job = submitted.get("job").getAsString();
+        results.apply(() -> last.write(job, false));
         latestFocus = new LatestFocus(server, job);
         if (stop.isCancelled()) {
             tellToStop(); // the job had no id yet when `cancel` was called
@@ -311,7 +315,6 @@ public final class Run {
 
     private void endJob(String how, String words) {
         hasEnded = true;
-        results.dropPieces(); // their unions have all arrived, or never will
         end(how, words);
     }
 
@@ -334,10 +337,15 @@ public final class Run {
             if (job != null && !hasEnded && !stop.isCancelled() && !state.equals("lost")) {
                 tellToStop().join(A_MOMENT_MS); // a headless process may exit right after this
             }
-            if (state.equals("done")) {
-                results.replaceEarlier();
+            boolean isDone = state.equals("done");
+            if (isDone && !last.isFullyReplaced()) {
+                results.replaceAll();
             }
             results.flush();
+            if (job != null && hasEnded) {
+                boolean isWhole = isDone || last.isFullyReplaced() || !results.hasEarlier();
+                results.apply(() -> last.write(job, isWhole));
+            }
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
         }

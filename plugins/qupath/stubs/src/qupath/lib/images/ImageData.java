@@ -1,5 +1,7 @@
 package qupath.lib.images;
 
+import java.util.HashMap;
+import java.util.Map;
 import qupath.lib.images.servers.ImageServer;
 import qupath.lib.objects.hierarchy.PathObjectHierarchy;
 import qupath.lib.plugins.workflow.Workflow;
@@ -9,6 +11,7 @@ public class ImageData<T> {
     private final ImageServer<T> server;
     private final PathObjectHierarchy hierarchy = new PathObjectHierarchy();
     private final Workflow workflow = new Workflow();
+    private final Map<String, Object> properties = new HashMap<>();
 
     public ImageData(ImageServer<T> server) {
         this.server = server;
@@ -24,5 +27,17 @@ public class ImageData<T> {
 
     public Workflow getHistoryWorkflow() {
         return workflow;
+    }
+
+    public Object getProperty(String key) {
+        return properties.get(key);
+    }
+
+    public Object setProperty(String key, Object value) {
+        return properties.put(key, value);
+    }
+
+    public Map<String, Object> getProperties() {
+        return properties;
     }
 }
