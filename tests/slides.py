@@ -175,6 +175,46 @@ def textured(size: tuple[int, int], seed: int = 1) -> NDArray[np.uint8]:
     return (ramps * 0.75 + rng.integers(0, 64, ramps.shape)).astype(np.uint8)
 
 
+def leica(path: Path, at: tuple[int, int]) -> NDArray[np.uint8]:
+    """Write a slide of Leica's format (SCN), 0.5 um, whose scan begins at `at` level-0 pixels.
+
+    Returns the pixels (y, x, 3) of the scan, 800 x 600, which OpenSlide calls its bounds.
+    """
+    scan = np.full((600, 800, 3), 240, np.uint8)
+    scan[100:200, 50:250] = 150, 20, 40
+    per_cm = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}
+    options = {"tile": (256, 256), "photometric": "rgb", "metadata": None, **per_cm}
+    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
+        macro = np.full((760, 265, 3), 200, np.uint8)
+        tiff.write(macro, description=_scn(at), **options)
+        tiff.write(scan, **options)
+        tiff.write(reduce_mean(scan, 2), **options)
+    return scan
+
+
+def _scn(at: tuple[int, int]) -> str:
+    """Return the description of an SCN with a macro and a scan; lengths are in nanometres."""
+    uuid = 'uuid="urn:uuid:00000000-0000-0000-0000-00000000000{}"'.format
+    scanned = (
+        "<scanSettings><objectiveSettings><objective>20</objective></objectiveSettings>"
+        "<illuminationSettings><illuminationSource>brightfield</illuminationSource>"
+        "<numericalAperture>0.1</numericalAperture></illuminationSettings></scanSettings></image>"
+    )
+    return (
+        '<scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01" '
+        f'{uuid(1)}><collection name="c" {uuid(2)} sizeX="26500000" sizeY="76000000">'
+        f'<barcode/><image name="macro" {uuid(3)}><device model="x" version="1"/>'
+        '<pixels sizeX="265" sizeY="760">'
+        '<dimension r="0" sizeX="265" sizeY="760" ifd="0"/></pixels>'
+        f'<view sizeX="26500000" sizeY="76000000" offsetX="0" offsetY="0"/>{scanned}'
+        f'<image name="scan" {uuid(4)}><device model="x" version="1"/>'
+        '<pixels sizeX="800" sizeY="600"><dimension r="0" sizeX="800" sizeY="600" ifd="1"/>'
+        '<dimension r="1" sizeX="400" sizeY="300" ifd="2"/></pixels>'
+        f'<view sizeX="400000" sizeY="300000" offsetX="{at[0] * 500}" offsetY="{at[1] * 500}"/>'
+        f"{scanned}</collection></scn>"
+    )
+
+
 CHANNELS = ("DAPI", "CD3", "PanCK")
 Z_PLANES = 2
 

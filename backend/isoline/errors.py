@@ -22,6 +22,7 @@ IsolineError
 ├── Conflict                the resource exists but is in the wrong state
 │   ├── KeyReused               an Idempotency-Key was used again with a different request
 │   ├── UploadState             an upload that lacks tiles, or is in use and cannot be changed
+│   ├── ImageChanged            the file was replaced or edited after the job was accepted
 │   └── WeightsMissing          the model is known, its weights are not here yet
 ├── Unreadable              the file exists but cannot be decoded
 ├── NotStored               an archive is down or did not accept the object
@@ -134,6 +135,10 @@ class Conflict(IsolineError):
 
 class UploadState(Conflict):
     """An upload that lacks tiles, or is in use and can no longer be changed."""
+
+
+class ImageChanged(Conflict):
+    """The file was replaced or edited after the job was accepted."""
 
 
 class WeightsMissing(Conflict):

@@ -1047,6 +1047,9 @@ final class Submission {
         JsonArray spacing = spacing();
         if (spacing != null) {
             request.add(RequestKeys.SPACING_UM, spacing);
+            if (isSpacingSetByHand()) {
+                request.addProperty(RequestKeys.OVERRIDE_SPACING, true);
+            }
         }
         if (server.nZSlices() > 1) {
             request.addProperty(RequestKeys.Z, plane());
@@ -1094,6 +1097,14 @@ final class Submission {
         spacing.add(calibration.getPixelHeightMicrons());
         return spacing;
     }
+
+    /** Whether the user has changed the pixel size that QuPath read from the file. */
+    private boolean isSpacingSetByHand() {
+        PixelCalibration now = server.getPixelCalibration();
+        PixelCalibration read = server.getOriginalMetadata().getPixelCalibration();
+        return now.getPixelWidthMicrons() != read.getPixelWidthMicrons()
+                || now.getPixelHeightMicrons() != read.getPixelHeightMicrons();
+    }
 }
 
 /**
@@ -1107,6 +1118,7 @@ final class RequestKeys {
     static final String IMAGE = "image";
     static final String IMAGE_SIZE = "image_size";
     static final String SPACING_UM = "spacing_um";
+    static final String OVERRIDE_SPACING = "override_spacing";
     static final String CHANNEL = "channel";
     static final String Z = "z";
     static final String MODEL = "model";

@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from tests.serving import PLUGINS
@@ -134,8 +136,8 @@ MISTAKES = [
     (("--model", "threshold", "--param", "below=dark"), "0 to 255"),
     (("--model", "threshold", "--region", "9000,0,9010,10"), "6007 x 5003"),
     (("--model", "threshold", "--region", "0,0,9,9", "--roi", "a"), "use only one"),
-    (("--model", "threshold", "--roi", "none.geojson"), "check --roi"),
-    (("--model", "threshold", "--spacing-um", "0.5"), "leave spacing_um out"),
+    (("--model", "threshold", "--roi", "none.geojson"), "cannot read none.geojson"),
+    (("--model", "threshold", "--spacing-um", "0.5"), "leave --spacing-um out"),
     (("--model", "threshold", "--format", "svg"), "geojson"),
     (("--model", "nuclei", "--at-um", "4"), "nuclei works at"),
 ]
@@ -168,7 +170,35 @@ def test_a_damaged_image(data: Path, tmp_path: Path) -> None:
     (tmp_path / "a.svs").write_bytes(b"II*\0 this is no slide")
     ran = isoline(data, "check", tmp_path / "a.svs")
     assert ran.returncode == 2
-    assert "no reader understands a.svs" in ran.stderr
+    assert ran.stderr.count("a.svs") == 1
+    assert "copy it again" in ran.stderr
+
+
+@pytest.mark.parametrize("through", ["itself", "a link", "the region"])
+def test_no_output_over_an_input(data: Path, tmp_path: Path, through: str) -> None:
+    image, drawn = tmp_path / "a.png", tmp_path / "drawn.geojson"
+    Image.new("RGB", (40, 30), "white").save(image)
+    drawn.write_text('{"type":"Polygon","coordinates":[[[0,0],[9,0],[9,9],[0,0]]]}')
+    (tmp_path / "link.png").symlink_to(image)
+    out = {"itself": image, "a link": tmp_path / "link.png", "the region": drawn}[through]
+    before = out.read_bytes()
+    ran = isoline(data, "segment", image, "--model", "threshold", "--roi", drawn, "--out", out)
+    assert ran.returncode == 2
+    assert "would overwrite" in ran.stderr
+    assert out.read_bytes() == before
+
+
+def test_a_data_directory_is_not_needed_to_segment(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    image, out = tmp_path / "a.png", tmp_path / "a.geojson"
+    Image.new("RGB", (40, 30), "white").save(image)
+    ran = isoline(tmp_path / "file/data", "segment", image, "--model", "threshold", "--out", out)
+    assert ran.returncode == 0
+    assert json.loads(out.read_text())["isoline"]["outcome"] == "done"
+    served = isoline(tmp_path / "file/data", "serve", "--images", tmp_path)
+    assert served.returncode == 2
+    assert "data cannot be used" in served.stderr
+    assert "Traceback" not in served.stderr
 
 
 def test_serving_nothing_is_a_mistake(data: Path) -> None:
@@ -231,3 +261,15 @@ def test_the_demo(real_slide: Path, tmp_path: Path) -> None:
         )
         assert picture.size == (2048, 1024)
         assert greenish > 20_000
+
+
+def test_check_lists_the_images_in_a_file(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "two.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as tiff:
+        for name, side in (("macro", 300), ("scan", 200)):
+            tiff.write(np.zeros((side, side), np.uint8), metadata={"Name": name})
+    seen = isoline(data, "check", path).stdout
+    assert "series 0     300 x 300 px (macro)\n" in seen
+    assert "series 1     200 x 200 px (scan), read\n" in seen
+    assert "another can be chosen with --series" in seen
+    assert "size         300 x 300 px" in isoline(data, "check", path, "--series", "macro").stdout

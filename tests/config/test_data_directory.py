@@ -234,3 +234,10 @@ class TestReadOnly:
         with pytest.raises(Conflict, match="cannot be migrated: Read-only file system"):
             open_data_directory(older, [TO_2])
         assert cards(older) == [b"a1", b"b1", b"c1"]
+
+
+def test_a_directory_that_cannot_be_made_is_needed_only_by_a_server(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    open_data_directory(tmp_path / "file/data")
+    with pytest.raises(Conflict, match=r"file/data cannot be used.*ISOLINE_DATA"):
+        open_data_directory(tmp_path / "file/data", keeps_state=True)

@@ -22,6 +22,7 @@ from isoline.errors import (
     BadRegion,
     Busy,
     Malformed,
+    NotSupported,
     TooLarge,
     UnknownImage,
     UnknownModel,
@@ -231,6 +232,11 @@ def test_channels_lie_below_each_other(uploads: Uploads, dtype: type[np.unsigned
 
 class TestRefused:
     """What must not be believed."""
+
+    def test_colours_of_more_than_8_bits(self, uploads: Uploads) -> None:
+        request = dataclasses.replace(asked(noise(30, 20)), dtype="uint16")
+        with pytest.raises(NotSupported, match="send 8-bit colours"):
+            uploads.create(request, footprint(request))
 
     @pytest.fixture
     def upload(self, uploads: Uploads) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from isoline.errors import ImageChanged
 from isoline.geometry.grid import Box
 from isoline.inference.resources import SOURCES, Resources
 from isoline.models.catalogue import ModelCatalogue
@@ -44,6 +45,23 @@ def test_the_images_used_last_stay_open(resources: Resources, tmp_path: Path) ->
     assert resources.source(*pictures[1]) is not opened[1]
     resources.close()
     assert not any(map(_is_open, opened))
+
+
+def test_an_image_that_was_overwritten_is_opened_again(
+    resources: Resources, tmp_path: Path
+) -> None:
+    before = _picture(tmp_path, 1)
+    opened = resources.source(*before)
+    Image.fromarray(np.full((9, 7), 2, np.uint8)).save(before[0])
+    # a job on what it was fails; one on what it is now does not
+    with pytest.raises(ImageChanged, match="submit the job again"):
+        resources.source(*before)
+    assert not _is_open(opened)
+    now = open_image(before[0]).info
+    again = resources.source(before[0], now.reader, now.fingerprint)
+    assert (again.read_level(0, Box(0, 0, 7, 9)) == 2).all()
+    with pytest.raises(ImageChanged):
+        resources.source(*before)
 
 
 def test_a_model_is_loaded_once(resources: Resources) -> None:

@@ -242,6 +242,17 @@ class TestChoose:
         assert choose(info, (2,), ("PanCK", 0), 0) == ChannelSelection((2, 0), 0)
         assert choose(info_of(RGB), (1, 3), "green") == ChannelSelection((1,), 0)
 
+    @pytest.mark.parametrize("given", ["2", 2])
+    def test_a_name_wins_over_an_index(self, given: str | int) -> None:
+        assert choose(info_of(("1", "2", "3")), (1,), given).channels == (1,)
+        assert choose(info_of(("DAPI", "CD3", "PanCK")), (1,), given).channels == (2,)
+
+    @pytest.mark.parametrize("given", ["488", 488])
+    def test_wavelengths_are_names(self, given: str | int) -> None:
+        assert choose(info_of(("405", "488", "561")), (1,), given).channels == (1,)
+        with pytest.raises(NotSupported, match="no channel"):
+            choose(info_of(("DAPI", "CD3")), (1,), given)
+
     def test_a_choice_is_needed(self) -> None:
         with pytest.raises(ChoiceNeeded, match="DAPI, CD3, PanCK"):
             choose(info_of(("DAPI", "CD3", "PanCK")), (1,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import cc3d
 import cv2
@@ -199,6 +199,26 @@ class TestTissue:
 
     def test_a_slide_of_tissue_alone_is_all_tissue(self, mosaic: NDArray[np.uint8]) -> None:
         assert tissue_mask(mosaic).mean() > 0.99
+
+    @pytest.mark.parametrize(
+        "glass", [(235, 225, 180), (190, 220, 190), (150, 150, 150), (120, 125, 118)]
+    )
+    def test_tinted_and_dark_glass_is_glass(self, glass: tuple[int, int, int]) -> None:
+        pixels = np.empty((3, 300, 400), np.uint8)
+        pixels[:] = np.reshape(glass, (3, 1, 1))
+        pixels[:, 100:200, 100:300] = pixels[:, 100:200, 100:300] * np.reshape(
+            (0.8, 0.5, 0.7), (3, 1, 1)
+        )
+        noise = np.random.default_rng(0).integers(-3, 4, pixels.shape)
+        picture = patches.Picture(
+            (pixels + noise).astype(np.uint8), XY(4, 4), patches.defaults(Tissue)
+        )
+        patch = picture.patch(picture.bounds)
+        patch = replace(patch, statistics=Tissue({}, "cpu").statistics([patch]))
+        found = Tissue({}, "cpu").infer(patch).classes
+        assert abs(int(found.sum()) - 100 * 200) < 1000
+        assert found[150, 200]
+        assert not found[20, 20]
 
     def test_empty_glass_has_none(self) -> None:
         noise = np.random.default_rng(2).integers(236, 244, (3, 200, 300)).astype(np.uint8)
@@ -407,6 +427,47 @@ class TestStains:
         angles = np.rad2deg(np.arccos(np.clip((stains.vectors * true).sum(axis=1), -1, 1)))
         assert angles.max() < 6
 
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            "black rows",
+            "white rows",
+            "black specks",
+            "turned",
+            "black pen",
+            "green pen",
+            "blue pen",
+        ],
+    )
+    def test_what_is_no_tissue_does_not_count(
+        self, slide_pixels: NDArray[np.uint8], spoil: str
+    ) -> None:
+        """A picture that was cut, turned or drawn on has the scale of hematoxylin that it had."""
+        clean = np.ascontiguousarray(slide_pixels[:, :1000, :1000])
+        spoilt = _spoilt(clean, spoil)
+        assert (spoilt != clean).mean() > 0.002
+        wanted, found = (
+            nuclei_picture(pixels, UM).statistics["scale"].astype(float)
+            for pixels in (clean, spoilt)
+        )
+        assert np.abs(found / wanted - 1).max() < 0.06
+
+    def test_little_tissue_and_much_ink_are_told(self, slide_pixels: NDArray[np.uint8]) -> None:
+        model = Nuclei({}, "cpu")
+
+        def remarks(pixels: NDArray[np.uint8]) -> tuple[str, ...]:
+            picture = patches.Picture(pixels, XY(UM, UM), patches.defaults(Nuclei))
+            return model.remarks([picture.patch(picture.bounds)])
+
+        clean = np.ascontiguousarray(slide_pixels[:, :500, :500])
+        assert remarks(clean) == ()
+        half = clean.copy()
+        half[:, 250:] = 0
+        (said,) = remarks(half)
+        assert "black or felt pen" in said
+        (said,) = remarks(np.full((3, 500, 500), 240, np.uint8))
+        assert "too little tissue" in said
+
     def test_dab_is_recognised(self, ihc: Path) -> None:
         counterstain = stain.estimate(opened(ihc).reshape(3, -1)).vectors[1]
         assert counterstain[2] > counterstain[1] > counterstain[0]
@@ -414,6 +475,24 @@ class TestStains:
     def test_glass_alone_gives_the_priors(self) -> None:
         stains = stain.estimate(np.full((3, 5000), 240, np.uint8))
         assert np.allclose(stains.vectors[0], stain.HEMATOXYLIN, atol=0.01)
+
+
+def _spoilt(pixels: NDArray[np.uint8], how: str) -> NDArray[np.uint8]:
+    """Return `pixels` (3, y, x) with an artefact."""
+    out: NDArray[Any] = np.ascontiguousarray(np.moveaxis(pixels, 0, 2))
+    pens = {"black pen": (20, 20, 25), "green pen": (20, 130, 60), "blue pen": (20, 40, 200)}
+    match how:
+        case "black rows":
+            out[:20] = 0
+        case "white rows":
+            out[:200] = 255
+        case "black specks":
+            out[np.random.default_rng(0).random(out.shape[:2]) < 0.003] = 0
+        case "turned":
+            out = cv2.warpAffine(out, cv2.getRotationMatrix2D((500, 500), 7, 1), (1000, 1000))
+        case _:
+            out = cv2.line(out, (0, 100), (1000, 700), pens[how], 60, cv2.LINE_AA)
+    return planar(out)
 
 
 class TestNuclei:

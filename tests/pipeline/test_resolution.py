@@ -91,6 +91,15 @@ def test_a_stated_spacing_must_agree_with_the_file() -> None:
     assert image_spacing("a.png", info(None), None) is None
 
 
+def test_a_wrong_spacing_can_be_overridden() -> None:
+    own = info(XY(1.0, 1.0))
+    assert image_spacing("a.tif", own, XY(0.25, 0.25), override=True) == XY(0.25, 0.25)
+    with pytest.raises(BadSpacing, match="add override_spacing"):
+        image_spacing("a.tif", own, XY(0.25, 0.25))
+    with pytest.raises(BadSpacing, match="state spacing_um too"):
+        image_spacing("a.tif", own, None, override=True)
+
+
 @pytest.mark.parametrize("share", [0.951, 1.049])
 def test_a_stated_spacing_may_be_five_per_cent_off(share: float) -> None:
     own = info(XY(0.25, 0.5))

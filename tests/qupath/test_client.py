@@ -64,8 +64,14 @@ def asked(server: str, options: dict[str, Any], do: str = "run", **more: Any) ->
         "um": 0.25,
         "region": REGION,
         "options": options,
-        **more,
-    }
+    } | more
+
+
+def test_a_pixel_size_set_by_hand_counts(build: Build, kind: str, server: str) -> None:
+    by_hand = build.run(kind, **asked(server, OBJECTS, um=0.5, um_read=0.25))
+    assert by_hand["state"] == "done", by_hand["message"]
+    another_file = build.run(kind, **asked(server, OBJECTS, um=0.5))
+    assert "0.25 um per pixel" in another_file["message"]
 
 
 def test_objects_come_below_the_annotation(

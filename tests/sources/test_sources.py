@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import io
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image, PngImagePlugin
+from pydicom import dcmread
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEGBaseline8Bit
 
 from isoline import plugins
 from isoline.errors import Broken, NotFound, TooLarge, UnknownFormat, UnknownModel, Unreadable
@@ -21,7 +26,7 @@ from isoline.sources.fingerprint import fingerprint
 from isoline.sources.large_image import LargeImageSource
 from isoline.sources.openslide import OpenSlideSource
 from isoline.sources.plain import PlainSource
-from isoline.sources.registry import READERS, SOURCES, open_image
+from isoline.sources.registry import READERS, SOURCES, open_image, without_folders
 from isoline.sources.tiff import TiffSource
 from isoline.testing.contracts import SourceContract
 from tests.slides import (
@@ -217,6 +222,43 @@ class TestTruth:
         np.testing.assert_array_equal(read, pixels[1, :, 6:522:2, 14:700:2])
 
 
+@pytest.mark.parametrize("stated", ["RGB", "YBR_FULL_422"])
+@pytest.mark.parametrize("is_rgb", [False, True])
+def test_jpeg_tiles_of_dicom_are_what_they_say_themselves(
+    tmp_path: Path, stated: str, is_rgb: bool
+) -> None:
+    dicom_slide(tmp_path, (256, 256))
+    (tmp_path / "level4.dcm").unlink()
+    path = tmp_path / "level1.dcm"
+    slide = dcmread(path)
+    tile = io.BytesIO()
+    Image.new("RGB", (128, 128), (200, 40, 60)).save(tile, "JPEG", quality=95, keep_rgb=is_rgb)
+    slide.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    slide.PixelData = encapsulate([tile.getvalue()] * 4)
+    slide["PixelData"].VR, slide["PixelData"].is_undefined_length = "OB", True
+    slide.PhotometricInterpretation, slide.LossyImageCompression = stated, "01"
+    slide.save_as(path)
+    source = open_image(path)
+    read = source.read_level(0, Box(100, 100, 140, 120)).reshape(3, -1)
+    assert np.abs(read.T.astype(int) - (200, 40, 60)).max() <= 3
+    is_converted = stated == "RGB" and not is_rgb
+    assert any("YCbCr" in problem for problem in source.info.problems) == is_converted
+
+
+def test_a_dicom_slide_of_more_than_8_bits_is_refused(tmp_path: Path) -> None:
+    dicom_slide(tmp_path / "slide")
+    path = tmp_path / "slide/level1.dcm"
+    slide = dcmread(path)
+    slide.BitsAllocated, slide.BitsStored, slide.HighBit = 16, 12, 11
+    slide.SamplesPerPixel, slide.PhotometricInterpretation = 1, "MONOCHROME2"
+    frames = np.frombuffer(slide.PixelData, np.uint8).reshape(-1, 3)[:, 0]
+    slide.PixelData = (frames.astype(np.uint16) * 16).tobytes()
+    del slide.PlanarConfiguration
+    slide.save_as(path)
+    with pytest.raises(Unreadable, match="DICOM slide of 16 bits"):
+        open_image(path)
+
+
 class TestOpenSlideErrors:
     def test_one_bad_tile_spoils_no_other(self, flipped: Path) -> None:
         source = OpenSlideSource.open(flipped)
@@ -314,6 +356,24 @@ class TestPlainImages:
         source = self.save(Image.fromarray(values), tmp_path / f"a.{suffix}")
         assert (source.info.dtype.name, source.info.channels) == ("uint16", ("grey",))
         np.testing.assert_array_equal(source.read_level(0, Box(0, 0, 4, 3))[0], values)
+
+    @pytest.mark.parametrize("alpha", [False, True])
+    @pytest.mark.parametrize("bits", [12, 16])
+    def test_a_png_of_deep_colours(self, tmp_path: Path, bits: int, alpha: bool) -> None:
+        colours = textured((64, 48))
+        colours[:8] = 250
+        deep = colours.astype(np.uint16) << (bits - 8)
+        if alpha:
+            opacity = np.full((48, 64, 1), 65535, np.uint16)
+            opacity[40:] = 0
+            deep = np.concatenate([deep, opacity], axis=2)
+        path = tmp_path / "deep.png"
+        path.write_bytes(imagecodecs.png_encode(deep))
+        source = open_image(path)
+        read = np.moveaxis(source.read_level(0, Box(0, 0, 64, 48)), 0, 2)
+        np.testing.assert_array_equal(read[:40], colours[:40])
+        assert (read[40:] == (255 if alpha else colours[40:])).all()
+        assert any(f"of which {bits} are in use" in problem for problem in source.info.problems)
 
     def test_orientation_is_ignored_and_told(self, tmp_path: Path) -> None:
         exif = Image.Exif()
@@ -426,19 +486,62 @@ class TestRegistry:
         for path in (ihc, histo):
             assert open_image(path).info.reader == "plain"
 
-    def test_slides_go_to_openslide_and_fluorescence_does_not(
+    def test_scanners_slides_go_to_openslide_and_other_tiffs_do_not(
         self, small_disks: Shapes, dicom: Path, tmp_path: Path
     ) -> None:
         fluorescence(tmp_path / "f.tif")
-        expected = {small_disks.path: "openslide", dicom: "openslide", tmp_path / "f.tif": "tiff"}
+        expected = {small_disks.path: "tiff", dicom: "openslide", tmp_path / "f.tif": "tiff"}
         assert {path: open_image(path).info.reader for path in expected} == expected
 
-    def test_when_none_can_read_each_says_why(self, tmp_path: Path) -> None:
-        junk = tmp_path / "junk.tif"
-        junk.write_bytes(b"II*\0" + b"junk" * 99)
+    def test_when_none_can_read_the_one_that_knows_says_why(self, tmp_path: Path) -> None:
+        path = tmp_path / "float.tif"
+        tifffile.imwrite(path, np.zeros((40, 30), np.float64))
+        with pytest.raises(Unreadable, match=r"float\.tif has pixels of type float64"):
+            open_image(path)
+
+    @pytest.mark.parametrize("content", [b"", b"\0" * 5000, b"<!DOCTYPE html><html>404</html>"])
+    def test_what_is_no_image_is_one_sentence(self, tmp_path: Path, content: bytes) -> None:
+        path = tmp_path / "a.svs"
+        path.write_bytes(content)
         with pytest.raises(Unreadable) as caught:
-            open_image(junk)
-        assert all(f"{reader}: " in str(caught.value) for reader in READERS)
+            open_image(path)
+        assert str(caught.value).count("a.svs") == 1
+        assert "copy it again" in str(caught.value)
+
+    def test_half_a_download_says_so(
+        self, small_disks: Shapes, real_slide: Path, tmp_path: Path
+    ) -> None:
+        path = truncated(real_slide, tmp_path / "cut.svs", 0.3)
+        with pytest.raises(
+            Unreadable, match=r"cut\.svs ends.*before its first page; copy it again"
+        ):
+            open_image(path)
+        info = open_image(truncated(small_disks.path, tmp_path / "cut.tif", 0.9)).info
+        assert any("copy it again" in problem for problem in info.problems)
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("cannot identify image file '/data/srv/a.svs'", "cannot identify image file 'a.svs'"),
+            ("./made/srv/page.svs: bad", "page.svs: bad"),
+            (r"C:\scans\a.svs is bad", "a.svs is bad"),
+            ("4 samples/pixel at x 3/4, 1:2", "4 samples/pixel at x 3/4, 1:2"),
+        ],
+    )
+    def test_folders_of_the_server_are_not_told(self, text: str, expected: str) -> None:
+        assert without_folders(text) == expected
+
+    def test_no_reader_tells_where_a_file_is(self, tmp_path: Path) -> None:
+        for name, content in (
+            ("a.png", b"\x89PNG"),
+            ("a.dcm", b"\0" * 128 + b"DICM"),
+            ("b.jpg", b"x"),
+        ):
+            (tmp_path / name).write_bytes(content)
+            with pytest.raises(Unreadable) as caught:
+                open_image(tmp_path / name)
+            assert str(tmp_path) not in str(caught.value)
+            assert name in str(caught.value)
 
     def test_a_folder_or_nothing_is_unreadable(self, tmp_path: Path) -> None:
         for path, why in ((tmp_path, "no DICOM image"), (tmp_path / "nothing.svs", "not exist")):

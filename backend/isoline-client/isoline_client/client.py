@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from isoline_client.arrays import Pixels, np
@@ -210,7 +211,12 @@ class Client:
         return answer
 
     def submit(
-        self, image: str, model: str, *, stop: Stop | None = None, **options: Unpack[Options]
+        self,
+        image: str | PurePath,
+        model: str,
+        *,
+        stop: Stop | None = None,
+        **options: Unpack[Options],
     ) -> Job:
         """Queue a request and return its job. Raises ClientError if the server refuses it.
 
@@ -232,7 +238,12 @@ class Client:
         return Job(self._server, answer["job"], answer["position"])
 
     def segment(
-        self, image: str, model: str, *, stop: Stop | None = None, **options: Unpack[Options]
+        self,
+        image: str | PurePath,
+        model: str,
+        *,
+        stop: Stop | None = None,
+        **options: Unpack[Options],
     ) -> Iterator[Event]:
         """Submit a request and yield its events.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import signal
 import sys
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isoline import __version__
+from isoline.cli.wording import on_command_line
 from isoline.config import settings as config
 from isoline.config.data_directory import open_data_directory
 from isoline.config.settings import Settings
@@ -38,9 +38,9 @@ class _Friendly(click.Group):
         try:
             return super().invoke(context)
         except IsolineError as error:
-            click.secho(f"isoline: {error.what}", fg="red", err=True)
+            click.secho(f"isoline: {on_command_line(error.what)}", fg="red", err=True)
             if error.remedy:
-                click.echo(f"  {error.remedy}", err=True)
+                click.echo(f"  {on_command_line(error.remedy)}", err=True)
             context.exit(2)
 
 
@@ -125,12 +125,21 @@ def _ready(config_path: Path | None) -> Settings:
 )
 @click.option("--spacing-um", type=_Pair(), help="Pixel size, if the image does not record it.")
 @click.option(
+    "--override-spacing",
+    is_flag=True,
+    help="Believe --spacing-um even if the image records another.",
+)
+@click.option(
     "--at-um", type=float, help="Working resolution, um per pixel [default: the model's]."
 )
 @click.option(
-    "--channel", "channels", multiple=True, help="Channel, by name or index; may be repeated."
+    "--channel",
+    "channels",
+    multiple=True,
+    help="Channel, by name, or else by index from 0; may be repeated.",
 )
 @click.option("--z", type=int, help="Plane of a stack, from 0.")
+@click.option("--series", help="Image of a file that contains several, by name or index from 0.")
 @click.option(
     "--simplify-px",
     type=float,
@@ -175,9 +184,11 @@ def segment(
     workers: int | None,
     params: tuple[str, ...],
     spacing_um: XY | None,
+    override_spacing: bool,
     at_um: float | None,
     channels: tuple[str, ...],
     z: int | None,
+    series: str | None,
     simplify_px: float | None,
     look: int | None,
     prompts: tuple[str, ...],
@@ -189,34 +200,39 @@ def segment(
     config_path: Path | None,
 ) -> None:
     """Segment IMAGE and write the contours as they are found."""
+    from isoline.cli.outline_files import outline_of
     from isoline.cli.segment import segment_file
     from isoline.domain.request import SegmentRequest
     from isoline.geometry.region import Region
+    from isoline.images.catalog import file_name
 
     if region is not None and roi is not None:
         raise Malformed("--region and --roi are both given", "use only one of them")
     if not out and not store:
         raise Malformed("there is no output file", "add --out FILE")
+    _refuse_overwriting(out, image, roi, initial)
     format_ = format_ or ("dicomseg" if store else "geojson")
     where = Region.rectangle(*region) if region is not None else None
     if roi is not None:
-        where = Region.from_geojson(_read_json(roi), str(roi))
+        where = outline_of(roi)
     settings = _ready(config_path)
     spec = ModelCatalogue.of(settings).get(model).spec
     volume = _volume(spec, image, settings)
     is_volume = volume is not None
     streamed = "ohif" if is_volume else "geojson"
     request = SegmentRequest(
-        image=str(image) if is_volume else image.name,
+        image=str(image) if is_volume else file_name(image),
         model=model,
         region=where,
         focus=focus,
         parameters=_parameters(spec, params),
         tile=tile,
         spacing_um=spacing_um,
+        override_spacing=override_spacing,
         at_um=at_um,
-        channel=tuple(int(each) if each.isdigit() else each for each in channels) or None,
+        channel=tuple(channels) or None,
         z=z,
+        series=series,
         slice=look,
         prompts=_prompts(prompts, 3 if is_volume else 2),
         frame_of_reference=frame_of_reference,
@@ -236,6 +252,21 @@ def segment(
             f"{image} is not in an archive, so the result cannot be stored there", "use --out FILE"
         )
     sys.exit(segment_file(image, request, settings, out, events_only=format_ == "ndjson"))
+
+
+def _refuse_overwriting(out: str, *inputs: Path | None) -> None:
+    """Raise Malformed if the file `out` is, or belongs to, what is read."""
+    from isoline.sources.fingerprint import image_files
+
+    target = Path(out)
+    if out in ("", "-") or not target.exists():
+        return
+    for path in filter(None, inputs):
+        if not path.exists():
+            continue
+        files = path.rglob("*") if path.is_dir() else image_files(path)
+        if any(target.samefile(file) for file in (path, *files)):
+            raise Malformed(f"--out {out} would overwrite {path}", "choose another --out")
 
 
 def _volume(spec: ModelSpec, image: Path, settings: Settings) -> VolumeInfo | None:
@@ -262,20 +293,12 @@ def _prompts(given: tuple[str, ...], dimensions: int) -> tuple[Prompt, ...]:
 def _initial(
     path: Path | None, volume: VolumeInfo | None
 ) -> Region | tuple[DrawnSlice, ...] | None:
-    from isoline.cli.prompt_files import initial_mask, initial_outline
+    from isoline.cli.outline_files import outline_of
+    from isoline.cli.prompt_files import initial_mask
 
     if path is None:
         return None
-    return initial_outline(path) if volume is None else initial_mask(path, volume)
-
-
-def _read_json(path: Path) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Malformed(f"cannot read {path}: {error.strerror}", "check --roi") from error
-    except ValueError as error:
-        raise Malformed(f"{path} is not JSON: {error}", "use a GeoJSON file") from error
+    return outline_of(path) if volume is None else initial_mask(path, volume)
 
 
 def _parameters(spec: ModelSpec, given: tuple[str, ...]) -> Mapping[str, Value]:
@@ -401,39 +424,30 @@ def images(config_path: Path | None) -> None:
 
 @main.command()
 @click.argument("image", type=click.Path(path_type=Path))
-def check(image: Path) -> None:
+@click.option("--series", help="Image of a file that contains several, by name or index from 0.")
+def check(image: Path, series: str | None) -> None:
     """Show the metadata of IMAGE and warn of problems."""
-    from isoline.images.catalog import Images
+    from isoline.cli import check_slide
+    from isoline.images.catalog import Images, file_name
 
-    target = image.resolve()
-    info = Images.of_file(target).find(target.name).info
-    spacing = info.spacing_um
-    rows = {
-        "reader": info.reader,
-        "kind": info.kind,
-        "size": "{} x {} px".format(*info.size),
-        "levels": ", ".join(
-            f"{level.size[0]} x {level.size[1]} (1:{level.downsample.x:g})" for level in info.levels
-        ),
-        "spacing": f"{spacing.x:.4g} x {spacing.y:.4g} um" if spacing else "unknown",
-        "channels": ", ".join(info.channels) + f" ({info.dtype})",
-        "z planes": str(info.z_planes),
-        "fingerprint": info.fingerprint,
-    }
-    if info.volume is not None:
+    found = Images.of_file(image).find(file_name(image)).of_series(series)
+    if found.info.volume is None:
+        rows = check_slide.rows_of(found.info)
+    else:
         from isoline.cli.check_volume import rows_of
 
-        rows = dict(rows_of(Images.of_file(target).find(target.name)))
-    for name, value in rows.items():
+        rows = rows_of(found)
+    for name, value in rows:
         click.echo(f"{name:12} {value}")
-    problems = list(info.problems)
+    problems = list(found.info.problems)
+    target = image.resolve()
     if image.is_symlink() and target.parent != image.parent.resolve():
         problems.append(
             f"it is a link to {target}: a server lists and reads it only if that lies below the"
             " root of the link"
         )
     for problem in problems:
-        click.secho(f"! {problem}", fg="yellow")
+        click.secho(f"! {on_command_line(problem)}", fg="yellow")
 
 
 @main.command()

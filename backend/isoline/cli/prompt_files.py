@@ -7,17 +7,17 @@ In a volume, voxel indices I,J,K replace X,Y. A prompt that ends in ",-" exclude
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from isoline.cli.outline_files import read_json
 from isoline.domain import mask_rle
 from isoline.domain.prompts import KINDS, DrawnSlice, Prompt, PromptKind
-from isoline.errors import BadPrompt, IsolineError
-from isoline.geometry.region import Region, brief
+from isoline.errors import BadPrompt, IsolineError, Malformed
+from isoline.geometry.region import brief
 from isoline.geometry.volume_grid import VolumeInfo
 from isoline.sources.registry import open_image
 from isoline.sources.volume import VolumeSource
@@ -39,11 +39,6 @@ def prompts_of(given: str, dimensions: int) -> tuple[Prompt, ...]:
     if not path.suffix:
         raise BadPrompt(f"--prompt {given} is neither a prompt nor a file", _FORMS)
     return tuple(_features(_read_json(path), given, dimensions))
-
-
-def initial_outline(path: Path) -> Region:
-    """Return the outline in a GeoJSON file. Raises BadPrompt or BadRegion."""
-    return Region.from_geojson(_read_json(path), str(path))
 
 
 def initial_mask(path: Path, volume: VolumeInfo) -> tuple[DrawnSlice, ...]:
@@ -91,11 +86,9 @@ def _spelt(kind: PromptKind, text: str, given: str, dimensions: int) -> Prompt:
 
 def _read_json(path: Path) -> object:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadPrompt(f"cannot read {path}: {error.strerror}", "use a GeoJSON file") from error
-    except ValueError as error:
-        raise BadPrompt(f"{path} is not JSON: {error}", "use a GeoJSON file") from error
+        return read_json(path)
+    except Malformed as error:
+        raise BadPrompt(error.what, "use a GeoJSON file") from error
 
 
 def _features(value: object, where: str, dimensions: int) -> Iterator[Prompt]:

@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from isoline.cli.wording import on_command_line
 from isoline.config.settings import Settings
 from isoline.domain import events
 from isoline.domain.events import Event
@@ -150,7 +151,7 @@ class Display:
         )
 
     def _say(self, line: str, style: str = "") -> None:
-        self._console.print(line, style=style, markup=False, highlight=False)
+        self._console.print(on_command_line(line), style=style, markup=False, highlight=False)
 
 
 @contextlib.contextmanager

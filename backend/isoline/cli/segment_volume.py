@@ -22,7 +22,7 @@ from isoline.exports import archive, labelmap
 from isoline.exports.labelmap import Segmented
 from isoline.exports.ohif import OHIF
 from isoline.exports.volume_source import source_of
-from isoline.images.catalog import Images
+from isoline.images.catalog import Images, file_name
 from isoline.images.dicomweb import DicomWebImages
 from isoline.models.catalogue import ModelCatalogue
 from isoline.pipeline.kinds import Plan
@@ -78,8 +78,8 @@ def located(image: str, settings: Settings) -> tuple[Images, str]:
     there."""
     if image.startswith("dicomweb:"):
         return Images({}, {"dicomweb": DicomWebImages.configured(settings)}), image
-    path = Path(image).resolve()
-    return Images.of_file(path), path.name
+    path = Path(image)
+    return Images.of_file(path), file_name(path)
 
 
 def _run(

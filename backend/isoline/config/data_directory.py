@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,12 +46,17 @@ def default_directory() -> Path:
     return base / "isoline"
 
 
-def open_data_directory(directory: Path, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+def open_data_directory(
+    directory: Path, migrations: Sequence[Migration] = MIGRATIONS, *, keeps_state: bool = False
+) -> None:
     """Create `directory`, or bring its formats up to date.
 
     An interrupted migration is resumed. Raises Conflict if the formats are newer than this isoline,
-    or if they are older and cannot be migrated because the directory is in use or read-only.
+    if they are older and cannot be migrated because the directory is in use or read-only, or if a
+    server, which `keeps_state`, could not write to it.
     """
+    if keeps_state:
+        _check_writable(directory)
     current = 1 + len(migrations)
     held = _held(directory, current)
     if held > current:
@@ -71,6 +77,8 @@ def _held(directory: Path, current: int) -> int:
     """Return the version of the formats in `directory`, `current` if it is empty."""
     try:
         held = json.loads((directory / VERSION_FILE).read_bytes())["formats"]
+    except NotADirectoryError:  # it cannot be made; only a server needs it
+        return current
     except FileNotFoundError:
         return 1 if directory.is_dir() and any(directory.iterdir()) else current
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -78,6 +86,19 @@ def _held(directory: Path, current: int) -> int:
     if type(held) is not int or held < 1:
         raise _unreadable(directory)
     return held
+
+
+def _check_writable(directory: Path) -> None:
+    """Raise Conflict unless files can be made in `directory`, which is made if necessary."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise Conflict(
+            f"the data directory {directory} cannot be used: {error.strerror}",
+            "make it writable, or choose another: `data` in isoline.toml, or ISOLINE_DATA",
+        ) from error
 
 
 def _unreadable(directory: Path) -> Conflict:

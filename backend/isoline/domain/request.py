@@ -32,11 +32,15 @@ class SegmentRequest:
     """Side of a tile in grid pixels; None for the model's default."""
     spacing_um: XY | None = None
     """Micrometres per image pixel, as stated by the caller."""
+    override_spacing: bool = False
+    """Whether `spacing_um` counts even if the file records another."""
     at_um: float | None = None
     """Working resolution in micrometres per pixel; None for the model's default."""
     channel: tuple[str | int, ...] | None = None
     """Channels by name or index, in the order that the model expects."""
     z: int | None = None
+    series: str | int | None = None
+    """Which image of a file that contains several, by name or index; None for the default."""
     slice: SliceName | int | None = None
     """The slice that the user is looking at: by name, or by k if slices have no names."""
     prompts: tuple[Prompt, ...] = ()

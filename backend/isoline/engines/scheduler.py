@@ -26,6 +26,7 @@ from isoline.engines.engine import Agenda, Bounds, Observer
 from isoline.engines.messages import Begin, Do, Forget, Look, Refusal, Reply, ToWorker
 from isoline.errors import Broken
 from isoline.inference.task import Result, Task, TileFailed
+from isoline.sources.registry import without_folders
 
 SURVEY_FACTOR = 5
 """A survey reads a whole image and may take this many times as long as a tile."""
@@ -327,7 +328,8 @@ class Scheduler:
             run.deliver(refusal)
         else:
             self._observer.tile_failed()
-            run.deliver(TileFailed(order.tile, refusal.error.code, str(refusal.error)))
+            message = without_folders(str(refusal.error))
+            run.deliver(TileFailed(order.tile, refusal.error.code, message))
 
     # --- Replacing workers -----------------------------------------------------------------------
 

@@ -232,8 +232,8 @@ def join(features: Sequence[Mapping[str, object]]) -> bytes:
 def outcome(end: End | None) -> str:
     """Return how a job ended, in the one word that a file records."""
     match end:
-        case Done():
-            return "done"
+        case Done(tiles_failed=failed):
+            return "incomplete" if failed else "done"
         case Failed():
             return "failed"
         case Cancelled() | None:

@@ -8,6 +8,7 @@ two always agree. Edges are half-open like boxes: a rectangle is [x0, x1) x [y0,
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ Ring: TypeAlias = NDArray[np.float64]
 """(n, 2) x, y in image coordinates; the first corner is not repeated."""
 
 _FORMS = "use [x0, y0, x1, y1] or a GeoJSON Polygon or MultiPolygon in image pixels"
+_WITHOUT_AREA = ("null", "Point", "MultiPoint", "LineString", "MultiLineString")
 _NEGLIGIBLE = 1e-9
 """A width or an area that is a smaller share of the outline's size, or of its square, is none."""
 _PAIRS_AT_ONCE = 1 << 20
@@ -38,6 +40,8 @@ class Region:
     """The union of polygons, each a shell followed by its holes."""
 
     polygons: tuple[tuple[Ring, ...], ...]
+    notes: tuple[str, ...] = ()
+    """What a user should know of how it was read, a sentence each."""
 
     def __post_init__(self) -> None:
         rings = [ring for polygon in self.polygons for ring in polygon]
@@ -66,11 +70,12 @@ class Region:
 
     @classmethod
     def from_geojson(cls, value: object, where: str = "region") -> Region:
-        """Return the union of all polygons in a geometry, a Feature or a FeatureCollection.
+        """Return the union of all polygons in a geometry, a Feature or a collection of these.
 
         Raises BadRegion, stating the place in `value`, if there is none or one is malformed.
         """
-        return cls(tuple(_polygons(value, where)))
+        polygons, notes = _read(value, where)
+        return cls(tuple(polygons), notes)
 
     def to_geojson(self) -> dict[str, object]:
         """Return the region as a GeoJSON MultiPolygon."""
@@ -93,8 +98,9 @@ class Region:
 
         outlines = [LinearRing(ring) for polygon in self.polygons for ring in polygon]
         if is_simple(outlines).all():
-            return ()
-        return ("the outline crosses or touches itself; it is filled by the non-zero rule",)
+            return self.notes
+        crossed = "the outline crosses or touches itself; it is filled by the non-zero rule"
+        return (*self.notes, crossed)
 
     def overlap(self, rect: Rect) -> Overlap:
         """Return how much of `rect` lies inside: SOME if an edge is close."""
@@ -306,27 +312,54 @@ def _fills_a_line(shell: Ring, width: float) -> bool:
     return False
 
 
-def _polygons(value: object, where: str) -> Iterator[tuple[Ring, ...]]:
-    """Yield every polygon in a GeoJSON geometry, Feature or FeatureCollection."""
-    if _kind(value, where) != "FeatureCollection":
-        yield from _polygons_of_one(value, where)
-        return
-    for k, feature in enumerate(_list(_member(value, "features"), f"{where}.features")):
-        yield from _polygons_of_one(feature, f"{where}.features[{k}]")
+def _read(value: object, where: str) -> tuple[list[tuple[Ring, ...]], tuple[str, ...]]:
+    """Return every polygon in a GeoJSON object, and a note about other shapes beside them.
+
+    Raises BadRegion if there is none.
+    """
+    polygons: list[tuple[Ring, ...]] = []
+    others: Counter[str] = Counter()
+    for geometry, place in _geometries(value, where):
+        kind = "null" if geometry is None else _kind(geometry, place)
+        polygons += _polygons(geometry, kind, place)
+        if kind in _WITHOUT_AREA:
+            others[kind] += 1
+            where = place if others.total() == 1 else where
+    if not others:
+        return polygons, ()
+    if not polygons:
+        got = " and a ".join(others)
+        raise BadRegion(f"{where}: expected a Polygon or MultiPolygon, got a {got}", _FORMS)
+    ignored = ", ".join(f"{count} x {kind}" for kind, count in others.items())
+    return polygons, (f"shapes that enclose no area are ignored: {ignored}",)
 
 
-def _polygons_of_one(value: object, where: str) -> Iterator[tuple[Ring, ...]]:
-    if _kind(value, where) == "Feature":
-        value, where = _member(value, "geometry"), f"{where}.geometry"
-    kind, coordinates = _kind(value, where), _member(value, "coordinates")
+def _geometries(value: object, where: str) -> Iterator[tuple[object, str]]:
+    """Yield the geometries in `value`, with their place; None for a feature without one."""
+    for key, kind in (("features", "FeatureCollection"), ("geometries", "GeometryCollection")):
+        if _kind(value, where) == kind:
+            for k, member in enumerate(_list(_member(value, key), f"{where}.{key}")):
+                yield from _geometries(member, f"{where}.{key}[{k}]")
+            return
+    if _kind(value, where) != "Feature":
+        yield value, where
+    elif (geometry := _member(value, "geometry")) is None:
+        yield None, f"{where}.geometry"
+    else:
+        yield from _geometries(geometry, f"{where}.geometry")
+
+
+def _polygons(geometry: object, kind: str, where: str) -> Iterator[tuple[Ring, ...]]:
     where = f"{where}.coordinates"
     if kind == "Polygon":
-        yield _polygon(coordinates, where)
+        yield _polygon(_member(geometry, "coordinates"), where)
     elif kind == "MultiPolygon":
-        for k, polygon in enumerate(_list(coordinates, where)):
+        for k, polygon in enumerate(_list(_member(geometry, "coordinates"), where)):
             yield _polygon(polygon, f"{where}[{k}]")
-    else:
-        raise BadRegion(f"{where}: expected a Polygon or MultiPolygon, got a {kind}", _FORMS)
+    elif kind not in _WITHOUT_AREA:
+        raise BadRegion(
+            f"{where.removesuffix('.coordinates')}: {brief(kind)} is no type of GeoJSON", _FORMS
+        )
 
 
 def _polygon(value: object, where: str) -> tuple[Ring, ...]:

@@ -5,6 +5,7 @@ A name is `root/path/below/it`, or `scheme:rest` if there is a resolver for that
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,8 +13,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from isoline.errors import NotAllowed, UnknownImage
+from isoline.domain.request import SegmentRequest
+from isoline.errors import NotAllowed, NotSupported, UnknownImage
 from isoline.images.listing import Listings
+from isoline.sources.fingerprint import state_of
 from isoline.sources.registry import open_image
 from isoline.sources.source import ImageInfo, Remote
 
@@ -29,6 +32,38 @@ class Found:
     name: str
     path: Path | Remote
     info: ImageInfo
+
+    def of_series(self, series: str | int | None) -> Found:
+        """Return the image `series` of the same file, by name or index; None is this one.
+
+        Raises NotSupported if the file does not contain it.
+        """
+        if series is None:
+            return self
+        from isoline.sources.tiff import TiffSeries, TiffSource  # loads the decoders
+
+        if not isinstance(self.path, Path) or self.info.reader != TiffSource.name:
+            raise NotSupported(f"series: {self.name} contains only one image", "leave it out")
+        chosen = TiffSeries(self.path, series)
+        with contextlib.closing(chosen.open()) as source:
+            return Found(self.name, chosen, source.info)
+
+    def as_shown(self, request: SegmentRequest) -> Found:
+        """Return the image in the frame of the viewer that sent `request`.
+
+        QuPath shows only the scanned part of a slide whose file names it, from its corner.
+        """
+        bounds = self.info.bounds
+        shown = request.image_size
+        is_qupath = shown is None and request.format == "qupath"
+        if bounds is None or not (is_qupath or shown == (bounds.width, bounds.height)):
+            return self
+        from isoline.sources.openslide import CroppedSlide  # loads the decoders
+
+        assert isinstance(self.path, Path), "only files have bounds"
+        cropped = CroppedSlide(self.path)
+        with contextlib.closing(cropped.open()) as source:
+            return Found(self.name, cropped, source.info)
 
 
 @dataclass(frozen=True)
@@ -76,11 +111,10 @@ class Descriptions:
 
     def of(self, path: Path) -> ImageInfo:
         """Return the metadata of the file at `path`. Raises Unreadable."""
-        state = path.stat()
-        return self._described(path, state.st_size, state.st_mtime_ns)
+        return self._described(path, state_of(path))
 
 
-def _describe(path: Path, *_unchanged: int) -> ImageInfo:
+def _describe(path: Path, _unchanged: tuple[int, ...]) -> ImageInfo:
     source = open_image(path)
     source.close()
     return source.info
@@ -94,8 +128,11 @@ class Images:
         roots: Mapping[str, Path],
         resolvers: Mapping[str, Resolver] | None = None,
         descriptions: Descriptions | None = None,
+        files: Mapping[str, Path] | None = None,
     ) -> None:
-        """Serve the files below `roots`; files below a root called "" have no prefix.
+        """Serve the files below `roots`, and single `files` by name.
+
+        Files below a root called "" have no prefix.
 
         If the part of a name before the first colon is a key of `resolvers`, that resolver finds
         the image. Metadata of files is cached in `descriptions`, which may be shared.
@@ -103,18 +140,20 @@ class Images:
         self._resolvers = dict(resolvers or {})
         self._roots = {name: path.resolve() for name, path in roots.items()}
         self._descriptions = Descriptions() if descriptions is None else descriptions
+        self._files = dict(files or {})
         self._listings = Listings()
         self._reported: set[tuple[str, str]] = set()
         """Problems that the log already has, by root."""
 
     @classmethod
     def of_file(cls, path: Path) -> Images:
-        """Serve the directory of `path`, so that the image's name is its file name."""
-        return cls({"": path.resolve().parent})
+        """Serve only the file or folder at `path`, a link or not, under its own name."""
+        return cls({}, files={file_name(path): path.absolute()})
 
     def also(self, resolvers: Mapping[str, Resolver]) -> Images:
         """Return a catalogue with the same images and, in addition, those of `resolvers`."""
-        return Images(self._roots, {**self._resolvers, **resolvers}, self._descriptions)
+        resolvers = {**self._resolvers, **resolvers}
+        return Images(self._roots, resolvers, self._descriptions, self._files)
 
     def names(self) -> Iterator[str]:
         """Yield the name of every image below the roots, sorted within each.
@@ -155,6 +194,8 @@ class Images:
 
     def path(self, name: str) -> Path:
         """Return the path of the image called `name`, which exists and lies below its root."""
+        if name in self._files:
+            return _target(name, self._files[name])
         root, _, relative = name.partition("/") if "" not in self._roots else ("", "", name)
         directory = self._roots.get(root)
         known = f"the roots are {', '.join(sorted(self._roots))}" if "" not in self._roots else ""
@@ -163,10 +204,32 @@ class Images:
         try:
             path = (directory / relative).resolve()
             exists = path.exists()
-        except OSError:  # a name that is invalid for the file system: too long, a loop of links
+        # a name that is invalid for the file system: too long, a loop of links
+        except (OSError, RuntimeError):
             raise UnknownImage(f"there is no image {name[:80]!r}", known) from None
         if not path.is_relative_to(directory):
             raise NotAllowed(f"{name!r} lies outside the configured roots", known)
         if not relative or not exists:
             raise UnknownImage(f"there is no image {name!r}", "see `isoline images`")
-        return path
+        return _target(name, directory / relative)
+
+
+def file_name(path: Path) -> str:
+    """Return the name of the file or folder at `path`, as text that can be sent and printed."""
+    name = path.name or path.resolve().name
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _target(name: str, path: Path) -> Path:
+    """Return the file to open for the image called `name` at `path`, which may be a link.
+
+    That is the link's target, beside which a format of several files finds the others; if the
+    target has another suffix, as in stores that name files by their content, it is the link, since
+    readers go by the suffix. Raises UnknownImage.
+    """
+    try:
+        target = path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:  # Python before 3.13: RuntimeError for a loop of links
+        why = "is a broken link or a loop of links" if path.is_symlink() else "does not exist"
+        raise UnknownImage(f"{name!r} {why}", "check the path") from error
+    return target if target.suffix.lower() == path.suffix.lower() else path

@@ -16,7 +16,7 @@ from isoline.sources.dicom_head import is_dicom, read_head
 _DICOM = ".dcm"
 _OTHERS = (
     *(".svs", ".tif", ".tiff", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif"),
-    *(".czi", ".png", ".jpg", ".jpeg", ".nii", ".nii.gz"),
+    *(".czi", ".png", ".jpg", ".jpeg", ".nii", ".nii.gz", ".qptiff", ".btf", ".tf2", ".tf8"),
 )
 SUFFIXES = (_DICOM, *_OTHERS)
 """Files that are listed; files of other types can still be requested by name."""
@@ -55,7 +55,8 @@ class Listings:
             names += [
                 walk.name(file)
                 for file in place.files
-                if file.name not in slices.files and file.name.lower().endswith(SUFFIXES)
+                if file.name in slices.slides
+                or (file.name not in slices.files and file.name.lower().endswith(SUFFIXES))
             ]
         # as paths, so that what is in a directory stays together
         names.sort(key=lambda name: name.split("/"))
@@ -82,6 +83,7 @@ class _Walk:
         self._broken: list[str] = []
         self._circular: list[str] = []
         self._unreadable: list[str] = []
+        self._unnameable: list[str] = []
 
     def name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
@@ -96,6 +98,9 @@ class _Walk:
         place = _Place(directory)
         self.places.append(place)
         for path in paths:
+            if not _is_utf_8(path.name):
+                self._unnameable.append(ascii(path.name))
+                continue
             is_link = path.is_symlink()
             if is_link and not self._leads_inside(path):
                 continue
@@ -128,8 +133,18 @@ class _Walk:
             ("links that lead nowhere are not listed: {}", self._broken),
             ("links to a directory that contains them are not followed: {}", self._circular),
             ("directories that cannot be read: {}", self._unreadable),
+            ("names that are not UTF-8 are not listed: {}; rename them", self._unnameable),
         )
         return [sentence.format(_some(names)) for sentence, names in kinds if names]
+
+
+def _is_utf_8(name: str) -> bool:
+    """Return whether a request can contain the name of a file; Linux allows any bytes."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _some(names: Sequence[str]) -> str:
@@ -144,6 +159,8 @@ class _Slices:
     files: frozenset[str] = frozenset()
     series: tuple[str, ...] = ()
     """The first file of each series."""
+    slides: frozenset[str] = frozenset()
+    """The levels of slides whose names do not show what they are."""
 
 
 def _slices_in(directory: Path, _unchanged: int) -> _Slices:
@@ -152,18 +169,23 @@ def _slices_in(directory: Path, _unchanged: int) -> _Slices:
         return _Slices()
     heads = {file: read_head(file) for file in (files[0], files[len(files) // 2], files[-1])}
     head, *others = set(heads.values())
+    slides: list[Path] = []
     if head is not None and head.series is not None and not others:
         # all of one series: reading every header of an archive would take minutes
         found = {} if head.is_slide else {head.series: files}
+        slides = files if head.is_slide else []
     else:
         found = {}
         for file in files:
             head = heads[file] if file in heads else read_head(file)
-            if head is not None and head.series is not None and not head.is_slide:
+            if head is not None and head.is_slide:
+                slides.append(file)
+            elif head is not None and head.series is not None:
                 found.setdefault(head.series, []).append(file)
     return _Slices(
         frozenset(file.name for each in found.values() for file in each),
         tuple(each[0].name for each in found.values()),
+        frozenset(file.name for file in slides if file.suffix.lower() != _DICOM),
     )
 
 

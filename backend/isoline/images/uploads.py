@@ -25,9 +25,10 @@ from math import ceil
 from pathlib import Path
 
 from isoline.config.settings import Limits
-from isoline.errors import Busy, Malformed, TooLarge, UnknownImage, UploadState
+from isoline.errors import Busy, Malformed, NotSupported, TooLarge, UnknownImage, UploadState
 from isoline.geometry.grid import Box
 from isoline.images.catalog import Caller, Found
+from isoline.sources.pyramid import RGB
 from isoline.sources.upload import Manifest, UploadLevel, UploadRequest, UploadSource
 from isoline.sources.upload_manifest import Part, UploadManifest
 from isoline.sources.uploaded_volume import UploadedVolume, VolumeManifest, VolumeUploadRequest
@@ -75,8 +76,12 @@ class Uploads:
     def create(self, request: UploadRequest, area: Box) -> tuple[str, Manifest]:
         """Create an upload of `area` and an overview; return its id and the required tiles.
 
-        Raises TooLarge or Busy.
+        Raises TooLarge, Busy, or NotSupported for colours of more than 8 bits.
         """
+        if request.channels == RGB and request.dtype != "uint8":
+            raise NotSupported(
+                f"dtype: colours of {request.dtype} cannot be uploaded", "send 8-bit colours"
+            )
         manifest = Manifest(
             size=request.size,
             spacing_um=request.spacing_um,

@@ -8,10 +8,11 @@ from typing import TypeAlias
 
 from cachetools import LRUCache
 
-from isoline.errors import Unreadable
+from isoline.errors import ImageChanged
 from isoline.models.catalogue import ModelCatalogue
 from isoline.models.model import Model
 from isoline.sources.byte_cache import ByteCache
+from isoline.sources.fingerprint import state_of
 from isoline.sources.registry import open_image
 from isoline.sources.source import Remote, Source
 
@@ -30,21 +31,44 @@ class _OpenSources(LRUCache[_Key, Source]):
 
     def __init__(self) -> None:
         super().__init__(SOURCES_BYTES, _weight)
+        self._states: dict[_Key, tuple[int, ...] | None] = {}
 
     def __missing__(self, key: _Key) -> Source:
+        self._states[key] = _state(key)
         self[key] = source = open_image(*key)
         if len(self) > SOURCES:
             self.popitem()
         return source
 
+    def is_current(self, key: _Key) -> bool:
+        """Return whether the open image `key` has not changed in its file since it was opened."""
+        return self._states.get(key) == _state(key)
+
+    def drop(self, key: _Key) -> None:
+        """Close the image `key`, if it is open."""
+        source = self.pop(key, None)
+        if source is not None:
+            source.close()
+
     def popitem(self) -> tuple[_Key, Source]:
         key, source = super().popitem()
+        self._states.pop(key, None)
         source.close()
         return key, source
 
     def clear(self) -> None:
         while self:
             self.popitem()
+
+
+def _state(key: _Key) -> tuple[int, ...] | None:
+    """Return what changes when a local file does, None if it is gone or somewhere else."""
+    path = key[0]
+    local = getattr(path, "path", path)  # a part of a local file
+    try:
+        return state_of(local) if isinstance(local, Path) else None
+    except OSError:
+        return None
 
 
 def _weight(source: Source) -> int:
@@ -68,14 +92,16 @@ class Resources:
         self._sources.clear()
 
     def source(self, path: Path | Remote, reader: str, fingerprint: str) -> Source:
-        """Return an open image. Raises Unreadable, including if its content has changed."""
-        source = self._sources[path, reader]
+        """Return an open image. Raises ImageChanged if its content is no longer that, or
+        Unreadable."""
+        key = path, reader
+        source = self._sources[key]
+        if not self._sources.is_current(key) or source.info.fingerprint != fingerprint:
+            # what is open may be what the file was before
+            self._sources.drop(key)
+            source = self._sources[key]
         if source.info.fingerprint != fingerprint:
-            # what is open may be what the image was before
-            self._sources.pop((path, reader)).close()
-            source = self._sources[path, reader]
-        if source.info.fingerprint != fingerprint:
-            raise Unreadable(
+            raise ImageChanged(
                 f"{path.name} changed after the job was accepted", "submit the job again"
             )
         return source

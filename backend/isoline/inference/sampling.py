@@ -43,7 +43,8 @@ def choose(
 ) -> ChannelSelection:
     """Choose the channels and the plane for a model that takes `wanted_channels` of them.
 
-    `channel` gives them (by case-insensitive name, or by index from 0) in the model's order. Raises
+    `channel` gives them (by case-insensitive name, or else by index from 0) in the model's order;
+    names may look like numbers, as those of wavelengths do. Raises
     ChoiceNeeded if the image requires a choice and none was made, and NotSupported if the choice
     does not exist or the image does not suit the model.
     """
@@ -75,12 +76,13 @@ def _channels(
 
 
 def _index(info: ImageInfo, given: str | int) -> int:
-    names = [name.casefold() for name in info.channels]
-    if isinstance(given, str) and given.casefold() in names:
-        return names.index(given.casefold())
-    if isinstance(given, int) and 0 <= given < len(names):
-        return given
-    raise NotSupported(f"the image has no channel {given!r}", f"it has {', '.join(info.channels)}")
+    names, text = [name.casefold() for name in info.channels], str(given)
+    if text.casefold() in names:
+        return names.index(text.casefold())
+    if text.isascii() and text.isdigit() and int(text) < len(names):
+        return int(text)
+    shown = text if text.isdigit() else repr(given)
+    raise NotSupported(f"the image has no channel {shown}", f"it has {', '.join(info.channels)}")
 
 
 def _plane(info: ImageInfo, z: int | None) -> int:

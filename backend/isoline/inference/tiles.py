@@ -85,6 +85,8 @@ class Survey(Result):
     tissue: TissueMap | None
     """None for a plain image or a model that does not skip glass."""
     statistics: Statistics = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    """Doubts about the statistics, a sentence each."""
 
 
 @dataclass(frozen=True)
@@ -159,14 +161,15 @@ class TiledTask(Task):
 
     def survey(self, resources: Resources) -> Survey:
         """Detect the tissue of a slide and let the model estimate its statistics."""
-        tissue = self._find_tissue(resources) if self.is_slide else None
+        tissue, stained = self._find_tissue(resources) if self.is_slide else (None, None)
         kept = tissue if self.spec.skips_glass else None
         if not self.spec.has_statistics:
             return Survey(kept)
         grid, covered = self.plane.grid, self.plane.covered
         bounds = grid.bounds if covered is None else covered
-        samples = [self.patch(resources, box) for box in _windows(grid, tissue, bounds)]
-        return Survey(kept, self.load_model(resources).statistics(samples))
+        samples = [self.patch(resources, box) for box in _windows(grid, stained, bounds)]
+        model = self.load_model(resources)
+        return Survey(kept, model.statistics(samples), model.remarks(samples))
 
     def patch(self, resources: Resources, box: Box) -> Patch:
         """Read `box`, in grid pixels, for the model."""
@@ -223,8 +226,9 @@ class TiledTask(Task):
         )
         return objects.select(self.inside(owned.anchor))
 
-    def _find_tissue(self, resources: Resources) -> TissueMap:
-        from isoline.models.tissue_mask import tissue_mask  # loads OpenCV: in workers alone
+    def _find_tissue(self, resources: Resources) -> tuple[TissueMap, TissueMap]:
+        """Return the tissue, and the part of it without felt pen and black, to sample."""
+        from isoline.models.tissue_mask import foreign, tissue_mask  # OpenCV: in workers alone
 
         grid, spacing = self.plane.grid, self.plane.spacing_um
         if spacing is None:
@@ -235,7 +239,9 @@ class TiledTask(Task):
         overview = Grid(grid.image_size, cell)
         sampler = Sampler(self.source(resources), overview, self.plane.selection)
         rgb = sampler.read(overview.bounds).astype(np.uint8, copy=False)
-        return TissueMap(tissue_mask(rgb), cell)
+        mask = tissue_mask(rgb)
+        stained = mask & ~foreign(rgb)
+        return TissueMap(mask, cell), TissueMap(stained if stained.any() else mask, cell)
 
 
 def _windows(grid: Grid, tissue: TissueMap | None, bounds: Box) -> list[Box]:

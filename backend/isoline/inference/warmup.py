@@ -67,18 +67,19 @@ def assembly() -> None:
 def _turn(what: str) -> Iterator[None]:
     """Wait for other processes that are compiling, until one of them has filled the cache."""
     directory = default_directory() / "warm"
-    directory.mkdir(parents=True, exist_ok=True)
     done = directory / f"{what}-{_stamp()}"
     if done.exists():
         yield
         return
-    try:
+    lock = None
+    # compiling twice is only slower, and the directory may be read-only
+    with contextlib.suppress(Conflict, OSError):
+        directory.mkdir(parents=True, exist_ok=True)
         lock = Exclusive(directory / "lock", PATIENCE_SECONDS)
-    except Conflict:
-        lock = None  # compiling twice is only slower
     try:
         yield
-        done.touch()
+        with contextlib.suppress(OSError):
+            done.touch()
     finally:
         if lock is not None:
             lock.close()

@@ -87,7 +87,7 @@ class Epithelium(Model):
         The inputs are eosin, hematoxylin and mean optical density after a Macenko fit, each from 0
         on clear glass to 1 at the 98th percentile of the tissue.
         """
-        pixels = stain.sampled_pixels(samples)
+        pixels = stain.sampled(samples).pixels
         stains = stain.estimate(pixels)
         hematoxylin, eosin = stains.unmixing
         mixing = np.stack([eosin, hematoxylin, np.full(3, 1 / 3)])
@@ -97,6 +97,9 @@ class Epithelium(Model):
             top = np.maximum(np.percentile(mixing @ density, 98, axis=1), 0.05)
         tables = (mixing / top[:, None])[:, :, None] * stains.density
         return {"tables": tables.astype(np.float32)}
+
+    def remarks(self, samples: Sequence[Patch]) -> tuple[str, ...]:
+        return stain.sampled(samples).remarks()
 
     def infer(self, patch: Patch) -> Classes:
         if patch.pixels.shape[1:] != (READ_PX, READ_PX):

@@ -259,6 +259,10 @@ class Model(ABC):
         """
         return {}
 
+    def remarks(self, samples: Sequence[Patch]) -> tuple[str, ...]:
+        """Return what a user should know of statistics from `samples`, a sentence each."""
+        return ()
+
     @abstractmethod
     def infer(self, patch: Patch) -> Prediction:
         """Segment `patch`.

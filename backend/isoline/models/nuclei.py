@@ -104,7 +104,7 @@ class Nuclei(Model):
 
         The optical density of hematoxylin is scale[0] * level + scale[1].
         """
-        pixels = stain.sampled_pixels(samples)
+        pixels = stain.sampled(samples).pixels
         stains = stain.estimate(pixels)
         density = stain.tissue_densities(pixels, stains.white)
         pale, dark = _cytoplasm_and_nuclei(stains.unmixing[0] @ density)
@@ -115,6 +115,9 @@ class Nuclei(Model):
             "table": np.rint((table - offset / 3) / per_level * _ONE).astype(np.int32),
             "scale": np.array([per_level, offset]),
         }
+
+    def remarks(self, samples: Sequence[Patch]) -> tuple[str, ...]:
+        return stain.sampled(samples).remarks()
 
     def infer(self, patch: Patch) -> Instances:
         if patch.spacing_um is None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isoline.models.model import Patch
-from isoline.models.tissue_mask import Glass
+from isoline.models.tissue_mask import Glass, foreign
 
 HEMATOXYLIN = np.array([0.65, 0.70, 0.29])
 EOSIN = np.array([0.07, 0.99, 0.11])
@@ -26,6 +26,8 @@ _FAINTEST = 0.15
 """Mean optical density below which a pixel counts as glass."""
 _FEWEST = 1000
 """Number of tissue pixels below which nothing is estimated."""
+_NOTABLE_SHARE = 0.2
+"""Share of pixels left out from which the user is told."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,39 @@ class Stains:
         return inverse
 
 
-def sampled_pixels(samples: Sequence[Patch]) -> NDArray[np.uint8]:
-    """Return (3, n) pixels, sampled regularly from the part of each patch that is on the image."""
-    sieves = []
+@dataclass(frozen=True)
+class Sampled:
+    """Pixels of one image from which to estimate its stains."""
+
+    pixels: NDArray[np.uint8]
+    """(3, n), without felt pen and black."""
+    left_out: int
+    """The number of pixels that are pen or black."""
+
+    def remarks(self) -> tuple[str, ...]:
+        """Return what a user should know of an estimate from these pixels."""
+        share = self.left_out / max(self.left_out + self.pixels.shape[1], 1)
+        tissue = tissue_densities(self.pixels, Glass.of(self.pixels).white).shape[1]
+        found = []
+        if share >= _NOTABLE_SHARE:
+            found.append(f"{share:.0%} of the pixels looked at are black or felt pen")
+        if tissue < _FEWEST:
+            found.append(
+                "there is too little tissue to estimate its stains; usual ones are assumed"
+            )
+        return tuple(found)
+
+
+def sampled(samples: Sequence[Patch]) -> Sampled:
+    """Sample pixels regularly from the part of each patch that is on the image."""
+    kept, left_out = [np.empty((3, 0), np.uint8)], 0
     for sample in samples:
         box = sample.image
-        part = sample.pixels[:, box.y0 : box.y1 : _STRIDE, box.x0 : box.x1 : _STRIDE]
-        sieves.append(part.reshape(3, -1).astype(np.uint8))
-    return np.concatenate(sieves, axis=1) if sieves else np.empty((3, 0), np.uint8)
+        part = sample.pixels[:, box.y0 : box.y1, box.x0 : box.x1].astype(np.uint8)
+        usable = ~foreign(part)[::_STRIDE, ::_STRIDE]
+        kept.append(part[:, ::_STRIDE, ::_STRIDE][:, usable])
+        left_out += int(np.count_nonzero(~usable))
+    return Sampled(np.concatenate(kept, axis=1), left_out)
 
 
 def tissue_densities(pixels: NDArray[np.uint8], white: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -20,6 +20,11 @@ MARGIN_CELLS = 2
 SPECK_CELLS = 64
 """`tissue_mask` takes components smaller than this and paler than tissue for dust."""
 
+_EVEN = 10
+"""How far, in grey levels, glass is from its own colour."""
+_DARKEST_GLASS = 90
+_BLACK = 20
+"""Darkest level of the brightest channel that a stain leaves."""
 _THRESHOLDS = (10, 15)
 """Bounds on the threshold, for slides that are nearly all glass or all tissue."""
 
@@ -40,12 +45,53 @@ class Glass:
         The threshold is that of Otsu (1979) over the evidence, within bounds.
         """
         clear = rgb[:, (rgb.min(axis=0) >= 170) & (np.ptp(rgb, axis=0) <= 30)]
+        clear = clear[:, ~_padding(clear)]
         if clear.shape[1] * 100 > rgb.shape[1]:
             white = np.percentile(clear, 75, axis=1, method="nearest").astype(np.uint8)
         else:
-            white = np.full(3, 240, np.uint8)
+            white = _tinted_glass(rgb)
         counts = np.bincount(evidence(rgb, white).ravel(), minlength=256)
         return cls(white, int(np.clip(otsu(counts), *_THRESHOLDS)))
+
+
+def _tinted_glass(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return (3,) the colour of glass among pixels (3, n) that has a tint or is dark.
+
+    Glass is even, and hardly anything is brighter; if nothing in the image is like that, it shows
+    tissue alone, and the usual colour of glass is returned.
+    """
+    usual = np.full(3, 240, np.uint8)
+    if not rgb.shape[1]:
+        return usual
+    cells = (rgb >> 3).astype(np.int64)
+    counts = np.bincount((cells[0] << 10) | (cells[1] << 5) | cells[2], minlength=1 << 15)
+    peak = int(np.argmax(counts))
+    colour = np.array([peak >> 10, peak >> 5 & 31, peak & 31]) * 8 + 4
+    even = (np.abs(rgb.astype(np.int16) - colour[:, None]) <= _EVEN).all(axis=0)
+    brightness = rgb.mean(axis=0, dtype=np.float32)
+    brightest = np.percentile(brightness, 95)
+    is_glass = (
+        np.count_nonzero(even) * 10 >= rgb.shape[1]
+        and brightest - colour.mean() <= 2 * _EVEN
+        and colour.min() >= _DARKEST_GLASS
+        and colour[1] >= min(colour[0], colour[2]) - _EVEN  # pale eosin absorbs green
+    )
+    if not is_glass:
+        return usual
+    return np.asarray(np.percentile(rgb[:, even], 75, axis=1, method="nearest"), np.uint8)
+
+
+def _padding(clear: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return (n,) which of the pixels (3, n) are white that was added to an image, not glass.
+
+    Overexposed glass is purely white too, but then much of it is nearly so.
+    """
+    least = clear.min(axis=0)
+    pure = least == 255
+    nearly = np.count_nonzero((least >= 250) & ~pure)
+    is_added = nearly * 50 < np.count_nonzero(pure) and np.count_nonzero(~pure) * 50 > len(pure)
+    none: NDArray[np.bool_] = np.zeros(len(pure), np.bool_)
+    return pure if is_added else none
 
 
 def evidence(rgb: NDArray[np.uint8], white: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -68,6 +114,18 @@ def ink(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     black = rgb.max(axis=0) < 50
     drawn: NDArray[np.bool_] = greenish | bluish | black
     return drawn
+
+
+def foreign(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return (y, x) what of `rgb` (3, y, x) shows no stain: felt pen, black, and what is near it.
+
+    Single dark pixels, as in nuclei, do not count.
+    """
+    drawn = ink(rgb) & (rgb.min(axis=0) < 150)  # tinted glass is not ink
+    solid = cv2.morphologyEx(drawn.astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5), np.uint8))
+    near = cv2.dilate(solid, np.ones((13, 13), np.uint8)) > 0
+    left_out: NDArray[np.bool_] = near | (rgb.max(axis=0) < _BLACK)
+    return left_out
 
 
 def tissue_mask(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:

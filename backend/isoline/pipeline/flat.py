@@ -55,7 +55,9 @@ def plane_of(context: Context, grid: Grid | None = None) -> tuple[WorkingPlane, 
     """
     request, spec, found = context.request, context.spec, context.found
     selection = choose(found.info, spec.channels, request.channel, request.z)
-    stated = image_spacing(found.name, found.info, request.spacing_um)
+    stated = image_spacing(
+        found.name, found.info, request.spacing_um, override=request.override_spacing
+    )
     if grid is None:
         grid = working_grid(found.name, found.info, spec, stated, request.at_um)
     spacing = None if stated is None else XY(stated.x * grid.scale.x, stated.y * grid.scale.y)
@@ -73,6 +75,10 @@ def scope_of(context: Context, plane: WorkingPlane) -> Scope:
         "channels": ",".join(map(str, plane.selection.channels)),
         "z": plane.selection.z,
     }
+    recorded = context.found.info.spacing_um
+    if context.request.override_spacing and context.request.spacing_um is not None:
+        chosen["stated_spacing_um"] = "{:g},{:g}".format(*context.request.spacing_um)
+        chosen["recorded_spacing_um"] = "{:g},{:g}".format(*recorded) if recorded else "none"
     if plane.simplify_px:
         chosen["simplify_px"] = plane.simplify_px
     fingerprint = context.found.info.fingerprint

@@ -49,7 +49,7 @@ class Planner:
         self.models.files(model.spec)
         encoder = None if request.format is None else EXPORTS.load(request.format)
         parameters = check_parameters(model.spec, request.parameters)
-        found = find()
+        found = find().of_series(request.series).as_shown(request)
         encoder = encoder or default_encoder(found.info)
         context = Context(request, model, parameters, found, self.limits, self.surveys)
         plan = kind_of(request, model).plan(context, encoder)

@@ -17,24 +17,29 @@ MOST_ENLARGED = 16
 """Largest number of working pixels per image pixel along each axis."""
 
 
-def image_spacing(name: str, info: ImageInfo, stated_um: XY | None) -> XY | None:
+def image_spacing(
+    name: str, info: ImageInfo, stated_um: XY | None, *, override: bool = False
+) -> XY | None:
     """Return micrometres per image pixel: the file's, or else the caller's, or else None.
 
-    Raises BadSpacing if the two contradict each other, or for pixels smaller than an atom.
+    With `override`, the caller's comes first. Raises BadSpacing if the two contradict each other,
+    or for pixels smaller than an atom.
     """
-    spacing = info.spacing_um or stated_um
+    if override and stated_um is None:
+        raise BadSpacing("override_spacing: no spacing_um is stated", "state spacing_um too")
+    spacing = (stated_um if override else None) or info.spacing_um or stated_um
     if spacing is not None and min(spacing) < LEAST_UM:
         raise BadSpacing(
             f"{name}: no image has {min(spacing):g} um per pixel",
             f"state at least {LEAST_UM:g}, or correct the file",
         )
-    if stated_um is None or info.spacing_um is None:
+    if override or stated_um is None or info.spacing_um is None:
         return spacing
     for own, stated in zip(info.spacing_um, stated_um, strict=True):
         if abs(stated / own - 1) > CONTRADICTION:
             raise BadSpacing(
                 f"{name} has {own:.4g} um per pixel and the request states {stated:.4g}",
-                "leave spacing_um out, or correct the file",
+                "leave spacing_um out, or add override_spacing if the file is wrong",
             )
     return info.spacing_um
 

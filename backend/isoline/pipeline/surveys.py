@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import tempfile
 import zipfile
@@ -16,7 +17,11 @@ from isoline.engines.engine import Agenda, Engine
 from isoline.geometry.grid import XY
 from isoline.inference.tiles import Survey, TiledTask, TissueMap
 
+log = logging.getLogger(__name__)
+
 _STATISTICS = "statistics."
+_EDITION = 2
+"""Changes whenever models estimate their statistics in another way."""
 
 
 class Surveys:
@@ -41,18 +46,22 @@ class Surveys:
             remembered = _load(path)
             self._note(True)
             return remembered
-        except (FileNotFoundError, zipfile.BadZipFile, ValueError, KeyError, EOFError):
+        except (OSError, zipfile.BadZipFile, ValueError, KeyError, EOFError):
             self._note(False)
             survey = engine.survey(task, agenda)  # missing, or damaged on disk
         if survey is None:
             return None
         assert isinstance(survey, Survey)
-        _save(path, survey)
+        try:
+            _save(path, survey)
+        except OSError as error:  # the next job surveys the image again
+            log.info("no survey can be stored in %s: %s", self._directory, error.strerror)
         return survey
 
 
 def _key(task: TiledTask) -> str:
     basis = [
+        _EDITION,
         task.fingerprint,
         task.scope.model,
         task.scope.version,
@@ -76,13 +85,15 @@ def _load(path: Path) -> Survey:
             for name in stored.files
             if name.startswith(_STATISTICS)
         }
-    return Survey(tissue, statistics)
+        remarks = tuple(map(str, stored["remarks"]))
+    return Survey(tissue, statistics, remarks)
 
 
 def _save(path: Path, survey: Survey) -> None:
     arrays = {_STATISTICS + name: np.asarray(array) for name, array in survey.statistics.items()}
     if survey.tissue is not None:
         arrays |= {"tissue": survey.tissue.mask, "cell": np.asarray(survey.tissue.cell)}
+    arrays["remarks"] = np.array(survey.remarks, np.str_)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
     try:

@@ -18,7 +18,7 @@ from isoline.domain.batch import Arrays, Batch
 from isoline.domain.events import Cancelled, Done, Event, Progress, Warned
 from isoline.domain.request import SegmentRequest
 from isoline.engines.engine import Agenda, Engine
-from isoline.errors import BadParameter, BadRegion, BadSpacing, TooLarge
+from isoline.errors import BadParameter, BadRegion, BadSpacing, ImageChanged, TooLarge
 from isoline.exports.encoder import Encoder
 from isoline.geometry.grid import XY, Box, Overlap
 from isoline.geometry.region import Region
@@ -39,6 +39,7 @@ from isoline.pipeline.flat import (
 from isoline.pipeline.kinds import Context, Kind, Lane, Plan
 from isoline.pipeline.looking import look_at_point
 from isoline.pipeline.surveys import Surveys
+from isoline.sources.pixel_size import NO_SPACING
 
 SMALLEST_TILE, LARGEST_TILE = 64, 4096
 MOST_TILES = 200_000
@@ -57,7 +58,8 @@ class TiledPlan(Plan):
     """The tiles whose write box overlaps the region, in raster order."""
     focus: XY | None
     """In grid pixels."""
-    warnings: tuple[str, ...]
+    warnings: tuple[Warned, ...]
+    """What is known before anything is computed."""
     surveys: Surveys
 
     @property
@@ -121,12 +123,16 @@ class TiledPlan(Plan):
         agenda.drop(lambda tile: not assembly.needs(tile))
         if seq == 0:
             started = replace(self.started, tiles=assembly.tiles)
-            yield batch(None, [started, *(Warned("Region", each) for each in self.warnings)])
+            warned = [*self.warnings, *(Warned("Survey", each) for each in survey.remarks)]
+            yield batch(None, [started, *warned])
 
         agenda.add(() if len(agenda) else assembly.pull())
         pace = _Pace(assembly)
         for result in engine.run(task, agenda):
             assert isinstance(result, TileResult | TileFailed)
+            if isinstance(result, TileFailed) and result.code == ImageChanged.__name__:
+                # its remaining tiles would be of another image
+                raise ImageChanged(result.message)
             with turn:
                 events = assembly.take(result)
             if not len(agenda):
@@ -175,7 +181,7 @@ class TiledWork(Kind):
             lattice=lattice,
             tiles=tiles,
             focus=plane.grid.point(request.focus) if request.focus is not None else None,
-            warnings=request.region.warnings if request.region is not None else (),
+            warnings=tuple(_warnings(context)),
             surveys=context.surveys,
         )
 
@@ -198,6 +204,16 @@ class TiledWork(Kind):
         area = grid.rect(box.grow(halo))
         near = Box(floor(area.x0) - 1, floor(area.y0) - 1, ceil(area.x1) + 1, ceil(area.y1) + 1)
         return near.intersect(whole)
+
+
+def _warnings(context: Context) -> Iterator[Warned]:
+    """Yield what the user should know of the region and of the image."""
+    region = context.request.region
+    for text in region.warnings if region is not None else ():
+        yield Warned("Region", text)
+    for text in context.found.info.problems:
+        if text != NO_SPACING:  # a model that needs the pixel size asks for it
+            yield Warned("Image", text)
 
 
 class _Pace:

@@ -146,6 +146,8 @@ def check_volume(context: Context, encoder: type[Encoder]) -> tuple[VolumeInfo, 
                 f"{name} does not apply to a volume",
                 "leave it out; slice is the focus in a volume",
             )
+    if request.override_spacing:
+        raise NotSupported("override_spacing does not apply to a volume", "leave it out")
     check_size(request.image, volume.grid, context.limits.volume_mib)
     look = volume.grid.size[2] // 2
     if request.slice is not None:

@@ -219,6 +219,12 @@ def _catalogue() -> dict[str, Json]:
         {"type": "integer", "minimum": 0, "maximum": MAX_PLANE},
         "Plane of a stack, or slice k of a volume; by default the middle one.",
     )
+    series = _parameter(
+        "query",
+        "series",
+        {"type": "string"},
+        "Image of a file that contains several, by name or index from 0.",
+    )
     form = _parameter(
         "query",
         "format",
@@ -259,7 +265,7 @@ def _catalogue() -> dict[str, Json]:
                 "region",
                 "The pixels of a part of an image, or a picture of them.",
                 {**png, **_BYTES},
-                [name, box, size, channel, z, form],
+                [name, box, size, channel, z, series, form],
                 errors=(400, 403, 404, 413, 422),
                 headers={
                     "X-Isoline-Box": _header(

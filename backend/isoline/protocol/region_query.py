@@ -10,7 +10,7 @@ from isoline.geometry.grid import Rect
 from isoline.geometry.region import brief
 from isoline.protocol.requests import parse_box, parse_integer
 
-KEYS = ("box", "size", "channel", "z", "format")
+KEYS = ("box", "size", "channel", "z", "series", "format")
 FORMATS = ("png", "raw")
 MAX_SIZE = 8192
 MAX_PLANE = 1 << 24
@@ -28,6 +28,8 @@ class RegionQuery:
     """Names or indices of channels; empty for the default."""
     z: int | None = None
     """Plane of a stack, or slice k of a volume; None for the middle."""
+    series: str | None = None
+    """Which image of a file that contains several, by name or index."""
     is_raw: bool = False
     """Whether raw pixels are requested instead of a picture."""
 
@@ -53,6 +55,7 @@ def parse_region(query: Mapping[str, Sequence[str]]) -> RegionQuery:
         size=_integer(given, "size", 1, MAX_SIZE),
         channels=channels,
         z=_integer(given, "z", 0, MAX_PLANE),
+        series=given.get("series"),
         is_raw=format_ == "raw",
     )
 

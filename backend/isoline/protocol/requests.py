@@ -137,7 +137,12 @@ Outline = Annotated[
             "type": "object",
             "description": "GeoJSON polygons in image pixels.",
             "properties": {
-                "type": {"enum": ["Polygon", "MultiPolygon", "Feature", "FeatureCollection"]}
+                "type": {
+                    "enum": [
+                        *("Polygon", "MultiPolygon", "GeometryCollection"),
+                        *("Feature", "FeatureCollection"),
+                    ]
+                }
             },
             "required": ["type"],
             "additionalProperties": True,
@@ -295,11 +300,19 @@ class OptionsJson(TypedDict, total=False):
         Spacing | None,
         Field(description="Micrometres per image pixel, if the file does not give it."),
     ]
+    override_spacing: Annotated[
+        Flag | None,
+        Field(description="Whether `spacing_um` counts even if the file gives another value."),
+    ]
     at_um: Annotated[
         Positive | None, Field(description="Working resolution in micrometres per pixel.")
     ]
     channel: Annotated[Channels | None, Field(description="Channels by name or index.")]
     z: Annotated[Whole | None, Field(description="Plane of a stack, from 0.")]
+    series: Annotated[
+        Channel | None,
+        Field(description="Image of a file that contains several, by name or index from 0."),
+    ]
     slice: Annotated[
         SliceReference | None, Field(description="Where the user is looking in a volume.")
     ]
@@ -643,9 +656,11 @@ def request_json(request: SegmentRequest) -> Json:
         "parameters": dict(request.parameters) or None,
         "tile": request.tile,
         "spacing_um": request.spacing_um and [*request.spacing_um],
+        "override_spacing": request.override_spacing or None,
         "at_um": request.at_um,
         "channel": request.channel and [*request.channel],
         "z": request.z,
+        "series": request.series,
         "slice": _slice_json(request.slice),
         "prompts": [prompt_json(prompt) for prompt in request.prompts] or None,
         "frame_of_reference": request.frame_of_reference,

@@ -193,6 +193,13 @@ class VolumeJson(TypedDict):
     ]
 
 
+class SeriesJson(TypedDict):
+    """One of several images in a file."""
+
+    name: Annotated[str, Field(description="Empty if the file does not name it.")]
+    size: Size
+
+
 class ImageJson(TypedDict):
     """The description of an image."""
 
@@ -211,6 +218,11 @@ class ImageJson(TypedDict):
     channels: tuple[str, ...]
     dtype: str
     z_planes: Whole
+    series: Annotated[
+        list[SeriesJson],
+        Field(description="The images in the file, if there are several; `series` chooses one."),
+    ]
+    taken: Annotated[Whole, Field(description="Index in `series` of the image described here.")]
     problems: Annotated[
         tuple[str, ...], Field(description="Problems with the file, as sentences for the user.")
     ]
@@ -365,6 +377,8 @@ def image_json(name: str, info: ImageInfo) -> ImageJson:
         "channels": info.channels,
         "dtype": info.dtype.name,
         "z_planes": info.z_planes,
+        "series": [{"name": each.name, "size": each.size} for each in info.series],
+        "taken": info.taken,
         "problems": info.problems,
     }
     if info.volume:

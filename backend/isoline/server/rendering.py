@@ -141,17 +141,13 @@ def _chosen(info: ImageInfo, query: RegionQuery, most: int | None = None) -> Cha
 
     Raises NotSupported.
     """
-    names = [name.casefold() for name in info.channels]
-    given: list[str | int] = [
-        int(text) if text.isascii() and text.isdigit() and text.casefold() not in names else text
-        for text in query.channels
-    ]
+    given: list[str | int] = [*query.channels]
     if most is not None and len(given) > most:
         raise NotSupported(
             f"a picture cannot show {len(given)} channels",
             f"choose at most {most}, or request format=raw",
         )
-    given = given or [*range(len(names))][:most]
+    given = given or [*range(len(info.channels))][:most]
     z = info.z_planes // 2 if query.z is None else query.z
     return choose(info, (len(given),), given, z)
 

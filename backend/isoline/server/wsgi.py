@@ -49,7 +49,7 @@ def serve(settings: Settings, kind: str | None = None, around: Around = _nothing
     Raises Conflict if the port is in use or the data directory cannot be used.
     """
     _check_port(settings)
-    open_data_directory(settings.data)
+    open_data_directory(settings.data, keeps_state=True)
     # while threads compute, a short request waits for several switches of the interpreter
     sys.setswitchinterval(SWITCH_SECONDS)
     if settings.server.json_log:

@@ -35,6 +35,28 @@ def fingerprint(path: Path) -> str:
     return hashlib.blake2b(b"".join(digests), digest_size=DIGEST_BYTES).hexdigest()
 
 
+def of_part(whole: str, part: str) -> str:
+    """Return the hex digest of one of several images in a file with the digest `whole`."""
+    return hashlib.blake2b(f"{whole} {part}".encode(), digest_size=DIGEST_BYTES).hexdigest()
+
+
+def state_of(path: Path) -> tuple[int, ...]:
+    """Return numbers that change with the files of the image at `path`, at the cost of a look.
+
+    Raises OSError if it does not exist.
+    """
+    places = [path]
+    match path.suffix.lower():
+        case ".mrxs":
+            places += sorted(_files(path.with_suffix("")))
+        case ".vms" | ".vmu" | ".dcm":
+            places.append(path.parent)
+    looks = [place.stat() for place in places]
+    return tuple(
+        number for look in looks for number in (look.st_size, look.st_mtime_ns, look.st_ino)
+    )
+
+
 def content_digests(files: Iterable[Path]) -> list[bytes]:
     """Return a digest of each file, sorted, so that their names and order do not matter.
 

@@ -24,7 +24,8 @@ from isoline.sources.fingerprint import fingerprint
 from isoline.sources.pixel_size import NO_SPACING, believable
 from isoline.sources.pyramid import RGB, TileCache, level, paste, scale_problems, white
 from isoline.sources.source import ImageInfo, Source
-from isoline.sources.tiff import MAGIC, unique_names
+from isoline.sources.tiff_file import MAGIC
+from isoline.sources.tiff_series import unique_names
 
 _TIFF_KINDS = (
     ("large_image_source_ometiff", "OMETiffFileTileSource"),
@@ -166,8 +167,22 @@ def _kinds(path: Path) -> tuple[tuple[str, str], ...]:
     if head[:4] in MAGIC:
         return _TIFF_KINDS
     if head[128:] == b"DICM":
+        _refuse_unless_8_bit(path)
         return _DICOM_KINDS
     raise Unreadable(f"{path.name} is neither TIFF nor DICOM")
+
+
+def _refuse_unless_8_bit(path: Path) -> None:
+    """Raise Unreadable for DICOM slides of more than 8 bits, which large_image cuts off at 255."""
+    from pydicom import dcmread
+
+    header = dcmread(path, stop_before_pixels=True, specific_tags=["BitsAllocated"])
+    bits = header.get("BitsAllocated", 8)
+    if bits != 8:
+        raise Unreadable(
+            f"{path.name} is a DICOM slide of {bits} bits per sample; isoline reads those of 8",
+            "convert it to OME-TIFF, for example with bfconvert",
+        )
 
 
 def _native_levels(tiles: Any) -> tuple[int, ...]:

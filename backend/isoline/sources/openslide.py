@@ -16,7 +16,8 @@ than any other library. Hence there are three ways to read a level; the first po
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import TypeAlias
@@ -27,13 +28,17 @@ from numpy.typing import NDArray
 
 from isoline.errors import Unreadable
 from isoline.geometry.grid import XY, Box
-from isoline.sources.fingerprint import fingerprint
+from isoline.sources.dicom_jpeg import contradiction, to_rgb
+from isoline.sources.fingerprint import fingerprint, of_part
 from isoline.sources.pixel_size import NO_SPACING, believable, micrometres
 from isoline.sources.pyramid import RGB, TileCache, level, paste, scale_problems
-from isoline.sources.source import ImageInfo, Level, Source
-from isoline.sources.tiff import TiffFile, TiffPage
+from isoline.sources.source import ImageInfo, Level, Remote, Source
+from isoline.sources.tiff_file import TiffFile, TiffPage
 
 BLOCK_PX = 512
+_MISSTATED = "the file states that its colours are RGB, and they are YCbCr; they are converted"
+COARSE = 16.0
+"""From this scale on, half a pixel of a level is not seen: it serves overviews."""
 SAME_PICTURE = 6.0
 """Largest mean difference in grey values between two decoders of one tile. Rounding (0.4 on JPEG
 2000) and a shift of half a level-0 pixel (2 to 3) stay below; another colour space or page is far
@@ -49,8 +54,12 @@ class OpenSlideSource(Source):
 
     name = "openslide"
 
-    def __init__(self, path: Path) -> None:
-        self._slide = _Slide(path)
+    def __init__(self, path: Path, *, cropped: bool = False) -> None:
+        """Open the slide or, if `cropped`, the part of it that is within its bounds."""
+        encoding = contradiction(path)
+        if encoding == "RGB":
+            raise Unreadable(f"{path.name} states YCbCr and contains RGB, which OpenSlide converts")
+        self._slide = _Slide(path, is_ycbcr=encoding == "YCbCr")
         self._tiff = _tiff_beneath(path)
         self._cache = TileCache()
         self._closed = False
@@ -71,8 +80,16 @@ class OpenSlideSource(Source):
                 channels=RGB,
                 dtype=np.dtype(np.uint8),
                 background=slide.background,
-                problems=(*scale_problems(levels), *(() if spacing else (NO_SPACING,))),
+                bounds=slide.bounds,
+                problems=(
+                    *_bounds_problems(slide.bounds),
+                    *((_MISSTATED,) if slide.is_ycbcr else ()),
+                    *scale_problems(levels),
+                    *(() if spacing else (NO_SPACING,)),
+                ),
             )
+            if cropped:
+                self._crop()
         except BaseException:
             self.close()
             raise
@@ -92,6 +109,32 @@ class OpenSlideSource(Source):
         self._slide.close()
         if self._tiff is not None:
             self._tiff.close()
+
+    def _crop(self) -> None:
+        """Show only what is within the bounds, with its corner as the origin."""
+        info, bounds = self.info, self.info.bounds
+        if bounds is None:
+            raise Unreadable(f"{self._slide.name} does not say which part of it was scanned")
+        levels, readers = [], []
+        for part, reader in zip(info.levels, self._readers, strict=True):
+            x, y = bounds.x0 / part.downsample.x, bounds.y0 / part.downsample.y
+            is_exact = x.is_integer() and y.is_integer()
+            if not is_exact and part.downsample.x < COARSE:
+                continue  # its pixels lie between those of the cropped image
+            size = (
+                max(1, min(int(bounds.width / part.downsample.x), part.size[0] - round(x))),
+                max(1, min(int(bounds.height / part.downsample.y), part.size[1] - round(y))),
+            )
+            levels.append(Level(size, part.downsample))
+            readers.append(_shifted(reader, round(x), round(y)))
+        self._readers = tuple(readers)
+        self.info = replace(
+            info,
+            levels=tuple(levels),
+            fingerprint=of_part(info.fingerprint, "bounds"),
+            bounds=None,
+            problems=tuple(each for each in info.problems if each not in _bounds_problems(bounds)),
+        )
 
     def _reader(self, index: int, level: Level) -> _Reader:
         """Choose how to read a level: see the top of this file."""
@@ -122,22 +165,56 @@ class OpenSlideSource(Source):
         return read
 
 
+def _shifted(reader: _Reader, x: int, y: int) -> _Reader:
+    return lambda box: reader(box.shift(x, y))
+
+
+def _bounds_problems(bounds: Box | None) -> tuple[str, ...]:
+    if bounds is None:
+        return ()
+    return (
+        f"the scan covers only {bounds.width} x {bounds.height} pixels from x {bounds.x0}, y "
+        f"{bounds.y0}; QuPath shows that part alone, and the format qupath counts from its corner",
+    )
+
+
+@dataclass(frozen=True)
+class CroppedSlide(Remote):
+    """The scanned part of a local slide, as QuPath shows it."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def open(self) -> OpenSlideSource:
+        return OpenSlideSource(self.path, cropped=True)
+
+
 class _Slide:
     """An OpenSlide handle, shared by all threads and replaced after an error."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_ycbcr: bool = False) -> None:
+        """Open the slide; with `is_ycbcr`, its pixels are YCbCr that OpenSlide takes for RGB."""
         self._path = path
+        self.is_ycbcr = is_ycbcr
         self._handle = self._open()
         self._lock = Lock()
         properties = self._handle.properties
         self.vendor: str = properties.get(openslide.PROPERTY_NAME_VENDOR, "")
         self.sizes: tuple[tuple[int, int], ...] = self._handle.level_dimensions
         self._downsamples: tuple[float, ...] = self._handle.level_downsamples
+        self.bounds = _bounds(properties, self.sizes[0])
         self.background = _colour(properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR))
         self.spacing_um: XY | None = believable(
             micrometres(properties.get(openslide.PROPERTY_NAME_MPP_X), "um"),
             micrometres(properties.get(openslide.PROPERTY_NAME_MPP_Y), "um"),
         )
+
+    @property
+    def name(self) -> str:
+        return self._path.name
 
     def _open(self) -> openslide.OpenSlide:
         try:
@@ -190,6 +267,8 @@ class _Slide:
         scale = self._downsamples[level]
         origin = round(box.x0 * scale), round(box.y0 * scale)
         rgba = np.asarray(handle.read_region(origin, level, (box.width, box.height)))
+        if self.is_ycbcr:
+            rgba = np.concatenate([to_rgb(rgba[..., :3]), rgba[..., 3:]], axis=2)
         return _over(rgba, self.background)
 
     def close(self) -> None:
@@ -203,6 +282,21 @@ def _over(rgba: NDArray[np.uint8], background: tuple[int, ...]) -> NDArray[np.ui
         return np.ascontiguousarray(rgb)
     mixed = rgb * alpha + np.array(background, np.uint16) * (255 - alpha)
     return np.asarray((mixed + 127) // 255, np.uint8)
+
+
+def _bounds(properties: Mapping[str, str], size: tuple[int, int]) -> Box | None:
+    """Return the scanned part of a slide, None if that is all of it."""
+    names = (
+        *(openslide.PROPERTY_NAME_BOUNDS_X, openslide.PROPERTY_NAME_BOUNDS_Y),
+        *(openslide.PROPERTY_NAME_BOUNDS_WIDTH, openslide.PROPERTY_NAME_BOUNDS_HEIGHT),
+    )
+    try:
+        x, y, width, height = (int(properties[name]) for name in names)
+    except (KeyError, ValueError):
+        return None
+    whole = Box(0, 0, *size)
+    bounds = Box(x, y, x + width, y + height).intersect(whole)
+    return None if bounds.empty or bounds == whole else bounds
 
 
 def _colour(written: str | None) -> tuple[int, ...]:
@@ -236,7 +330,7 @@ def _page_of(tiff: TiffFile | None, level: Level) -> TiffPage | None:
         page = TiffPage(tiff, fitting[0])
     except Unreadable:
         return None
-    usable = page.samples == 3 and page.dtype == np.uint8 and page.has_every_tile
+    usable = page.colours.is_rgb and page.dtype == np.uint8 and not page.missing_tiles
     return page if usable else None
 
 
@@ -248,5 +342,5 @@ def _refuse_unless_rgb(tiff: TiffFile | None, path: Path) -> None:
     first = tiff.pages[0]
     if first.samplesperpixel < 3 or first.dtype != np.uint8:
         raise Unreadable(f"{path.name} is not 8-bit RGB, the only type that OpenSlide returns")
-    if set(tiff.largest_series().axes) - set("YXS"):
+    if any(set(series.axes) - set("YXS") for series in tiff.series):
         raise Unreadable(f"{path.name} has several planes, and OpenSlide reads only the first")

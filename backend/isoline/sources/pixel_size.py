@@ -6,9 +6,17 @@ from isoline.geometry.grid import XY
 
 FINEST_UM, COARSEST_UM = 0.05, 20.0
 """Slide scanners and microscope cameras are within these bounds; values such as 72 dpi are not."""
-NO_SPACING = "the file does not record the size of a pixel; pass the spacing in micrometres"
+NO_SPACING = "the file does not record the size of a pixel; pass spacing_um, in micrometres"
 
-_IN_MICROMETRES = {"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3}
+_IN_MICROMETRES = {
+    "m": 1e6,
+    "cm": 1e4,
+    "mm": 1e3,
+    "nm": 1e-3,
+    "in": 25_400.0,
+    "inch": 25_400.0,
+    **dict.fromkeys(("µm", "μm", "um", "micron", "microns", "micrometer", "micrometre"), 1.0),
+}
 
 
 def believable(x_um: float | None, y_um: float | None) -> XY | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ from PIL import Image, UnidentifiedImageError
 
 from isoline.errors import TooLarge, Unreadable
 from isoline.geometry.grid import XY, Box
+from isoline.sources import bit_depth
 from isoline.sources.fingerprint import fingerprint
 from isoline.sources.pixel_size import NO_SPACING, believable
 from isoline.sources.pyramid import RGB, white
 from isoline.sources.source import ImageInfo, Level, Source
+from isoline.sources.tiff_colours import over_white
 
 FORMATS = ("PNG", "JPEG", "TIFF")
 MAX_PIXELS = 100_000_000
@@ -30,8 +33,9 @@ class PlainSource(Source):
 
     def __init__(self, path: Path) -> None:
         try:
-            with Image.open(path, formats=FORMATS) as image:
-                pixels, problems = _decode(image, path.name)
+            with warnings.catch_warnings(), Image.open(path, formats=FORMATS) as image:
+                warnings.simplefilter("ignore", UserWarning)  # Pillow guesses at damaged tags
+                pixels, problems = _decode(image, path)
                 spacing = _spacing(image)
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
             raise Unreadable(f"{path.name}: {error}") from error
@@ -69,8 +73,9 @@ class PlainSource(Source):
         self._pixels = None
 
 
-def _decode(image: Image.Image, name: str) -> tuple[NDArray[np.generic], tuple[str, ...]]:
+def _decode(image: Image.Image, path: Path) -> tuple[NDArray[np.generic], tuple[str, ...]]:
     """Return (y, x, 1 or 3) pixels and warnings for the user."""
+    name = path.name
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise TooLarge(
@@ -88,9 +93,35 @@ def _decode(image: Image.Image, name: str) -> tuple[NDArray[np.generic], tuple[s
     if image.mode in _GREY_MODES:
         grey = np.asarray(image.convert(_GREY_MODES[image.mode]))
         return grey.astype(grey.dtype.newbyteorder("="))[..., None], tuple(problems)
+    if _is_deep_png(path):
+        pixels, problem = _deep_colours(path)
+        return pixels, (*problems, problem)
     if image.mode in ("I", "F"):
         raise Unreadable(f"{name} has 32-bit pixels; isoline reads 8-bit and 16-bit images")
     return np.asarray(_over_white(image)), tuple(problems)
+
+
+def _is_deep_png(path: Path) -> bool:
+    """Return whether it is a PNG with colours or opacity of 16 bits, which Pillow cuts off."""
+    with path.open("rb") as file:
+        head = file.read(26)
+    # the header chunk comes first: bits per sample, colour type (PNG specification, 11.2.2)
+    return head.startswith(b"\x89PNG") and head[24:25] == b"\x10" and head[25] in (2, 4, 6)
+
+
+def _deep_colours(path: Path) -> tuple[NDArray[np.uint8], str]:
+    """Return (y, x, 1 or 3) pixels of a PNG of 16 bits, and what was done to them."""
+    import imagecodecs  # hardly any picture needs it
+
+    stored = imagecodecs.png_decode(path.read_bytes())
+    colours = 3 if stored.shape[2] >= 3 else 1
+    bits = bit_depth.bits_in_use(stored[..., :colours])
+    pixels = bit_depth.to_8_bits(stored[..., :colours], bits)
+    if stored.shape[2] > colours:
+        opacity = (stored[..., colours:] >> 8).astype(np.uint8)
+        layers = np.concatenate([pixels, opacity], axis=2)
+        pixels = over_white(colours, 255, np.dtype(np.uint8), False, layers)
+    return pixels, bit_depth.depth_problem(bits)
 
 
 def _over_white(image: Image.Image) -> Image.Image:

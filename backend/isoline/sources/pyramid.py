@@ -15,6 +15,10 @@ from isoline.sources.source import Level
 RGB = ("red", "green", "blue")
 CACHE_BYTES = 64 << 20
 """Cache for decoded tiles of one open image, which neighbouring reads share."""
+_ROUNDING_PX = 2
+"""How far the size of a level may be from that of the image divided by one scale."""
+_STATED_SHARE = 0.02
+"""How far the scale of a level may be from what the resolution tags say, as a share."""
 
 
 def level(image_size: tuple[int, int], size: tuple[int, int]) -> Level:
@@ -25,6 +29,39 @@ def level(image_size: tuple[int, int], size: tuple[int, int]) -> Level:
     """
     x, y = (_downsample(whole, part) for whole, part in zip(image_size, size, strict=True))
     return Level(size, XY(x, y))
+
+
+def fitting_level(
+    image_size: tuple[int, int],
+    size: tuple[int, int],
+    tile_size: tuple[int, int],
+    stated: float | None = None,
+) -> Level | None:
+    """Return the level of an image that is stored in `size` pixels, None if it does not fit.
+
+    Some writers pad levels to whole tiles, and the level is then smaller than what is stored.
+    `stated` is its scale by the file's resolution tags, which decides where both are possible.
+    """
+    pairs = tuple(zip(image_size, size, strict=True))
+    finest = max(whole / (part + _ROUNDING_PX) for whole, part in pairs)
+    coarsest = min(whole / max(part - _ROUNDING_PX, 0.5) for whole, part in pairs)
+    plain = level(image_size, size)
+    padded = [
+        Level((image_size[0] // factor, image_size[1] // factor), XY(float(factor), float(factor)))
+        for factor in (2**power for power in range(1, min(image_size).bit_length()))
+        if all(
+            -(-(whole // factor) // side) * side == part
+            for (whole, part), side in zip(pairs, tile_size, strict=True)
+        )
+    ]
+    possible = [plain, *padded] if finest <= coarsest else padded
+    if stated is not None:
+        near = [each for each in possible if abs(each.downsample.x / stated - 1) <= _STATED_SHARE]
+        possible = near or possible
+    whole_scale = plain.downsample.x.is_integer() and plain.downsample.y.is_integer()
+    if plain in possible and (whole_scale or len(possible) == 1):
+        return plain
+    return possible[0] if len(possible) == 1 else None
 
 
 def _downsample(whole: int, part: int) -> float:

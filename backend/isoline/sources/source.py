@@ -26,6 +26,16 @@ class Level:
 
 
 @dataclass(frozen=True)
+class ImageInFile:
+    """One of several images in a file."""
+
+    name: str
+    """Empty if the file does not name it."""
+    size: tuple[int, int]
+    """(width, height) in pixels."""
+
+
+@dataclass(frozen=True)
 class ImageInfo:
     """The metadata of an image as isoline understands it."""
 
@@ -47,8 +57,14 @@ class ImageInfo:
     z_planes: int = 1
     covered: Box | None = None
     """The part of level 0 with full-resolution pixels, None if that is all of it."""
+    bounds: Box | None = None
+    """The scanned part of level 0, if the file names it: some viewers show only that."""
     problems: tuple[str, ...] = ()
     """Warnings for `isoline check` to print, a sentence each."""
+    series: tuple[ImageInFile, ...] = ()
+    """The images in the file, one of which this is; empty if its format holds only one."""
+    taken: int = 0
+    """The index in `series` of this image."""
     volume: VolumeInfo | None = None
     """For volumes only; the slices are the planes z = k, seen along the normal."""
 
@@ -101,7 +117,8 @@ class Source(ABC):
 
 
 class Remote(ABC):
-    """An image that is not a local file: all that a worker needs to open it, including credentials.
+    """An image that is not simply a local file: all that a worker needs to open it, including
+    credentials.
 
     Picklable and hashable; equal ones show the same pixels to the same user. Credentials are left
     out of its repr.

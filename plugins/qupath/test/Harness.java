@@ -28,6 +28,7 @@ import qupath.lib.geom.Point2;
 import qupath.lib.images.ImageData;
 import qupath.lib.images.servers.ImageChannel;
 import qupath.lib.images.servers.ImageServer;
+import qupath.lib.images.servers.ImageServerMetadata;
 import qupath.lib.images.servers.PixelCalibration;
 import qupath.lib.images.servers.PixelType;
 import qupath.lib.io.PathIO;
@@ -450,6 +451,12 @@ public final class Harness {
         public PixelCalibration getPixelCalibration() {
             double um = asked.has("um") ? asked.get("um").getAsDouble() : 0;
             return new PixelCalibration(um, um);
+        }
+
+        @Override
+        public ImageServerMetadata getOriginalMetadata() {
+            double um = asked.has("um_read") ? asked.get("um_read").getAsDouble() : 0;
+            return new ImageServerMetadata(um > 0 ? new PixelCalibration(um, um) : getPixelCalibration());
         }
 
         @Override

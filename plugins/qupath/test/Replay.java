@@ -22,6 +22,7 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import qupath.lib.images.ImageData;
 import qupath.lib.images.servers.ImageServer;
+import qupath.lib.images.servers.ImageServerMetadata;
 import qupath.lib.images.servers.PixelCalibration;
 import qupath.lib.io.PathIO;
 import qupath.lib.objects.PathObject;
@@ -230,6 +231,7 @@ final class Replay {
                     case "getURIs" -> List.of();
                     case "getServerType" -> "in memory";
                     case "getPixelCalibration" -> calibration;
+                    case "getOriginalMetadata" -> new ImageServerMetadata(calibration);
                     case "nZSlices" -> 1;
                     default -> throw new UnsupportedOperationException(method.getName());
                 });

@@ -131,7 +131,8 @@ def request(
     if stated is None and info.spacing_um is None:
         stated = assumed_um or None
     spacing = None if stated is None else XY(*[_positive(stated, "params.spacing_um")] * 2)
-    known = info.spacing_um or spacing
+    overridden = spacing if asked.params.get("override_spacing") is True else None
+    known = overridden or info.spacing_um or spacing
     at_um = None
     if asked.level > 0 and not spec.spacings_um and known:
         at_um = min(known) * min(where.downsample)
@@ -142,6 +143,7 @@ def request(
         parameters=parameters(spec, asked.params),
         tile=_tile_px(spec, asked.tile_px),
         spacing_um=spacing,
+        override_spacing=overridden is not None,
         at_um=at_um,
     )
 

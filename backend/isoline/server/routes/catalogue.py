@@ -73,7 +73,7 @@ def serve_catalogue(routes: Routes, services: Services) -> None:
     @routes.get("/v1/images/<path:name>/region")
     def region(name: str) -> Response:
         query = parse_region(request.args.to_dict(flat=False))
-        found = images.find(name, caller())
+        found = images.find(name, caller()).of_series(query.series)
         if not query.is_raw:
             picture = regions.picture(found, query)
             return _placed(Response(picture.png, content_type="image/png"), picture.rect)

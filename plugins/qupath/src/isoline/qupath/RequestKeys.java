@@ -10,6 +10,7 @@ final class RequestKeys {
     static final String IMAGE = "image";
     static final String IMAGE_SIZE = "image_size";
     static final String SPACING_UM = "spacing_um";
+    static final String OVERRIDE_SPACING = "override_spacing";
     static final String CHANNEL = "channel";
     static final String Z = "z";
     static final String MODEL = "model";

@@ -117,6 +117,9 @@ final class Submission {
         JsonArray spacing = spacing();
         if (spacing != null) {
             request.add(RequestKeys.SPACING_UM, spacing);
+            if (isSpacingSetByHand()) {
+                request.addProperty(RequestKeys.OVERRIDE_SPACING, true);
+            }
         }
         if (server.nZSlices() > 1) {
             request.addProperty(RequestKeys.Z, plane());
@@ -163,5 +166,13 @@ final class Submission {
         spacing.add(calibration.getPixelWidthMicrons());
         spacing.add(calibration.getPixelHeightMicrons());
         return spacing;
+    }
+
+    /** Whether the user has changed the pixel size that QuPath read from the file. */
+    private boolean isSpacingSetByHand() {
+        PixelCalibration now = server.getPixelCalibration();
+        PixelCalibration read = server.getOriginalMetadata().getPixelCalibration();
+        return now.getPixelWidthMicrons() != read.getPixelWidthMicrons()
+                || now.getPixelHeightMicrons() != read.getPixelHeightMicrons();
     }
 }

@@ -29,5 +29,7 @@ public interface ImageServer<T> extends AutoCloseable {
 
     PixelCalibration getPixelCalibration();
 
+    ImageServerMetadata getOriginalMetadata();
+
     T readRegion(RegionRequest request) throws IOException;
 }
