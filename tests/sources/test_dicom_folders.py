@@ -24,6 +24,9 @@ from pydicom.uid import (
 )
 
 from isoline.errors import BadSeries, IsolineError, Unreadable
+from isoline.images.catalog import Images
+from isoline.inference.resources import Resources
+from isoline.models.catalogue import ModelCatalogue
 from isoline.sources import dicom_pixels
 from isoline.sources.dicom_series import DicomFolder
 from isoline.sources.registry import open_image
@@ -105,6 +108,25 @@ def test_other_pixels_under_the_same_names_are_another_image(
     assert DicomFolder(tmp_path / "copy").info.fingerprint == first
     volumes.write_classic(tmp_path / "copy", WHERE, VOXELS + 1)
     assert DicomFolder(tmp_path / "copy").info.fingerprint != first
+
+
+@pytest.mark.parametrize("name", ["ct", "ct/001.dcm"])
+def test_a_slice_that_is_overwritten_in_its_place_is_noticed(
+    files: list[Path], tmp_path: Path, name: str
+) -> None:
+    """By one catalogue and one worker, as on a running server."""
+    images, bench = Images({"": tmp_path}), Resources(ModelCatalogue(tmp_path), "cpu")
+
+    def voxels() -> Any:
+        found = images.find(name)
+        source = bench.source(found.path, found.info.reader, found.info.fingerprint)
+        assert isinstance(source, DicomFolder)
+        return source.voxels()
+
+    before = int(voxels().sum(dtype=np.int64))
+    changed(files[4], lambda header: setattr(header, "RescaleIntercept", -1023))
+    assert int(voxels().sum(dtype=np.int64)) == before + 24 * 20
+    bench.close()
 
 
 # Files

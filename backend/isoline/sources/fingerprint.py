@@ -49,8 +49,12 @@ def state_of(path: Path) -> tuple[int, ...]:
     match path.suffix.lower():
         case ".mrxs":
             places += sorted(_files(path.with_suffix("")))
-        case ".vms" | ".vmu" | ".dcm":
+        case ".vms" | ".vmu":
             places.append(path.parent)
+        case ".dcm":  # a file of the series may be overwritten in its place
+            places += sorted(_files(path.parent))
+    if path.is_dir():
+        places += sorted(each for each in path.rglob("*") if each.is_file())
     looks = [place.stat() for place in places]
     return tuple(
         number for look in looks for number in (look.st_size, look.st_mtime_ns, look.st_ino)
