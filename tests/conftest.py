@@ -36,10 +36,11 @@ STACKS = ("dsa", "ohif", "qupath")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the stacks as slow, and let everything that is slow come last."""
+    """Mark what needs a stack or a server as slow, and let everything that is slow come last."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.relative_to(here).parts[0] in STACKS:
+        needs_server = "shared_server" in getattr(item, "fixturenames", ())
+        if needs_server or item.path.relative_to(here).parts[0] in STACKS:
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 

@@ -144,6 +144,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("options", "remedy"), MISTAKES)
+@pytest.mark.slow
 def test_a_mistake_is_named_with_its_remedy(
     data: Path, disk_slide: Shapes, tmp_path: Path, options: tuple[str, ...], remedy: str
 ) -> None:

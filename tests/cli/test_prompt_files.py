@@ -25,6 +25,8 @@ from isoline.sources.registry import open_image
 from isoline.sources.volume import VolumeSource
 from tests.serving import PLUGINS
 
+pytestmark = pytest.mark.slow
+
 COLLECTION = {
     "type": "FeatureCollection",
     "features": [

@@ -24,6 +24,8 @@ from isoline.geometry.volume_grid import VolumeInfo
 from tests import volumes
 from tests.orthanc import PASSWORD, USER, orthanc, store
 
+pytestmark = pytest.mark.slow
+
 WHERE = volumes.grid(axes=volumes.turned(0.4, -0.3, 1.2))
 ABOVE = 1500.0
 

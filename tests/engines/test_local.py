@@ -11,6 +11,8 @@ from isoline.engines.local import LocalEngine
 from isoline.models.catalogue import ModelCatalogue
 from isoline.testing.contracts import EngineContract
 
+pytestmark = pytest.mark.slow
+
 
 class TestLocalEngine(EngineContract):
     @pytest.fixture(scope="class")

@@ -39,6 +39,8 @@ from isoline.testing.contracts import SourceContract
 from tests import running
 from tests.planning import footprint
 
+pytestmark = pytest.mark.slow
+
 MODELS = ModelCatalogue(Path())
 LIMITS = Limits(uploads=3)
 

@@ -34,6 +34,8 @@ from isoline.models.model import Model, ModelSpec, Patch, Prediction
 from isoline.pipeline.kinds import Context, Kind, Lane, Plan
 from tests.killable import Server
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 TILE_PX = 64
 TILES = 12

@@ -26,6 +26,8 @@ from isoline.models.catalogue import ModelCatalogue
 from tests import bundles, volumes
 from tests.planning import volume_plan
 
+pytestmark = pytest.mark.slow
+
 WHERE = volumes.grid(size=(24, 20, 60))
 WINDOW = [24, 20, 4]
 """Sixty slices in rows of one window and four slices, overlapping by one."""

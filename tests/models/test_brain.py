@@ -20,6 +20,8 @@ from isoline.testing.contracts import VolumeModelContract
 from tests import volumes
 from tests.conftest import fetched
 
+pytestmark = pytest.mark.slow
+
 HEAD = Path("/usr/share/mricron/templates/ch2.nii.gz")
 BET = HEAD.with_name("ch2bet.nii.gz")
 SMALL = volumes.grid((30, 24, 26), (5.0, 6.0, 5.5), volumes.turned(0.3, 1.4, -0.2))

@@ -31,6 +31,8 @@ from tests import bundles, volumes
 from tests.pipeline.test_volume_pipeline import decoded
 from tests.serving import serving
 
+pytestmark = pytest.mark.slow
+
 WHERE = volumes.grid(
     (34, 41, 29), (1.1, 0.9, 2.4), volumes.turned(0.2, -0.1, 0.3) @ np.diag([1, -1, -1])
 )

@@ -106,6 +106,7 @@ class TestCellsContract(TestNucleiContract):
     parameters: ClassVar[Mapping[str, Value]] = {"cell_expansion_um": 4.0}
 
 
+@pytest.mark.slow
 class TestEpitheliumContract(ModelContract):
     kind = Epithelium
     spacing_um = XY(1.0, 1.0)
@@ -625,6 +626,7 @@ class TestCells:
         assert {*cells.measurements} == {*nuclei.measurements}
 
 
+@pytest.mark.slow
 class TestEpithelium:
     def test_it_tells_the_gland_from_its_lumen(
         self,

@@ -31,6 +31,8 @@ from isoline.testing.contracts import ArrayScene, PromptableModelContract
 from tests import prompting
 from tests.planning import prompt_plan
 
+pytestmark = pytest.mark.slow
+
 nibabel = pytest.importorskip("nibabel", reason="volumes are not installed")
 torch = pytest.importorskip("torch", reason="volumes are not installed")
 pytest.importorskip("nnInteractive.trainer", reason="nnInteractive is not installed")

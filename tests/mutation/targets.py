@@ -41,6 +41,7 @@ TARGETS = (
         "volume grid",
         (
             "isoline.geometry.volume_grid",
+            "isoline.geometry.slice_stack",
             "isoline.geometry.reorient",
             "isoline.geometry.resampling",
         ),

@@ -137,6 +137,7 @@ def test_the_focus_changes_only_the_order() -> None:
 
 
 @pytest.mark.parametrize("image", ["ct", "ct.nii.gz"])
+@pytest.mark.slow
 def test_every_slice_comes_once(folder: Path, engine: LocalEngine, image: str) -> None:
     asked = request(image, parameters={"above": 4000})
     told = events(batches(folder, engine, asked))
