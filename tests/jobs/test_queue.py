@@ -575,6 +575,34 @@ def test_old_jobs_are_looked_for_now_and_then(
     assert first.directory.exists() is not is_deleted
 
 
+def test_an_old_job_is_kept_until_the_one_that_replaces_it_has_ended(
+    opened: Opening, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(queue, "SWEEP_SECONDS", 0.0)
+    engine = HeldEngine(tmp_path)
+    office = opened(engine, job_hours=1)
+    old = office.submit()
+    engine.go_on.release()
+    until_state(old, State.DONE)
+    until(lambda: not sweeping())
+    old.ended = time.time() - 3601
+    second = office.jobs.submit(b"{}", office.plan, replaces=old.id)
+    until(lambda: not sweeping())
+    assert office.jobs.get(old.id) is old
+    engine.go_on.release()
+    until_state(second, State.DONE)
+    until(lambda: office.jobs.running == 0)
+    office.submit()
+    until(lambda: not old.directory.exists())
+
+
+def test_a_job_that_is_not_there_cannot_be_replaced(opened: Opening) -> None:
+    office = opened()
+    with pytest.raises(UnknownJob):
+        office.jobs.submit(b"{}", office.plan, replaces="gone")
+    assert office.jobs.all() == []
+
+
 def sweeping() -> bool:
     return "sweep" in {thread.name for thread in threading.enumerate()}
 
