@@ -596,6 +596,19 @@ def test_an_old_job_is_kept_until_the_one_that_replaces_it_has_ended(
     until(lambda: not old.directory.exists())
 
 
+@pytest.mark.parametrize("parks", [False, True])
+def test_a_job_that_was_replaced_before_a_crash_does_not_continue(
+    opened: Opening, tmp_path: Path, parks: bool
+) -> None:
+    office = opened(running_jobs=1)
+    first, second = office.submit(parks=parks), office.submit()
+    office.close()
+    aged(second, replaces=first.id)  # the server had no time to cancel the first
+    office.restart(SerialEngine(tmp_path))
+    until_state(office.again(second), State.DONE)
+    assert office.again(first).state is State.CANCELLED
+
+
 def test_a_job_that_is_not_there_cannot_be_replaced(opened: Opening) -> None:
     office = opened()
     with pytest.raises(UnknownJob):
@@ -607,7 +620,7 @@ def sweeping() -> bool:
     return "sweep" in {thread.name for thread in threading.enumerate()}
 
 
-def aged(job: Job, **changes: float | State | None) -> None:
+def aged(job: Job, **changes: float | str | None) -> None:
     """Write the card of a job anew; times are given in seconds before now."""
     past = {
         key: time.time() - value if isinstance(value, int | float) else value

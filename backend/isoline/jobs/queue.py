@@ -281,7 +281,7 @@ class Jobs:
             ) from error
 
     def _take_up(self) -> None:
-        """Load all jobs from disk; those that had not ended are queued again."""
+        """Load all jobs from disk; those that had not ended are queued again, unless replaced."""
         found: list[Job] = []
         for directory in self._directory.iterdir():
             try:
@@ -289,18 +289,19 @@ class Jobs:
             except (OSError, ValueError, TypeError, KeyError) as error:
                 log.warning("%s does not contain a job: %s", directory, error)
         found.sort(key=lambda job: job.card.created)
+        replaced = {job.card.replaces for job in found}
         with self._lock:
             for job in found:
                 self._know(job)
                 if job.state.ended:
                     continue
-                if job.state is State.PARKED and job.card.lasting:
-                    self._parked.add(job)
-                elif job.card.lasting:
-                    self._queue.append(job)
-                else:
+                if not job.card.lasting or job.id in replaced:
                     job.stop()
                     self._run_in_thread(job)
+                elif job.state is State.PARKED:
+                    self._parked.add(job)
+                else:
+                    self._queue.append(job)
             self._start_waiting()
 
     def _sweep_if_due(self) -> None:
