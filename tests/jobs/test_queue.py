@@ -609,6 +609,18 @@ def test_a_job_that_was_replaced_before_a_crash_does_not_continue(
     assert office.again(first).state is State.CANCELLED
 
 
+def test_a_job_that_was_cancelled_before_a_crash_does_not_continue(
+    opened: Opening, tmp_path: Path
+) -> None:
+    office = opened()
+    job = office.submit()
+    until_state(job, State.RUNNING)
+    office.close()  # it has not ended, as after a crash
+    job.stop()
+    office.restart(SerialEngine(tmp_path))
+    until_state(office.again(job), State.CANCELLED)
+
+
 def test_a_job_that_is_not_there_cannot_be_replaced(opened: Opening) -> None:
     office = opened()
     with pytest.raises(UnknownJob):

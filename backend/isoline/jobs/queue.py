@@ -281,7 +281,7 @@ class Jobs:
             ) from error
 
     def _take_up(self) -> None:
-        """Load all jobs from disk; those that had not ended are queued again, unless replaced."""
+        """Load all jobs from disk; those that had not ended are queued again, unless cancelled."""
         found: list[Job] = []
         for directory in self._directory.iterdir():
             try:
@@ -295,7 +295,7 @@ class Jobs:
                 self._know(job)
                 if job.state.ended:
                     continue
-                if not job.card.lasting or job.id in replaced:
+                if not job.card.lasting or job.cancelled or job.id in replaced:
                     job.stop()
                     self._run_in_thread(job)
                 elif job.state is State.PARKED:
