@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from isoline.client import ONCE, Cancelled, Client, ClientError, Done, Run
-from tests.client.stub import BEATS, Server, answer, stream
+from tests.client.stub import Server, answer, stream
 from tests.client.test_client import FULL, LINES
 from tests.conftest import SharedServer
 
@@ -91,14 +91,15 @@ def test_a_run_again_names_the_earlier_job_and_goes_on_from_its_results(server: 
     ]
 
 
-def test_a_run_that_the_server_has_forgotten_gives_way_when_the_new_one_is_done(
-    server: Server,
+@pytest.mark.parametrize(("code", "status"), [("UnknownJob", 404), ("NotSupported", 422)])
+def test_a_run_that_the_server_cannot_replace_gives_way_when_the_new_one_is_done(
+    server: Server, code: str, status: int
 ) -> None:
     second = STARTED + found(1, "b", "c")
     script(server, STARTED + found(1, "a", "b") + DONE, second + DONE)
-    forgotten = {"code": "UnknownJob", "detail": "there is no job 'j1'", "remedy": ""}
+    refused = {"code": code, "detail": "job 'j1' cannot be replaced", "remedy": ""}
     submissions = server.scripts["/v1/jobs"]
-    server.scripts["/v1/jobs"] = [submissions[0], answer(forgotten, 404), submissions[1]]
+    server.scripts["/v1/jobs"] = [submissions[0], answer(refused, status), submissions[1]]
     run = Run(Client(server.url), IMAGE, "nuclei").start()
     to_the_end(run)
     assert to_the_end(run.again(parameters={"x": 2})) == (["c"], ["a"])
@@ -116,14 +117,39 @@ def test_a_run_that_is_refused_again_stays_as_it_was(server: Server) -> None:
     assert (run.job, run.store, run.follower, run.options) == before
 
 
-def test_the_job_that_is_replaced_is_not_followed_any_more(server: Server) -> None:
-    script(server, b"", STARTED + DONE)
-    server.scripts["/v1/jobs/j1/events"] = [stream(STARTED, *BEATS)]
+def test_a_run_takes_the_last_events_of_the_one_that_it_replaces(server: Server) -> None:
+    first, second = found(1, "a", "b"), found(1, "c", replaces=["a", "b"])
+    third = found(1, "d", replaces=["c"])
+    script(server, *(STARTED + results + DONE for results in (first, second, third)))
     run = Run(Client(server.url), "a.svs", "nuclei").start()
-    run.update(UNTIL)
-    run.again()
-    assert server.hung_up.wait(UNTIL)
     to_the_end(run)
+    run.again()
+    run.again()  # none of the events of the second run have been read
+    shown, bookmark = run.store.final(), run.bookmark
+    to_the_end(run)
+    assert run.store.objects.keys() == {"d"}
+    later = Run.resume(run.client, bookmark, objects=shown)
+    to_the_end(later)
+    assert later.store.objects.keys() == {"d"}
+
+
+def test_what_a_cancelled_run_leaves_of_a_forgotten_one_goes_with_the_next(server: Server) -> None:
+    second = STARTED + said(2, "cancelled", tiles_done=0, tiles=1)
+    script(server, STARTED + found(1, "a") + DONE, second, STARTED + found(1, "b") + DONE)
+    first, *others = server.scripts["/v1/jobs"]
+    server.scripts["/v1/jobs"] = [first, answer({**FULL, "code": "UnknownJob"}, 404), *others]
+    run = Run(Client(server.url), IMAGE, "nuclei").start()
+    to_the_end(run)
+    to_the_end(run.again())
+    assert run.store.objects.keys() == {"a"}
+    to_the_end(run.again())
+    assert run.store.objects.keys() == {"b"}
+
+
+@pytest.mark.parametrize("text", ["", "{}", "null", "[]", '{"job": "x"}'])
+def test_a_text_that_is_no_bookmark_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a bookmark"):
+        Run.resume(Client("http://127.0.0.1:9"), text)
 
 
 def test_a_run_goes_on_after_the_viewer_was_closed(server: Server) -> None:

@@ -575,11 +575,64 @@ def test_old_jobs_are_looked_for_now_and_then(
     assert first.directory.exists() is not is_deleted
 
 
+def test_an_old_job_is_kept_until_the_one_that_replaces_it_has_ended(
+    opened: Opening, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(queue, "SWEEP_SECONDS", 0.0)
+    engine = HeldEngine(tmp_path)
+    office = opened(engine, job_hours=1)
+    old = office.submit()
+    engine.go_on.release()
+    until_state(old, State.DONE)
+    until(lambda: not sweeping())
+    old.ended = time.time() - 3601
+    second = office.jobs.submit(b"{}", office.plan, replaces=old.id)
+    until(lambda: not sweeping())
+    assert office.jobs.get(old.id) is old
+    engine.go_on.release()
+    until_state(second, State.DONE)
+    until(lambda: office.jobs.running == 0)
+    office.submit()
+    until(lambda: not old.directory.exists())
+
+
+@pytest.mark.parametrize("parks", [False, True])
+def test_a_job_that_was_replaced_before_a_crash_does_not_continue(
+    opened: Opening, tmp_path: Path, parks: bool
+) -> None:
+    office = opened(running_jobs=1)
+    first, second = office.submit(parks=parks), office.submit()
+    office.close()
+    aged(second, replaces=first.id)  # the server had no time to cancel the first
+    office.restart(SerialEngine(tmp_path))
+    until_state(office.again(second), State.DONE)
+    assert office.again(first).state is State.CANCELLED
+
+
+def test_a_job_that_was_cancelled_before_a_crash_does_not_continue(
+    opened: Opening, tmp_path: Path
+) -> None:
+    office = opened()
+    job = office.submit()
+    until_state(job, State.RUNNING)
+    office.close()  # it has not ended, as after a crash
+    job.stop()
+    office.restart(SerialEngine(tmp_path))
+    until_state(office.again(job), State.CANCELLED)
+
+
+def test_a_job_that_is_not_there_cannot_be_replaced(opened: Opening) -> None:
+    office = opened()
+    with pytest.raises(UnknownJob):
+        office.jobs.submit(b"{}", office.plan, replaces="gone")
+    assert office.jobs.all() == []
+
+
 def sweeping() -> bool:
     return "sweep" in {thread.name for thread in threading.enumerate()}
 
 
-def aged(job: Job, **changes: float | State | None) -> None:
+def aged(job: Job, **changes: float | str | None) -> None:
     """Write the card of a job anew; times are given in seconds before now."""
     past = {
         key: time.time() - value if isinstance(value, int | float) else value

@@ -310,6 +310,7 @@ def test_what_is_not_there(server: Running) -> None:
 def test_a_body_that_is_too_large(server: Running) -> None:
     answer = server.post("/v1/jobs", b" " * (9 << 20))
     assert answer.status_code == 413
+    assert answer.json()["code"] == "TooLarge"
     assert answer.json()["remedy"] == "send at most 8 MiB"
 
 

@@ -90,6 +90,11 @@ class Follower:
             return self._hand_out(len(self._waiting))
 
     @property
+    def job(self) -> Job:
+        """The job that is followed."""
+        return self._job
+
+    @property
     def seq(self) -> int:
         """The number of the last event that was handed out, after which to resume."""
         return self._seq

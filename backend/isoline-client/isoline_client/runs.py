@@ -51,6 +51,9 @@ class Run:
         self._on_back = on_back
         self._job: Job | None = None
         self._follower: Follower | None = None
+        self._replaced: list[Follower] = []
+        """Followers of replaced jobs, oldest first, that have not ended yet. The new run replaces
+        only what their last events leave."""
 
     @classmethod
     def resume(
@@ -67,15 +70,18 @@ class Run:
 
         `objects` and `slices` are what the viewer has saved: `store.final()` and
         `store.final_slices()` at the time of the bookmark. Only later results are sent then;
-        without them, all results of the job are sent again.
+        without them, all results of the job are sent again. Raises ValueError if the text is not a
+        bookmark.
         """
-        noted = json.loads(bookmark)
+        noted = _noted(bookmark)
         run = cls(client, noted["image"], noted["model"], on_lost=on_lost, on_back=on_back)
         run.options = noted["options"]
         store = Store.showing(objects, slices, kept=noted["kept"], kept_slices=noted["kept_slices"])
         if store.objects or store.slices:
             store.last_seq = noted["seq"]
             store.started = noted["started"] and _started(noted["started"])
+            for job, seq in noted.get("replaced", ()):
+                run._replaced.append(run._following(client.job(job), seq))
         run._follow(client.job(noted["job"]), store)
         return run
 
@@ -96,7 +102,7 @@ class Run:
     @property
     def is_over(self) -> bool:
         """Whether no more events will arrive; `error` is set if they ended before the job did."""
-        return self.follower.is_over
+        return self.follower.is_over and not self._replaced
 
     @property
     def error(self) -> ClientError | None:
@@ -110,6 +116,7 @@ class Run:
         noted = {
             "job": self.job.id,
             "seq": self.store.last_seq,
+            "replaced": [(each.job.id, each.seq) for each in self._replaced],
             "image": self.image,
             "model": self.model,
             "options": self.options,
@@ -133,8 +140,9 @@ class Run:
         """Send the request again, with some options changed; return self.
 
         The new results replace the earlier ones as they arrive, except those that the store keeps
-        for the user. An earlier job that is still running is cancelled. If ClientError is raised,
-        as by `start`, the earlier job and its results stay.
+        for the user. An earlier job that is still running is cancelled; `update` returns its last
+        changes first. If ClientError is raised, as by `start`, the earlier job and its results
+        stay.
         """
         options: Options = {**self.options, **changes}
         if self._job is None:
@@ -146,15 +154,19 @@ class Run:
         return self
 
     def _in_its_place(self, earlier: Job, options: Options) -> tuple[Store, Job]:
-        """Submit `options` in place of `earlier`, which the server may have forgotten."""
+        """Submit `options` in place of `earlier`, which the server may be unable to replace."""
         replacing: Options = {**options, "replaces": earlier.id}
         try:
             job = self.client.submit(self.image, self.model, **replacing)
         except ClientError as error:
-            if error.code != "UnknownJob":
+            if error.code not in ("UnknownJob", "NotSupported"):
                 raise
-            job = self.client.submit(self.image, self.model, **options)
+            alone: Options = {**options, "replaces": None}
+            job = self.client.submit(self.image, self.model, **alone)
             return Store(self.store, is_known=False), job
+        if not self.follower.is_over:
+            self._replaced.append(self.follower)
+            self._follower = None
         return Store(self.store), job
 
     def follow(self) -> Run:
@@ -167,6 +179,13 @@ class Run:
 
         Waits at most `seconds` for the first event.
         """
+        while self._replaced:
+            follower = self._replaced[0]
+            if events := follower.drain(seconds):
+                return self.store.take_replaced(*events)
+            if not follower.is_over:
+                return Change()
+            del self._replaced[0]
         return self.store.take(*self.follower.drain(seconds))
 
     def cancel(self) -> None:
@@ -177,9 +196,22 @@ class Run:
         if self._follower is not None:
             self._follower.stop()
         self._job, self.store = job, store
-        self._follower = Follower(
-            job, store.last_seq, on_lost=self._on_lost, on_back=self._on_back
-        ).start()
+        self._follower = self._following(job, store.last_seq)
+
+    def _following(self, job: Job, after: int) -> Follower:
+        return Follower(job, after, on_lost=self._on_lost, on_back=self._on_back).start()
+
+
+def _noted(bookmark: str) -> Json:
+    """Parse a bookmark. Raises ValueError."""
+    try:
+        noted = json.loads(bookmark)
+    except json.JSONDecodeError:
+        noted = None
+    keys = {"job", "seq", "image", "model", "options", "kept", "kept_slices", "started"}
+    if not isinstance(noted, dict) or not keys <= noted.keys():
+        raise ValueError(f"{bookmark[:60]!r} is not a bookmark; pass the text of `Run.bookmark`")
+    return noted
 
 
 def _started(noted: Json) -> Started | None:

@@ -69,9 +69,12 @@ class Store:
         self._final_slices: dict[int, Sequence[Json]] = (
             dict(earlier._final_slices) if earlier else {}
         )
-        self._unnamed = set[str]() if is_known else {*self._objects}
-        self._unnamed_slices = set[int]() if is_known else {*self._slices}
-        """Earlier results that no event names, and that this run has not found again so far."""
+        self._unnamed: set[str] = set(earlier._unnamed) if earlier else set()
+        self._unnamed_slices: set[int] = set(earlier._unnamed_slices) if earlier else set()
+        """Earlier results that no event names, and that no run has found again so far."""
+        if not is_known:
+            self._unnamed.update(self._objects)
+            self._unnamed_slices.update(self._slices)
         self._elements: dict[str, dict[str, None]] = {}
         """The ids of the elements of an object, in a dialect that draws it as several."""
         for feature in self._objects.values():
@@ -153,12 +156,33 @@ class Store:
             if event.seq > self.last_seq:
                 self.last_seq = event.seq
                 self._take(event, change)
-        return Change([*change.added.values()], [*change.removed], change.slices)
+        return change.change()
+
+    def take_replaced(self, *events: Event) -> Change:
+        """Take the last events of the run that this one replaces, and return the change to draw.
+
+        They come before the first event of this run, which replaces only what they leave.
+        """
+        change = _Collected()
+        for event in events:
+            self._show(event, change)
+        return change.change()
 
     def _take(self, event: Event, change: _Collected) -> None:
+        self._show(event, change)
         match event:
             case Started():
                 self.started = event
+            case Progress():
+                self.progress = event
+            case Warned():
+                self.warnings.append(event)
+            case Done() | Failed() | Cancelled():
+                self.end = event
+
+    def _show(self, event: Event, change: _Collected) -> None:
+        match event:
+            case Started():
                 self._clear_provisional(change)
             case Contours():
                 for feature_id in event.replaces:
@@ -167,12 +191,7 @@ class Store:
                     self._add(feature, event.provisional, change)
             case Mask():
                 self._draw(event, change)
-            case Progress():
-                self.progress = event
-            case Warned():
-                self.warnings.append(event)
             case Done() | Failed() | Cancelled():
-                self.end = event
                 self._clear_provisional(change)
                 if isinstance(event, Done):
                     self._clear_unnamed(change)
@@ -226,6 +245,7 @@ class Store:
         for k in self._unnamed_slices - self._kept_slices:
             self._final_slices[k] = []
             self._paint(k, [], change)
+        self._unnamed, self._unnamed_slices = set(), set()
 
     def _clear_provisional(self, change: _Collected) -> None:
         for feature_id in [*self._provisional]:
@@ -245,6 +265,9 @@ class _Collected:
     added: dict[str, Json] = field(default_factory=dict)
     removed: dict[str, None] = field(default_factory=dict)
     slices: dict[int, Sequence[Json]] = field(default_factory=dict)
+
+    def change(self) -> Change:
+        return Change([*self.added.values()], [*self.removed], self.slices)
 
     def remove(self, feature_id: str) -> None:
         if self.added.pop(feature_id, None) is None:  # else the viewer has not seen this one yet

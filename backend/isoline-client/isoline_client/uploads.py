@@ -159,7 +159,7 @@ def _tile(pixels: Pixels, box: Box, channels: Sequence[str] | None, dtype: str) 
     """Return the PNG of a tile; named channels are stacked from top to bottom."""
     width, height = box[2] - box[0], box[3] - box[1]
     shape = (height, width, 3) if channels is None else (len(channels), height, width)
-    if pixels.shape != shape or pixels.dtype != dtype:
+    if pixels.shape != shape or pixels.dtype.name != dtype:
         raise ValueError(
             f"the pixels of {box} have shape {pixels.shape} and type {pixels.dtype}; "
             f"expected {shape} and {dtype}"

@@ -169,11 +169,12 @@ class Uploads:
 
     def _seal(self, name: str, directory: Path, filling: _Filling) -> None:
         manifest = filling.manifest
-        missing = [part for part in manifest.parts if part not in filling.digests]
-        if missing:
+        first = next((part for part in manifest.parts if part not in filling.digests), None)
+        if first is not None:
+            missing = sum(1 for _ in manifest.parts) - len(filling.digests)
             raise UploadState(
-                f"{manifest.noun}s of {name} are missing: {len(missing)}, the first of them "
-                f"{_label(missing[0])}",
+                f"{manifest.noun}s of {name} are missing: {missing}, the first of them "
+                f"{_label(first)}",
                 "send them, then repeat the request",
             )
         (directory / manifest.file_name).write_text(_sealed(filling).to_json(), "utf-8")

@@ -2,7 +2,8 @@
 
 On disk, a job is a directory with three files: `request.json`, the request as received;
 `card.json`, a summary of the job; and `journal`. That is enough to continue after a restart: a job
-that has ended is listed and replayed, any other resumes where its journal ends.
+that has ended is listed and replayed, any other resumes where its journal ends. An empty file,
+`cancelled`, says that a job shall not continue.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from isoline.pipeline.succession import NOTHING, Provisional, Shown, succeed
 
 log = logging.getLogger(__name__)
 
-REQUEST, CARD, JOURNAL = "request.json", "card.json", "journal"
+REQUEST, CARD, JOURNAL, CANCELLED = "request.json", "card.json", "journal", "cancelled"
 FSYNC_MS = 500
 """How old events of a lasting job may get before they are forced to disk."""
 
@@ -151,6 +152,8 @@ class Job:
         """Set when it has ended and nothing more is written."""
         if card.state.ended:
             self._settled.set()
+        elif (directory / CANCELLED).exists():
+            self._cancelled.set()
         self._is_down = False
         """Whether it shall take no tile, even if it is not prepared yet."""
         if plan is not None:
@@ -218,7 +221,10 @@ class Job:
             check_look(self.started, at)
 
     def stop(self) -> None:
-        """Make the job end within one tile."""
+        """Make the job end within one tile, even if the server crashes before."""
+        if not self.state.ended:
+            with contextlib.suppress(OSError):  # a full disk does not keep it from ending now
+                (self.directory / CANCELLED).touch()
         self._cancelled.set()
         self.put_down()
 

@@ -113,9 +113,9 @@ class Jobs:
         a restart. The results take the place of those of the job with the id `replaces`, which is
         cancelled if it has not ended. A request that was submitted before with the same `key` is
         not queued again: its job is returned. Raises KeyReused if the key was used with another
-        request, Busy if the queue or the owner's share of it is full, Broken if the disk is full.
+        request, UnknownJob if there is no job `replaces`, Busy if the queue or the owner's share of
+        it is full, Broken if the disk is full.
         """
-        self._sweep_if_due()
         with self._submitting if key else nullcontext():
             earlier = self.submitted(owner, key, request)
             if earlier is not None:
@@ -123,9 +123,11 @@ class Jobs:
             card = Card.of(
                 plan, owner=owner, lasting=lasting, parks=parks, key=key, replaces=replaces
             )
+            replaced = self.get(replaces) if replaces else None
             job = self._queue_up(request, plan, card)
-        if replaces:
-            self.cancel(self.get(replaces))
+        if replaced is not None:
+            self.cancel(replaced)
+        self._sweep_if_due()  # only now, so that it keeps what this job replaces
         return job
 
     def _queue_up(self, request: bytes, plan: Plan, card: Card) -> Job:
@@ -279,7 +281,7 @@ class Jobs:
             ) from error
 
     def _take_up(self) -> None:
-        """Load all jobs from disk; those that had not ended are queued again."""
+        """Load all jobs from disk; those that had not ended are queued again, unless cancelled."""
         found: list[Job] = []
         for directory in self._directory.iterdir():
             try:
@@ -287,18 +289,19 @@ class Jobs:
             except (OSError, ValueError, TypeError, KeyError) as error:
                 log.warning("%s does not contain a job: %s", directory, error)
         found.sort(key=lambda job: job.card.created)
+        replaced = {job.card.replaces for job in found}
         with self._lock:
             for job in found:
                 self._know(job)
                 if job.state.ended:
                     continue
-                if job.state is State.PARKED and job.card.lasting:
-                    self._parked.add(job)
-                elif job.card.lasting:
-                    self._queue.append(job)
-                else:
+                if not job.card.lasting or job.cancelled or job.id in replaced:
                     job.stop()
                     self._run_in_thread(job)
+                elif job.state is State.PARKED:
+                    self._parked.add(job)
+                else:
+                    self._queue.append(job)
             self._start_waiting()
 
     def _sweep_if_due(self) -> None:
@@ -310,11 +313,17 @@ class Jobs:
         threading.Thread(target=self._sweep, name="sweep", daemon=True).start()
 
     def _sweep(self) -> None:
-        """Delete jobs that ended long ago, and parked ones that were never resumed."""
+        """Delete jobs that ended long ago, and parked ones that were never resumed.
+
+        Those that a job replaces are kept until that has ended.
+        """
         oldest = time.time() - self._limits.job_hours * 3600
         with self._lock:
-            old = [job for job in self._jobs.values() if job.ended and job.ended < oldest]
-            old += [job for job in self._parked if job.card.created < oldest]
+            lost = [job for job in self._parked if job.card.created < oldest]
+            going = {*self._queue, *self._running, *self._parked}.difference(lost)
+            needed = {each for job in going for each in self._replaced_by(job)}
+            ended = (job for job in self._jobs.values() if job.ended and job.ended < oldest)
+            old = [job for job in (*ended, *lost) if job not in needed]
             self._parked.difference_update(old)
             for job in old:
                 del self._jobs[job.id]
@@ -395,13 +404,8 @@ class Jobs:
 
         A run whose journal has expired or is damaged shows nothing: its results stay in the viewer.
         """
-        replaced: list[Job] = []
-        latest = job
-        while (before := self._jobs.get(latest.card.replaces)) is not None:
-            replaced.append(before)
-            latest = before
         shown = NOTHING
-        for each in reversed(replaced):
+        for each in reversed(self._replaced_by(job)):
             self.cancel(each)
             while not each.wait(CLOSING_SECONDS) and not self.closing:
                 pass
@@ -410,3 +414,11 @@ class Jobs:
             except (OSError, Broken) as error:
                 log.warning("job %s cannot be replaced: %s", each.id, error)
         return shown
+
+    def _replaced_by(self, job: Job) -> list[Job]:
+        """Return the jobs whose place `job` takes, latest first."""
+        replaced: list[Job] = []
+        while (before := self._jobs.get(job.card.replaces)) is not None:
+            replaced.append(before)
+            job = before
+        return replaced

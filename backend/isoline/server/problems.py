@@ -7,7 +7,7 @@ import logging
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from isoline.errors import Broken, Busy, IsolineError, NotAuthenticated
+from isoline.errors import Broken, Busy, IsolineError, NotAuthenticated, TooLarge
 from isoline.jobs.queue import QueueFull
 from isoline.protocol.problems import PROBLEM, http_status, problem
 from isoline.server.declarations import declaration_of
@@ -35,7 +35,8 @@ def explain(app: Flask) -> None:
             415: "send Content-Type: application/json",
         }
         code = error.code or 500
-        what = IsolineError(error.description or error.name, remedy.get(code, ""))
+        kind = TooLarge if code == 413 else IsolineError
+        what = kind(error.description or error.name, remedy.get(code, ""))
         response = problem_response(code, what)
         if isinstance(error, MethodNotAllowed) and error.valid_methods:
             response.headers["Allow"] = ", ".join(sorted(error.valid_methods))
