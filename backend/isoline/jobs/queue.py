@@ -382,8 +382,9 @@ class Jobs:
 
     def _run(self, job: Job) -> None:
         job.began, job.state = time.time(), State.RUNNING
-        earlier = self._shown_before(job)
+        earlier = NOTHING
         try:
+            earlier = self._shown_before(job)
             batches = job.batches(self._prepare, self._engine, self._assembling, earlier)
             for batch in batches:
                 parked = self._closing.is_set() and job.card.lasting and not job.cancelled
