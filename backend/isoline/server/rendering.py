@@ -114,7 +114,7 @@ class Regions:
         channels, most = len(chosen.channels), self._limits.region_pixels
         if box.area * max(1.0, channels / 3) > most:
             raise TooLarge(
-                f"{channels} channels of {box.width} x {box.height} pixels are too many",
+                f"{box.width} x {box.height} pixels in {channels} channel(s) are too many",
                 f"request at most {most} pixels of up to 3 channels, or a smaller size",
             )
         return Pixels(Sampler(source, grid, chosen).read(box), grid.rect(box))
