@@ -684,6 +684,23 @@ def test_who_leaves_takes_what_has_not_begun_along() -> None:
     assert stage.condemned() == []
 
 
+def test_a_tile_that_was_not_begun_when_its_run_was_closed_holds_up_nobody() -> None:
+    """The worker hears of the end after its last reply and before it has begun the next tile."""
+    stage = Stage([ANY])
+    a = stage.open("a", 2)
+    assert stage.next() == ["0 does a0", "0 does a1"]
+    b = stage.open("b", 1)
+    _, second = stage.worker(0).doing
+    stage.answer(0)
+    stage.scheduler.close(a.run)
+    assert stage.next() == []
+    stage.scheduler.dropped(stage.worker(0), second)
+    assert stage.next() == ["0 does b0"]
+    stage.scheduler.dropped(stage.worker(0), second)
+    stage.answer(0)
+    assert b.results == ["b0"]
+
+
 def test_a_run_may_be_cancelled_while_its_next_tile_is_taken() -> None:
     class Hasty(Agenda):
         def take(self) -> Tile | None:

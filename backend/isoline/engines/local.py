@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 
 from isoline.engines.engine import Agenda, Bounds, Engine, Observer
-from isoline.engines.messages import Completed, Part, Ready, Refusal, Reply, ToWorker
+from isoline.engines.messages import Completed, Dropped, Part, Ready, Refusal, Reply, ToWorker
 from isoline.engines.process import WorkerProcess
 from isoline.engines.scheduler import GIVEN_UP, CauseOfDeath, Run, Scheduler, Slot, Worker
 from isoline.errors import Broken
@@ -195,6 +195,8 @@ class LocalEngine(Engine):
                 self._scheduler.started(worker)
             case Part(order, part):
                 self._scheduler.found(worker, order, part)
+            case Dropped(order):
+                self._scheduler.dropped(worker, order)
             case Completed(order, Refusal() as refusal):
                 self._scheduler.refused(worker, order, refusal)
             case Completed(order, Result() as result):

@@ -42,7 +42,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Forget:
-    """Reports that the run has ended: drop its task and its pending orders."""
+    """Reports that the run has ended: drop its task and its pending orders, each with a reply."""
 
     run: int
 
@@ -82,4 +82,11 @@ class Part:
     result: Result
 
 
-FromWorker: TypeAlias = Ready | Part | Completed
+@dataclass(frozen=True)
+class Dropped:
+    """Reports that an order of a forgotten run was dropped before it was begun."""
+
+    order: Do
+
+
+FromWorker: TypeAlias = Ready | Part | Completed | Dropped

@@ -309,6 +309,14 @@ class Scheduler:
         else:
             self._report(run, order, refusal)
 
+    def dropped(self, worker: Worker, order: Do) -> None:
+        """Record that `worker` has not begun an `order` whose run was closed, and never will."""
+        if order not in worker.doing:
+            return
+        if worker.doing[0] == order:
+            worker.since, worker.given_up = self._clock(), None
+        worker.doing.remove(order)
+
     def _ended(self, worker: Worker, order: Do) -> Run | None:
         """Return the run that waits for `order`, which `worker` has completed; None if none
         does."""

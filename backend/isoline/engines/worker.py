@@ -8,7 +8,18 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from isoline.engines.messages import Begin, Completed, Do, Forget, Look, Part, Ready, Refusal, Reply
+from isoline.engines.messages import (
+    Begin,
+    Completed,
+    Do,
+    Dropped,
+    Forget,
+    Look,
+    Part,
+    Ready,
+    Refusal,
+    Reply,
+)
 from isoline.errors import Broken, IsolineError
 from isoline.inference.task import Attention, Result, Task
 from isoline.models.catalogue import ModelCatalogue
@@ -49,6 +60,8 @@ def serve(pipe: Connection, models: ModelCatalogue, device: str, seen_mib: int) 
                 attentions.pop(run, None)
                 for order in [order for order in waiting if order.run == run]:
                     waiting.remove(order)
+                    # the scheduler may hold it for the one that is being computed
+                    pipe.send(Dropped(order))
 
     def tell(order: Do, found: Result) -> bool:
         """Send an intermediate result; return whether the run still waits for more."""
