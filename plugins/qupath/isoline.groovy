@@ -735,6 +735,7 @@ final class Run {
 
     private void endJob(String how, String words) {
         hasEnded = true;
+        results.dropPieces();
         end(how, words);
     }
 
@@ -2553,6 +2554,12 @@ final class Results {
         flushes += 1;
         pace.changed(began, added.size());
         return true;
+    }
+
+    /** Remove, with the next flush, the pieces that nothing has replaced; they are not results. */
+    void dropPieces() {
+        replacedPieces.addAll(pieces.values());
+        pieces.clear();
     }
 
     /** Remove, with the next flush, all results of earlier runs that this one has not found again. */

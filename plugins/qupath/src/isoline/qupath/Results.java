@@ -125,6 +125,12 @@ final class Results {
         return true;
     }
 
+    /** Remove, with the next flush, the pieces that nothing has replaced; they are not results. */
+    void dropPieces() {
+        replacedPieces.addAll(pieces.values());
+        pieces.clear();
+    }
+
     /** Remove, with the next flush, all results of earlier runs that this one has not found again. */
     void replaceAll() {
         isReplacingAll = hasEarlier();

@@ -315,6 +315,7 @@ public final class Run {
 
     private void endJob(String how, String words) {
         hasEnded = true;
+        results.dropPieces();
         end(how, words);
     }
 
