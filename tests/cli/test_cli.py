@@ -162,7 +162,7 @@ def test_an_image_without_pixel_size(data: Path, histo: Path, tmp_path: Path) ->
     arguments = ("segment", histo, "--model", "nuclei", "--workers", 1, "--out", out)
     refused = isoline(data, *arguments)
     assert refused.returncode == 2
-    assert "spacing_um" in refused.stderr
+    assert "pass --spacing-um" in refused.stderr
     assert isoline(data, *arguments, "--spacing-um", "0.5").returncode == 0
     assert len(json.loads(out.read_text())["features"]) > 20
 

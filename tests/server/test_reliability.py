@@ -318,12 +318,19 @@ def test_a_damaged_journal_ends_in_failed(server: Server) -> None:
     assert server.client.health()["status"] == "ready"
 
 
-@pytest.mark.parametrize("how", ["deleted", "replaced", "cut"])
-def test_an_image_that_goes_away_in_the_middle(server: Server, how: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("how", "end"), [("deleted", api.Done), ("replaced", api.Failed), ("cut", api.Failed)]
+)
+def test_an_image_that_goes_away_in_the_middle(
+    server: Server, how: str, end: type[api.Event]
+) -> None:
+    """One that is gone costs its remaining tiles; another one in its place ends the job."""
     path = server.images / f"{how}.tif"
     disks(path, (1500, 1200))
     job = server.client.submit(f"slides/{how}.tif", "slow", parameters={"seconds": 0.1})
+    events: list[api.Event] = []
     for event in job.events():
+        events.append(event)
         if isinstance(event, api.Progress) and event.tiles_done == 2:
             if how == "cut":
                 with path.open("r+b") as file:
@@ -335,8 +342,14 @@ def test_an_image_that_goes_away_in_the_middle(server: Server, how: str, tmp_pat
             for worker in server.workers:  # new ones have to open the image again
                 worker.kill()
     path.unlink(missing_ok=True)
-    assert isinstance(event, api.Done)
-    assert event.tiles_failed > 0
+    last = events[-1]
+    assert isinstance(last, end)
+    if isinstance(last, api.Done):
+        assert last.tiles_failed > 0
+    if isinstance(last, api.Failed):
+        assert last.code == "ImageChanged"
+        assert f"{how}.tif changed after the job was accepted" in last.message
+    assert len(features(events)) >= 1  # of the two tiles that were read
     assert isinstance(greedy(server, "raise", 4096)[-1], api.Done)
 
 

@@ -204,8 +204,17 @@ def test_a_problem_is_shown_with_its_remedy(page: Page) -> None:
     page.wait_for_function("document.querySelector('#problem').value.includes('spacing_um')")
     page.fill("#spacing", "0.25")
     segment(page)
-    assert page.inner_text("#problem") == ""
+    assert page.inner_text("#problem").startswith("there is too little tissue")  # a warning
     assert page.inner_text("#status").startswith("1 found in ")
+
+
+def test_a_problem_that_is_solved_is_no_longer_shown(page: Page) -> None:
+    choose(page, "threshold", below=999)
+    page.click("#segment")
+    page.wait_for_function("document.querySelector('#problem').value.includes('0 to 255')")
+    page.locator("#parameters label", has_text="below").locator("input").fill("180")
+    segment(page)
+    assert page.inner_text("#problem") == ""
 
 
 def test_what_cannot_run_says_why(page: Page) -> None:

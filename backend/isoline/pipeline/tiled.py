@@ -131,7 +131,9 @@ class TiledPlan(Plan):
         for result in engine.run(task, agenda):
             assert isinstance(result, TileResult | TileFailed)
             if isinstance(result, TileFailed) and result.code == ImageChanged.__name__:
-                # its remaining tiles would be of another image
+                # the remaining tiles would be of another image; what was found before is not
+                if last := assembly.finish():
+                    yield batch(None, last)
                 raise ImageChanged(result.message)
             with turn:
                 events = assembly.take(result)
