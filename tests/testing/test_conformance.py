@@ -205,6 +205,38 @@ def test_a_fault_is_caught(fault: str, tmp_path: Path) -> None:
     assert cases <= set(wrong(tmp_path / "broken.py"))
 
 
+FROM, TO = [-40.5, -59.75, 102], [-40.6875, -56.875, 104]
+BESIDE, BELOW = [-40.6875, -56.875, 102], [-40.5, -59.75, 104]
+
+
+@pytest.mark.parametrize(
+    ("corners", "has_frame", "problem"),
+    [
+        ([FROM, TO], True, "None"),
+        ([TO, FROM], True, "None"),
+        ([FROM, BESIDE, BELOW, TO], True, "None"),
+        ([BELOW, FROM, TO, BESIDE], True, "None"),
+        ([FROM, FROM, TO, TO], True, "not the four corners of a rectangle"),
+        ([FROM, BESIDE, BESIDE, TO], True, "not the four corners of a rectangle"),
+        ([FROM, BESIDE, [-40.5, -59.75, 103], TO], True, "not the four corners of a rectangle"),
+        ([FROM, [-40.6, -57, 102], [-40.5875, -59.625, 104], TO], True, "not the four corners"),
+        ([FROM, BESIDE, BELOW, [-40.6875, -56.875, 104.5]], True, "a different position"),
+        ([FROM, BESIDE, BELOW, TO], False, "name their frame_of_reference"),
+        ([FROM, BESIDE, TO], True, "box"),
+    ],
+)
+def test_a_box_in_a_volume_has_two_or_four_corners(
+    corners: list[list[float]], has_frame: bool, problem: str
+) -> None:
+    name = "everything that was drawn in a volume"
+    (case,) = (case for case in conformance.cases() if case.name == name)
+    said = json.loads(json.dumps(case.expected))
+    said["prompts"][0]["points"] = corners
+    if not has_frame:
+        del said["frame_of_reference"]
+    assert problem in str(conformance.judge(case, json.dumps(said).encode()))
+
+
 def test_half_a_pixel_is_called_by_its_name(tmp_path: Path) -> None:
     text = ADAPTER.read_text(encoding="utf-8").replace("n + 0.5", "n")
     (tmp_path / "broken.py").write_text(text, encoding="utf-8")

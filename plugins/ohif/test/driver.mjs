@@ -86,8 +86,14 @@ async function point(pointer, {drawn, steps}, server) {
 /** Return an annotation as cornerstone makes it. */
 function markOf({kind, include = true, points, from, to}) {
     const tool = TOOLS.find((each) => each.kind === kind && each.include === include);
-    const handles = from ? [from, from, to, to] : points;
+    const handles = from ? rectangle(from, to) : points;
     return {metadata: {toolName: tool.name}, data: {handles: {points: handles}, contour: {polyline: points}}};
+}
+
+/** Return the corners of a rectangle as cornerstone lists them, in a plane that contains both points. */
+function rectangle([x0, y0, z0], [x1, y1, z1]) {
+    const others = z0 === z1 ? [[x1, y0, z0], [x0, y1, z0]] : [[x1, y1, z0], [x0, y0, z1]];
+    return [[x0, y0, z0], ...others, [x1, y1, z1]];
 }
 
 // Events to what is shown

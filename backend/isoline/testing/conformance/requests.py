@@ -19,6 +19,8 @@ from isoline.testing.conformance.cases import ConformanceCase, Replaceable
 
 MILLIMETRES = 1e-3
 """The tolerance of positions in a volume; 32-bit floats up to a metre are precise to 0.00006."""
+CORNERS = 4
+"""Of a box in a volume that is sent with its plane."""
 
 
 def judge_request(said: object, case: ConformanceCase) -> str | None:
@@ -61,9 +63,9 @@ def _wrong_prompts(
     for number, (one, other) in enumerate(zip(got, wanted, strict=True)):
         said, meant = prompt_json(one), prompt_json(other)
         where = f"prompts[{number}]: expected {meant}, got {said}"
-        if (one.kind, one.include, len(one.points)) != (
-            other.kind, other.include, len(other.points)
-        ):  # fmt: skip
+        is_plane = _is_plane(one) and case.volume is not None
+        count = CORNERS if is_plane else len(other.points)
+        if (one.kind, one.include, len(one.points)) != (other.kind, other.include, count):
             return where
         if case.volume is None:
             if _same_way_round(one) != _same_way_round(other):
@@ -87,6 +89,8 @@ def _off_in_volume(
     """Return how positions differ, '' if they do not; either LPS or voxel indices are accepted."""
     if any(len(point) != 3 for point in request.prompts[number].points):
         return " (a position in a volume has three numbers)"
+    if _is_plane(request.prompts[number]):
+        return _off_in_plane(request, expected.prompts[number], number)
     got, wanted = (_indices(each, number, grid) for each in (request, expected))
     distance = np.abs(got - wanted).max(axis=0)
     if (distance * grid.spacing_mm <= MILLIMETRES).all():
@@ -96,6 +100,28 @@ def _off_in_volume(
     if np.isclose(distance, 0.5, atol=0.01).any():
         return " (half a voxel off: the centre of voxel n is n)"
     return " (a different position)"
+
+
+def _is_plane(prompt: Prompt) -> bool:
+    return prompt.kind == "box" and len(prompt.points) == CORNERS
+
+
+def _off_in_plane(request: SegmentRequest, expected: Prompt, number: int) -> str:
+    """Return what is wrong with the four corners of a box, '' if they are a rectangle that has the
+    two expected corners, in LPS millimetres, as opposite corners; its plane is the viewer's."""
+    if request.frame_of_reference is None:
+        return " (four corners of a box are in millimetres: name their frame_of_reference)"
+    corners, opposite = np.array(request.prompts[number].points), np.array(expected.points)
+    distance = np.linalg.norm(corners[:, None] - opposite, axis=2)
+    if (distance.min(axis=0) > MILLIMETRES).any():
+        return " (a different position)"
+    others = np.delete(corners, distance.argmin(axis=0), axis=0)
+    is_centred = np.abs(others.sum(axis=0) - opposite.sum(axis=0)).max() <= 2 * MILLIMETRES
+    diagonals = [np.linalg.norm(one - other) for one, other in (others, opposite)]
+    is_distinct = (distance > MILLIMETRES).sum() == distance.size - 2
+    if is_distinct and is_centred and abs(diagonals[0] - diagonals[1]) <= 2 * MILLIMETRES:
+        return ""
+    return " (not the four corners of a rectangle)"
 
 
 def _indices(request: SegmentRequest, number: int, grid: VolumeGrid) -> NDArray[np.float64]:
