@@ -189,6 +189,7 @@ def test_no_output_over_an_input(data: Path, tmp_path: Path, through: str) -> No
     assert out.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_data_directory_is_not_needed_to_segment(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     image, out = tmp_path / "a.png", tmp_path / "a.geojson"

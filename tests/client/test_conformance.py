@@ -7,6 +7,7 @@ from isoline.testing.drivers import InProcess
 from tests.client import driver
 
 
+@pytest.mark.slow
 def test_it_conforms() -> None:
     verdicts = list(conformance.run(InProcess(driver.answer)))
     assert {each.case.name: each.problem for each in verdicts if each.problem} == {}

@@ -115,6 +115,7 @@ def test_a_refusal_says_where_to_look(archive: Archive, tmp_path: Path) -> None:
         opened(replace(archive, headers=()), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_silent_archive_is_given_up(tmp_path: Path) -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -197,6 +198,7 @@ def test_whole_instances_are_fetched_once_to_compare(
 
 
 @pytest.mark.parametrize("change", ["another slice", "other pixels", "other values", "moved"])
+@pytest.mark.slow
 def test_what_changes_in_the_archive_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:

@@ -258,6 +258,7 @@ def test_coordinates_may_be_kept_as_floats_of_32_bits(tmp_path: Path) -> None:
     assert "scale" in wrong(tmp_path / "rounded.py")
 
 
+@pytest.mark.slow
 def test_the_reference_adapter_passes_as_a_command() -> None:
     done = CliRunner().invoke(main, ["conformance", "--", sys.executable, str(ADAPTER)])
     count = len(conformance.cases())

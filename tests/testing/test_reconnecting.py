@@ -73,6 +73,7 @@ def test_the_page_quotes_the_driver() -> None:
     assert f"```python\n{quoted}```" in PAGE
 
 
+@pytest.mark.slow
 def test_the_assignment_on_the_page_can_be_done() -> None:
     example = json.loads(PAGE.partition("```json assignment\n")[2].partition("```")[0])
     (case,) = case_of("focus: no answer")
@@ -280,6 +281,7 @@ class Crowded:
         return OWN.run(mode, sent, seconds)
 
 
+@pytest.mark.slow
 def test_a_few_that_go_wrong_are_played_again_alone() -> None:
     quick = [
         case for case in CASES if case.name.startswith(("submit: no", "submit: c", "events: g"))
@@ -311,6 +313,7 @@ def test_as_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "0 cases were run" in none.output
 
 
+@pytest.mark.slow
 def test_the_token_is_in_the_header_alone() -> None:
     assert wrong(OWN, TOKENS) == {}
 
@@ -319,6 +322,7 @@ def without_token(mode: str, stream: BinaryIO) -> object:
     return own_driver.follow({**json.load(stream), "token": None}) if mode == "follow" else []
 
 
+@pytest.mark.slow
 def test_a_client_without_the_token_is_caught() -> None:
     problems = wrong(InProcess(without_token), TOKENS)
     assert len(problems) == len(TOKENS)
