@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from isoline.testing import conformance
 from isoline.testing.drivers import InProcess
 from tests.client import driver
